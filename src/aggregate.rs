@@ -1,0 +1,152 @@
+//! The pure vocabulary of the command side: what a service developer writes an aggregate with.
+//!
+//! Nothing here knows a clock, a random source, a database or a runtime. The runtime hands time and
+//! identity in through [`Context`], stores what [`Aggregate::decide`] returns, and folds it back
+//! with [`Aggregate::evolve`]. The same inputs therefore always give the same decision, which is
+//! what lets a lost race be decided again and a history be replayed.
+
+use jiff::Timestamp;
+use serde::{Serialize, de::DeserializeOwned};
+use utoipa::ToSchema;
+
+/// A consistency boundary: one state, folded from its own events, that accepts or refuses commands.
+///
+/// # Wire shapes
+///
+/// - `Command` is an externally tagged enum whose variant names in snake case are the command names
+///   (`#[serde(rename_all = "snake_case", deny_unknown_fields)]`); every variant has named fields
+///   (`Discontinue {}` where there are none), since a command's body is always a JSON object.
+/// - `Event` is an adjacently tagged enum (`#[serde(tag = "type", content = "data")]`) whose variants
+///   are renamed to their full storage names, `"<aggregate>.<event>.v<k>"`, for example
+///   `"order.placed.v1"`. A storage name is never changed: a new shape gets a new `v`.
+pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
+    /// The name in subjects and paths, for example `"order"`. Lower case letters, digits and `_`.
+    const NAME: &'static str;
+    /// The version of the *state's* own shape. Raise it when the state changes shape: snapshots
+    /// taken under another number are ignored and the state is folded from the log again.
+    const STATE_VERSION: u32 = 1;
+
+    /// What can be asked of the aggregate.
+    type Command: Serialize + DeserializeOwned + ToSchema + Clone + Send + 'static;
+    /// What can have happened to it.
+    type Event: Serialize + DeserializeOwned + Clone + Send + 'static;
+    /// Why a command can be refused by a rule.
+    type Rejection: Rejection;
+
+    /// Decides a command against the current state. Pure: it appends nothing and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns the rule that refuses the command. Nothing is appended then.
+    fn decide(
+        &self,
+        command: Self::Command,
+        at: &Context,
+    ) -> Result<Decision<Self::Event>, Self::Rejection>;
+
+    /// Folds one event into the state. It must accept every event that `decide` ever returned.
+    fn evolve(&mut self, event: &Self::Event);
+
+    /// Turns an event of an older storage version into the one that [`Aggregate::Event`] knows.
+    ///
+    /// Called on read with the stored `type` and `data`; `None`, the default, leaves both as they are.
+    fn upcast(
+        event_type: &str,
+        data: &serde_json::value::RawValue,
+    ) -> Option<(&'static str, serde_json::Value)> {
+        let _ = (event_type, data);
+        None
+    }
+}
+
+/// A refusal in the words of the domain.
+pub trait Rejection: std::error::Error + Send + 'static {
+    /// The stable snake case code that clients match on, for example `"out_of_stock"`.
+    fn code(&self) -> &'static str;
+
+    /// Whether the refusal means that the aggregate has no events yet, which clients see as 404
+    /// rather than 409.
+    fn is_not_found(&self) -> bool {
+        self.code() == "not_found"
+    }
+
+    /// Every code that the named command can be refused with, for the published API description.
+    fn codes(command: &str) -> &'static [&'static str];
+}
+
+/// What a decision may depend on besides the state: the inputs that the runtime hands in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The aggregate's id.
+    pub id: String,
+    /// The version of the state that decides: the number of events folded into it.
+    pub version: u64,
+    /// The command's id: its `Idempotency-Key`, or a generated one.
+    pub command_id: String,
+    /// The time of the decision. It becomes the `time` of the events.
+    pub now: Timestamp,
+}
+
+/// The outcome of an accepted command: the events to append, and the unique keys to take or give up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision<E> {
+    /// The events, in order. None at all is a right answer: the command changes nothing.
+    pub events: Vec<E>,
+    /// Unique keys taken, in the same atomic append as the events.
+    pub claims: Vec<Claim>,
+    /// Unique keys given up, in the same atomic append as the events.
+    pub releases: Vec<Claim>,
+}
+
+impl<E> Decision<E> {
+    /// The command is right but changes nothing.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::events(Vec::new())
+    }
+
+    /// One event.
+    #[must_use]
+    pub fn event(event: E) -> Self {
+        Self::events(vec![event])
+    }
+
+    /// Several events, in order, appended together or not at all.
+    #[must_use]
+    pub fn events(events: Vec<E>) -> Self {
+        Self {
+            events,
+            claims: Vec::new(),
+            releases: Vec::new(),
+        }
+    }
+
+    /// Takes a unique key: the append is refused with `claim_taken` when another aggregate holds it.
+    #[must_use]
+    pub fn claim(mut self, scope: &'static str, key: impl Into<String>) -> Self {
+        self.claims.push(Claim {
+            scope,
+            key: key.into(),
+        });
+        self
+    }
+
+    /// Gives up a unique key that this aggregate holds.
+    #[must_use]
+    pub fn release(mut self, scope: &'static str, key: impl Into<String>) -> Self {
+        self.releases.push(Claim {
+            scope,
+            key: key.into(),
+        });
+        self
+    }
+}
+
+/// A key that at most one aggregate holds at a time, such as an e-mail address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// What the key is unique within, for example `"member_email"`. Letters, digits and `_`.
+    pub scope: &'static str,
+    /// The key, already in the form that is compared (lower case, trimmed: the domain's choice).
+    pub key: String,
+}

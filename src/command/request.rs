@@ -1,0 +1,125 @@
+//! A command on its way in, the same whichever surface it came by.
+
+use crate::{event_log::subject::Id, problem::Problem};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The largest command body, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+/// The longest idempotency key, in bytes.
+pub const MAX_KEY: usize = 128;
+
+/// One command for one aggregate, not yet decoded.
+#[derive(Debug, Clone)]
+pub struct CommandRequest {
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The aggregate's id.
+    pub id: Id,
+    /// The command's name, for example `place`.
+    pub command: String,
+    /// The command's fields as a JSON object.
+    pub body: Bytes,
+    /// The headers that mean something to the command side.
+    pub headers: CommandHeaders,
+}
+
+/// The request headers of a command, the same names on NATS and HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandHeaders {
+    /// `Idempotency-Key`: 1 to 128 visible ASCII characters.
+    pub idempotency_key: Option<String>,
+    /// `If-Match: "<version>"`.
+    pub if_match: Option<u64>,
+    /// `traceparent` (W3C Trace Context), carried on to the events.
+    pub traceparent: Option<String>,
+    /// `tracestate` (W3C Trace Context), carried on to the events.
+    pub tracestate: Option<String>,
+}
+
+impl CommandHeaders {
+    /// Reads the headers through a look-up by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns a `malformed` problem that names the header. Trace headers are never refused: one
+    /// of a wrong form is dropped, as W3C Trace Context asks.
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Problem> {
+        let idempotency_key = match header("Idempotency-Key") {
+            None => None,
+            Some(key)
+                if (1..=MAX_KEY).contains(&key.len())
+                    && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Some(key.to_owned())
+            }
+            Some(_) => {
+                return Err(Problem::malformed(
+                    "Idempotency-Key".to_owned(),
+                    "an idempotency key is 1 to 128 visible ASCII characters",
+                ));
+            }
+        };
+        let if_match = match header("If-Match") {
+            None => None,
+            Some(tag) => Some(parse_version(tag).ok_or_else(|| {
+                Problem::malformed(
+                    "If-Match".to_owned(),
+                    "If-Match is the aggregate's version in double quotes, for example \"3\"",
+                )
+            })?),
+        };
+        let trace = |name: &str, limit: usize| {
+            header(name)
+                .filter(|value| value.len() <= limit && value.bytes().all(|b| (32..127).contains(&b)))
+                .map(str::to_owned)
+        };
+        Ok(Self {
+            idempotency_key,
+            if_match,
+            traceparent: trace("traceparent", 55),
+            tracestate: trace("tracestate", 512),
+        })
+    }
+}
+
+fn parse_version(tag: &str) -> Option<u64> {
+    let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// What an accepted command answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Outcome {
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The aggregate's id.
+    pub id: String,
+    /// The aggregate's version after the command.
+    pub version: u64,
+    /// The stream sequence of the aggregate's last commit, this command's when it has events.
+    pub position: u64,
+    /// The events that the command caused; none when it changed nothing.
+    pub events: Vec<OutcomeEvent>,
+    /// Whether this is the remembered outcome of an earlier command with the same key.
+    pub replayed: bool,
+}
+
+impl Outcome {
+    /// The position token, `<aggregate>@<stream sequence>`: what `Headwater-Position` carries.
+    #[must_use]
+    pub fn position_token(&self) -> String {
+        format!("{}@{}", self.aggregate, self.position)
+    }
+}
+
+/// One event of an [`Outcome`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutcomeEvent {
+    /// The full storage name, for example `order.placed.v1`.
+    pub r#type: String,
+    /// The aggregate's version after it.
+    pub version: u64,
+}

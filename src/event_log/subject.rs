@@ -1,0 +1,93 @@
+//! Names and ids as they may stand in a subject or a path: the only place that builds one.
+//!
+//! Every id is checked before it becomes part of a subject, so no input can widen one.
+
+use std::fmt;
+
+/// The stream that holds every event and every claim.
+pub const STREAM: &str = "EVENTS";
+
+/// The longest aggregate id, in bytes.
+pub const MAX_ID: usize = 64;
+/// The longest document id: two aggregate ids and what joins them.
+pub const MAX_DOCUMENT_ID: usize = 2 * MAX_ID + 1;
+
+/// An id that is safe in a subject and in a path: 1 to 64 of `A-Z a-z 0-9 _ -`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(String);
+
+impl Id {
+    /// Checks an aggregate's id.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidId`] unless it is 1 to 64 of `A-Z a-z 0-9 _ -`.
+    pub fn new(id: impl Into<String>) -> Result<Self, InvalidId> {
+        Self::bounded(id.into(), MAX_ID)
+    }
+
+    /// Checks a document's id: as [`Id::new`], up to 129 bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidId`] unless it is 1 to 129 of `A-Z a-z 0-9 _ -`.
+    pub fn document(id: impl Into<String>) -> Result<Self, InvalidId> {
+        Self::bounded(id.into(), MAX_DOCUMENT_ID)
+    }
+
+    fn bounded(id: String, limit: usize) -> Result<Self, InvalidId> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if id.is_empty() || id.len() > limit || !id.bytes().all(allowed) {
+            return Err(InvalidId { limit });
+        }
+        Ok(Self(id))
+    }
+
+    /// The id itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An id of another form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 1 to {limit} of A-Z a-z 0-9 _ -")]
+pub struct InvalidId {
+    limit: usize,
+}
+
+/// Whether a name may stand in subjects, paths and table names: `[a-z][a-z0-9_]*`, at most 32.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    name.len() <= 32
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+/// `evt.<aggregate>.<id>`: where the commits of one aggregate stand.
+#[must_use]
+pub fn events_of(aggregate: &str, id: &Id) -> String {
+    format!("evt.{aggregate}.{id}")
+}
+
+/// `evt.<aggregate>.*`: the commits of all aggregates of one kind.
+#[must_use]
+pub fn events_of_all(aggregate: &str) -> String {
+    format!("evt.{aggregate}.*")
+}
+
+/// Splits `evt.<aggregate>.<id>` into the two.
+#[must_use]
+pub fn parse_events(subject: &str) -> Option<(&str, &str)> {
+    let (aggregate, id) = subject.strip_prefix("evt.")?.split_once('.')?;
+    (!aggregate.is_empty() && !id.is_empty() && !id.contains('.')).then_some((aggregate, id))
+}

@@ -1,0 +1,10 @@
+//! Headwater: CQRS on NATS.
+
+pub mod aggregate;
+pub mod problem;
+pub mod recorded;
+pub mod view;
+
+pub mod command;
+pub mod event_log;
+pub mod read_model;

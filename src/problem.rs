@@ -1,0 +1,173 @@
+//! The one form of every refusal, on NATS and on HTTP alike: RFC 9457 problem details.
+//!
+//! This module owns the table of codes. The surfaces only carry a [`Problem`]; no other place
+//! chooses a status.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A refusal, as RFC 9457 `application/problem+json` with the extension members `code` and, where
+/// they apply, `field`, `version` and `retry_after`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct Problem {
+    /// Always `about:blank`: `code` is what tells problems apart.
+    pub r#type: String,
+    /// What `status` means, in a few words.
+    pub title: String,
+    /// The HTTP status, on NATS too (`Nats-Service-Error-Code`).
+    pub status: u16,
+    /// The stable snake case code that programs match on.
+    pub code: String,
+    /// What is wrong this time, for a person.
+    pub detail: String,
+    /// The field, header or parameter at fault, for example `lines[0].quantity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The aggregate's current version, with `version_mismatch`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Seconds after which a retry makes sense. `Retry-After` on the surfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: u16, title: &str, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: "about:blank".to_owned(),
+            title: title.to_owned(),
+            status,
+            code: code.to_owned(),
+            detail: detail.into(),
+            field: None,
+            version: None,
+            retry_after: None,
+        }
+    }
+
+    /// 400: the input is not of the right form; `field` says which part of it.
+    pub fn malformed(field: impl Into<Option<String>>, detail: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            ..Self::new(400, "Bad Request", "malformed", detail)
+        }
+    }
+
+    /// 404: there is no such thing; `code` says what kind of thing.
+    pub fn not_found(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(404, "Not Found", code, detail)
+    }
+
+    /// 405: the path is right, the method is not.
+    pub fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(405, "Method Not Allowed", "method_not_allowed", detail)
+    }
+
+    /// 409: a rule of the domain refuses the command; nothing was appended.
+    pub fn refused(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(409, "Conflict", code, detail)
+    }
+
+    /// 409: a unique key belongs to another aggregate.
+    pub fn claim_taken(scope: &str) -> Self {
+        Self {
+            field: Some(scope.to_owned()),
+            ..Self::refused("claim_taken", format!("{scope} is already taken"))
+        }
+    }
+
+    /// 409: the idempotency key was used before, for a different command.
+    pub fn key_reused() -> Self {
+        Self {
+            field: Some("Idempotency-Key".to_owned()),
+            ..Self::refused(
+                "key_reused",
+                "this idempotency key was used for a different command",
+            )
+        }
+    }
+
+    /// 412: `If-Match` names another version than the current one.
+    pub fn version_mismatch(current: u64) -> Self {
+        Self {
+            field: Some("If-Match".to_owned()),
+            version: Some(current),
+            ..Self::new(
+                412,
+                "Precondition Failed",
+                "version_mismatch",
+                format!("the aggregate is at version {current}"),
+            )
+        }
+    }
+
+    /// 413: the body is over the limit.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        Self::new(
+            413,
+            "Content Too Large",
+            "too_large",
+            format!("the body is larger than {limit_bytes} bytes"),
+        )
+    }
+
+    /// 415: the body is not of the accepted media type.
+    pub fn unsupported_media_type() -> Self {
+        Self {
+            field: Some("Content-Type".to_owned()),
+            ..Self::new(
+                415,
+                "Unsupported Media Type",
+                "unsupported_media_type",
+                "send the body as application/json",
+            )
+        }
+    }
+
+    /// 429: a bounded queue is full.
+    pub fn overloaded() -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                429,
+                "Too Many Requests",
+                "overloaded",
+                "too many commands are waiting; nothing was done",
+            )
+        }
+    }
+
+    /// 500: a defect of the service. Tells no internals.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            500,
+            "Internal Server Error",
+            "internal",
+            "the command failed inside the service; nothing was appended",
+        )
+    }
+
+    /// 503: it cannot be said now; a retry with the same idempotency key is safe.
+    pub fn unavailable(detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(503, "Service Unavailable", "unavailable", detail)
+        }
+    }
+
+    /// 504: the view has not reached the asked position within the wait. The command *was* accepted.
+    pub fn not_yet_applied(detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(504, "Gateway Timeout", "not_yet_applied", detail)
+        }
+    }
+
+    /// The JSON body.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a problem is plain data")
+    }
+}

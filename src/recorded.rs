@@ -1,0 +1,87 @@
+//! An event as it stands in the log: the vocabulary that the command side's history and the query
+//! side's views share. Pure.
+
+use crate::aggregate::Aggregate;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// One event of the log, with its place in it. `data` is decoded only by who needs it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recorded {
+    /// The aggregate's name, for example `"order"`.
+    pub aggregate: String,
+    /// The aggregate's id.
+    pub id: String,
+    /// The full storage name, for example `"order.placed.v1"`.
+    pub event_type: String,
+    /// The aggregate's version after this event; the first event is 1.
+    pub version: u64,
+    /// The stream sequence of the commit that carries the event. Events of one commit share it.
+    pub position: u64,
+    /// When the command was decided.
+    pub time: Timestamp,
+    /// The id of the command that caused the event.
+    pub command_id: String,
+    /// The id that all consequences of one original command share.
+    pub correlation_id: String,
+    /// The id of what caused the command: an event, or the command itself.
+    pub causation_id: String,
+    /// The event's fields as JSON.
+    pub data: Arc<RawValue>,
+}
+
+impl Recorded {
+    /// Decodes the event as one of aggregate `A`, upcasting older storage versions.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DecodeError`] when the type is not one that `A` knows, or the data has another shape.
+    pub fn event<A: Aggregate>(&self) -> Result<A::Event, DecodeError> {
+        decode_event::<A>(&self.event_type, &self.data)
+    }
+}
+
+/// Decodes a stored event of aggregate `A` from its full storage name and its data.
+///
+/// # Errors
+///
+/// Returns [`DecodeError`] when the type is not one that `A` knows, or the data has another shape.
+pub fn decode_event<A: Aggregate>(
+    event_type: &str,
+    data: &RawValue,
+) -> Result<A::Event, DecodeError> {
+    #[derive(Serialize)]
+    struct Tagged<'a, D> {
+        r#type: &'a str,
+        data: D,
+    }
+    let error = |source| DecodeError {
+        event_type: event_type.to_owned(),
+        source,
+    };
+    let tagged = match A::upcast(event_type, data) {
+        Some((event_type, data)) => serde_json::to_string(&Tagged {
+            r#type: event_type,
+            data,
+        }),
+        None => serde_json::to_string(&Tagged {
+            r#type: event_type,
+            data,
+        }),
+    };
+    tagged
+        .and_then(|json| serde_json::from_str(&json))
+        .map_err(error)
+}
+
+/// A stored event that this program cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("event {event_type} cannot be decoded: {source}")]
+pub struct DecodeError {
+    /// The storage name found.
+    pub event_type: String,
+    /// What was wrong with it.
+    pub source: serde_json::Error,
+}

@@ -1,0 +1,241 @@
+//! The pure vocabulary of the query side: what a service developer writes a view with.
+//!
+//! A view turns events of any number of aggregates into denormalised documents, one per screen.
+//! It knows no database and does no look-ups: the projector hands each document in, with the
+//! *parts* that the view remembered earlier, and stores what comes back.
+
+use crate::recorded::{DecodeError, Recorded};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{cell::RefCell, collections::BTreeMap, fmt::Display};
+use utoipa::ToSchema;
+
+/// A read model: a pure fold from events to documents.
+///
+/// # How an event is applied
+///
+/// 1. [`View::remember`] updates what the view keeps of the event's own aggregate: its *part*.
+/// 2. [`View::route`] says which documents the event touches.
+/// 3. [`View::apply`] is called once for each of them, with the parts as they stand after step 1.
+///
+/// The parts are what makes a document composed from several aggregates right in any order of
+/// arrival: a product's name is remembered when it is registered, and is there when, later, the
+/// product is put on display for the first time.
+pub trait View: Send + Sync + 'static {
+    /// The name in paths and subjects. Lower case letters, digits and `_`; starts with a letter.
+    const NAME: &'static str;
+    /// The version of the documents' shape. Raise it on any change to the fold: the view is then
+    /// rebuilt from the log beside the one that is being read.
+    const VERSION: u32;
+    /// The aggregates whose events the view reads.
+    const AGGREGATES: &'static [&'static str];
+    /// What is served. It must serialise to a JSON object.
+    type Document: Serialize + DeserializeOwned + ToSchema + Clone + Send + 'static;
+    /// What is remembered of one source aggregate; `()` in a view that remembers nothing.
+    type Part: Serialize + DeserializeOwned + Clone + Send + 'static;
+
+    /// What the documents can be filtered, sorted and searched by.
+    fn query() -> Query;
+
+    /// Which documents the event touches. Like [`View::apply`] it may be called again, with more
+    /// parts loaded, and only the last answer counts.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ApplyError`] when the event cannot be understood.
+    fn route(event: &Recorded, parts: &Parts<Self::Part>) -> Result<Route, ApplyError>;
+
+    /// Updates what the view remembers of the event's own aggregate.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ApplyError`] when the event cannot be understood.
+    fn remember(
+        part: Option<Self::Part>,
+        event: &Recorded,
+    ) -> Result<Change<Self::Part>, ApplyError> {
+        let _ = (part, event);
+        Ok(Change::Keep)
+    }
+
+    /// Applies the event to one document, or to its absence.
+    ///
+    /// It may be called more than once for one event (again, with more parts loaded), and only the
+    /// last answer counts.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ApplyError`] when the event cannot be applied.
+    fn apply(
+        id: &str,
+        document: Option<Self::Document>,
+        event: &Recorded,
+        parts: &Parts<Self::Part>,
+    ) -> Result<Change<Self::Document>, ApplyError>;
+}
+
+/// What becomes of a document (or a part).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It is replaced, or made.
+    Put(T),
+    /// It is removed.
+    Delete,
+    /// It stays as it is.
+    Keep,
+}
+
+/// The documents that an event touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// None.
+    Nothing,
+    /// Those with these ids, whether they exist or not. Document ids are 1 to 129 of `A-Z a-z 0-9 _ -`.
+    Ids(Vec<String>),
+    /// All existing ones in which each of these document fields has this value. A path such as
+    /// `member.id` reaches into the document; `lines[].sku` reaches into each element of an array.
+    /// The combination must be one of [`Query::routes`].
+    Where(Vec<(&'static str, String)>),
+}
+
+impl Route {
+    /// The one document with this id.
+    #[must_use]
+    pub fn id(id: impl Into<String>) -> Self {
+        Self::Ids(vec![id.into()])
+    }
+
+    /// All existing documents in which this field has this value.
+    #[must_use]
+    pub fn when(field: &'static str, value: impl Into<String>) -> Self {
+        Self::Where(vec![(field, value.into())])
+    }
+}
+
+/// What the documents of a view can be found by. Everything named here is indexed.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// The filters that a list accepts.
+    pub filters: Vec<Filter>,
+    /// The document fields that a list can be sorted by, the default first.
+    pub sorts: Vec<Sort>,
+    /// The document fields that `q` searches as text.
+    pub search: Vec<&'static str>,
+    /// The combinations of fields that [`Route::Where`] uses.
+    pub routes: Vec<Vec<&'static str>>,
+}
+
+/// One parameter of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filter {
+    /// The parameter's name, for example `price_min`.
+    pub name: &'static str,
+    /// The document field it compares, for example `price`.
+    pub field: &'static str,
+    /// The comparison.
+    pub compare: Compare,
+    /// The type of its value.
+    pub kind: Kind,
+}
+
+/// How a filter compares the field with the parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// The field equals the value.
+    Equal,
+    /// The field is at least the value.
+    AtLeast,
+    /// The field is at most the value.
+    AtMost,
+}
+
+/// The type of a filter's or sort's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A JSON string.
+    Text,
+    /// A JSON integer.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// One field that a list can be sorted by, in either direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    /// The document field, which is the parameter's value too (`sort=-price`).
+    pub field: &'static str,
+    /// The type of the field.
+    pub kind: Kind,
+}
+
+/// What a view remembers of the aggregates it is composed from, as of the event being applied.
+///
+/// A part that has not been read from the store yet is noted as missing; the projector then loads
+/// it and applies the event again.
+#[derive(Debug)]
+pub struct Parts<P> {
+    known: BTreeMap<PartKey, Option<P>>,
+    missing: RefCell<Vec<PartKey>>,
+}
+
+/// The aggregate name and id that a part belongs to.
+pub type PartKey = (String, String);
+
+impl<P> Default for Parts<P> {
+    fn default() -> Self {
+        Self {
+            known: BTreeMap::new(),
+            missing: RefCell::default(),
+        }
+    }
+}
+
+impl<P> Parts<P> {
+    /// What is remembered of this aggregate, if anything.
+    pub fn get(&self, aggregate: &str, id: &str) -> Option<&P> {
+        let key = (aggregate.to_owned(), id.to_owned());
+        match self.known.get(&key) {
+            Some(part) => part.as_ref(),
+            None => {
+                self.missing.borrow_mut().push(key);
+                None
+            }
+        }
+    }
+
+    /// Makes a part known: `None` when it is known that there is none.
+    pub fn set(&mut self, aggregate: &str, id: &str, part: Option<P>) {
+        self.known
+            .insert((aggregate.to_owned(), id.to_owned()), part);
+    }
+
+    /// Whether it is known what is remembered of this aggregate.
+    #[must_use]
+    pub fn knows(&self, aggregate: &str, id: &str) -> bool {
+        self.known
+            .contains_key(&(aggregate.to_owned(), id.to_owned()))
+    }
+
+    /// Takes the list of parts that were asked for and not known.
+    pub fn take_missing(&self) -> Vec<PartKey> {
+        self.missing.take()
+    }
+}
+
+/// An event that a view cannot apply. The projector parks it with all later ones of its aggregate.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The stored event cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The view refuses the event.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl ApplyError {
+    /// The view cannot make sense of the event, for this reason.
+    pub fn refused(reason: impl Display) -> Self {
+        Self::Refused(reason.to_string())
+    }
+}
