@@ -5,4 +5,5 @@
 //! knows nothing of what events mean.
 
 pub mod codec;
+pub mod reader;
 pub mod subject;

@@ -2,16 +2,36 @@
 //!
 //! The only module that speaks SurrealQL.
 
+mod announcement;
+mod answers;
+mod cursor;
+mod endpoint;
+pub(crate) mod exchange;
 mod freshness;
-mod reader;
+mod parameters;
+pub(crate) mod schema;
+pub(crate) mod store;
+mod watermark;
 
-pub use freshness::Freshness;
-pub use reader::ReadModel;
+pub use announcement::Applied;
+pub use answers::{OpenError, ReadModel, ReadModelOptions};
+pub use endpoint::{EndpointError, QueryEndpoint};
+pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
+pub use parameters::{DEFAULT_LIMIT, MAX_LIMIT};
+pub use schema::SchemaError;
+pub use store::{Credentials, Store, StoreError, StoreOptions};
+pub use watermark::{Progress, Watermark, Watermarks};
 
+use crate::view::View;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 /// One view and what it can be asked, for discovery and for the published API description.
 #[derive(Debug, Clone)]
@@ -28,6 +48,23 @@ pub struct ViewDescription {
     pub document: RefOr<Schema>,
     /// The named schemas that the document refers to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl ViewDescription {
+    /// Describes view `V`.
+    #[must_use]
+    pub fn of<V: View>() -> Self {
+        let mut schemas = Vec::new();
+        V::Document::schemas(&mut schemas);
+        Self {
+            name: V::NAME,
+            version: V::VERSION,
+            aggregates: V::AGGREGATES,
+            query: V::query(),
+            document: V::Document::schema(),
+            schemas,
+        }
+    }
 }
 
 /// A stored document as it is served.
@@ -55,8 +92,67 @@ pub struct Page {
 pub struct Answer<T> {
     /// The answer.
     pub value: T,
+    /// The version of the shape of the view's documents.
+    pub view_version: u32,
     /// The stream sequence up to which the view had applied the log when it was read.
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
+}
+
+impl Answer<StoredDocument> {
+    /// The entity tag, quotes included: the same as long as the document is.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        format!("\"{}-{}\"", self.view_version, self.value.version)
+    }
+}
+
+impl Answer<Page> {
+    /// The entity tag, quotes included: the same as long as the page has the same documents in the
+    /// same order, all unchanged.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        let mut digest = Sha256::new_with_prefix(self.view_version.to_be_bytes());
+        for item in &self.value.items {
+            digest.update(item.version.to_be_bytes());
+            digest.update(item.id.as_bytes());
+            digest.update([0]);
+        }
+        digest.update(self.value.next.as_deref().unwrap_or_default());
+        format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.finalize()[..15]))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::view::{Compare, Filter, Kind, Sort};
+
+    pub(crate) fn filters() -> Vec<Filter> {
+        let filter = |name, field, compare, kind| Filter {
+            name,
+            field,
+            compare,
+            kind,
+        };
+        vec![
+            filter("category", "category", Compare::Equal, Kind::Text),
+            filter("price_min", "price", Compare::AtLeast, Kind::Integer),
+            filter("price_max", "price", Compare::AtMost, Kind::Integer),
+            filter("in_stock", "in_stock", Compare::Equal, Kind::Boolean),
+        ]
+    }
+
+    pub(crate) fn sorts() -> Vec<Sort> {
+        vec![
+            Sort {
+                field: "price",
+                kind: Kind::Integer,
+            },
+            Sort {
+                field: "name",
+                kind: Kind::Text,
+            },
+        ]
+    }
 }
