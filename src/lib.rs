@@ -8,3 +8,5 @@ pub mod view;
 pub mod command;
 pub mod event_log;
 pub mod read_model;
+
+pub mod dev;

@@ -1,0 +1,6 @@
+//! The integration tests: one binary, against real servers on free ports.
+
+mod harness;
+
+mod dev_nats_server;
+mod topology;
