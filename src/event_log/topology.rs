@@ -183,6 +183,11 @@ impl Topology {
     }
 }
 
+/// Whether JetStream answers: a server that has just started takes connections a little before.
+pub async fn is_ready(client: &Client) -> bool {
+    client.request("$JS.API.INFO", "".into()).await.is_ok()
+}
+
 fn name_of(file: &Map<String, Value>) -> &str {
     file.get("name").and_then(Value::as_str).unwrap_or_default()
 }

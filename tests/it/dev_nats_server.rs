@@ -73,14 +73,7 @@ async fn a_killed_guardian_leaves_no_second_server_on_the_store() {
     let temp = tempfile::tempdir().unwrap();
     let server = NatsServer::start(options(temp.path())).await.unwrap();
     let first = pid(&server);
-    let parent = Command::new("ps")
-        .args(["-o", "ppid=", "-p", &first.to_string()])
-        .output()
-        .unwrap();
-    let guardian = String::from_utf8_lossy(&parent.stdout)
-        .trim()
-        .parse()
-        .unwrap();
+    let guardian = guardian_of(first);
     let mut state = server.state();
     signal(guardian, "KILL");
     let back = state.wait_for(|state| state.restarts == 1);
@@ -90,6 +83,20 @@ async fn a_killed_guardian_leaves_no_second_server_on_the_store() {
         .unwrap();
     assert!(!is_running(first));
     server.stop().await;
+}
+
+fn guardian_of(pid: u32) -> u32 {
+    let parent = Command::new("/bin/sh")
+        .args([
+            "-c",
+            "ps -o ppid= -p $1 || cut -d' ' -f4 /proc/$1/stat",
+            "ppid",
+        ])
+        .arg(pid.to_string())
+        .output()
+        .unwrap();
+    let parent = String::from_utf8_lossy(&parent.stdout);
+    parent.trim().parse().expect("the server has a parent")
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One life of the child: from the start of its guardian to the end of its process group.
 
 use super::NatsServerError;
+use crate::event_log::topology;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom},
@@ -199,9 +200,9 @@ async fn jetstream_answers(port: u16) -> bool {
         let client = async_nats::connect(format!("nats://127.0.0.1:{port}"))
             .await
             .ok()?;
-        client.request("$JS.API.INFO", "".into()).await.ok()
+        Some(topology::is_ready(&client).await)
     };
-    matches!(timeout(Duration::from_secs(2), ask).await, Ok(Some(_)))
+    timeout(Duration::from_secs(2), ask).await == Ok(Some(true))
 }
 
 /// A server and its guardian. Dropping it stops the server, without waiting.

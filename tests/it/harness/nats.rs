@@ -236,12 +236,49 @@ pub fn signal(pid: u32, name: &str) {
 
 /// Whether a process runs. A zombie does not.
 pub fn is_running(pid: u32) -> bool {
+    if let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The name before the state is in brackets, and may itself have brackets.
+        let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim());
+        return !state.starts_with(['Z', 'X']);
+    }
+    // `ps` where there is no /proc; minimal Linux images have the latter only.
+    !Path::new("/proc/self").exists() && {
+        let output = Command::new("ps")
+            .args(["-o", "stat=", "-p", &pid.to_string()])
+            .output()
+            .expect("ps is installed");
+        let state = String::from_utf8_lossy(&output.stdout);
+        !state.trim().is_empty() && !state.trim().starts_with('Z')
+    }
+}
+
+/// The process ids of the nats-servers whose folder is under this one.
+pub fn servers_in(folder: &Path) -> Vec<u32> {
+    let folder = folder.canonicalize().unwrap();
+    let folder = folder.to_str().unwrap();
+    let is_server = |line: &str| {
+        line.contains(folder) && line.contains("--ports_file_dir") && !line.contains("/bin/sh")
+    };
+    if Path::new("/proc/self").exists() {
+        let pids = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| {
+                let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                is_server(&String::from_utf8_lossy(&line)).then_some(pid)
+            });
+        return pids.filter(|pid| is_running(*pid)).collect();
+    }
     let output = Command::new("ps")
-        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .args(["-A", "-ww", "-o", "pid=,args="])
         .output()
         .expect("ps is installed");
-    let state = String::from_utf8_lossy(&output.stdout);
-    !state.trim().is_empty() && !state.trim().starts_with('Z')
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter(|line| is_server(line))
+        .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+        .collect()
 }
 
 /// Waits for the end of a process that is not the caller's child.

@@ -169,17 +169,7 @@ impl Service {
 
     /// The process ids of the nats-servers that run on the data folder.
     pub fn nats_pids(&self) -> Vec<u32> {
-        let output = Command::new("ps")
-            .args(["-A", "-ww", "-o", "pid=,args="])
-            .output()
-            .expect("ps is installed");
-        let folder = self.folder.canonicalize().unwrap();
-        let folder = folder.to_str().unwrap();
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter(|line| line.contains(folder) && line.contains("--ports_file_dir"))
-            .filter_map(|line| line.split_whitespace().next()?.parse().ok())
-            .collect()
+        nats::servers_in(&self.folder)
     }
 }
 
