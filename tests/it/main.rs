@@ -2,5 +2,6 @@
 
 mod harness;
 
+mod dependency_rule;
 mod dev_nats_server;
 mod topology;
