@@ -351,3 +351,47 @@ impl fmt::Display for Durability {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_files_name_the_streams_that_the_program_uses() {
+        let topology = Topology::embedded();
+        let names: Vec<_> = topology.streams.iter().map(name_of).collect();
+        assert_eq!(names, [super::super::subject::STREAM, "KV_snapshots"]);
+        for stream in &topology.streams {
+            assert_eq!(stream[REPLICAS], 1, "where a new stream starts");
+        }
+    }
+
+    #[test]
+    fn what_the_server_leaves_out_is_false_zero_or_empty() {
+        let wanted = json!({"name": "S", "sealed": false, "max_age": 0, "subjects": ["b", "a"]});
+        let found = json!({"name": "S", "subjects": ["a", "b"], "metadata": {"k": "v"}});
+        assert_eq!(compare(&object(wanted), &object(found)), []);
+
+        let wanted = json!({"name": "S", "deny_purge": true, "subjects": ["a"], "max_age": 0});
+        let found = json!({"name": "S", "subjects": ["a", "b"], "max_age": 5});
+        let fields: Vec<_> = compare(&object(wanted), &object(found))
+            .into_iter()
+            .map(|difference| difference.field)
+            .collect();
+        assert_eq!(fields, ["deny_purge", "max_age", "subjects"]);
+    }
+
+    #[test]
+    fn replicas_are_only_compared_when_they_are_asked_for() {
+        let three = object(json!({"name": "S", "num_replicas": 3}));
+        let topology = Topology::embedded();
+        assert_eq!(compare(&topology.wanted(&three), &three), []);
+        let topology = topology.with_replicas(5);
+        assert_eq!(compare(&topology.wanted(&three), &three).len(), 1);
+    }
+}
