@@ -7,4 +7,5 @@ pub mod view;
 
 pub mod command;
 pub mod event_log;
+pub mod http;
 pub mod read_model;
