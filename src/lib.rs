@@ -7,6 +7,7 @@ pub mod view;
 
 pub mod command;
 pub mod event_log;
+pub mod http;
 pub mod read_model;
 
 pub mod dev;
