@@ -19,7 +19,9 @@ use utoipa::ToSchema;
 /// - `Event` is an adjacently tagged enum (`#[serde(tag = "type", content = "data")]`) whose variants
 ///   are renamed to their full storage names, `"<aggregate>.<event>.v<k>"`, for example
 ///   `"order.placed.v1"`. A storage name is never changed: a new shape gets a new `v`.
-pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + 'static {
+pub trait Aggregate:
+    Default + Clone + Serialize + DeserializeOwned + Send + Unpin + 'static
+{
     /// The name in subjects and paths, for example `"order"`. Lower case letters, digits and `_`.
     const NAME: &'static str;
     /// The version of the *state's* own shape. Raise it when the state changes shape: snapshots
@@ -27,7 +29,7 @@ pub trait Aggregate: Default + Clone + Serialize + DeserializeOwned + Send + 'st
     const STATE_VERSION: u32 = 1;
 
     /// What can be asked of the aggregate.
-    type Command: Serialize + DeserializeOwned + ToSchema + Clone + Send + 'static;
+    type Command: Serialize + DeserializeOwned + ToSchema + Clone + Send + Unpin + 'static;
     /// What can have happened to it.
     type Event: Serialize + DeserializeOwned + Clone + Send + 'static;
     /// Why a command can be refused by a rule.
@@ -87,7 +89,8 @@ pub struct Context {
     pub now: Timestamp,
 }
 
-/// The outcome of an accepted command: the events to append, and the unique keys to take or give up.
+/// The outcome of an accepted command: the events to append, and the unique keys to take or give up
+/// with them. A decision without events takes and gives up none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision<E> {
     /// The events, in order. None at all is a right answer: the command changes nothing.

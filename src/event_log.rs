@@ -1,9 +1,75 @@
 //! The log: the only module that speaks JetStream.
 //!
 //! It owns subjects, the stored form of commits, appending with an expected sequence, loading one
-//! aggregate's history, snapshots and the durable reader that projectors follow the log with. It
-//! knows nothing of what events mean.
+//! aggregate's history, unique keys, snapshots, and the durable reader that projectors follow the
+//! log with. It knows nothing of what events mean.
 
+pub mod append;
+pub mod claim;
 pub mod codec;
+<<<<<<< HEAD
 pub mod reader;
+=======
+pub mod load;
+pub mod snapshot;
+>>>>>>> main
 pub mod subject;
+pub mod topology;
+
+pub use append::{Append, AppendError};
+pub use load::{LoadError, StoredMessage};
+
+use async_nats::jetstream;
+use std::time::Duration;
+
+/// A handle to the log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventLog {
+    client: async_nats::Client,
+    jetstream: jetstream::Context,
+    timeouts: Timeouts,
+}
+
+/// How long the log is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For the acknowledgement of an append; after it the append is in doubt.
+    pub append: Duration,
+    /// For each answer of a load.
+    pub load: Duration,
+}
+
+impl Default for Timeouts {
+    /// 2 s for an append, so that settling one in doubt still fits into the 5 s after which a
+    /// client usually gives up; 2 s for each answer of a load.
+    fn default() -> Self {
+        Self {
+            append: Duration::from_secs(2),
+            load: Duration::from_secs(2),
+        }
+    }
+}
+
+impl EventLog {
+    /// Makes a handle over a connection. Nothing is sent.
+    #[must_use]
+    pub fn new(client: async_nats::Client, timeouts: Timeouts) -> Self {
+        Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            timeouts,
+        }
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn client(&self) -> &async_nats::Client {
+        &self.client
+    }
+
+    /// The JetStream context of the connection.
+    #[must_use]
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+}

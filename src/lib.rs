@@ -8,4 +8,7 @@ pub mod view;
 pub mod command;
 pub mod event_log;
 pub mod projection;
+pub mod http;
 pub mod read_model;
+
+pub mod dev;

@@ -72,7 +72,9 @@ impl CommandHeaders {
         };
         let trace = |name: &str, limit: usize| {
             header(name)
-                .filter(|value| value.len() <= limit && value.bytes().all(|b| (32..127).contains(&b)))
+                .filter(|value| {
+                    value.len() <= limit && value.bytes().all(|b| (32..127).contains(&b))
+                })
                 .map(str::to_owned)
         };
         Ok(Self {

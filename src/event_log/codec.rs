@@ -14,29 +14,63 @@ use std::{borrow::Cow, sync::Arc};
 /// The media type of a commit's body.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 
+/// An event in its stored form, not yet part of a commit.
+#[derive(Debug, Clone, Deserialize)]
+pub struct EncodedEvent {
+    /// The full storage name, for example `order.placed.v1`.
+    pub r#type: String,
+    /// The event's fields as JSON.
+    pub data: Box<RawValue>,
+}
+
+impl EncodedEvent {
+    /// Encodes an event of aggregate `A`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CodecError::Encode`] when it does not serialise to `{"type", "data"}`, or when its
+    /// type does not begin with the aggregate's name.
+    pub fn of<A: Aggregate>(event: &A::Event) -> Result<Self, CodecError> {
+        let encode = |source| CodecError::Encode {
+            aggregate: A::NAME,
+            source,
+        };
+        let json = serde_json::to_string(event).map_err(encode)?;
+        let encoded: Self = serde_json::from_str(&json).map_err(encode)?;
+        let named = encoded
+            .r#type
+            .strip_prefix(A::NAME)
+            .is_some_and(|rest| rest.starts_with('.'));
+        if !named {
+            return Err(CodecError::EventName {
+                aggregate: A::NAME,
+                event_type: encoded.r#type,
+            });
+        }
+        Ok(encoded)
+    }
+}
+
 /// What one command adds to a commit.
 #[derive(Debug, Clone)]
-pub struct CommandEvents<'a, E> {
+pub struct CommandEvents {
     /// The command's id.
-    pub command_id: &'a str,
+    pub command_id: String,
     /// The fingerprint of the command's name and body, which tells a reused key from a retry.
-    pub command_hash: &'a str,
-    /// The id that all consequences of one original command share.
-    pub correlation_id: &'a str,
-    /// The id of what caused the command.
-    pub causation_id: &'a str,
+    pub command_hash: String,
     /// When it was decided.
     pub time: Timestamp,
     /// The aggregate's version before its first event.
     pub version_before: u64,
     /// Its events.
-    pub events: &'a [E],
+    pub events: Vec<EncodedEvent>,
 }
 
 #[derive(Serialize)]
-struct Written<'a, E> {
+struct Written<'a> {
     specversion: &'static str,
     id: String,
+    r#type: &'a str,
     source: &'a str,
     subject: &'a str,
     time: Timestamp,
@@ -46,8 +80,7 @@ struct Written<'a, E> {
     correlationid: &'a str,
     causationid: &'a str,
     version: u64,
-    #[serde(flatten)]
-    event: &'a E,
+    data: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -77,40 +110,38 @@ pub struct StoredEvent {
     pub command_hash: String,
 }
 
-/// Writes one commit of aggregate `A`.
+/// Writes one commit of an aggregate. A command that nothing caused is its own cause.
 ///
 /// # Errors
 ///
-/// Returns [`CodecError`] when an event does not serialise to `{"type", "data"}`.
-pub fn encode<A: Aggregate>(
+/// Returns [`CodecError::Encode`] when the batch cannot be serialised.
+pub fn encode(
+    aggregate: &'static str,
     id: &str,
-    commands: &[CommandEvents<'_, A::Event>],
+    commands: &[CommandEvents],
 ) -> Result<Vec<u8>, CodecError> {
-    let source = format!("/headwater/{}", A::NAME);
+    let source = format!("/headwater/{aggregate}");
     let mut written = Vec::new();
     for command in commands {
-        for (index, event) in command.events.iter().enumerate() {
-            let number = index as u64 + 1;
+        for (number, event) in (1..).zip(&command.events) {
             written.push(Written {
                 specversion: "1.0",
                 id: format!("{}/{number}", command.command_id),
+                r#type: &event.r#type,
                 source: &source,
                 subject: id,
                 time: command.time,
                 datacontenttype: "application/json",
-                commandid: command.command_id,
-                commandhash: command.command_hash,
-                correlationid: command.correlation_id,
-                causationid: command.causation_id,
+                commandid: &command.command_id,
+                commandhash: &command.command_hash,
+                correlationid: &command.command_id,
+                causationid: &command.command_id,
                 version: command.version_before + number,
-                event,
+                data: &event.data,
             });
         }
     }
-    serde_json::to_vec(&written).map_err(|source| CodecError::Encode {
-        aggregate: A::NAME,
-        source,
-    })
+    serde_json::to_vec(&written).map_err(|source| CodecError::Encode { aggregate, source })
 }
 
 /// Reads the commit that stands at `position` on `subject`.
@@ -160,6 +191,14 @@ pub enum CodecError {
         aggregate: &'static str,
         /// What was wrong.
         source: serde_json::Error,
+    },
+    /// An event's storage name does not begin with its aggregate's.
+    #[error("{event_type} is not the storage name of an event of {aggregate}")]
+    EventName {
+        /// The aggregate's name.
+        aggregate: &'static str,
+        /// The name found.
+        event_type: String,
     },
     /// The body is not a CloudEvents batch of this program.
     #[error("the commit at {position} cannot be decoded: {source}")]

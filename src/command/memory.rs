@@ -1,0 +1,297 @@
+//! What an aggregate remembers of its latest commands, so that a retry gets the original outcome.
+//!
+//! Bounded: at least the last [`KEEP`] commands, and all of the last [`KEEP_FOR`] up to
+//! [`KEEP_AT_MOST`]. It is rebuilt from the log, where every event carries its command's id, and
+//! rides along in snapshots.
+
+use super::request::{Outcome, OutcomeEvent};
+use crate::event_log::codec::StoredEvent;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock, Mutex},
+};
+
+/// The number of commands that are always remembered.
+pub const KEEP: usize = 256;
+/// How long every command is remembered, within [`KEEP_AT_MOST`].
+pub const KEEP_FOR: SignedDuration = SignedDuration::from_secs(120);
+/// The most commands that are ever remembered.
+pub const KEEP_AT_MOST: usize = 65_536;
+
+/// The remembered outcome of one command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// The command's id.
+    pub key: Box<str>,
+    /// The fingerprint of its name and body; empty when it is not known.
+    pub hash: Box<str>,
+    /// The aggregate's version after it.
+    pub version: u64,
+    /// The position of its commit.
+    pub position: u64,
+    /// When it was decided, in seconds since the epoch.
+    pub at: i64,
+    /// The storage names of its events, in order.
+    pub events: Box<[Name]>,
+}
+
+impl Remembered {
+    /// The outcome as it was answered first, marked as replayed.
+    #[must_use]
+    pub fn outcome(&self, aggregate: &str, id: &str) -> Outcome {
+        let first = self.version - self.events.len() as u64 + 1;
+        Outcome {
+            aggregate: aggregate.to_owned(),
+            id: id.to_owned(),
+            version: self.version,
+            position: self.position,
+            events: (first..)
+                .zip(&self.events)
+                .map(|(version, name)| OutcomeEvent {
+                    r#type: name.to_string(),
+                    version,
+                })
+                .collect(),
+            replayed: true,
+        }
+    }
+}
+
+/// The commands that one aggregate remembers, oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(from = "VecDeque<Remembered>", into = "VecDeque<Remembered>")]
+pub struct Memory {
+    commands: VecDeque<Remembered>,
+    /// How many commands have been forgotten: the number of the first in `commands`.
+    forgotten: u64,
+    /// From the hash of a key to the number of its command. Kept once a scan would be slow.
+    numbers: HashMap<u64, u64>,
+}
+
+/// Up to this many commands a scan is as good as an index, and an idle aggregate stays small.
+const SCANNED: usize = 16;
+
+impl Memory {
+    /// The remembered outcome of the command with this id.
+    #[must_use]
+    pub fn find(&self, key: &str) -> Option<&Remembered> {
+        if self.commands.len() > SCANNED {
+            let number = self.numbers.get(&hash_of(key))?;
+            let found = self
+                .commands
+                .get(usize::try_from(number - self.forgotten).ok()?)?;
+            if *found.key == *key {
+                return Some(found);
+            }
+            // Two keys share a hash: only a scan can tell.
+        }
+        self.commands
+            .iter()
+            .rev()
+            .find(|remembered| *remembered.key == *key)
+    }
+
+    /// Remembers a command and forgets those that need no longer be remembered.
+    pub fn add(&mut self, remembered: Remembered, now: Timestamp) {
+        self.commands.push_back(remembered);
+        if self.commands.len() == SCANNED + 1 {
+            self.index();
+        } else if self.commands.len() > SCANNED {
+            let newest = &self.commands[self.commands.len() - 1];
+            let number = self.forgotten + self.commands.len() as u64 - 1;
+            self.numbers.insert(hash_of(&newest.key), number);
+        }
+        let horizon = (now - KEEP_FOR).as_second();
+        while self.commands.len() > KEEP
+            && (self.commands.len() > KEEP_AT_MOST
+                || self
+                    .commands
+                    .front()
+                    .is_some_and(|first| first.at < horizon))
+        {
+            if let Some(oldest) = self.commands.pop_front() {
+                let hash = hash_of(&oldest.key);
+                if self.numbers.get(&hash) == Some(&self.forgotten) {
+                    self.numbers.remove(&hash);
+                }
+                self.forgotten += 1;
+            }
+        }
+    }
+
+    fn index(&mut self) {
+        self.numbers = (self.forgotten..)
+            .zip(&self.commands)
+            .map(|(number, remembered)| (hash_of(&remembered.key), number))
+            .collect();
+    }
+
+    /// Remembers the commands of one loaded commit.
+    pub fn add_commit(&mut self, events: &[StoredEvent]) {
+        for command in events.chunk_by(|a, b| a.recorded.command_id == b.recorded.command_id) {
+            let last = &command[command.len() - 1];
+            self.add(
+                Remembered {
+                    key: last.recorded.command_id.as_str().into(),
+                    hash: last.command_hash.as_str().into(),
+                    version: last.recorded.version,
+                    position: last.recorded.position,
+                    at: last.recorded.time.as_second(),
+                    events: command
+                        .iter()
+                        .map(|event| Name::of(&event.recorded.event_type))
+                        .collect(),
+                },
+                last.recorded.time,
+            );
+        }
+    }
+}
+
+fn hash_of(key: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl From<VecDeque<Remembered>> for Memory {
+    fn from(commands: VecDeque<Remembered>) -> Self {
+        let mut memory = Self {
+            commands,
+            ..Self::default()
+        };
+        if memory.commands.len() > SCANNED {
+            memory.index();
+        }
+        memory
+    }
+}
+
+impl From<Memory> for VecDeque<Remembered> {
+    fn from(memory: Memory) -> Self {
+        memory.commands
+    }
+}
+
+/// An event's storage name, held once in the process however many commands are remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Name(Arc<str>);
+
+static NAMES: LazyLock<Mutex<HashSet<Arc<str>>>> = LazyLock::new(Mutex::default);
+/// Far more names than a program has; past it a name is simply not shared.
+const MAX_NAMES: usize = 4096;
+
+impl Name {
+    /// The shared copy of a name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        let mut names = NAMES
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(shared) = names.get(name) {
+            return Self(shared.clone());
+        }
+        let shared: Arc<str> = name.into();
+        if names.len() < MAX_NAMES {
+            names.insert(shared.clone());
+        }
+        Self(shared)
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for Name {
+    fn from(name: String) -> Self {
+        Self::of(&name)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remembered(number: i64) -> Remembered {
+        Remembered {
+            key: format!("key-{number}").into(),
+            hash: "".into(),
+            version: 1,
+            position: 1,
+            at: number,
+            events: Box::new([Name::of("a.happened.v1")]),
+        }
+    }
+
+    fn filled(count: i64) -> Memory {
+        let mut memory = Memory::default();
+        for number in 0..count {
+            memory.add(remembered(number), Timestamp::from_second(number).unwrap());
+        }
+        memory
+    }
+
+    #[test]
+    fn the_last_256_commands_are_remembered_however_old() {
+        let mut memory = filled(256);
+        memory.add(
+            remembered(1_000_000),
+            Timestamp::from_second(1_000_000).unwrap(),
+        );
+        assert!(memory.find("key-0").is_none());
+        assert!(memory.find("key-1").is_some());
+    }
+
+    #[test]
+    fn all_commands_of_the_last_two_minutes_are_remembered() {
+        let mut memory = Memory::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        for number in 0..5_000 {
+            let mut recent = remembered(number);
+            recent.at = 900;
+            memory.add(recent, now);
+        }
+        assert!(memory.find("key-0").is_some());
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut memory = Memory::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        for number in 0..(KEEP_AT_MOST as i64 + 10) {
+            let mut recent = remembered(number);
+            recent.at = 1_000;
+            memory.add(recent, now);
+        }
+        assert_eq!(memory.commands.len(), KEEP_AT_MOST);
+    }
+
+    #[test]
+    fn a_remembered_outcome_has_the_versions_of_its_events() {
+        let two = Remembered {
+            version: 7,
+            events: Box::new([Name::of("a.x.v1"), Name::of("a.y.v1")]),
+            ..remembered(1)
+        };
+        let versions: Vec<u64> = two
+            .outcome("a", "1")
+            .events
+            .iter()
+            .map(|e| e.version)
+            .collect();
+        assert_eq!(versions, [6, 7]);
+    }
+}

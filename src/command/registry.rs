@@ -1,0 +1,179 @@
+//! The live aggregates of one arbiter: starts actors on first use and passivates idle ones.
+//!
+//! Actors, their registry and all that they share live on one thread. An actor is passivated only
+//! when nothing waits for it, and is forgotten before it is told to stop, so a command that comes
+//! meanwhile starts a new one and is never lost.
+
+use super::{
+    actor::{AggregateActor, Execute, Passivate},
+    turn::Desk,
+};
+use crate::{
+    aggregate::Aggregate,
+    event_log::{EventLog, subject::Id},
+};
+use actix::prelude::*;
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    marker::PhantomData,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// One kind of aggregate, erased: how to start the actor of one of them.
+pub trait Kind: Send + Sync {
+    /// Starts the actor of the aggregate with this id on the current arbiter.
+    fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live;
+}
+
+/// Aggregate `A` as a [`Kind`].
+pub struct KindOf<A>(PhantomData<fn() -> A>);
+
+impl<A> Default for KindOf<A> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A: Aggregate> Kind for KindOf<A> {
+    fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live {
+        let actor = AggregateActor::<A>::new(Desk { log, id }, waiting.clone()).start();
+        Live {
+            execute: actor.clone().recipient(),
+            passivate: actor.recipient(),
+            waiting,
+            used: Instant::now(),
+        }
+    }
+}
+
+/// A live actor.
+pub struct Live {
+    execute: Recipient<Execute>,
+    passivate: Recipient<Passivate>,
+    waiting: Rc<Cell<usize>>,
+    used: Instant,
+}
+
+/// When actors are passivated.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistryOptions {
+    /// An actor that was not used for so long is passivated.
+    pub idle: Duration,
+    /// The most live actors of one arbiter; past it the least recently used idle ones go first.
+    pub max_actors: usize,
+}
+
+impl Default for RegistryOptions {
+    /// A minute, long enough that a shopper's next click finds the actor warm; 50,000 actors, some
+    /// 200 MB at the usual size of a state.
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            max_actors: 50_000,
+        }
+    }
+}
+
+/// A command on its way to the actor of its aggregate.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Dispatch {
+    /// The index of the aggregate's kind.
+    pub kind: usize,
+    /// The aggregate's id.
+    pub id: Id,
+    /// The command.
+    pub execute: Execute,
+}
+
+/// The registry of one arbiter.
+pub struct Registry {
+    log: EventLog,
+    kinds: Arc<[Arc<dyn Kind>]>,
+    options: RegistryOptions,
+    live: HashMap<(usize, Id), Live>,
+}
+
+impl Registry {
+    /// Makes an empty registry.
+    #[must_use]
+    pub fn new(log: EventLog, kinds: Arc<[Arc<dyn Kind>]>, options: RegistryOptions) -> Self {
+        Self {
+            log,
+            kinds,
+            options,
+            live: HashMap::new(),
+        }
+    }
+
+    fn passivate(&mut self, which: impl Fn(&Live) -> bool) {
+        self.live.retain(|_, live| {
+            let goes = live.waiting.get() == 0 && which(live);
+            if goes {
+                live.passivate.do_send(Passivate);
+            }
+            !goes
+        });
+    }
+
+    /// Makes room for one more actor by passivating the least recently used tenth.
+    fn make_room(&mut self) {
+        let mut used: Vec<Instant> = self
+            .live
+            .values()
+            .filter(|live| live.waiting.get() == 0)
+            .map(|live| live.used)
+            .collect();
+        if used.is_empty() {
+            return;
+        }
+        let tenth = used.len() / 10;
+        let (_, &mut horizon, _) = used.select_nth_unstable(tenth);
+        self.passivate(|live| live.used <= horizon);
+    }
+}
+
+impl Actor for Registry {
+    type Context = actix::Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(1024);
+        let often = (self.options.idle / 4).max(Duration::from_millis(10));
+        context.run_interval(often, |registry, _| {
+            let idle = registry.options.idle;
+            registry.passivate(|live| live.used.elapsed() >= idle);
+        });
+    }
+}
+
+impl Handler<Dispatch> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, dispatch: Dispatch, _: &mut Self::Context) {
+        let Dispatch { kind, id, execute } = dispatch;
+        let key = (kind, id);
+        if self.live.len() >= self.options.max_actors && !self.live.contains_key(&key) {
+            self.make_room();
+        }
+        // An actor whose task ended unexpectedly is replaced: the log has all that it had.
+        if self
+            .live
+            .get(&key)
+            .is_some_and(|live| !live.execute.connected())
+        {
+            self.live.remove(&key);
+        }
+        let Self {
+            log, kinds, live, ..
+        } = self;
+        let live = live.entry(key).or_insert_with_key(|(kind, id)| {
+            kinds[*kind].start(log.clone(), id.clone(), Rc::default())
+        });
+        live.used = Instant::now();
+        live.waiting.set(live.waiting.get() + 1);
+        live.execute.do_send(execute);
+    }
+}

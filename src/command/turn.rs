@@ -1,0 +1,662 @@
+//! One turn of an aggregate: decide what has queued, append it as one commit, answer.
+//!
+//! The turn owns the state while it runs, so there is at most one per actor. Events are folded in
+//! as they are decided; when their append does not surely succeed the state is thrown away and
+//! folded from the log again. A refusal is answered only when the state it was decided on is known
+//! to be the log's latest: by an append that succeeded, or by asking the stream leader.
+
+use super::{
+    decode,
+    memory::{Memory, Name, Remembered},
+    request::{CommandHeaders, Outcome},
+};
+use crate::{
+    aggregate::{Aggregate, Claim, Context, Rejection},
+    event_log::{
+        Append, AppendError, EventLog, LoadError,
+        claim::ClaimWrite,
+        codec::{self, CommandEvents, EncodedEvent},
+        subject::{self, Id},
+    },
+    problem::Problem,
+    recorded::decode_event,
+};
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// How often a turn decides again after lost races and lost connections before it gives up.
+const ATTEMPTS: u32 = 8;
+/// The most commands that one commit carries.
+pub const MAX_GROUP: usize = 256;
+/// Past this many bytes of event data no further command joins the commit.
+const MAX_COMMIT_BYTES: usize = 256 * 1024;
+/// A snapshot is written when this many events have been folded since the last.
+const SNAPSHOT_EVERY: u64 = 100;
+
+/// A decoded command with its caller.
+pub struct Pending<A: Aggregate> {
+    /// The decoded command.
+    pub command: A::Command,
+    /// Its id: the idempotency key, or a generated one.
+    pub command_id: String,
+    /// Whether the client chose the id, so that a retry of it may come.
+    pub keyed: bool,
+    /// The fingerprint of its name and body.
+    pub hash: String,
+    /// The headers it came with.
+    pub headers: CommandHeaders,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Result<Outcome, Problem>>,
+}
+
+impl<A: Aggregate> Pending<A> {
+    /// Decodes a command's body.
+    ///
+    /// # Errors
+    ///
+    /// Returns the `malformed` problem, to be answered, with the way to answer it.
+    #[allow(
+        clippy::type_complexity,
+        reason = "the error hands the caller's reply back"
+    )]
+    pub fn decode(
+        name: &str,
+        body: &[u8],
+        headers: CommandHeaders,
+        reply: oneshot::Sender<Result<Outcome, Problem>>,
+    ) -> Result<Self, (Problem, oneshot::Sender<Result<Outcome, Problem>>)> {
+        let command = match decode::decode::<A>(name, body) {
+            Ok(command) => command,
+            Err(problem) => return Err((problem, reply)),
+        };
+        Ok(Self {
+            command,
+            keyed: headers.idempotency_key.is_some(),
+            command_id: headers
+                .idempotency_key
+                .clone()
+                .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            hash: decode::fingerprint(name, body),
+            headers,
+            reply,
+        })
+    }
+}
+
+/// An aggregate's state as folded from the log.
+pub struct Loaded<A> {
+    state: A,
+    version: u64,
+    /// The position of the last commit folded in; 0 when there is none.
+    position: u64,
+    memory: Memory,
+    /// The version that the latest snapshot holds.
+    snapshot_version: u64,
+}
+
+impl<A> Loaded<A> {
+    /// How many events the latest snapshot does not hold.
+    #[must_use]
+    pub fn events_since_snapshot(&self) -> u64 {
+        self.version - self.snapshot_version
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot<S, M> {
+    state_version: u32,
+    version: u64,
+    position: u64,
+    state: S,
+    memory: M,
+}
+
+/// What a turn works with.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    /// The log.
+    pub log: EventLog,
+    /// The aggregate's id.
+    pub id: Id,
+}
+
+/// What became of one command in the attempt under way.
+enum Decided {
+    /// Accepted with events that the append under way carries.
+    Appending {
+        remembered: Remembered,
+    },
+    /// Accepted at this version; nothing to append.
+    Nothing {
+        version: u64,
+    },
+    /// It repeats an earlier command, remembered or of this very turn.
+    Replayed {
+        remembered: Remembered,
+    },
+    Refused(Problem),
+}
+
+enum Attempt {
+    /// All are decided and, where there were events, appended.
+    Done(Vec<Decided>),
+    /// The state was stale, or the log refused: load and decide again.
+    Again,
+    /// It can't be said now.
+    Unavailable(String),
+    /// The command at this index panicked.
+    Panicked(usize),
+}
+
+/// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
+/// known to be the log's.
+pub async fn run<A: Aggregate>(
+    desk: Desk,
+    mut loaded: Option<Loaded<A>>,
+    queue: &mut VecDeque<Pending<A>>,
+) -> Option<Loaded<A>> {
+    let mut attempt = 0;
+    while !queue.is_empty() {
+        attempt += 1;
+        if attempt > ATTEMPTS {
+            let problem = Problem::unavailable("the aggregate is contended; nothing was appended");
+            answer_all(queue, queue.len(), &problem);
+            return None;
+        }
+        let fresh = loaded.is_none();
+        let mut state = match loaded.take() {
+            Some(state) => state,
+            None => match load::<A>(&desk).await {
+                Ok(state) => state,
+                Err(error) => {
+                    tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, %error, "aggregate not loaded");
+                    let problem = if error.is_retryable() {
+                        Problem::unavailable("the log cannot be read now")
+                    } else {
+                        Problem::internal()
+                    };
+                    answer_all(queue, queue.len(), &problem);
+                    return None;
+                }
+            },
+        };
+        let taken = queue.len().min(MAX_GROUP);
+        match decide_and_append(&desk, &mut state, fresh, queue, taken).await {
+            Attempt::Done(decided) => {
+                attempt = 0;
+                answer(&desk, &mut state, queue, decided);
+                snapshot_when_due(&desk, &mut state).await;
+                loaded = Some(state);
+            }
+            Attempt::Again => back_off(attempt).await,
+            Attempt::Unavailable(reason) => {
+                tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "append not settled");
+                let problem = Problem::unavailable(
+                    "the log did not acknowledge in time; retry with the same Idempotency-Key",
+                );
+                answer_all(queue, taken, &problem);
+            }
+            Attempt::Panicked(index) => {
+                attempt = 0;
+                tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
+                if let Some(pending) = queue.remove(index) {
+                    let _ = pending.reply.send(Err(Problem::internal()));
+                }
+            }
+        }
+    }
+    loaded
+}
+
+/// Decides up to `taken` commands and appends their events as one commit.
+async fn decide_and_append<A: Aggregate>(
+    desk: &Desk,
+    loaded: &mut Loaded<A>,
+    fresh: bool,
+    queue: &VecDeque<Pending<A>>,
+    taken: usize,
+) -> Attempt {
+    let now = Timestamp::now();
+    let mut decided: Vec<Decided> = Vec::with_capacity(taken);
+    let mut commit: Vec<CommandEvents> = Vec::new();
+    let mut claims: Vec<ClaimWrite> = Vec::new();
+    let mut bytes = 0;
+    let version_before = loaded.version;
+
+    for (index, pending) in queue.iter().take(taken).enumerate() {
+        if let Some(repeated) = repeat_of(loaded, &decided, pending) {
+            decided.push(repeated);
+            continue;
+        }
+        if let Some(expected) = pending.headers.if_match
+            && expected != loaded.version
+        {
+            decided.push(Decided::Refused(Problem::version_mismatch(loaded.version)));
+            continue;
+        }
+        let context = Context {
+            id: desk.id.as_str().to_owned(),
+            version: loaded.version,
+            command_id: pending.command_id.clone(),
+            now,
+        };
+        let command = pending.command.clone();
+        let decision = catch_unwind(AssertUnwindSafe(|| loaded.state.decide(command, &context)));
+        let decision = match decision {
+            Err(_) => return Attempt::Panicked(index),
+            Ok(Err(rejection)) => {
+                decided.push(Decided::Refused(refusal(&rejection)));
+                continue;
+            }
+            Ok(Ok(decision)) => decision,
+        };
+        if decision.events.is_empty() {
+            decided.push(Decided::Nothing {
+                version: loaded.version,
+            });
+            continue;
+        }
+        let claiming = !decision.claims.is_empty() || !decision.releases.is_empty();
+        if claiming {
+            // A claim may still be refused by the log, and that must not touch other commands: such
+            // a command has a commit of its own.
+            if !commit.is_empty() {
+                break;
+            }
+            match resolve_claims::<A>(desk, &decision.claims, &decision.releases).await {
+                Ok(Ok(writes)) => claims = writes,
+                Ok(Err(problem)) => {
+                    decided.push(Decided::Refused(problem));
+                    continue;
+                }
+                Err(error) => return Attempt::Unavailable(error.to_string()),
+            }
+        }
+        let mut events = Vec::with_capacity(decision.events.len());
+        for event in &decision.events {
+            let evolved = catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(event)));
+            if evolved.is_err() {
+                return Attempt::Panicked(index);
+            }
+            match EncodedEvent::of::<A>(event) {
+                Ok(encoded) => {
+                    bytes += encoded.data.get().len();
+                    events.push(encoded);
+                }
+                Err(error) => {
+                    tracing::error!(aggregate.name = A::NAME, %error, "event not encoded");
+                    return Attempt::Panicked(index);
+                }
+            }
+        }
+        let version = loaded.version + events.len() as u64;
+        decided.push(Decided::Appending {
+            remembered: Remembered {
+                key: pending.command_id.as_str().into(),
+                hash: pending.hash.as_str().into(),
+                version,
+                position: 0,
+                at: now.as_second(),
+                events: events.iter().map(|event| Name::of(&event.r#type)).collect(),
+            },
+        });
+        commit.push(CommandEvents {
+            command_id: pending.command_id.clone(),
+            command_hash: pending.hash.clone(),
+            time: now,
+            version_before: loaded.version,
+            events,
+        });
+        loaded.version = version;
+        if claiming || bytes > MAX_COMMIT_BYTES {
+            break;
+        }
+    }
+
+    if commit.is_empty() {
+        // Nothing is appended that would prove the state to be the latest, so the leader is asked.
+        let replays = |decided: &Decided| matches!(decided, Decided::Replayed { .. });
+        if fresh || decided.iter().all(replays) {
+            return Attempt::Done(decided);
+        }
+        return match last_position(desk, A::NAME).await {
+            Ok(last) if last == loaded.position => Attempt::Done(decided),
+            Ok(_) => Attempt::Again,
+            Err(error) => Attempt::Unavailable(error.to_string()),
+        };
+    }
+    let headers = commit_headers::<A>(desk, &commit, queue);
+    match append::<A>(desk, loaded.position, headers, &commit, claims).await {
+        Ok(position) => {
+            loaded.position = position;
+            for decided in &mut decided {
+                if let Decided::Appending { remembered } | Decided::Replayed { remembered } =
+                    decided
+                    && remembered.version > version_before
+                {
+                    remembered.position = position;
+                }
+            }
+            Attempt::Done(decided)
+        }
+        Err(AppendError::LostRace) => Attempt::Again,
+        Err(AppendError::InDoubt(reason) | AppendError::Unavailable(reason)) => {
+            Attempt::Unavailable(reason)
+        }
+        Err(AppendError::Refused(reason)) => {
+            tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "commit refused");
+            Attempt::Panicked(decided.len() - 1)
+        }
+    }
+}
+
+/// The answer to a command whose id is remembered, or that is decided in this very turn.
+fn repeat_of<A: Aggregate>(
+    loaded: &Loaded<A>,
+    decided: &[Decided],
+    pending: &Pending<A>,
+) -> Option<Decided> {
+    if !pending.keyed {
+        return None;
+    }
+    let in_this_turn = decided.iter().find_map(|decided| match decided {
+        Decided::Appending { remembered } if *remembered.key == pending.command_id => {
+            Some(remembered)
+        }
+        _ => None,
+    });
+    let remembered = in_this_turn.or_else(|| loaded.memory.find(&pending.command_id))?;
+    if !remembered.hash.is_empty() && *remembered.hash != pending.hash {
+        return Some(Decided::Refused(Problem::key_reused()));
+    }
+    Some(Decided::Replayed {
+        remembered: remembered.clone(),
+    })
+}
+
+fn refusal(rejection: &impl Rejection) -> Problem {
+    if rejection.is_not_found() {
+        Problem::not_found(rejection.code(), rejection.to_string())
+    } else {
+        Problem::refused(rejection.code(), rejection.to_string())
+    }
+}
+
+/// Looks up who holds each key and prepares the messages that take and give them up.
+async fn resolve_claims<A: Aggregate>(
+    desk: &Desk,
+    claims: &[Claim],
+    releases: &[Claim],
+) -> Result<Result<Vec<ClaimWrite>, Problem>, LoadError> {
+    let mut writes = Vec::new();
+    let own = |holder: &(String, String)| holder.0 == A::NAME && holder.1 == desk.id.as_str();
+    for claim in claims {
+        let record = desk.log.claim(claim).await?;
+        match &record.holder {
+            None => writes.push(ClaimWrite::take(claim, &record, A::NAME, desk.id.as_str())),
+            Some(holder) if own(holder) => {}
+            Some(_) => return Ok(Err(Problem::claim_taken(claim.scope))),
+        }
+    }
+    for claim in releases {
+        let record = desk.log.claim(claim).await?;
+        if record.holder.as_ref().is_some_and(own) {
+            writes.push(ClaimWrite::release(
+                claim,
+                &record,
+                A::NAME,
+                desk.id.as_str(),
+            ));
+        }
+    }
+    Ok(Ok(writes))
+}
+
+/// `Nats-Msg-Id` where one command makes the commit, and the trace of the first command.
+fn commit_headers<A: Aggregate>(
+    desk: &Desk,
+    commit: &[CommandEvents],
+    queue: &VecDeque<Pending<A>>,
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("Content-Type", codec::CONTENT_TYPE);
+    if let [single] = commit {
+        // The stream's ids are of all aggregates, a command's only of its own.
+        headers.insert(
+            async_nats::header::NATS_MESSAGE_ID,
+            format!("{}.{}.{}", A::NAME, desk.id, single.command_id),
+        );
+    }
+    let first = commit.first().and_then(|first| {
+        queue
+            .iter()
+            .find(|pending| pending.command_id == first.command_id)
+    });
+    if let Some(first) = first {
+        let traces = [
+            ("traceparent", &first.headers.traceparent),
+            ("tracestate", &first.headers.tracestate),
+        ];
+        for (name, value) in traces {
+            if let Some(value) = value {
+                headers.insert(name, value.as_str());
+            }
+        }
+    }
+    headers
+}
+
+async fn append<A: Aggregate>(
+    desk: &Desk,
+    expected: u64,
+    headers: HeaderMap,
+    commit: &[CommandEvents],
+    claims: Vec<ClaimWrite>,
+) -> Result<u64, AppendError> {
+    let payload = codec::encode(A::NAME, desk.id.as_str(), commit)
+        .map_err(|error| AppendError::Refused(error.to_string()))?;
+    let subject = subject::events_of(A::NAME, &desk.id);
+    let append = Append {
+        subject: subject.clone(),
+        expected,
+        payload: payload.into(),
+        headers,
+        claims,
+    };
+    match desk.log.append(append).await {
+        Err(AppendError::InDoubt(reason)) => {
+            let first = commit.first().map(|first| first.command_id.as_str());
+            settle(desk, &subject, expected, first, reason).await
+        }
+        settled => settled,
+    }
+}
+
+/// Settles an append in doubt: what stands first after the expected position is this commit, or
+/// somebody else's, or nothing yet.
+async fn settle(
+    desk: &Desk,
+    subject: &str,
+    expected: u64,
+    command_id: Option<&str>,
+    reason: String,
+) -> Result<u64, AppendError> {
+    let found = desk
+        .log
+        .commit_after(subject, expected)
+        .await
+        .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
+    let Some(message) = found else {
+        return Err(AppendError::InDoubt(reason));
+    };
+    let events = codec::decode(&message.subject, message.position, &message.payload)
+        .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
+    let first = events
+        .first()
+        .map(|event| event.recorded.command_id.as_str());
+    if first == command_id {
+        tracing::info!(
+            event.position = message.position,
+            reason,
+            "append in doubt was stored"
+        );
+        Ok(message.position)
+    } else {
+        Err(AppendError::LostRace)
+    }
+}
+
+async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, LoadError> {
+    let subject = subject::events_of(aggregate, &desk.id);
+    let last = desk.log.last_message(&subject).await?;
+    Ok(last.map_or(0, |message| message.position))
+}
+
+/// Folds the aggregate: its snapshot, then the commits after it, up to the leader's last.
+async fn load<A: Aggregate>(desk: &Desk) -> Result<Loaded<A>, LoadError> {
+    let subject = subject::events_of(A::NAME, &desk.id);
+    let (last, snapshot) = futures::join!(
+        last_position(desk, A::NAME),
+        desk.log.snapshot(A::NAME, desk.id.as_str())
+    );
+    let last = last?;
+    let mut loaded = snapshot
+        .and_then(|body| read_snapshot::<A>(&body))
+        .filter(|snapshot| snapshot.position <= last)
+        .unwrap_or_else(|| Loaded {
+            state: A::default(),
+            version: 0,
+            position: 0,
+            memory: Memory::default(),
+            snapshot_version: 0,
+        });
+    for message in desk.log.messages(&subject, loaded.position, last).await? {
+        let events = codec::decode(&message.subject, message.position, &message.payload)
+            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+        for stored in &events {
+            let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
+                .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+            catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(&event))).map_err(|_| {
+                LoadError::Corrupt(format!("evolve panicked at {}", message.position))
+            })?;
+            loaded.version = stored.recorded.version;
+        }
+        loaded.memory.add_commit(&events);
+        loaded.position = message.position;
+    }
+    if loaded.position != last {
+        return Err(LoadError::Unavailable(format!(
+            "read up to {} of {last}",
+            loaded.position
+        )));
+    }
+    Ok(loaded)
+}
+
+fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
+    let snapshot: Snapshot<A, Memory> = serde_json::from_slice(body).ok()?;
+    (snapshot.state_version == A::STATE_VERSION).then_some(Loaded {
+        state: snapshot.state,
+        version: snapshot.version,
+        position: snapshot.position,
+        memory: snapshot.memory,
+        snapshot_version: snapshot.version,
+    })
+}
+
+async fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY {
+        write_snapshot(desk, loaded).await;
+    }
+}
+
+/// Writes a snapshot of the state.
+pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+    let snapshot = Snapshot {
+        state_version: A::STATE_VERSION,
+        version: loaded.version,
+        position: loaded.position,
+        state: &loaded.state,
+        memory: &loaded.memory,
+    };
+    match serde_json::to_vec(&snapshot) {
+        Ok(body) => {
+            desk.log
+                .write_snapshot(A::NAME, desk.id.as_str(), body.into())
+                .await;
+            loaded.snapshot_version = loaded.version;
+        }
+        Err(error) => {
+            tracing::warn!(aggregate.name = A::NAME, %error, "state does not serialise");
+        }
+    }
+}
+
+/// Answers the commands that were decided and remembers their outcomes.
+fn answer<A: Aggregate>(
+    desk: &Desk,
+    loaded: &mut Loaded<A>,
+    queue: &mut VecDeque<Pending<A>>,
+    decided: Vec<Decided>,
+) {
+    let now = Timestamp::now();
+    for decided in decided {
+        let Some(pending) = queue.pop_front() else {
+            break;
+        };
+        let id = desk.id.as_str();
+        let reply = match decided {
+            Decided::Refused(problem) => Err(problem),
+            Decided::Replayed { remembered } => Ok(remembered.outcome(A::NAME, id)),
+            Decided::Appending { remembered } => {
+                let outcome = Outcome {
+                    replayed: false,
+                    ..remembered.outcome(A::NAME, id)
+                };
+                loaded.memory.add(remembered, now);
+                Ok(outcome)
+            }
+            Decided::Nothing { version } => {
+                let remembered = Remembered {
+                    key: pending.command_id.as_str().into(),
+                    hash: pending.hash.as_str().into(),
+                    version,
+                    position: loaded.position,
+                    at: now.as_second(),
+                    events: Box::new([]),
+                };
+                let outcome = Outcome {
+                    replayed: false,
+                    ..remembered.outcome(A::NAME, id)
+                };
+                loaded.memory.add(remembered, now);
+                Ok(outcome)
+            }
+        };
+        // The caller may have gone; the commit stands all the same.
+        let _ = pending.reply.send(reply);
+    }
+}
+
+fn answer_all<A: Aggregate>(queue: &mut VecDeque<Pending<A>>, count: usize, problem: &Problem) {
+    for pending in queue.drain(..count) {
+        let _ = pending.reply.send(Err(problem.clone()));
+    }
+}
+
+/// Waits a little longer, and a little differently, each time.
+async fn back_off(attempt: u32) {
+    if attempt > 1 {
+        let bound = 1_u64 << attempt.min(7);
+        let random = uuid::Uuid::now_v7().as_u128() as u64;
+        tokio::time::sleep(Duration::from_millis(random % bound)).await;
+    }
+}

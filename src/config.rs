@@ -1,0 +1,176 @@
+//! What can be set from the command line and the environment, parsed once.
+//!
+//! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
+//! reason before any port is opened.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// CQRS on NATS.
+#[derive(Debug, Parser)]
+#[command(name = "headwater", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// How the program tells what it does.
+    #[command(flatten)]
+    pub log: LogConfig,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run everything on this machine: nats-server, storage, every role, sample data
+    Dev(DevConfig),
+    /// Run one replica against a NATS that is there
+    Serve(ServeConfig),
+    /// Create or check the streams and buckets
+    Topology {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: TopologyAction,
+    },
+}
+
+/// How the program tells what it does.
+#[derive(Debug, Clone, Args)]
+pub struct LogConfig {
+    /// Which log lines are written to standard error, as tracing directives
+    // Warnings by default: a run that goes well is quiet.
+    #[arg(long = "log", env = "HEADWATER_LOG", default_value = "warn", global = true)]
+    pub filter: String,
+    /// The form of a log line
+    #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `headwater dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevConfig {
+    /// The folder that holds everything
+    #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one
+    #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// The port of the nats-server; a free one by default
+    #[arg(long, env = "HEADWATER_NATS_PORT")]
+    pub nats_port: Option<u16>,
+    /// The nats-server to run; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// Begin afresh: delete what is in the data folder
+    #[arg(long, env = "HEADWATER_RESET")]
+    pub reset: bool,
+    /// Do not load the sample catalogue
+    #[arg(long, env = "HEADWATER_NO_SEED")]
+    pub no_seed: bool,
+}
+
+/// `headwater serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    /// The roles of this replica
+    #[arg(
+        long,
+        env = "HEADWATER_ROLES",
+        value_delimiter = ',',
+        default_value = "command,projector,gateway"
+    )]
+    pub roles: Vec<Role>,
+    /// The NATS to connect to
+    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
+    #[arg(long, env = "HEADWATER_SURREAL")]
+    pub surreal: Option<String>,
+    /// The folder that holds this replica's documents and its name
+    #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one
+    #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// How many copies NATS keeps of each stream, when this replica creates them
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: u8,
+    /// How long a stop may take before what is left is cut off, in seconds
+    // Kubernetes kills after 30 s.
+    #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
+    pub grace_seconds: u64,
+}
+
+impl ServeConfig {
+    /// How long a stop may take.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}
+
+/// What a replica does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub enum Role {
+    /// Decides commands.
+    Command,
+    /// Keeps the views' documents.
+    Projector,
+    /// Serves HTTP.
+    Gateway,
+}
+
+/// What to do with the streams and buckets.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TopologyAction {
+    /// Create what is missing and bring the rest to the files' settings
+    Apply(TopologyConfig),
+    /// Compare with the files; exit 1 when something differs
+    Verify(TopologyConfig),
+}
+
+/// Which NATS the streams and buckets are on.
+#[derive(Debug, Clone, Args)]
+pub struct TopologyConfig {
+    /// The NATS to connect to
+    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// How many copies NATS keeps of each stream
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_is_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            for flag in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let Some(long) = flag.get_long().filter(|long| !["help", "version"].contains(long))
+                else {
+                    continue;
+                };
+                let variable = format!("HEADWATER_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(&*variable), "--{long}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

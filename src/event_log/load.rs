@@ -1,0 +1,221 @@
+//! Reading one aggregate's history.
+//!
+//! The bulk comes by batch direct get, which any replica of the stream may answer and which may
+//! therefore be behind; what is not there yet is read through the stream leader. So a load is
+//! complete up to the leader's last commit at the time of asking.
+
+use super::{EventLog, subject::STREAM};
+use async_nats::{StatusCode, client::RequestErrorKind, jetstream::message::StreamMessage};
+use base64::Engine;
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::Deserialize;
+
+/// How many messages one batch direct get asks for.
+const BATCH: usize = 256;
+/// How many bytes one batch direct get asks for.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// One stored message, undecoded.
+#[derive(Debug, Clone)]
+pub struct StoredMessage {
+    /// Its subject.
+    pub subject: String,
+    /// Its stream sequence.
+    pub position: u64,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// The log cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be reached now; a retry may work.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// What stands there cannot be understood; a retry won't help.
+    #[error("the log cannot be understood: {0}")]
+    Corrupt(String),
+}
+
+impl LoadError {
+    /// Whether the same load may work later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+#[derive(Deserialize)]
+struct Got {
+    message: Option<GotMessage>,
+    error: Option<async_nats::jetstream::Error>,
+}
+
+#[derive(Deserialize)]
+struct GotMessage {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    data: String,
+}
+
+impl EventLog {
+    /// Reads the last message of a subject through the stream leader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn last_message(&self, subject: &str) -> Result<Option<StoredMessage>, LoadError> {
+        self.message_from_leader(&serde_json::json!({ "last_by_subj": subject }))
+            .await
+    }
+
+    /// Reads the first message of a subject after a position, through the stream leader.
+    ///
+    /// With the position that an append expected, this settles an append in doubt: what stands
+    /// there is either that commit, or somebody else's, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn commit_after(
+        &self,
+        subject: &str,
+        position: u64,
+    ) -> Result<Option<StoredMessage>, LoadError> {
+        self.message_from_leader(
+            &serde_json::json!({ "next_by_subj": subject, "seq": position + 1 }),
+        )
+        .await
+    }
+
+    /// Reads all messages of a subject after `after` and up to `last`, in order.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn messages(
+        &self,
+        subject: &str,
+        after: u64,
+        last: u64,
+    ) -> Result<Vec<StoredMessage>, LoadError> {
+        let mut messages: Vec<StoredMessage> = Vec::new();
+        let mut position = after;
+        while position < last {
+            let before = messages.len();
+            self.direct_batch(subject, position, &mut messages).await?;
+            if messages.len() == before {
+                break;
+            }
+            position = messages.last().map_or(position, |last| last.position);
+        }
+        while position < last {
+            let Some(message) = self.commit_after(subject, position).await? else {
+                break;
+            };
+            position = message.position;
+            messages.push(message);
+        }
+        messages.retain(|message| message.position <= last);
+        Ok(messages)
+    }
+
+    async fn message_from_leader(
+        &self,
+        query: &serde_json::Value,
+    ) -> Result<Option<StoredMessage>, LoadError> {
+        let got: Got = self.api(&format!("STREAM.MSG.GET.{STREAM}"), query).await?;
+        if let Some(error) = got.error {
+            return match error.code() {
+                404 => Ok(None),
+                _ => Err(LoadError::Unavailable(error.to_string())),
+            };
+        }
+        let message = got
+            .message
+            .ok_or_else(|| LoadError::Corrupt("an answer without a message".to_owned()))?;
+        let payload = base64::engine::general_purpose::STANDARD
+            .decode(message.data)
+            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+        Ok(Some(StoredMessage {
+            subject: message.subject,
+            position: message.seq,
+            payload: payload.into(),
+        }))
+    }
+
+    /// Asks for the next messages of a subject by batch direct get (ADR-31), and appends what comes.
+    async fn direct_batch(
+        &self,
+        subject: &str,
+        after: u64,
+        into: &mut Vec<StoredMessage>,
+    ) -> Result<(), LoadError> {
+        let unavailable = |error: &dyn std::fmt::Display| LoadError::Unavailable(error.to_string());
+        let query = serde_json::json!({
+            "batch": BATCH,
+            "max_bytes": BATCH_BYTES,
+            "next_by_subj": subject,
+            "seq": after + 1,
+        });
+        let inbox = self.client.new_inbox();
+        let mut replies = self
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|error| unavailable(&error))?;
+        self.client
+            .publish_with_reply(
+                format!("$JS.API.DIRECT.GET.{STREAM}"),
+                inbox,
+                query.to_string().into(),
+            )
+            .await
+            .map_err(|error| unavailable(&error))?;
+        loop {
+            let reply = tokio::time::timeout(self.timeouts.load, replies.next())
+                .await
+                .map_err(|_| unavailable(&"no answer in time"))?
+                .ok_or_else(|| unavailable(&"the connection was closed"))?;
+            match reply.status {
+                // 204 ends a batch, 404 says that there is nothing.
+                Some(status) if status.as_u16() == 204 || status == StatusCode::NOT_FOUND => {
+                    return Ok(());
+                }
+                Some(status) => return Err(unavailable(&status)),
+                None => {}
+            }
+            let message = StreamMessage::try_from(reply)
+                .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+            into.push(StoredMessage {
+                subject: message.subject.to_string(),
+                position: message.sequence,
+                payload: message.payload,
+            });
+        }
+    }
+
+    pub(super) async fn api<T: serde::de::DeserializeOwned>(
+        &self,
+        verb: &str,
+        query: &serde_json::Value,
+    ) -> Result<T, LoadError> {
+        let request = async_nats::Request::new()
+            .payload(query.to_string().into())
+            .timeout(Some(self.timeouts.load));
+        let reply = self
+            .client
+            .send_request(format!("$JS.API.{verb}"), request)
+            .await
+            .map_err(|error| match error.kind() {
+                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                    LoadError::Corrupt(error.to_string())
+                }
+                _ => LoadError::Unavailable(error.to_string()),
+            })?;
+        serde_json::from_slice(&reply.payload)
+            .map_err(|error| LoadError::Corrupt(error.to_string()))
+    }
+}

@@ -1,0 +1,26 @@
+//! Logs: structured lines on standard error, set up once.
+
+use crate::config::{LogConfig, LogFormat};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The log directives cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("--log: {0}")]
+pub struct TelemetryError(String);
+
+/// Begins to write log lines.
+///
+/// # Errors
+///
+/// Returns [`TelemetryError`] when the filter is not a list of tracing directives.
+pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|error| TelemetryError(error.to_string()))?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
+    let started = match config.log_format {
+        LogFormat::Text => registry.with(lines).try_init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    };
+    started.map_err(|error| TelemetryError(error.to_string()))
+}
