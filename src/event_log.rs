@@ -7,12 +7,9 @@
 pub mod append;
 pub mod claim;
 pub mod codec;
-<<<<<<< HEAD
-pub mod reader;
-=======
 pub mod load;
+pub mod reader;
 pub mod snapshot;
->>>>>>> main
 pub mod subject;
 pub mod topology;
 

@@ -8,7 +8,8 @@ pub mod view;
 pub mod command;
 pub mod event_log;
 pub mod projection;
-pub mod http;
 pub mod read_model;
+
+pub mod http;
 
 pub mod dev;

@@ -5,13 +5,14 @@
 //! wrong, it begins again at the stored checkpoint. Folding is pure and has no part in I/O; this
 //! module owns no query text and no consumer, it only uses the store's and the log's.
 
-pub mod fold;
+mod fold;
 mod projector;
 mod registered;
 mod runner;
 mod status;
 mod working_set;
 
+pub use fold::FoldError;
 pub use projector::{ProjectorError, ProjectorOptions};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;

@@ -10,6 +10,7 @@ pub(crate) mod exchange;
 mod freshness;
 mod parameters;
 pub(crate) mod schema;
+mod search;
 pub(crate) mod store;
 mod watermark;
 
@@ -23,10 +24,8 @@ pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub use watermark::{Progress, Watermark, Watermarks};
 
 use crate::view::View;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -92,36 +91,10 @@ pub struct Page {
 pub struct Answer<T> {
     /// The answer.
     pub value: T,
-    /// The version of the shape of the view's documents.
-    pub view_version: u32,
     /// The stream sequence up to which the view had applied the log when it was read.
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
-}
-
-impl Answer<StoredDocument> {
-    /// The entity tag, quotes included: the same as long as the document is.
-    #[must_use]
-    pub fn etag(&self) -> String {
-        format!("\"{}-{}\"", self.view_version, self.value.version)
-    }
-}
-
-impl Answer<Page> {
-    /// The entity tag, quotes included: the same as long as the page has the same documents in the
-    /// same order, all unchanged.
-    #[must_use]
-    pub fn etag(&self) -> String {
-        let mut digest = Sha256::new_with_prefix(self.view_version.to_be_bytes());
-        for item in &self.value.items {
-            digest.update(item.version.to_be_bytes());
-            digest.update(item.id.as_bytes());
-            digest.update([0]);
-        }
-        digest.update(self.value.next.as_deref().unwrap_or_default());
-        format!("\"{}\"", URL_SAFE_NO_PAD.encode(&digest.finalize()[..15]))
-    }
 }
 
 #[cfg(test)]

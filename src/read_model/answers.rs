@@ -114,7 +114,7 @@ impl ReadModel {
         match row.map_err(|error| unavailable(&served, &error))? {
             Some(row) => {
                 let document = stored(row, &served)?;
-                Ok(answer(document, &served, progress))
+                Ok(answer(document, progress))
             }
             None => Err(Problem::not_found(
                 "not_found",
@@ -153,7 +153,7 @@ impl ReadModel {
             items: items.collect::<Result<_, _>>()?,
             next,
         };
-        Ok(answer(page, &served, progress))
+        Ok(answer(page, progress))
     }
 
     /// Follows the announcements of projectors of other processes until it is dropped. Those about
@@ -229,10 +229,9 @@ impl ReadModel {
     }
 }
 
-fn answer<T>(value: T, served: &Served<'_>, progress: Progress) -> Answer<T> {
+fn answer<T>(value: T, progress: Progress) -> Answer<T> {
     Answer {
         value,
-        view_version: served.view.version,
         applied: progress.position,
         lag_ms: progress.lag_ms(Timestamp::now()),
     }

@@ -4,7 +4,7 @@
 //! between two pages make none be skipped or repeated. It is opaque to clients, tied to the question
 //! it was made under, and checked: one that was not made here is refused.
 
-use super::parameters::{ListQuery, Order, is_key_of};
+use super::parameters::{ListQuery, Order, SortKey, is_key_of};
 use crate::{event_log::subject::Id, problem::Problem, view::Filter};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -26,21 +26,26 @@ pub(crate) struct Cursor {
     version: u32,
     sort: String,
     filters: String,
-    pub(crate) key: Value,
+    /// The sort key, or nothing: a list of one or of none, since null is a sort key.
+    key: Vec<Value>,
     pub(crate) id: String,
 }
 
 impl Cursor {
-    pub(crate) fn new(view: (&str, u32), query: &ListQuery, key: Value, id: String) -> Self {
+    pub(crate) fn new(view: (&str, u32), query: &ListQuery, key: SortKey, id: String) -> Self {
         Self {
             form: FORM,
             view: view.0.to_owned(),
             version: view.1,
             sort: query.order.text(),
             filters: query.fingerprint.clone(),
-            key,
+            key: key.into_iter().collect(),
             id,
         }
+    }
+
+    pub(crate) fn key(&self) -> SortKey {
+        self.key.first().cloned()
     }
 
     pub(crate) fn to_text(&self) -> String {
@@ -72,7 +77,7 @@ impl Cursor {
             && (self.view.as_str(), self.version) == view
             && self.sort == order.text()
             && self.filters == fingerprint
-            && is_key_of(order, &self.key)
+            && is_key_of(order, &self.key())
             && Id::document(self.id.as_str()).is_ok();
         match same {
             true => Ok(()),

@@ -9,13 +9,15 @@ use async_nats::{
     Client, HeaderMap,
     service::{Request, Service, ServiceExt, endpoint::Endpoint},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// How many queries are worked on at once. Those that wait for a position count.
 const CONCURRENT: usize = 256;
@@ -64,13 +66,14 @@ impl QueryEndpoint {
     /// Answers until told to stop, then finishes what has been taken.
     pub async fn run(mut self, stopping: CancellationToken) {
         let permits = Arc::new(Semaphore::new(CONCURRENT));
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
         loop {
             let request = tokio::select! {
                 request = self.endpoint.next() => request,
                 () = stopping.cancelled() => None,
             };
             let Some(request) = request else { break };
+            while tasks.try_join_next().is_some() {}
             match Arc::clone(&permits).try_acquire_owned() {
                 Ok(permit) => {
                     let (model, max_reply) = (self.model.clone(), self.max_reply);
@@ -87,8 +90,7 @@ impl QueryEndpoint {
                 Err(_) => send(&request, refusal(&overloaded())).await,
             }
         }
-        tasks.close();
-        tasks.wait().await;
+        while tasks.join_next().await.is_some() {}
         if let Err(error) = self.service.stop().await {
             tracing::debug!(%error, "the query service was already gone");
         }
@@ -105,11 +107,14 @@ async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> 
         [_, view] => {
             let parameters = parameters(&request.message.payload)?;
             let page = model.list(view, &parameters, &freshness).await?;
-            Ok(success(&page, &page.etag()))
+            success(&page, |body| tag_of(body))
         }
         [_, view, id] => {
             let document = model.get(view, id, &freshness).await?;
-            Ok(success(&document, &document.etag()))
+            let shape = model.views().iter().find(|known| known.name == view);
+            let shape = shape.map_or(0, |known| known.version);
+            let version = document.value.version;
+            success(&document, |_| format!("\"{view}.{shape}.{version}\""))
         }
         _ => Err(Problem::malformed(
             "id".to_owned(),
@@ -149,16 +154,24 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
         .collect()
 }
 
-fn success<T: Serialize>(answer: &Answer<T>, etag: &str) -> Reply {
+/// The answer with the headers that it has on HTTP, the same entity tag among them.
+fn success<T: Serialize>(
+    answer: &Answer<T>,
+    tag: impl FnOnce(&[u8]) -> String,
+) -> Result<Reply, Problem> {
+    let body = serde_json::to_vec(&answer.value)
+        .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", "application/json");
-    headers.insert("ETag", etag);
+    headers.insert("ETag", tag(&body));
     headers.insert("Headwater-Applied", answer.applied.to_string());
     headers.insert("Headwater-Lag-Ms", answer.lag_ms.to_string());
-    match serde_json::to_vec(&answer.value) {
-        Ok(body) => (headers, body.into()),
-        Err(_) => refusal(&Problem::unavailable("the view cannot be read now")),
-    }
+    Ok((headers, body.into()))
+}
+
+/// A page's entity tag: half of the SHA-256 of its body.
+fn tag_of(body: &[u8]) -> String {
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..16]))
 }
 
 fn refusal(problem: &Problem) -> Reply {

@@ -2,7 +2,10 @@
 //!
 //! Pure: it decides what is asked, not how it is found.
 
-use super::cursor::{Cursor, fingerprint};
+use super::{
+    cursor::{Cursor, fingerprint},
+    search::Search,
+};
 use crate::{
     problem::Problem,
     view::{Compare, Filter, Kind, Query, Sort},
@@ -15,20 +18,23 @@ pub const DEFAULT_LIMIT: usize = 20;
 /// The most documents that a page can have.
 pub const MAX_LIMIT: usize = 200;
 /// The longest text of a filter or of `q`, in bytes.
-const MAX_TEXT: usize = 512;
+pub(super) const MAX_TEXT: usize = 512;
 
 /// What a list asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ListQuery {
     pub(crate) filters: Vec<(Filter, Value)>,
-    pub(crate) search: Option<String>,
+    pub(crate) search: Option<Search>,
     pub(crate) order: Order,
     pub(crate) limit: usize,
     /// The last key of the page before.
-    pub(crate) after: Option<(Value, String)>,
+    pub(crate) after: Option<(SortKey, String)>,
     /// What ties a cursor to the filters and the text it was made under.
     pub(crate) fingerprint: String,
 }
+
+/// The value of the sort field; none where the document has no such field, or the order needs none.
+pub(crate) type SortKey = Option<Value>;
 
 /// The order of a list. The id breaks ties, in the same direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +75,7 @@ impl ListQuery {
                 continue;
             }
             match name.as_str() {
-                "q" if !declared.search.is_empty() => search = Some(read_search(value)?),
+                "q" if !declared.search.is_empty() => search = Some(Search::read(value)?),
                 "sort" => sort = Some(read_sort(declared, value)?),
                 "limit" => limit = read_limit(value)?,
                 "cursor" => cursor = Some(value),
@@ -85,13 +91,13 @@ impl ListQuery {
             },
             (None, None, None) => Order::Id,
         };
-        let fingerprint = fingerprint(&filters, search.as_deref());
+        let fingerprint = fingerprint(&filters, search.as_ref().map(Search::text));
         let after = match cursor {
             None => None,
             Some(cursor) => {
                 let cursor = Cursor::read(cursor)?;
                 cursor.check(view, order, &fingerprint)?;
-                Some((cursor.key, cursor.id))
+                Some((cursor.key(), cursor.id))
             }
         };
         Ok(Self {
@@ -121,17 +127,6 @@ fn read_value(filter: &Filter, value: &str) -> Result<Value, Problem> {
             .map(Value::from)
             .map_err(|_| wrong("true or false")),
     }
-}
-
-fn read_search(value: &str) -> Result<String, Problem> {
-    let text = value.trim();
-    if text.is_empty() || text.len() > MAX_TEXT {
-        return Err(Problem::malformed(
-            "q".to_owned(),
-            "q is 1 to 512 bytes of text",
-        ));
-    }
-    Ok(text.to_owned())
 }
 
 fn read_sort(declared: &Query, value: &str) -> Result<Order, Problem> {
@@ -187,14 +182,15 @@ fn undeclared(declared: &Query, name: &str) -> Problem {
 }
 
 /// Whether a value can be the sort key of a document: of the declared type, or missing.
-pub(crate) fn is_key_of(order: Order, key: &Value) -> bool {
-    match order {
-        Order::Id => key.is_null(),
-        Order::Rank => key.is_u64(),
-        Order::Field { sort, .. } => match sort.kind {
-            Kind::Text => key.is_string() || key.is_null(),
-            Kind::Integer => key.is_number() || key.is_null(),
-            Kind::Boolean => key.is_boolean() || key.is_null(),
+pub(crate) fn is_key_of(order: Order, key: &SortKey) -> bool {
+    match (order, key) {
+        (Order::Id, key) => key.is_none(),
+        (Order::Rank, key) => key.as_ref().is_some_and(Value::is_i64),
+        (Order::Field { .. }, None | Some(Value::Null)) => true,
+        (Order::Field { sort, .. }, Some(key)) => match sort.kind {
+            Kind::Text => key.is_string(),
+            Kind::Integer => key.is_number(),
+            Kind::Boolean => key.is_boolean(),
         },
     }
 }
@@ -270,11 +266,11 @@ mod tests {
     #[test]
     fn a_cursor_of_another_question_is_refused() {
         let cursor = |query: &ListQuery| {
-            Cursor::new(("product", 1), query, Value::from(5), "a".to_owned()).to_text()
+            Cursor::new(("product", 1), query, Some(Value::from(5)), "a".to_owned()).to_text()
         };
         let here = cursor(&read(&[("category", "fruit")]).unwrap());
         let again = read(&[("category", "fruit"), ("cursor", &here)]).unwrap();
-        assert_eq!(again.after, Some((Value::from(5), "a".to_owned())));
+        assert_eq!(again.after, Some((Some(Value::from(5)), "a".to_owned())));
         for other in [
             vec![("category", "bread"), ("cursor", &*here)],
             vec![("cursor", &*here)],

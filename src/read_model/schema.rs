@@ -10,8 +10,8 @@ use crate::{
 };
 use std::fmt::{self, Write};
 
-/// The analyzer of `q`: no word boundaries are needed to find a Korean word inside another, so text
-/// is cut into pieces of one and two characters. Two alone would not find 배 (pear).
+/// The analyzer of `q`. Text is cut into pieces of one and two characters, so that a Korean word is
+/// found inside another; pieces of two alone would not find 배 (pear). See [`super::search`].
 const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_text TOKENIZERS blank, class \
      FILTERS lowercase, ngram(1, 2);";
 
@@ -87,9 +87,9 @@ impl FieldPath {
     }
 
     /// The value at the path, in a document where there is at most one.
-    pub(crate) fn one<'a>(&self, document: &'a serde_json::Value) -> &'a serde_json::Value {
-        let mut one = &serde_json::Value::Null;
-        self.each(document, &mut |value| one = value);
+    pub(crate) fn one<'a>(&self, document: &'a serde_json::Value) -> Option<&'a serde_json::Value> {
+        let mut one = None;
+        self.each(document, &mut |value| one = Some(value));
         one
     }
 
@@ -148,8 +148,6 @@ pub(crate) struct ViewTables {
     pub(crate) indexes: Vec<Index>,
     /// The searched fields; none in a view without text search.
     pub(crate) search: Vec<FieldPath>,
-    /// The combinations of fields that documents are routed to by, each sorted by name.
-    pub(crate) routes: Vec<Vec<&'static str>>,
 }
 
 impl ViewTables {
@@ -164,12 +162,6 @@ impl ViewTables {
             parts: TableName(format!("{}_v{}_part", view.name, view.version)),
             indexes: indexes(&view.query)?,
             search: search.collect::<Result<_, _>>()?,
-            routes: view
-                .query
-                .routes
-                .iter()
-                .map(|fields| sorted(fields))
-                .collect(),
         })
     }
 
@@ -208,21 +200,9 @@ impl ViewTables {
         sql
     }
 
-    /// What `q` is compared with: the searched fields of a document, a line each.
+    /// What `q` is compared with, in a view with text search.
     pub(crate) fn text(&self, document: &serde_json::Value) -> Option<String> {
-        if self.search.is_empty() {
-            return None;
-        }
-        let mut text = String::new();
-        for field in &self.search {
-            field.each(document, &mut |value| {
-                if let Some(value) = value.as_str() {
-                    text.push_str(value);
-                    text.push('\n');
-                }
-            });
-        }
-        Some(text)
+        (!self.search.is_empty()).then(|| super::search::text(&self.search, document))
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod load;
 mod select;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub(crate) use select::Row;
@@ -192,7 +194,7 @@ fn take(results: &mut IndexedResults, statement: usize) -> Result<Value, StoreEr
 
 fn rows(value: Value) -> Vec<Value> {
     match value {
-        Value::Array(rows) => rows.0,
+        Value::Array(rows) => rows.into_inner(),
         Value::None | Value::Null => Vec::new(),
         row => vec![row],
     }

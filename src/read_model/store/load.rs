@@ -82,7 +82,7 @@ impl Store {
     ) -> Result<Found, StoreError> {
         let mut variables = Variables::new();
         let ids = |ids: Vec<RecordId>| {
-            Value::Array(Array(ids.into_iter().map(Value::RecordId).collect()))
+            Value::Array(ids.into_iter().map(Value::RecordId).collect::<Vec<_>>().into())
         };
         variables.insert(
             "parts",
@@ -164,7 +164,7 @@ fn read_part(row: Value) -> Result<(PartKey, String), StoreError> {
         Some(Value::RecordId(RecordId {
             key: RecordIdKey::Array(key),
             ..
-        })) => match <[Value; 2]>::try_from(key.0) {
+        })) => match <[Value; 2]>::try_from(key.into_inner()) {
             Ok([Value::String(aggregate), Value::String(id)]) => Ok(((aggregate, id), part)),
             _ => Err(StoreError::shape("part.id")),
         },
@@ -187,5 +187,5 @@ pub(super) fn document_id(table: &TableName, id: &str) -> RecordId {
 
 pub(super) fn part_id(table: &TableName, (aggregate, id): &PartKey) -> RecordId {
     let key = [aggregate, id].map(|part| Value::String(part.clone()));
-    RecordId::new(table.as_str(), RecordIdKey::Array(Array(key.to_vec())))
+    RecordId::new(table.as_str(), RecordIdKey::Array(Array::from(key.to_vec())))
 }

@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     read_model::{
-        parameters::{ListQuery, Order, leading},
+        parameters::{ListQuery, Order, SortKey, leading},
         schema::{FieldPath, TEXT_INDEX, ViewTables},
+        search::RANK,
     },
-    view::{Compare, Filter},
+    view::Compare,
 };
 use serde_json::Value as Json;
 use surrealdb::types::{RecordId, RecordIdKey, SurrealValue, Value, Variables};
@@ -21,8 +22,8 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) position: u64,
     pub(crate) document: Json,
-    /// How well it matches the text searched for.
-    score: Option<f64>,
+    /// How well it matches the text searched for: less is better.
+    rank: Option<i64>,
 }
 
 impl Row {
@@ -40,20 +41,20 @@ impl Row {
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
-            score: field::<Option<f64>>(&mut row, "score")?,
+            rank: field(&mut row, "rank")?,
             document: row.remove("doc").unwrap_or_default().into_json_value(),
         })
     }
 
     /// What the next page goes on after, under this order.
-    pub(crate) fn key(&self, order: Order) -> Json {
+    pub(crate) fn key(&self, order: Order) -> SortKey {
         match order {
-            Order::Id => Json::Null,
-            // The bits, because a decimal form need not come back as the same number.
-            Order::Rank => Json::from(self.score.unwrap_or_default().to_bits()),
+            Order::Id => None,
+            Order::Rank => self.rank.map(Json::from),
             Order::Field { sort, .. } => FieldPath::parse(sort.field)
-                .map(|path| path.one(&self.document).clone())
-                .unwrap_or_default(),
+                .ok()?
+                .one(&self.document)
+                .cloned(),
         }
     }
 }
@@ -117,44 +118,55 @@ impl Statement {
     fn of(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
         let mut variables = Variables::new();
         let mut conditions = Vec::new();
-        if let Some(text) = &query.search {
-            conditions.push("text @0@ $q".to_owned());
-            variables.insert("q", text.as_str());
-        }
-        for (number, (filter, value)) in query.filters.iter().enumerate() {
-            let name = format!("f{number}");
-            conditions.push(condition(filter, &name)?);
-            variables.insert(name, value.clone().into_value());
-        }
         let sort = match query.order {
             Order::Field { sort, .. } => Some(path(sort.field)?),
             Order::Id | Order::Rank => None,
         };
+        if let Some(search) = &query.search {
+            conditions.push("text @0@ $q".to_owned());
+            for (number, word) in search.words().iter().enumerate() {
+                conditions.push(format!("text CONTAINS $w{number}"));
+                variables.insert(format!("w{number}"), word.as_str());
+            }
+            search.bind(&mut |name, value| variables.insert(name, value));
+        }
+        // The engine takes the first comparison that an index can begin at: the narrowest.
         if let Some((key, id)) = &query.after {
             conditions.push(after(query.order, sort.as_ref()));
-            variables.insert(
-                "after_id",
-                Value::RecordId(document_id(&tables.documents, id)),
-            );
-            let key = match (query.order, key.as_u64()) {
-                (Order::Rank, Some(bits)) => f64::from_bits(bits).into_value(),
-                _ => key.clone().into_value(),
-            };
+            let id = document_id(&tables.documents, id);
+            variables.insert("after_id", Value::RecordId(id));
+            let key = key.clone().map_or(Value::None, SurrealValue::into_value);
             variables.insert("after", key);
         }
-        let score = match query.order {
-            Order::Rank => ", search::score(0) AS score",
-            _ => "",
+        let mut guards = Vec::new();
+        for (number, (filter, value)) in query.filters.iter().enumerate() {
+            let (name, field) = (format!("f{number}"), path(filter.field)?);
+            conditions.push(match filter.compare {
+                Compare::Equal if field.is_many() => format!("{field} CONTAINS ${name}"),
+                Compare::Equal => format!("{field} = ${name}"),
+                Compare::AtLeast => format!("{field} >= ${name}"),
+                Compare::AtMost => {
+                    // A missing value comes before every other, and is at most nothing.
+                    guards.push(format!("{field} > NULL"));
+                    format!("{field} <= ${name}")
+                }
+            });
+            variables.insert(name, value.clone().into_value());
+        }
+        conditions.append(&mut guards);
+        let rank = match query.order {
+            Order::Rank => format!(", {RANK} AS rank"),
+            Order::Id | Order::Field { .. } => String::new(),
         };
         let order = match (query.order, &sort) {
-            (Order::Rank, _) => "score DESC, id ASC".to_owned(),
+            (Order::Rank, _) => "rank ASC, id ASC".to_owned(),
             (Order::Field { descending, .. }, Some(sort)) => {
                 let direction = if descending { "DESC" } else { "ASC" };
                 format!("{sort} {direction}, id {direction}")
             }
             _ => "id ASC".to_owned(),
         };
-        let mut sql = format!("SELECT id, seq, doc{score} FROM {}", tables.documents);
+        let mut sql = format!("SELECT id, seq, doc{rank} FROM {}", tables.documents);
         if let Some(index) = index(tables, query, sort.as_ref())? {
             sql = format!("{sql} WITH INDEX {index}");
         }
@@ -185,23 +197,11 @@ fn index(
     Ok(tables.index(&fields).map(|index| index.name.clone()))
 }
 
-fn condition(filter: &Filter, name: &str) -> Result<String, StoreError> {
-    let field = path(filter.field)?;
-    Ok(match filter.compare {
-        Compare::Equal if field.is_many() => format!("{field} CONTAINS ${name}"),
-        Compare::Equal => format!("{field} = ${name}"),
-        Compare::AtLeast => format!("{field} >= ${name}"),
-        // A missing value comes before every other, and is at most nothing.
-        Compare::AtMost => format!("{field} > NULL AND {field} <= ${name}"),
-    })
-}
-
 /// What comes after the last key. The first comparison alone is what an index can begin at.
 fn after(order: Order, sort: Option<&FieldPath>) -> String {
     match (order, sort) {
         (Order::Rank, _) => {
-            "(search::score(0) < $after OR (search::score(0) = $after AND id > $after_id))"
-                .to_owned()
+            format!("{RANK} >= $after AND ({RANK} > $after OR id > $after_id)")
         }
         (Order::Field { descending, .. }, Some(sort)) => {
             let beyond = if descending { "<" } else { ">" };

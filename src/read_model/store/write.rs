@@ -37,7 +37,7 @@ impl Store {
             if !rows.is_empty() {
                 sql.push(' ');
                 sql.push_str(statement);
-                variables.insert(name, Value::Array(Array(rows)));
+                variables.insert(name, Value::Array(Array::from(rows)));
             }
         };
         let Documents {
@@ -144,7 +144,7 @@ fn parked_row(tables: &ViewTables, parked: Parked) -> Value {
     let mut row = Object::new();
     row.insert(
         "id",
-        Value::RecordId(RecordId::new("parked", RecordIdKey::Array(Array(key)))),
+        Value::RecordId(RecordId::new("parked", RecordIdKey::Array(Array::from(key)))),
     );
     row.insert("aggregate", aggregate);
     row.insert("instance", instance);
