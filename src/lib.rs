@@ -5,6 +5,10 @@ pub mod problem;
 pub mod recorded;
 pub mod view;
 
+pub mod mart;
+
 pub mod command;
 pub mod event_log;
 pub mod read_model;
+
+pub mod testkit;
