@@ -9,6 +9,7 @@ pub mod order;
 pub mod product;
 pub mod rules;
 pub mod stock;
+pub mod view;
 
 #[cfg(test)]
 mod golden;
