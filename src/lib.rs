@@ -11,4 +11,6 @@ pub mod command;
 pub mod event_log;
 pub mod read_model;
 
+#[cfg(test)]
+mod dependency_rule;
 pub mod testkit;
