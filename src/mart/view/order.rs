@@ -37,8 +37,10 @@ pub struct OrderDocument {
     /// What it costs, in whole won.
     pub total: i64,
     /// The payment's reference; `null` while it is not paid.
+    #[schema(required)]
     pub payment: Option<String>,
     /// Why it was rejected or cancelled; `null` when it was not.
+    #[schema(required)]
     pub reason: Option<String>,
     /// When it was placed: RFC 3339 in UTC, with microseconds.
     #[schema(format = DateTime)]
@@ -53,6 +55,7 @@ pub struct OrderMember {
     /// The member's id.
     pub id: String,
     /// The name; `null` while the member is not known, and after they withdrew.
+    #[schema(required)]
     pub name: Option<String>,
 }
 
@@ -62,6 +65,7 @@ pub struct OrderDocumentLine {
     /// The product.
     pub sku: String,
     /// Its Korean name; `null` while it is not known.
+    #[schema(required)]
     pub name: Option<String>,
     /// How many.
     pub quantity: i64,

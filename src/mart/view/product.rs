@@ -21,16 +21,20 @@ pub struct ProductDocument {
     /// The Korean name.
     pub name: String,
     /// The English name.
+    #[schema(required)]
     pub name_en: Option<String>,
     /// The price in whole won.
     pub price: i64,
     /// The category.
     pub category: String,
     /// What the price is for.
+    #[schema(required)]
     pub unit: Option<String>,
     /// The barcode.
+    #[schema(required)]
     pub barcode: Option<String>,
     /// The description.
+    #[schema(required)]
     pub description: Option<String>,
     /// Whether it is sold.
     pub status: ProductStatus,

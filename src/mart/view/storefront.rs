@@ -37,22 +37,26 @@ pub struct StorefrontDocument {
     /// Its rank in the section: the lowest comes first.
     pub rank: i64,
     /// The product's Korean name; `null` while the product is not known.
+    #[schema(required)]
     pub name: Option<String>,
     /// The price in whole won; `null` while the product is not known.
+    #[schema(required)]
     pub price: Option<i64>,
     /// The category; `null` while the product is not known.
+    #[schema(required)]
     pub category: Option<String>,
     /// Whether the product is sold; `null` while it is not known.
+    #[schema(required)]
     pub status: Option<ProductStatus>,
     /// How many the branch has available; 0 when it never had any.
     pub available: i64,
     /// Whether none is available.
     pub sold_out: bool,
     /// The beginning of the section's period; `null` when it is not limited.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub from: Option<Timestamp>,
     /// The end of the section's period; `null` when it is not limited.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     pub until: Option<Timestamp>,
 }
 
