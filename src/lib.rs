@@ -9,8 +9,12 @@ pub mod mart;
 
 pub mod command;
 pub mod event_log;
+pub mod http;
 pub mod read_model;
+
+pub mod dev;
+
+pub mod testkit;
 
 #[cfg(test)]
 mod dependency_rule;
-pub mod testkit;

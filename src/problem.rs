@@ -64,6 +64,17 @@ impl Problem {
         Self::new(405, "Method Not Allowed", "method_not_allowed", detail)
     }
 
+    /// 408: the body did not arrive in time; nothing was done.
+    #[must_use]
+    pub fn request_timeout() -> Self {
+        Self::new(
+            408,
+            "Request Timeout",
+            "request_timeout",
+            "the body did not arrive in time; nothing was done",
+        )
+    }
+
     /// 409: a rule of the domain refuses the command; nothing was appended.
     pub fn refused(code: &str, detail: impl Into<String>) -> Self {
         Self::new(409, "Conflict", code, detail)
@@ -109,6 +120,17 @@ impl Problem {
             "Content Too Large",
             "too_large",
             format!("the body is larger than {limit_bytes} bytes"),
+        )
+    }
+
+    /// 414: the path and query together are over the limit.
+    #[must_use]
+    pub fn uri_too_long(limit_bytes: usize) -> Self {
+        Self::new(
+            414,
+            "URI Too Long",
+            "uri_too_long",
+            format!("the path and query are longer than {limit_bytes} bytes"),
         )
     }
 

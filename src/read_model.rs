@@ -2,9 +2,15 @@
 //!
 //! The only module that speaks SurrealQL.
 
+mod freshness;
+mod reader;
+
+pub use freshness::Freshness;
+pub use reader::ReadModel;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::time::Duration;
+use std::sync::Arc;
 use utoipa::openapi::{RefOr, Schema};
 
 /// One view and what it can be asked, for discovery and for the published API description.
@@ -32,7 +38,7 @@ pub struct StoredDocument {
     /// The stream sequence of the last event that changed it.
     pub version: u64,
     /// The document.
-    pub document: Box<RawValue>,
+    pub document: Arc<RawValue>,
 }
 
 /// A page of a list.
@@ -42,25 +48,6 @@ pub struct Page {
     pub items: Vec<StoredDocument>,
     /// What to pass as `cursor` for the next page; `null` on the last.
     pub next: Option<String>,
-}
-
-/// What a reader asks of the age of the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freshness {
-    /// `Headwater-Min-Position: <aggregate>@<sequence>`: wait until the view has applied it.
-    pub min_position: Option<(String, u64)>,
-    /// `Headwater-Max-Wait-Ms`: how long to wait at most.
-    pub max_wait: Duration,
-}
-
-impl Default for Freshness {
-    /// Whatever is there; 2 s where a position is asked for.
-    fn default() -> Self {
-        Self {
-            min_position: None,
-            max_wait: Duration::from_secs(2),
-        }
-    }
 }
 
 /// An answer and how fresh it is.

@@ -1,0 +1,179 @@
+//! The HTTP surface: commands in, documents out, and the pages that explain both.
+//!
+//! It owns paths, status codes, header names and the OpenAPI description, and nothing else: what a
+//! command means is the command side's, what a query means is the read model's. It reaches them
+//! through [`Commands`] and [`Views`], so it can stand in another process than either. Every refusal
+//! that leaves it is a [`Problem`](crate::problem::Problem), whoever refused, and every input is
+//! checked before it can become part of a subject.
+
+mod backend;
+mod boundary;
+mod commands;
+mod conditional;
+mod docs;
+mod health;
+mod index;
+mod input;
+mod openapi;
+mod refusal;
+mod views;
+
+#[cfg(test)]
+mod fakes;
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backends, Commands, Readiness, ReadinessCheck, Views};
+pub use openapi::describe;
+
+use actix_web::{
+    App, HttpServer, Resource,
+    dev::Server,
+    guard,
+    web::{self, ServiceConfig},
+};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+/// How the gateway listens, and what it bounds.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where to listen. Port 0 takes a free one, which [`Gateway::bind`] returns.
+    pub address: SocketAddr,
+    /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
+    pub workers: usize,
+    /// Connections held open at once, over all workers. Further ones wait in the backlog.
+    pub max_connections: usize,
+    /// Connections that the kernel holds while none of ours is free.
+    pub backlog: u32,
+    /// How long a client may take to send the head of a request.
+    pub head_timeout: Duration,
+    /// How long a client may take to send the body, all of it.
+    pub body_timeout: Duration,
+    /// How long a connection may idle. Longer than the 60 s after which common load balancers
+    /// close theirs, so that it is never this side that closes under a request.
+    pub keep_alive: Duration,
+    /// How long a connection that is being closed may take to go.
+    pub disconnect_timeout: Duration,
+    /// How long requests in flight may take once the server is stopped gracefully.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            workers: 2,
+            max_connections: 10_000,
+            backlog: 1_024,
+            head_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
+            disconnect_timeout: Duration::from_secs(2),
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The HTTP server of a replica.
+#[derive(Debug)]
+pub struct Gateway;
+
+impl Gateway {
+    /// Binds the address and returns the server, which serves while it is awaited, and the address
+    /// it listens on. The server leaves signals alone; stop it by its handle.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the address cannot be bound.
+    pub fn bind(options: Options, backends: Backends) -> io::Result<(Server, SocketAddr)> {
+        let workers = options.workers.max(1);
+        let site = Site::new(backends, options.body_timeout);
+        let server = HttpServer::new(move || {
+            App::new()
+                .wrap_fn(boundary::guard)
+                .configure(|config| routes(config, &site))
+        })
+        .workers(workers)
+        .max_connections(options.max_connections.div_ceil(workers))
+        .backlog(options.backlog)
+        .client_request_timeout(options.head_timeout)
+        .client_disconnect_timeout(options.disconnect_timeout)
+        .keep_alive(options.keep_alive)
+        .shutdown_timeout(options.shutdown_timeout.as_secs())
+        .disable_signals()
+        .bind(options.address)?;
+        let address = server.addrs().first().copied().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "no address was bound")
+        })?;
+        Ok((server.run(), address))
+    }
+}
+
+/// What all workers share: the back ends, and the pages, which are made once.
+struct Site {
+    backends: Backends,
+    body_timeout: Duration,
+    openapi: conditional::Page,
+    index: index::Index,
+}
+
+impl Site {
+    fn new(backends: Backends, body_timeout: Duration) -> web::Data<Self> {
+        let aggregates = backends.commands.aggregates();
+        let views = backends.views.views();
+        let openapi = openapi::describe(aggregates, views).to_string();
+        web::Data::from(Arc::new(Self {
+            openapi: conditional::Page::new("application/json", openapi),
+            index: index::Index::new(aggregates, views),
+            backends,
+            body_timeout,
+        }))
+    }
+}
+
+/// The paths. An id is matched even when it is empty, so that the answer can say what is wrong
+/// with it; it is read from the undecoded path (see [`input`]).
+fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
+    config
+        .app_data(site.clone())
+        .service(
+            web::resource("/commands/{aggregate}/{id:[^/]*}/{command}")
+                .route(web::post().to(commands::execute))
+                .default_service(web::to(|| refusal::method_not_allowed("POST"))),
+        )
+        .service(readable("/views/{view}").to(views::list))
+        .service(readable("/views/{view}/{id:[^/]*}").to(views::get))
+        .service(readable("/openapi.json").to(openapi::serve))
+        .service(readable("/docs").to(docs::redirect))
+        .service(readable("/docs/{file:.*}").to(docs::serve))
+        .service(readable("/healthz").to(health::alive))
+        .service(readable("/readyz").to(health::ready))
+        .service(readable("/").to(index::serve))
+        .default_service(web::to(refusal::no_such_path));
+}
+
+/// A resource that is read: `GET` and `HEAD`, and nothing else.
+struct Readable(Resource);
+
+fn readable(path: &str) -> Readable {
+    Readable(
+        web::resource(path).default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
+    )
+}
+
+impl Readable {
+    fn to<F, Args>(self, handler: F) -> Resource
+    where
+        F: actix_web::Handler<Args>,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: actix_web::Responder + 'static,
+    {
+        let read = guard::Any(guard::Get()).or(guard::Head());
+        self.0.route(web::route().guard(read).to(handler))
+    }
+}

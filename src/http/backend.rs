@@ -1,0 +1,130 @@
+//! What the gateway needs of the rest of the system, and no more.
+
+use crate::{
+    command::{
+        describe::AggregateDescription,
+        request::{CommandRequest, Outcome},
+    },
+    event_log::subject::Id,
+    problem::Problem,
+    read_model::{Answer, Freshness, Page, ReadModel, StoredDocument, ViewDescription},
+};
+use futures::future::BoxFuture;
+use serde::Serialize;
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+/// Takes commands to where they are decided.
+pub trait Commands: Send + Sync {
+    /// What can be commanded.
+    fn aggregates(&self) -> &[AggregateDescription];
+
+    /// Executes one command. Its body has been bounded, not decoded.
+    ///
+    /// The caller may stop waiting at any time; the command is then decided or not, never half.
+    fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>>;
+}
+
+/// Answers queries.
+pub trait Views: Send + Sync {
+    /// What can be queried.
+    fn views(&self) -> &[ViewDescription];
+
+    /// Reads one document.
+    fn get<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>>;
+
+    /// Reads a page of a list. The parameters have been decoded, not checked.
+    fn list<'a>(
+        &'a self,
+        view: &'a str,
+        parameters: &'a BTreeMap<String, String>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>>;
+}
+
+impl Views for ReadModel {
+    fn views(&self) -> &[ViewDescription] {
+        self.views()
+    }
+
+    fn get<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
+        Box::pin(self.get(view, id.as_str(), freshness))
+    }
+
+    fn list<'a>(
+        &'a self,
+        view: &'a str,
+        parameters: &'a BTreeMap<String, String>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
+        Box::pin(self.list(view, parameters, freshness))
+    }
+}
+
+/// Whether the replica can do its work now, and why not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// Whether every check holds.
+    pub ready: bool,
+    /// What was checked.
+    pub checks: Vec<ReadinessCheck>,
+}
+
+impl Readiness {
+    /// Ready when every one of these is.
+    #[must_use]
+    pub fn of(checks: Vec<ReadinessCheck>) -> Self {
+        Self {
+            ready: checks.iter().all(|check| check.ready),
+            checks,
+        }
+    }
+}
+
+/// One condition of being ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadinessCheck {
+    /// What is checked, for example `nats`.
+    pub name: String,
+    /// Whether it holds.
+    pub ready: bool,
+    /// In a few words, for a person.
+    pub detail: String,
+}
+
+impl ReadinessCheck {
+    /// A check by its name, what was found, and what to say of it.
+    pub fn new(name: impl Into<String>, ready: bool, detail: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            ready,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// What the gateway stands in front of.
+#[derive(Clone)]
+pub struct Backends {
+    /// The command side.
+    pub commands: Arc<dyn Commands>,
+    /// The query side.
+    pub views: Arc<dyn Views>,
+    /// Whether the replica is ready, asked on each `GET /readyz`. It must not block.
+    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backends").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! What every request passes on its way in and out: the bound on its length, the headers that every
+//! response has, and the one line that the log has of it.
+
+use super::refusal;
+use crate::problem::Problem;
+use actix_web::{
+    Error, ResponseError,
+    body::BoxBody,
+    dev::{Service, ServiceRequest, ServiceResponse},
+    http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+};
+use std::{future::Future, time::Instant};
+
+/// The longest path and query, in bytes: room for every parameter of a list at its longest.
+pub(super) const MAX_URI: usize = 8 * 1024;
+
+/// The outermost middleware.
+pub(super) fn guard<S>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+{
+    let started = Instant::now();
+    let uri = request.uri();
+    let length = uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    let answer = if length > MAX_URI {
+        Err(request.into_response(Problem::uri_too_long(MAX_URI).error_response()))
+    } else {
+        Ok(service.call(request))
+    };
+    async move {
+        let mut response = match answer {
+            Ok(answer) => answer.await?,
+            Err(refused) => refused,
+        };
+        response
+            .headers_mut()
+            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        log(&response, started);
+        Ok(response)
+    }
+}
+
+/// Writes the access line. Neither the path nor the query is in it: both carry ids and search
+/// words, which may say something of a person.
+fn log(response: &ServiceResponse, started: Instant) {
+    let status = response.status();
+    macro_rules! write {
+        ($level:ident) => {
+            tracing::$level!(
+                http.method = response.request().method().as_str(),
+                http.route = refusal::route_of(response.request()),
+                http.status = status.as_u16(),
+                duration_ms = started.elapsed().as_secs_f64() * 1e3,
+                "request answered"
+            )
+        };
+    }
+    if status.is_server_error() {
+        write!(warn);
+    } else if status.is_client_error() {
+        write!(info);
+    } else {
+        write!(debug);
+    }
+}

@@ -1,0 +1,46 @@
+//! `POST /commands/<aggregate>/<id>/<command>`.
+
+use super::{Site, input, refusal};
+use crate::{command::request::CommandRequest, problem::Problem};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::ETAG,
+    web::{Data, Payload},
+};
+
+/// Executes one command. Names and ids are checked before the body is read, and all of it before
+/// anything is sent on.
+pub(super) async fn execute(
+    request: HttpRequest,
+    payload: Payload,
+    site: Data<Site>,
+) -> Result<HttpResponse, Problem> {
+    let commands = &site.backends.commands;
+    let aggregate = input::segment(&request, 1, "aggregate")?;
+    let command = input::segment(&request, 3, "command")?;
+    let known = commands
+        .aggregates()
+        .iter()
+        .find(|known| known.name == aggregate)
+        .ok_or_else(|| refusal::unknown("aggregate", &aggregate))?;
+    if !known.commands.iter().any(|known| known.name == command) {
+        return Err(refusal::unknown("command", &command));
+    }
+    let id = input::aggregate_id(&request, 2)?;
+    let headers = input::command_headers(&request)?;
+    let body = input::json_body(&request, payload, site.body_timeout).await?;
+
+    let outcome = commands
+        .execute(CommandRequest {
+            aggregate,
+            id,
+            command,
+            body,
+            headers,
+        })
+        .await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((ETAG, format!("\"{}\"", outcome.version)))
+        .insert_header(("Headwater-Position", outcome.position_token()))
+        .json(outcome))
+}

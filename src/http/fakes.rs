@@ -1,0 +1,283 @@
+//! Back ends that answer as told, so that the surface is tested alone.
+
+use super::{Backends, Commands, Readiness, ReadinessCheck, Views};
+use crate::{
+    aggregate::{Aggregate, Context, Decision, Rejection},
+    command::{
+        describe::AggregateDescription,
+        request::{CommandRequest, Outcome, OutcomeEvent},
+    },
+    event_log::subject::Id,
+    problem::Problem,
+    read_model::{Answer, Freshness, Page, StoredDocument, ViewDescription},
+    view::{Compare, Filter, Kind, Query, Sort},
+};
+use futures::future::{BoxFuture, ready};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use utoipa::{PartialSchema, ToSchema};
+
+#[derive(Default, Clone, Serialize, Deserialize)]
+struct Parcel;
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum ParcelCommand {
+    /// Sends the parcel.
+    ///
+    /// It can be sent once.
+    Send {
+        to: ParcelAddress,
+        #[schema(minimum = 1, maximum = 30_000)]
+        grams: u32,
+    },
+    /// Calls the parcel back.
+    Recall {},
+}
+
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+struct ParcelAddress {
+    street: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+enum ParcelEvent {
+    #[serde(rename = "parcel.sent.v1")]
+    Sent {},
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+struct ParcelRejection;
+
+impl Rejection for ParcelRejection {
+    fn code(&self) -> &'static str {
+        "already_sent"
+    }
+
+    fn codes(command: &str) -> &'static [&'static str] {
+        match command {
+            "send" => &["already_sent"],
+            _ => &["not_found", "delivered"],
+        }
+    }
+}
+
+impl Aggregate for Parcel {
+    const NAME: &'static str = "parcel";
+    type Command = ParcelCommand;
+    type Event = ParcelEvent;
+    type Rejection = ParcelRejection;
+
+    fn decide(
+        &self,
+        _: ParcelCommand,
+        _: &Context,
+    ) -> Result<Decision<ParcelEvent>, ParcelRejection> {
+        Ok(Decision::event(ParcelEvent::Sent {}))
+    }
+
+    fn evolve(&mut self, _: &ParcelEvent) {}
+}
+
+/// One aggregate, `parcel`, with the commands `send` and `recall`.
+pub(super) fn aggregates() -> Vec<AggregateDescription> {
+    vec![AggregateDescription::of::<Parcel>()]
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+struct ParcelDocument {
+    to: ParcelAddress,
+    grams: u32,
+}
+
+/// One view, `parcels`, that can be filtered, sorted and searched.
+pub(super) fn views() -> Vec<ViewDescription> {
+    let filter = |name, field, compare, kind| Filter {
+        name,
+        field,
+        compare,
+        kind,
+    };
+    let mut schemas = Vec::new();
+    ParcelDocument::schemas(&mut schemas);
+    vec![ViewDescription {
+        name: "parcels",
+        version: 3,
+        aggregates: &["parcel"],
+        query: Query {
+            filters: vec![
+                filter("street", "to.street", Compare::Equal, Kind::Text),
+                filter("grams_min", "grams", Compare::AtLeast, Kind::Integer),
+                filter("fragile", "fragile", Compare::Equal, Kind::Boolean),
+            ],
+            sorts: vec![Sort {
+                field: "grams",
+                kind: Kind::Integer,
+            }],
+            search: vec!["to.street"],
+            routes: Vec::new(),
+        },
+        document: ParcelDocument::schema(),
+        schemas,
+    }]
+}
+
+type Executed = Box<dyn Fn(&CommandRequest) -> Result<Outcome, Problem> + Send + Sync>;
+
+pub(super) struct FakeCommands {
+    aggregates: Vec<AggregateDescription>,
+    answer: Executed,
+    /// What reached the command side.
+    pub(super) seen: Mutex<Vec<CommandRequest>>,
+}
+
+impl Commands for FakeCommands {
+    fn aggregates(&self) -> &[AggregateDescription] {
+        &self.aggregates
+    }
+
+    fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>> {
+        let answer = (self.answer)(&request);
+        self.seen.lock().unwrap().push(request);
+        Box::pin(ready(answer))
+    }
+}
+
+pub(super) struct FakeViews {
+    views: Vec<ViewDescription>,
+    refusal: Option<Problem>,
+    /// The parameters and the freshness of each read that reached the query side.
+    pub(super) seen: Mutex<Vec<(BTreeMap<String, String>, Freshness)>>,
+}
+
+impl FakeViews {
+    fn answer<T>(&self, value: T) -> Result<Answer<T>, Problem> {
+        match &self.refusal {
+            Some(problem) => Err(problem.clone()),
+            None => Ok(Answer {
+                value,
+                applied: 90,
+                lag_ms: 7,
+            }),
+        }
+    }
+}
+
+fn document(id: &str) -> StoredDocument {
+    let json = r#"{"to":{"street":"종로"},"grams":12}"#.to_owned();
+    StoredDocument {
+        id: id.to_owned(),
+        version: 71,
+        document: RawValue::from_string(json).unwrap().into(),
+    }
+}
+
+impl Views for FakeViews {
+    fn views(&self) -> &[ViewDescription] {
+        &self.views
+    }
+
+    fn get<'a>(
+        &'a self,
+        _: &'a str,
+        id: &'a Id,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
+        let seen = (BTreeMap::new(), freshness.clone());
+        self.seen.lock().unwrap().push(seen);
+        let answer = match id.as_str() {
+            "missing" => Err(Problem::not_found("not_found", "there is no such document")),
+            id => self.answer(document(id)),
+        };
+        Box::pin(ready(answer))
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: &'a str,
+        parameters: &'a BTreeMap<String, String>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
+        let seen = (parameters.clone(), freshness.clone());
+        self.seen.lock().unwrap().push(seen);
+        let page = Page {
+            items: vec![document("p-1"), document("p-2")],
+            next: Some("further".to_owned()),
+        };
+        Box::pin(ready(self.answer(page)))
+    }
+}
+
+/// The fakes, to look into after a request.
+#[derive(Clone)]
+pub(super) struct Fakes {
+    pub(super) commands: Arc<FakeCommands>,
+    pub(super) views: Arc<FakeViews>,
+    pub(super) ready: bool,
+}
+
+impl Fakes {
+    /// Every command is accepted, every document is there, the replica is ready.
+    pub(super) fn content() -> Self {
+        Self::with(|request| Ok(outcome(request)), None)
+    }
+
+    /// Every command and every query is refused with this.
+    pub(super) fn refusing(problem: &Problem) -> Self {
+        let answer = problem.clone();
+        Self::with(move |_| Err(answer.clone()), Some(problem.clone()))
+    }
+
+    fn with(
+        answer: impl Fn(&CommandRequest) -> Result<Outcome, Problem> + Send + Sync + 'static,
+        refusal: Option<Problem>,
+    ) -> Self {
+        Self {
+            commands: Arc::new(FakeCommands {
+                aggregates: aggregates(),
+                answer: Box::new(answer),
+                seen: Mutex::default(),
+            }),
+            views: Arc::new(FakeViews {
+                views: views(),
+                refusal,
+                seen: Mutex::default(),
+            }),
+            ready: true,
+        }
+    }
+
+    pub(super) fn backends(&self) -> Backends {
+        let ready = self.ready;
+        Backends {
+            commands: self.commands.clone(),
+            views: self.views.clone(),
+            readiness: Arc::new(move || {
+                Readiness::of(vec![
+                    ReadinessCheck::new("process", true, "running"),
+                    ReadinessCheck::new("nats", ready, "as told"),
+                ])
+            }),
+        }
+    }
+}
+
+fn outcome(request: &CommandRequest) -> Outcome {
+    Outcome {
+        aggregate: request.aggregate.clone(),
+        id: request.id.to_string(),
+        version: 4,
+        position: 90,
+        events: vec![OutcomeEvent {
+            r#type: "parcel.sent.v1".to_owned(),
+            version: 4,
+        }],
+        replayed: false,
+    }
+}

@@ -1,0 +1,254 @@
+//! Reads what a client sent: path segments, query parameters, headers and the body, each strictly.
+//!
+//! Routing decodes paths leniently, and decodes `%2F` not at all, so nothing here relies on it: the
+//! segments are taken from the path as it was sent, and decoded once. What is ambiguous, such as a
+//! parameter that is given twice, is refused by name rather than resolved in some order.
+
+use crate::{
+    command::request::{CommandHeaders, MAX_BODY},
+    event_log::subject::Id,
+    problem::Problem,
+};
+use actix_web::{
+    HttpRequest,
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    web::{Bytes, BytesMut, Payload},
+};
+use futures::StreamExt;
+use std::{collections::BTreeMap, time::Duration};
+
+/// The path's segment number `index`, counted from 0 at the first slash, decoded. `field` is what
+/// a problem calls it.
+pub(super) fn segment(request: &HttpRequest, index: usize, field: &str) -> Result<String, Problem> {
+    let path = request.uri().path();
+    let raw = path.split('/').nth(index + 1).unwrap_or_default();
+    percent_decode(raw, false).ok_or_else(|| {
+        Problem::malformed(
+            field.to_owned(),
+            format!("the {field} in the path is not percent-encoded UTF-8"),
+        )
+    })
+}
+
+/// An aggregate's id in the path.
+pub(super) fn aggregate_id(request: &HttpRequest, index: usize) -> Result<Id, Problem> {
+    checked_id(Id::new(segment(request, index, "id")?))
+}
+
+/// A document's id in the path.
+pub(super) fn document_id(request: &HttpRequest, index: usize) -> Result<Id, Problem> {
+    checked_id(Id::document(segment(request, index, "id")?))
+}
+
+fn checked_id<E: ToString>(id: Result<Id, E>) -> Result<Id, Problem> {
+    id.map_err(|invalid| Problem::malformed("id".to_owned(), invalid.to_string()))
+}
+
+/// The query parameters, each given once.
+pub(super) fn parameters(query: &str) -> Result<BTreeMap<String, String>, Problem> {
+    let mut parameters = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = percent_decode(name, true).ok_or_else(|| {
+            Problem::malformed(
+                "query".to_owned(),
+                "a parameter's name is not percent-encoded UTF-8",
+            )
+        })?;
+        let value = percent_decode(value, true).ok_or_else(|| {
+            Problem::malformed(name.clone(), format!("{name} is not percent-encoded UTF-8"))
+        })?;
+        if parameters.contains_key(&name) {
+            let detail = format!("{name} is given more than once");
+            return Err(Problem::malformed(name, detail));
+        }
+        parameters.insert(name, value);
+    }
+    Ok(parameters)
+}
+
+/// Decodes `%41` to `A`, and `+` to a space where that is the custom (in a query). `None` when an
+/// escape is cut short or not hexadecimal, or what comes out is not UTF-8.
+fn percent_decode(raw: &str, plus_is_space: bool) -> Option<String> {
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                let (high, low) = (digit()?, digit()?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            b'+' if plus_is_space => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+/// A header that may be given once, in ASCII.
+pub(super) fn header<'a>(
+    request: &'a HttpRequest,
+    name: &'static str,
+) -> Result<Option<&'a str>, Problem> {
+    let mut values = request.headers().get_all(name);
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        let detail = format!("{name} is given more than once");
+        return Err(Problem::malformed(name.to_owned(), detail));
+    }
+    let value = value
+        .to_str()
+        .map_err(|_| Problem::malformed(name.to_owned(), format!("{name} is not visible ASCII")))?;
+    Ok(Some(value))
+}
+
+/// The headers that mean something to the command side.
+pub(super) fn command_headers(request: &HttpRequest) -> Result<CommandHeaders, Problem> {
+    let idempotency_key = header(request, "Idempotency-Key")?;
+    let if_match = header(request, "If-Match")?;
+    // Trace Context is dropped where it is wrong, never refused; `tracestate` may come in parts
+    // (W3C Trace Context, 3.3.1).
+    let traceparent = header(request, "traceparent").unwrap_or_default();
+    let parts: Result<Vec<&str>, _> = request
+        .headers()
+        .get_all("tracestate")
+        .map(|part| part.to_str())
+        .collect();
+    let tracestate = parts
+        .ok()
+        .filter(|parts| !parts.is_empty())
+        .map(|parts| parts.join(","));
+    CommandHeaders::read(|name| match name {
+        "Idempotency-Key" => idempotency_key,
+        "If-Match" => if_match,
+        "traceparent" => traceparent,
+        "tracestate" => tracestate.as_deref(),
+        _ => None,
+    })
+}
+
+/// The body of a command: JSON by its content type, and no longer than the limit whether or not
+/// its length is announced.
+pub(super) async fn json_body(
+    request: &HttpRequest,
+    payload: Payload,
+    timeout: Duration,
+) -> Result<Bytes, Problem> {
+    let content_type =
+        header(request, CONTENT_TYPE.as_str()).map_err(|_| Problem::unsupported_media_type())?;
+    if content_type.is_some_and(|value| !is_json(value)) {
+        return Err(Problem::unsupported_media_type());
+    }
+    let encoded = |value: &str| !value.eq_ignore_ascii_case("identity");
+    if header(request, CONTENT_ENCODING.as_str())?.is_some_and(encoded) {
+        return Err(Problem {
+            field: Some("Content-Encoding".to_owned()),
+            detail: "send the body without a content encoding".to_owned(),
+            ..Problem::unsupported_media_type()
+        });
+    }
+    let announced =
+        header(request, CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
+        return Err(Problem::too_large(MAX_BODY));
+    }
+    let body = tokio::time::timeout(timeout, read_bounded(payload))
+        .await
+        .map_err(|_| Problem::request_timeout())??;
+    if body.is_empty() {
+        return Err(Problem::malformed(
+            "body".to_owned(),
+            "the body is empty; a command's fields are a JSON object, {} where it has none",
+        ));
+    }
+    if content_type.is_none() {
+        return Err(Problem::unsupported_media_type());
+    }
+    Ok(body)
+}
+
+async fn read_bounded(mut payload: Payload) -> Result<Bytes, Problem> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| {
+            Problem::malformed("body".to_owned(), "the body ended before it was complete")
+        })?;
+        if body.len() + chunk.len() > MAX_BODY {
+            return Err(Problem::too_large(MAX_BODY));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// Whether a content type is `application/json`, in UTF-8 if it says anything of that.
+fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let json = parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    json && parts.filter(|part| !part.is_empty()).all(|parameter| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset")
+                && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_decoded_once_and_strictly() {
+        let decode = |raw| percent_decode(raw, false);
+        assert_eq!(decode("o-1").as_deref(), Some("o-1"));
+        assert_eq!(decode("%EC%82%AC").as_deref(), Some("사"));
+        assert_eq!(decode("a%252Fb").as_deref(), Some("a%2Fb"));
+        assert_eq!(decode("a+b").as_deref(), Some("a+b"));
+        for wrong in ["%", "%4", "%zz", "%+1", "%FF", "a%"] {
+            assert_eq!(decode(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_read_strictly() {
+        let read = |query| parameters(query).map_err(|problem| problem.field.unwrap_or_default());
+        let expected = [("q", "사과 a"), ("sort", "-price"), ("empty", "")];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(
+            read("q=%EC%82%AC%EA%B3%BC+a&sort=-price&&empty"),
+            Ok(BTreeMap::from(expected))
+        );
+        assert_eq!(read(""), Ok(BTreeMap::new()));
+        assert_eq!(read("limit=1&limit=1"), Err("limit".to_owned()));
+        assert_eq!(read("limit=1&limi%74=2"), Err("limit".to_owned()));
+        assert_eq!(read("q=%F"), Err("q".to_owned()));
+        assert_eq!(read("%FF=1"), Err("query".to_owned()));
+    }
+
+    #[test]
+    fn json_is_known_by_its_media_type() {
+        for right in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/json;",
+        ] {
+            assert!(is_json(right), "{right}");
+        }
+        for wrong in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/json; charset=euc-kr",
+            "application/json, text/plain",
+            "application/problem+json",
+        ] {
+            assert!(!is_json(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The commands of an aggregate: one path each.
+
+use super::{
+    schemas::Schemas,
+    shared::{header_ref, parameter_ref, refusal, response_ref},
+};
+use crate::command::describe::{AggregateDescription, CommandDescription};
+use utoipa::openapi::{
+    ContentBuilder, Ref, Required, ResponseBuilder, path::OperationBuilder,
+    request_body::RequestBodyBuilder, response::Response,
+};
+
+/// What groups the commands of an aggregate.
+pub(super) fn tag(aggregate: &AggregateDescription) -> String {
+    format!("{} commands", aggregate.name)
+}
+
+/// The name of a command's operation: unique, since neither name has a dot in it.
+pub(in crate::http) fn operation_id(aggregate: &str, command: &str) -> String {
+    format!("command.{aggregate}.{command}")
+}
+
+/// The path and the operation of each command.
+pub(super) fn operations(
+    aggregate: &AggregateDescription,
+    schemas: &mut Schemas,
+) -> Vec<(String, OperationBuilder)> {
+    let scope = schemas.take(aggregate.name, &aggregate.schemas);
+    let mut operations = Vec::new();
+    for command in &aggregate.commands {
+        let schema = format!("{}.{}", aggregate.name, command.name);
+        let body = schemas.put(schema, &command.body, &scope);
+        operations.push((
+            format!("/commands/{}/{{id}}/{}", aggregate.name, command.name),
+            operation(aggregate, command, body),
+        ));
+    }
+    operations
+}
+
+fn operation(
+    aggregate: &AggregateDescription,
+    command: &CommandDescription,
+    body: Ref,
+) -> OperationBuilder {
+    let (summary, description) = summarise(aggregate.name, command);
+    let mut operation = OperationBuilder::new()
+        .tag(tag(aggregate))
+        .operation_id(Some(operation_id(aggregate.name, &command.name)))
+        .summary(Some(summary))
+        .description(description);
+    for parameter in ["AggregateId", "IdempotencyKey", "IfMatch", "Traceparent"] {
+        operation = operation.parameter_ref(parameter_ref(parameter));
+    }
+    operation = operation
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content(
+                    "application/json",
+                    ContentBuilder::new().schema(Some(body)).build(),
+                )
+                .build(),
+        ))
+        .response("200", accepted())
+        .response("400", response_ref("Malformed"));
+
+    // What the domain calls not found is the one refusal of its own that is a 404.
+    let (missing, rules): (Vec<&str>, Vec<&str>) = command
+        .refusals
+        .iter()
+        .partition(|code| **code == "not_found");
+    if !missing.is_empty() {
+        let text = format!("The {} has no events yet.", aggregate.name);
+        operation = operation.response("404", refusal(&text, &missing));
+    }
+    let mut conflicts = rules;
+    for code in ["claim_taken", "key_reused"] {
+        if !conflicts.contains(&code) {
+            conflicts.push(code);
+        }
+    }
+    operation
+        .response("408", response_ref("BodyTimeout"))
+        .response(
+            "409",
+            refusal(
+                "A rule refuses the command, a unique key is someone else's, or the \
+                 Idempotency-Key was used for a different command. Nothing was appended.",
+                &conflicts,
+            ),
+        )
+        .response("412", response_ref("VersionMismatch"))
+        .response("413", response_ref("TooLarge"))
+        .response("415", response_ref("UnsupportedMediaType"))
+        .response("429", response_ref("Overloaded"))
+        .response("500", response_ref("Internal"))
+        .response("503", response_ref("Unavailable"))
+}
+
+/// The first paragraph of the command's documentation, and the rest.
+fn summarise(aggregate: &str, command: &CommandDescription) -> (String, Option<String>) {
+    let Some(text) = &command.summary else {
+        return (format!("{} · {aggregate}", command.name), None);
+    };
+    match text.split_once("\n\n") {
+        Some((first, rest)) => (first.replace('\n', " "), Some(rest.to_owned())),
+        None => (text.replace('\n', " "), None),
+    }
+}
+
+fn accepted() -> Response {
+    ResponseBuilder::new()
+        .description("The command is accepted, and its events are in the log.")
+        .content(
+            "application/json",
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Outcome")))
+                .build(),
+        )
+        .header_ref("ETag", header_ref("AggregateETag"))
+        .header_ref("Headwater-Position", header_ref("Position"))
+        .build()
+}

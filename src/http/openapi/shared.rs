@@ -1,0 +1,310 @@
+//! What many operations have in common: parameters, headers, and the refusals.
+
+use super::schemas::{Schemas, Scope};
+use crate::{
+    command::request::{MAX_BODY, MAX_KEY, Outcome, OutcomeEvent},
+    event_log::subject::{MAX_DOCUMENT_ID, MAX_ID},
+    problem::Problem,
+};
+use serde_json::{Value, json};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        AllOfBuilder, Components, ComponentsBuilder, ContentBuilder, HeaderBuilder, ObjectBuilder,
+        Ref, RefOr, Required, ResponseBuilder, Type,
+        header::Header,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        response::Response,
+    },
+};
+
+/// Names the schemas of the program's own.
+pub(super) fn schemas(schemas: &mut Schemas) {
+    let own = [
+        (Problem::name(), Problem::schema()),
+        (Outcome::name(), Outcome::schema()),
+        (OutcomeEvent::name(), OutcomeEvent::schema()),
+    ];
+    let own = own.map(|(name, schema)| (name.into_owned(), schema));
+    let _: Scope = schemas.take("headwater", &own);
+}
+
+/// The parameters, headers and responses that operations refer to.
+pub(super) fn components() -> Components {
+    let mut components = ComponentsBuilder::new();
+    for (name, parameter) in parameters() {
+        components = components.parameter(name, parameter);
+    }
+    for (name, header) in headers() {
+        components = components.header(name, header);
+    }
+    for (name, response) in responses() {
+        components = components.response(name, response);
+    }
+    components.build()
+}
+
+/// Refers to one of the shared parameters.
+pub(super) fn parameter_ref(name: &str) -> Ref {
+    Ref::new(format!("#/components/parameters/{name}"))
+}
+
+/// Refers to one of the shared response headers.
+pub(super) fn header_ref(name: &str) -> Ref {
+    Ref::new(format!("#/components/headers/{name}"))
+}
+
+/// Refers to one of the shared responses.
+pub(super) fn response_ref(name: &str) -> Ref {
+    Ref::from_response_name(name)
+}
+
+/// A schema of one type.
+pub(super) fn typed(kind: Type) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(kind)
+}
+
+/// A refusal with exactly these codes.
+pub(super) fn refusal(description: &str, codes: &[&str]) -> Response {
+    let code = typed(Type::String).enum_values(Some(codes.iter().copied()));
+    let schema = AllOfBuilder::new()
+        .item(Ref::from_schema_name("Problem"))
+        .item(ObjectBuilder::new().property("code", code));
+    ResponseBuilder::new()
+        .description(description)
+        .content(
+            crate::http::refusal::PROBLEM_JSON,
+            ContentBuilder::new().schema(Some(schema)).build(),
+        )
+        .build()
+}
+
+fn parameters() -> Vec<(&'static str, Parameter)> {
+    let id = |longest: usize| {
+        typed(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(longest))
+            .pattern(Some("^[A-Za-z0-9_-]+$"))
+    };
+    let parameter = |name: &str, place: ParameterIn, text: &str, schema: ObjectBuilder| {
+        let required = if matches!(place, ParameterIn::Path) {
+            Required::True
+        } else {
+            Required::False
+        };
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(place)
+            .required(required)
+            .description(Some(text))
+            .schema(Some(schema))
+            .build()
+    };
+    let header = |name: &str, text: &str, schema: ObjectBuilder, example: Option<Value>| {
+        let schema = schema.examples(example);
+        parameter(name, ParameterIn::Header, text, schema)
+    };
+    let text = || typed(Type::String);
+    vec![
+        (
+            "AggregateId",
+            parameter("id", ParameterIn::Path, "The aggregate's id.", id(MAX_ID)),
+        ),
+        (
+            "DocumentId",
+            parameter(
+                "id",
+                ParameterIn::Path,
+                "The document's id.",
+                id(MAX_DOCUMENT_ID),
+            ),
+        ),
+        (
+            "IdempotencyKey",
+            header(
+                "Idempotency-Key",
+                "The command's id. A retry with the same key gets the original outcome.",
+                text()
+                    .min_length(Some(1))
+                    .max_length(Some(MAX_KEY))
+                    .pattern(Some("^[!-~]+$")),
+                Some(json!("8f14e45f-ceea-467f-9575-3b0f0d1c7a10")),
+            ),
+        ),
+        (
+            "IfMatch",
+            header(
+                "If-Match",
+                "The version that the aggregate must be at, in double quotes.",
+                text().pattern(Some("^\"[0-9]+\"$")),
+                Some(json!("\"3\"")),
+            ),
+        ),
+        (
+            "Traceparent",
+            header(
+                "traceparent",
+                "The trace that the command belongs to (W3C Trace Context). It is carried on to \
+                 the events and to all that they cause.",
+                text(),
+                Some(json!(
+                    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+                )),
+            ),
+        ),
+        (
+            "MinPosition",
+            header(
+                "Headwater-Min-Position",
+                "Wait until the view has applied this position: what a command answered as \
+                 Headwater-Position. A view that does not read that aggregate does not wait.",
+                text().pattern(Some("^[a-z][a-z0-9_]*@[0-9]+$")),
+                Some(json!("order@4711")),
+            ),
+        ),
+        (
+            "MaxWait",
+            header(
+                "Headwater-Max-Wait-Ms",
+                "How long to wait for the position at most, in milliseconds.",
+                typed(Type::Integer)
+                    .minimum(Some(0))
+                    .maximum(Some(30_000))
+                    .default(Some(json!(2_000))),
+                None,
+            ),
+        ),
+        (
+            "IfNoneMatch",
+            header(
+                "If-None-Match",
+                "Entity tags that the client has already.",
+                text(),
+                None,
+            ),
+        ),
+    ]
+}
+
+fn headers() -> Vec<(&'static str, Header)> {
+    let header = |text: &str, schema: ObjectBuilder| {
+        HeaderBuilder::new()
+            .schema(Some(schema))
+            .description(Some(text))
+            .build()
+    };
+    let number = || typed(Type::Integer).minimum(Some(0));
+    let text = || typed(Type::String);
+    vec![
+        (
+            "AggregateETag",
+            header(
+                "The aggregate's version, in double quotes: what If-Match takes.",
+                text().examples([json!("\"3\"")]),
+            ),
+        ),
+        (
+            "Position",
+            header(
+                "How far the log has to be applied to show the command: what \
+                 Headwater-Min-Position takes.",
+                text().examples([json!("order@4711")]),
+            ),
+        ),
+        ("ETag", header("What If-None-Match takes.", text())),
+        (
+            "Applied",
+            header(
+                "The stream sequence up to which the view had applied the log.",
+                number(),
+            ),
+        ),
+        (
+            "Lag",
+            header(
+                "How far behind the log the view was, in milliseconds.",
+                number(),
+            ),
+        ),
+        (
+            "RetryAfter",
+            header("Seconds after which a retry makes sense.", number()),
+        ),
+    ]
+}
+
+fn responses() -> Vec<(&'static str, Response)> {
+    let again = |mut response: Response| {
+        response.headers.insert(
+            "Retry-After".to_owned(),
+            RefOr::Ref(header_ref("RetryAfter")),
+        );
+        response
+    };
+    let too_large = format!("The body is over {} KiB.", MAX_BODY / 1024);
+    vec![
+        (
+            "Malformed",
+            refusal(
+                "The input is not of the right form; `field` says which part of it.",
+                &["malformed"],
+            ),
+        ),
+        (
+            "NotFound",
+            refusal("There is no such document.", &["not_found"]),
+        ),
+        (
+            "BodyTimeout",
+            refusal(
+                "The body did not arrive in time; nothing was done.",
+                &["request_timeout"],
+            ),
+        ),
+        (
+            "VersionMismatch",
+            refusal(
+                "The aggregate is not at the version that If-Match names; `version` is the \
+                 current one.",
+                &["version_mismatch"],
+            ),
+        ),
+        ("TooLarge", refusal(&too_large, &["too_large"])),
+        (
+            "UnsupportedMediaType",
+            refusal(
+                "The body is not application/json.",
+                &["unsupported_media_type"],
+            ),
+        ),
+        (
+            "Overloaded",
+            again(refusal(
+                "A bounded queue is full; nothing was done.",
+                &["overloaded"],
+            )),
+        ),
+        (
+            "Internal",
+            refusal(
+                "A defect of the service; nothing was appended.",
+                &["internal"],
+            ),
+        ),
+        (
+            "Unavailable",
+            again(refusal(
+                "It cannot be said now. A retry is safe, of a command with the same \
+                 Idempotency-Key.",
+                &["unavailable"],
+            )),
+        ),
+        (
+            "NotYetApplied",
+            again(refusal(
+                "The view did not reach the position within the wait. The command was accepted.",
+                &["not_yet_applied"],
+            )),
+        ),
+    ]
+}

@@ -1,0 +1,183 @@
+//! The two ways to read a view: one document, and a list.
+
+use super::{
+    schemas::Schemas,
+    shared::{header_ref, parameter_ref, response_ref, typed},
+};
+use crate::{
+    read_model::ViewDescription,
+    view::{Compare, Filter, Kind},
+};
+use serde_json::json;
+use utoipa::openapi::{
+    ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
+    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    response::Response,
+    schema::SchemaType,
+};
+
+/// What groups the reads of a view.
+pub(super) fn tag(view: &ViewDescription) -> String {
+    format!("{} view", view.name)
+}
+
+/// The path and the operation of both.
+pub(super) fn operations(
+    view: &ViewDescription,
+    schemas: &mut Schemas,
+) -> [(String, OperationBuilder); 2] {
+    let name = view.name;
+    let scope = schemas.take(&format!("{name}.view"), &view.schemas);
+    let document = schemas.put(format!("{name}.view.document"), &view.document, &scope);
+    let item = ObjectBuilder::new()
+        .property("id", typed(Type::String))
+        .required("id")
+        .property(
+            "version",
+            typed(Type::Integer)
+                .description(Some("The sequence of the last event that changed it."))
+                .minimum(Some(0)),
+        )
+        .required("version")
+        .property("document", document)
+        .required("document")
+        .build();
+    let item = schemas.put(format!("{name}.view.item"), &item, &scope);
+    let next = ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some(
+            "What cursor takes for the next page; null on the last.",
+        ));
+    let page = ObjectBuilder::new()
+        .property("items", ArrayBuilder::new().items(item.clone()))
+        .required("items")
+        .property("next", next)
+        .required("next")
+        .build();
+    let page = schemas.put(format!("{name}.view.page"), &page, &scope);
+
+    let mut get = operation(view, "get")
+        .summary(Some(format!("One document of {name}")))
+        .parameter_ref(parameter_ref("DocumentId"));
+    get = with_headers(get).response("200", found(item));
+    let mut list = operation(view, "list").summary(Some(format!("A list of {name}")));
+    for parameter in list_parameters(view) {
+        list = list.parameter(parameter);
+    }
+    list = with_headers(list).response("200", found(page));
+    [
+        (
+            format!("/views/{name}/{{id}}"),
+            with_refusals(get).response("404", response_ref("NotFound")),
+        ),
+        (format!("/views/{name}"), with_refusals(list)),
+    ]
+}
+
+fn operation(view: &ViewDescription, what: &str) -> OperationBuilder {
+    OperationBuilder::new()
+        .tag(tag(view))
+        .operation_id(Some(format!("view.{}.{what}", view.name)))
+}
+
+fn with_headers(mut operation: OperationBuilder) -> OperationBuilder {
+    for parameter in ["MinPosition", "MaxWait", "IfNoneMatch"] {
+        operation = operation.parameter_ref(parameter_ref(parameter));
+    }
+    operation
+}
+
+fn with_refusals(operation: OperationBuilder) -> OperationBuilder {
+    let unchanged = ResponseBuilder::new()
+        .description("The client has it already.")
+        .header_ref("ETag", header_ref("ETag"))
+        .header_ref("Headwater-Applied", header_ref("Applied"))
+        .header_ref("Headwater-Lag-Ms", header_ref("Lag"))
+        .build();
+    operation
+        .response("304", unchanged)
+        .response("400", response_ref("Malformed"))
+        .response("429", response_ref("Overloaded"))
+        .response("500", response_ref("Internal"))
+        .response("503", response_ref("Unavailable"))
+        .response("504", response_ref("NotYetApplied"))
+}
+
+fn found(schema: Ref) -> Response {
+    ResponseBuilder::new()
+        .description("What the view holds.")
+        .content(
+            "application/json",
+            ContentBuilder::new().schema(Some(schema)).build(),
+        )
+        .header_ref("ETag", header_ref("ETag"))
+        .header_ref("Headwater-Applied", header_ref("Applied"))
+        .header_ref("Headwater-Lag-Ms", header_ref("Lag"))
+        .build()
+}
+
+fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
+    let query = &view.query;
+    let mut parameters: Vec<Parameter> = query.filters.iter().map(filter).collect();
+    if !query.search.is_empty() {
+        let text = format!("Text to search for in {}.", query.search.join(", "));
+        parameters.push(parameter(
+            "q",
+            text,
+            typed(Type::String).min_length(Some(1)),
+        ));
+    }
+    if let Some(default) = query.sorts.first() {
+        let both = query
+            .sorts
+            .iter()
+            .flat_map(|sort| [sort.field.to_owned(), format!("-{}", sort.field)]);
+        let schema = typed(Type::String)
+            .enum_values(Some(both))
+            .default(Some(json!(default.field)));
+        parameters.push(parameter(
+            "sort",
+            "The field to sort by; descending with a minus.".to_owned(),
+            schema,
+        ));
+    }
+    parameters.push(parameter(
+        "limit",
+        "How many documents a page has at most.".to_owned(),
+        typed(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(200))
+            .default(Some(json!(20))),
+    ));
+    parameters.push(parameter(
+        "cursor",
+        "Where to go on: `next` of the page before, with everything else the same.".to_owned(),
+        typed(Type::String),
+    ));
+    parameters
+}
+
+fn filter(filter: &Filter) -> Parameter {
+    let compared = match filter.compare {
+        Compare::Equal => "equal",
+        Compare::AtLeast => "at least",
+        Compare::AtMost => "at most",
+    };
+    let kind = match filter.kind {
+        Kind::Text => Type::String,
+        Kind::Integer => Type::Integer,
+        Kind::Boolean => Type::Boolean,
+    };
+    let text = format!("Only documents whose {} is {compared} this.", filter.field);
+    parameter(filter.name, text, typed(kind))
+}
+
+fn parameter(name: &str, text: String, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(text))
+        .schema(Some(schema))
+        .build()
+}

@@ -1,0 +1,65 @@
+//! How a [`Problem`] looks on HTTP: the one place that turns a refusal into a response.
+
+use crate::problem::Problem;
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    },
+};
+
+/// The media type of RFC 9457.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        response
+            .insert_header((CONTENT_TYPE, PROBLEM_JSON))
+            // A 404 may be cached unless it says otherwise (RFC 9111, 4.2.2), and the document that
+            // is not there yet is about to be.
+            .insert_header((CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds));
+        }
+        response.body(self.to_json())
+    }
+}
+
+/// 404 for a path that is none of ours.
+pub(super) async fn no_such_path() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found(
+        "not_found",
+        "there is nothing at this path; /openapi.json describes what there is",
+    ))
+}
+
+/// 405, with the methods that the path does take.
+pub(super) async fn method_not_allowed(allowed: &'static str) -> HttpResponse {
+    let problem = Problem::method_not_allowed(format!("this path takes {allowed}"));
+    let mut response = problem.error_response();
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// 404 for a name in a path that nothing is registered under.
+pub(super) fn unknown(kind: &str, name: &str) -> Problem {
+    Problem::not_found(
+        &format!("unknown_{kind}"),
+        format!("there is no {kind} named {name:?}"),
+    )
+}
+
+/// The path template that the request matched, which is safe to log: it holds no ids.
+pub(super) fn route_of(request: &HttpRequest) -> String {
+    request
+        .match_pattern()
+        .unwrap_or_else(|| "unmatched".to_owned())
+}

@@ -1,0 +1,141 @@
+//! What only shows on a real connection.
+
+use crate::http::{Gateway, Options, fakes::Fakes};
+use actix_web::dev::ServerHandle;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+struct Running {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+fn start() -> Running {
+    let options = Options {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        workers: 1,
+        body_timeout: Duration::from_millis(200),
+        ..Options::default()
+    };
+    let (server, address) = Gateway::bind(options, Fakes::content().backends()).unwrap();
+    assert_ne!(address.port(), 0);
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Running { address, handle }
+}
+
+impl Running {
+    /// Sends these bytes, and returns all that comes back until the server closes.
+    async fn exchange(&self, request: &[u8]) -> String {
+        let talk = async {
+            let mut stream = TcpStream::connect(self.address).await?;
+            stream.write_all(request).await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            io::Result::Ok(answer)
+        };
+        let answer = timeout(Duration::from_secs(10), talk).await.unwrap();
+        String::from_utf8(answer.unwrap()).unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        actix_web::rt::spawn(self.handle.stop(false));
+    }
+}
+
+const JSON: &str = "Host: h\r\nConnection: close\r\nContent-Type: application/json\r\n";
+
+#[actix_web::test]
+async fn a_head_is_a_get_without_the_body() {
+    let server = start();
+    let head = |method: &str, path: &str| {
+        format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    };
+    for path in [
+        "/views/parcels/p-1",
+        "/views/parcels",
+        "/",
+        "/openapi.json",
+        "/healthz",
+    ] {
+        let asked = server.exchange(head("HEAD", path).as_bytes()).await;
+        let got = server.exchange(head("GET", path).as_bytes()).await;
+        let (head, body) = asked.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert_eq!(body, "", "{path}");
+        let length = |text: &str| {
+            let lower = text.to_ascii_lowercase();
+            let line = lower
+                .lines()
+                .find(|line| line.starts_with("content-length:"));
+            line.map(str::to_owned)
+        };
+        assert_eq!(length(&asked), length(&got), "{path}");
+    }
+}
+
+#[actix_web::test]
+async fn a_body_in_chunks_is_bounded_too() {
+    let server = start();
+    let chunk = format!("4000\r\n{}\r\n", "a".repeat(0x4000));
+    let request = |chunks: usize| {
+        format!(
+            "POST /commands/parcel/p-1/send HTTP/1.1\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n{}0\r\n\r\n",
+            chunk.repeat(chunks)
+        )
+    };
+    let answer = server.exchange(request(4).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    for chunks in [5, 64] {
+        let answer = server.exchange(request(chunks).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+    }
+}
+
+#[actix_web::test]
+async fn a_long_body_that_is_announced_is_refused_and_the_refusal_arrives() {
+    let server = start();
+    let body = "a".repeat(1024 * 1024);
+    let request = format!(
+        "POST /commands/parcel/p-1/send HTTP/1.1\r\n{JSON}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = server.exchange(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\"code\":\"too_large\""), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let server = start();
+    let request =
+        format!("POST /commands/parcel/p-1/send HTTP/1.1\r\n{JSON}Content-Length: 10\r\n\r\n{{");
+    let answer = server.exchange(request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+}
+
+#[actix_web::test]
+async fn bytes_that_are_no_ascii_never_reach_a_subject() {
+    let server = start();
+    for id in ["사과".as_bytes(), b"\xff\xfe"] {
+        let mut request = b"POST /commands/parcel/".to_vec();
+        request.extend_from_slice(id);
+        request.extend_from_slice(
+            format!("/send HTTP/1.1\r\n{JSON}Content-Length: 2\r\n\r\n{{}}").as_bytes(),
+        );
+        let answer = server.exchange(&request).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+}

@@ -1,0 +1,76 @@
+//! `GET /views/<view>/<id>` and `GET /views/<view>?…`.
+
+use super::{Site, conditional, input, refusal};
+use crate::{
+    problem::Problem,
+    read_model::{Answer, Freshness, ViewDescription},
+};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web::Data};
+use serde::Serialize;
+
+/// Reads one document.
+pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
+    let view = known_view(&request, &site)?;
+    let id = input::document_id(&request, 2)?;
+    let freshness = freshness(&request)?;
+    let answer = site.backends.views.get(view.name, &id, &freshness).await?;
+    // The document's version alone would do until the shape changes and the view is rebuilt.
+    let tag = format!(
+        "\"{}.{}.{}\"",
+        view.name, view.version, answer.value.version
+    );
+    let mut response = conditional::begin(&request, &tag);
+    say_age(&mut response, &answer);
+    Ok(conditional::finish(
+        response,
+        "application/json",
+        json(&answer.value),
+    ))
+}
+
+/// Reads a page of a list.
+pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
+    let view = known_view(&request, &site)?;
+    let parameters = input::parameters(request.uri().query().unwrap_or_default())?;
+    let freshness = freshness(&request)?;
+    let answer = site
+        .backends
+        .views
+        .list(view.name, &parameters, &freshness)
+        .await?;
+    let body = json(&answer.value);
+    let mut response = conditional::begin(&request, &conditional::tag_of(&body));
+    say_age(&mut response, &answer);
+    Ok(conditional::finish(response, "application/json", body))
+}
+
+fn known_view<'a>(
+    request: &HttpRequest,
+    site: &'a Data<Site>,
+) -> Result<&'a ViewDescription, Problem> {
+    let name = input::segment(request, 1, "view")?;
+    let mut views = site.backends.views.views().iter();
+    views
+        .find(|view| view.name == name)
+        .ok_or_else(|| refusal::unknown("view", &name))
+}
+
+fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
+    let min_position = input::header(request, "Headwater-Min-Position")?;
+    let max_wait = input::header(request, "Headwater-Max-Wait-Ms")?;
+    Freshness::read(|name| match name {
+        "Headwater-Min-Position" => min_position,
+        "Headwater-Max-Wait-Ms" => max_wait,
+        _ => None,
+    })
+}
+
+fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {
+    response
+        .insert_header(("Headwater-Applied", answer.applied))
+        .insert_header(("Headwater-Lag-Ms", answer.lag_ms));
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("a stored document is plain data")
+}

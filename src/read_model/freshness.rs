@@ -1,0 +1,128 @@
+//! What a reader asks of the age of an answer, and the request headers that say it.
+//!
+//! The names and limits are the same on NATS and on HTTP.
+
+use crate::{event_log::subject::is_name, problem::Problem};
+use std::time::Duration;
+
+/// `Headwater-Min-Position: <aggregate>@<sequence>`.
+pub const MIN_POSITION: &str = "Headwater-Min-Position";
+/// `Headwater-Max-Wait-Ms: <milliseconds>`.
+pub const MAX_WAIT: &str = "Headwater-Max-Wait-Ms";
+
+/// How long a reader waits for its position when it does not say.
+const DEFAULT_WAIT: Duration = Duration::from_millis(2_000);
+/// The longest wait that a reader may ask for: a request is no subscription.
+const LONGEST_WAIT: Duration = Duration::from_millis(30_000);
+
+/// What a reader asks of the age of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freshness {
+    /// `Headwater-Min-Position: <aggregate>@<sequence>`: wait until the view has applied it.
+    pub min_position: Option<(String, u64)>,
+    /// `Headwater-Max-Wait-Ms`: how long to wait at most.
+    pub max_wait: Duration,
+}
+
+impl Default for Freshness {
+    /// Whatever is there; 2 s where a position is asked for.
+    fn default() -> Self {
+        Self {
+            min_position: None,
+            max_wait: DEFAULT_WAIT,
+        }
+    }
+}
+
+impl Freshness {
+    /// Reads the two headers through a look-up by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns a `malformed` problem that names the header.
+    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Problem> {
+        let min_position = header(MIN_POSITION)
+            .map(|token| {
+                parse_position(token).ok_or_else(|| {
+                    Problem::malformed(
+                        MIN_POSITION.to_owned(),
+                        "a position is <aggregate>@<sequence>, as a command answered it",
+                    )
+                })
+            })
+            .transpose()?;
+        let max_wait = header(MAX_WAIT)
+            .map(|value| {
+                parse_wait(value).ok_or_else(|| {
+                    Problem::malformed(
+                        MAX_WAIT.to_owned(),
+                        "the wait is a whole number of milliseconds from 0 to 30000",
+                    )
+                })
+            })
+            .transpose()?;
+        Ok(Self {
+            min_position,
+            max_wait: max_wait.unwrap_or(DEFAULT_WAIT),
+        })
+    }
+}
+
+fn parse_position(token: &str) -> Option<(String, u64)> {
+    let (aggregate, sequence) = token.split_once('@')?;
+    (is_name(aggregate)).then(|| Some((aggregate.to_owned(), parse_digits(sequence)?)))?
+}
+
+fn parse_wait(value: &str) -> Option<Duration> {
+    let wait = Duration::from_millis(parse_digits(value)?);
+    (wait <= LONGEST_WAIT).then_some(wait)
+}
+
+/// Digits only: `u64::from_str` would take a sign too.
+fn parse_digits(value: &str) -> Option<u64> {
+    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| value.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(min_position: Option<&str>, max_wait: Option<&str>) -> Result<Freshness, Problem> {
+        Freshness::read(|name| match name {
+            MIN_POSITION => min_position,
+            MAX_WAIT => max_wait,
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn nothing_asked_is_two_seconds_and_no_position() {
+        assert_eq!(read(None, None), Ok(Freshness::default()));
+    }
+
+    #[test]
+    fn a_position_and_a_wait_are_read() {
+        let asked = read(Some("order@4711"), Some("30000")).unwrap();
+        assert_eq!(asked.min_position, Some(("order".to_owned(), 4711)));
+        assert_eq!(asked.max_wait, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_position_of_another_form_names_its_header() {
+        for token in [
+            "", "order", "@1", "order@", "order@-1", "order@+1", "Order@1", "a.b@1",
+        ] {
+            let problem = read(Some(token), None).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(MIN_POSITION), "{token}");
+        }
+    }
+
+    #[test]
+    fn a_wait_of_another_form_or_too_long_names_its_header() {
+        for wait in ["", "-1", "1.5", "30001", "soon", "99999999999999999999"] {
+            let problem = read(None, Some(wait)).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(MAX_WAIT), "{wait}");
+        }
+    }
+}
