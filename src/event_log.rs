@@ -10,6 +10,7 @@ pub mod codec;
 pub mod load;
 pub mod snapshot;
 pub mod subject;
+pub mod topology;
 
 pub use append::{Append, AppendError};
 pub use load::{LoadError, StoredMessage};

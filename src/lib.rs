@@ -9,3 +9,5 @@ pub mod command;
 pub mod event_log;
 pub mod http;
 pub mod read_model;
+
+pub mod dev;

@@ -1,1 +1,7 @@
+//! The integration tests: one binary, against real servers on free ports.
 
+mod harness;
+
+mod dependency_rule;
+mod dev_nats_server;
+mod topology;

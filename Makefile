@@ -1,0 +1,34 @@
+# `make` lists what there is. Flags for the program go in ARGS: make run ARGS="--reset --nats-port 4222"
+
+CARGO ?= cargo
+PYTHON ?= python3
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint release tools clean-data
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+run: tools ## build, and run everything on this machine (ARGS: flags of `headwater dev`)
+	$(CARGO) build
+	@$(CARGO) run --quiet -- dev $(ARGS)
+
+test: tools ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
+	$(CARGO) test $(ARGS)
+
+lint: ## check format, clippy without warnings, and the dependency rule
+	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }
+	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing; add it with: rustup component add clippy" >&2; exit 1; }
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) test --test it dependency_rule
+
+release: ## build the optimised binary, target/release/headwater
+	$(CARGO) build --release
+
+tools: ## install nats-server in .tools/ unless a good one is on PATH
+	@$(PYTHON) tools/install_nats_server.py
+
+clean-data: ## remove ./data, where `make run` keeps everything
+	rm -rf data

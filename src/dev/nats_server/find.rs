@@ -1,0 +1,184 @@
+//! Which nats-server to start: the one asked for, one on `PATH`, or the one in `.tools/`.
+
+use super::NatsServerError;
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// The oldest server that has all that Headwater uses: consumers can be reset since 2.14.
+pub const OLDEST: Version = Version {
+    major: 2,
+    minor: 14,
+    patch: 0,
+};
+
+const NAME: &str = "nats-server";
+const TOOLS: &str = ".tools/nats-server";
+/// From the program's own file up: `target/debug/headwater` is two folders below the checkout.
+const FOLDERS_UP: usize = 4;
+const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A server's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Major.
+    pub major: u32,
+    /// Minor.
+    pub minor: u32,
+    /// Patch.
+    pub patch: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl Version {
+    /// Reads what `nats-server --version` prints, for example `nats-server: v2.15.1`. What follows the
+    /// patch number (`-beta.3`) is left out.
+    #[must_use]
+    pub fn parse(output: &str) -> Option<Self> {
+        let number = output.trim().strip_prefix("nats-server:")?.trim();
+        let mut parts = number.trim_start_matches('v').splitn(3, '.');
+        let mut next = || -> Option<u32> {
+            let part = parts.next()?;
+            let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
+        };
+        Some(Self {
+            major: next()?,
+            minor: next()?,
+            patch: next()?,
+        })
+    }
+}
+
+/// A server that can be started.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its version.
+    pub version: Version,
+}
+
+/// Finds a server of at least [`OLDEST`]: `explicit` and nothing else when given, otherwise the first
+/// good one on `PATH`, otherwise `.tools/nats-server` in the current folder or near the program.
+///
+/// # Errors
+///
+/// Returns [`NatsServerError::Unsuitable`] for an explicit path that will not do, and
+/// [`NatsServerError::NotFound`] when no place has one that will.
+pub async fn find(explicit: Option<&Path>) -> Result<Found, NatsServerError> {
+    if let Some(path) = explicit {
+        return check(path)
+            .await
+            .map_err(|reason| NatsServerError::Unsuitable {
+                path: path.to_owned(),
+                reason,
+            });
+    }
+    let mut seen = Vec::new();
+    for path in candidates().filter(|path| path.is_file()) {
+        match check(&path).await {
+            Ok(found) => return Ok(found),
+            Err(reason) => seen.push(format!("; {} {reason}", path.display())),
+        }
+    }
+    Err(NatsServerError::NotFound {
+        seen: seen.concat(),
+    })
+}
+
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(NAME))
+        .collect();
+    let here = env::current_dir().ok();
+    let program = env::current_exe().ok();
+    let near: Vec<PathBuf> = here
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(
+            program
+                .iter()
+                .flat_map(|program| program.ancestors().skip(1).take(FOLDERS_UP)),
+        )
+        .map(|folder| folder.join(TOOLS))
+        .collect();
+    on_path.into_iter().chain(near)
+}
+
+/// Asks the file for its version. The reason of a refusal completes "the file …".
+async fn check(path: &Path) -> Result<Found, String> {
+    let command = Command::new(path)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = match tokio::time::timeout(VERSION_TIMEOUT, command).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("cannot be run: {error}")),
+        Err(_) => return Err("does not say its version".to_owned()),
+    };
+    let version = recent_enough(&String::from_utf8_lossy(&output.stdout))?;
+    Ok(Found {
+        path: path.to_owned(),
+        version,
+    })
+}
+
+fn recent_enough(output: &str) -> Result<Version, String> {
+    let version = Version::parse(output)
+        .ok_or_else(|| "does not say a version as a nats-server would".to_owned())?;
+    if version < OLDEST {
+        return Err(format!("is {version}, too old"));
+    }
+    Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(output: &str) -> Option<String> {
+        Version::parse(output).map(|version| version.to_string())
+    }
+
+    #[test]
+    fn versions_are_read_as_the_server_prints_them() {
+        assert_eq!(version("nats-server: v2.15.1\n").unwrap(), "2.15.1");
+        assert_eq!(version("nats-server: v2.14.0-RC.1\n").unwrap(), "2.14.0");
+        assert_eq!(version("nats-server: v2.9.10").unwrap(), "2.9.10");
+        assert_eq!(version("nats: 0.1.5"), None);
+        assert_eq!(version("nats-server: dev"), None);
+        assert_eq!(version(""), None);
+        assert!(Version::parse("nats-server: v2.9.10").unwrap() < OLDEST);
+    }
+
+    #[test]
+    fn a_server_that_is_too_old_is_refused_with_its_version() {
+        assert_eq!(
+            recent_enough("nats-server: v2.9.10").unwrap_err(),
+            "is 2.9.10, too old"
+        );
+        assert_eq!(recent_enough("nats-server: v2.14.0").unwrap(), OLDEST);
+        assert!(recent_enough("hello").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_explicit_file_that_will_not_do_is_named_with_what_to_do() {
+        let missing = Path::new("/nonexistent/nats-server");
+        let message = find(Some(missing)).await.unwrap_err().to_string();
+        assert!(message.contains("/nonexistent/nats-server"), "{message}");
+        assert!(message.contains("make tools"), "{message}");
+    }
+}

@@ -1,0 +1,397 @@
+//! The streams and buckets that Headwater needs, from the very files in `nats/`.
+//!
+//! The files are compiled in and sent to the server as they stand, through the raw JetStream API, so
+//! that no client library's idea of a default gets between what is reviewed and what runs.
+//! [`Topology::apply`] changes a server, [`Topology::verify`] only looks. Settings that a file does
+//! not mention are the operator's: they are neither compared nor changed.
+
+use async_nats::{Client, RequestErrorKind};
+use serde_json::{Map, Value};
+use std::{fmt, time::Duration};
+
+const FILES: [(&str, &str); 2] = [
+    (
+        "nats/streams/EVENTS.json",
+        include_str!("../../nats/streams/EVENTS.json"),
+    ),
+    (
+        "nats/kv/snapshots.json",
+        include_str!("../../nats/kv/snapshots.json"),
+    ),
+];
+
+/// Replicas are the deployment's choice, not the file's: the file only says where a stream starts.
+const REPLICAS: &str = "num_replicas";
+const STREAM_NOT_FOUND: u64 = 10059;
+const STREAM_NAME_IN_USE: u64 = 10058;
+/// Creating a stream on a loaded cluster takes longer than a request usually does.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The wanted configuration of every stream.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    streams: Vec<Map<String, Value>>,
+    replicas: Option<u8>,
+}
+
+/// What [`Topology::apply`] did to one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It did not exist.
+    Created,
+    /// It existed with other settings.
+    Updated,
+    /// It was already as wanted.
+    Unchanged,
+}
+
+/// One setting of one stream that is not as the file says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The stream's name.
+    pub stream: String,
+    /// The setting, under its name in the file. `name` when the stream does not exist.
+    pub field: String,
+    /// What the file says.
+    pub wanted: Value,
+    /// What the server has; `null` when it has nothing.
+    pub found: Value,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field == "name" {
+            return write!(f, "{}: the stream does not exist", self.stream);
+        }
+        write!(
+            f,
+            "{}: {} should be {}, is {}",
+            self.stream, self.field, self.wanted, self.found
+        )
+    }
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self::embedded()
+    }
+}
+
+impl Topology {
+    /// The topology of the files that were compiled in.
+    ///
+    /// # Panics
+    ///
+    /// Never in a build whose tests pass: the files are checked there.
+    #[must_use]
+    pub fn embedded() -> Self {
+        let parse = |(path, text): (&str, &str)| match serde_json::from_str(text) {
+            Ok(Value::Object(stream)) => stream,
+            Ok(_) => panic!("{path} is not a JSON object"),
+            Err(error) => panic!("{path} is not JSON: {error}"),
+        };
+        Self {
+            streams: FILES.into_iter().map(parse).collect(),
+            replicas: None,
+        }
+    }
+
+    /// Asks for this many replicas (1 to 5) of every stream. Without it a new stream starts with
+    /// what its file says, and an existing one keeps what it has.
+    #[must_use]
+    pub fn with_replicas(mut self, replicas: u8) -> Self {
+        self.replicas = Some(replicas);
+        self
+    }
+
+    /// Creates what is missing and changes what differs. Applying twice changes nothing, and so
+    /// does applying from two places at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TopologyError`]; the streams before the one that failed are done, and applying
+    /// again goes on from there.
+    pub async fn apply(&self, client: &Client) -> Result<Vec<(String, Change)>, TopologyError> {
+        let mut done = Vec::with_capacity(self.streams.len());
+        for file in &self.streams {
+            let change = self.apply_stream(client, file).await?;
+            done.push((name_of(file).to_owned(), change));
+        }
+        Ok(done)
+    }
+
+    /// Compares every setting in the files with the server's. Empty means that all is as wanted.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TopologyError`] when the server cannot be asked.
+    pub async fn verify(&self, client: &Client) -> Result<Vec<Difference>, TopologyError> {
+        let mut differences = Vec::new();
+        for file in &self.streams {
+            let wanted = self.wanted(file);
+            match found(client, name_of(file)).await? {
+                Some(found) => differences.extend(compare(&wanted, &found)),
+                None => differences.push(Difference {
+                    stream: name_of(file).to_owned(),
+                    field: "name".to_owned(),
+                    wanted: Value::from(name_of(file)),
+                    found: Value::Null,
+                }),
+            }
+        }
+        Ok(differences)
+    }
+
+    /// What must hold of an existing stream.
+    fn wanted(&self, file: &Map<String, Value>) -> Map<String, Value> {
+        let mut wanted = file.clone();
+        match self.replicas {
+            Some(replicas) => wanted.insert(REPLICAS.to_owned(), replicas.into()),
+            None => wanted.remove(REPLICAS),
+        };
+        wanted
+    }
+
+    async fn apply_stream(
+        &self,
+        client: &Client,
+        file: &Map<String, Value>,
+    ) -> Result<Change, TopologyError> {
+        let name = name_of(file);
+        let wanted = self.wanted(file);
+        if found(client, name).await?.is_none() {
+            let mut new = file.clone();
+            new.extend(wanted.clone());
+            match request(client, "CREATE", name, &new).await {
+                Ok(_) => return Ok(Change::Created),
+                // Another replica was faster, with an older or newer file.
+                Err(TopologyError::Refused { code, .. }) if code == STREAM_NAME_IN_USE => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut config = found(client, name)
+            .await?
+            .ok_or_else(|| TopologyError::Vanished {
+                stream: name.to_owned(),
+            })?;
+        if compare(&wanted, &config).is_empty() {
+            return Ok(Change::Unchanged);
+        }
+        config.extend(wanted);
+        request(client, "UPDATE", name, &config).await?;
+        Ok(Change::Updated)
+    }
+}
+
+/// Whether JetStream answers: a server that has just started takes connections a little before.
+pub async fn is_ready(client: &Client) -> bool {
+    client.request("$JS.API.INFO", "".into()).await.is_ok()
+}
+
+fn name_of(file: &Map<String, Value>) -> &str {
+    file.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn compare(wanted: &Map<String, Value>, found: &Map<String, Value>) -> Vec<Difference> {
+    let stream = name_of(wanted);
+    wanted
+        .iter()
+        .filter_map(|(field, wanted)| {
+            let found = found.get(field).unwrap_or(&Value::Null);
+            (!same(wanted, found)).then(|| Difference {
+                stream: stream.to_owned(),
+                field: field.clone(),
+                wanted: wanted.clone(),
+                found: found.clone(),
+            })
+        })
+        .collect()
+}
+
+/// The server leaves out what is false, zero or empty, and the order of subjects means nothing.
+fn same(wanted: &Value, found: &Value) -> bool {
+    match (wanted, found) {
+        (Value::Array(wanted), Value::Array(found)) => {
+            wanted.len() == found.len() && wanted.iter().all(|one| found.contains(one))
+        }
+        (wanted, Value::Null) => match wanted {
+            Value::Null | Value::Bool(false) => true,
+            Value::Number(number) => number.as_i64() == Some(0),
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            Value::Bool(true) => false,
+        },
+        (wanted, found) => wanted == found,
+    }
+}
+
+/// The server's configuration of a stream, or `None` when there is no such stream.
+async fn found(client: &Client, stream: &str) -> Result<Option<Map<String, Value>>, TopologyError> {
+    match request(client, "INFO", stream, &Map::new()).await {
+        Ok(config) => Ok(Some(config)),
+        Err(TopologyError::Refused { code, .. }) if code == STREAM_NOT_FOUND => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks `$JS.API.STREAM.<verb>.<stream>`, and answers with the configuration that it returns.
+async fn request(
+    client: &Client,
+    verb: &'static str,
+    stream: &str,
+    body: &Map<String, Value>,
+) -> Result<Map<String, Value>, TopologyError> {
+    let subject = format!("$JS.API.STREAM.{verb}.{stream}");
+    let body = serde_json::to_vec(body).expect("a JSON object serialises");
+    let request = async_nats::Request::new()
+        .payload(body.into())
+        .timeout(Some(REQUEST_TIMEOUT));
+    let reply = client
+        .send_request(subject, request)
+        .await
+        .map_err(|error| TopologyError::NoAnswer {
+            stream: stream.to_owned(),
+            reason: match error.kind() {
+                RequestErrorKind::NoResponders => "JetStream is off or not ready".to_owned(),
+                RequestErrorKind::TimedOut => "no answer in time".to_owned(),
+                _ => error.to_string(),
+            },
+        })?;
+    let mut reply: Map<String, Value> =
+        serde_json::from_slice(&reply.payload).map_err(|source| TopologyError::Unreadable {
+            stream: stream.to_owned(),
+            source,
+        })?;
+    if let Some(error) = reply.get("error") {
+        return Err(TopologyError::Refused {
+            verb,
+            stream: stream.to_owned(),
+            status: error["code"].as_u64().unwrap_or_default(),
+            code: error["err_code"].as_u64().unwrap_or_default(),
+            description: error["description"].as_str().unwrap_or_default().to_owned(),
+        });
+    }
+    match reply.remove("config") {
+        Some(Value::Object(config)) => Ok(config),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// Why a topology could not be applied or verified.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The server did not answer. Retryable.
+    #[error("cannot ask for the stream {stream}: {reason}")]
+    NoAnswer {
+        /// The stream's name.
+        stream: String,
+        /// What happened instead.
+        reason: String,
+    },
+    /// The server refused. Retryable only when it says that it is short of something for now.
+    #[error("the server refused {verb} of the stream {stream}: {description} (code {code})")]
+    Refused {
+        /// `CREATE`, `UPDATE` or `INFO`.
+        verb: &'static str,
+        /// The stream's name.
+        stream: String,
+        /// The status, as HTTP's.
+        status: u64,
+        /// The server's own code.
+        code: u64,
+        /// The server's own words.
+        description: String,
+    },
+    /// The answer is not what JetStream answers. Terminal.
+    #[error("the answer for the stream {stream} cannot be read: {source}")]
+    Unreadable {
+        /// The stream's name.
+        stream: String,
+        /// What was wrong.
+        source: serde_json::Error,
+    },
+    /// The stream was deleted while it was looked at. Retryable.
+    #[error("the stream {stream} was deleted while it was being set up")]
+    Vanished {
+        /// The stream's name.
+        stream: String,
+    },
+}
+
+impl TopologyError {
+    /// Whether trying again, later, can help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } | Self::Vanished { .. } => true,
+            Self::Refused { status, .. } => *status == 503,
+            Self::Unreadable { .. } => false,
+        }
+    }
+}
+
+/// What the server's settings promise of an acknowledged append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// One server, acknowledged before fsync: survives the crash of any process, not of the machine.
+    Dev,
+    /// One server, acknowledged after fsync: survives the machine's crash, not its loss.
+    SingleDurable,
+    /// Three replicas, each after fsync: survives the loss of a machine.
+    Cluster,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dev => "dev (fsync every 2 minutes: a machine's crash may lose the last ones)",
+            Self::SingleDurable => "single durable (fsync before every acknowledgement)",
+            Self::Cluster => "cluster (3 replicas, fsync before every acknowledgement)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn object(value: Value) -> Map<String, Value> {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_files_name_the_streams_that_the_program_uses() {
+        let topology = Topology::embedded();
+        let names: Vec<_> = topology.streams.iter().map(name_of).collect();
+        assert_eq!(names, [super::super::subject::STREAM, "KV_snapshots"]);
+        for stream in &topology.streams {
+            assert_eq!(stream[REPLICAS], 1, "where a new stream starts");
+        }
+    }
+
+    #[test]
+    fn what_the_server_leaves_out_is_false_zero_or_empty() {
+        let wanted = json!({"name": "S", "sealed": false, "max_age": 0, "subjects": ["b", "a"]});
+        let found = json!({"name": "S", "subjects": ["a", "b"], "metadata": {"k": "v"}});
+        assert_eq!(compare(&object(wanted), &object(found)), []);
+
+        let wanted = json!({"name": "S", "deny_purge": true, "subjects": ["a"], "max_age": 0});
+        let found = json!({"name": "S", "subjects": ["a", "b"], "max_age": 5});
+        let fields: Vec<_> = compare(&object(wanted), &object(found))
+            .into_iter()
+            .map(|difference| difference.field)
+            .collect();
+        assert_eq!(fields, ["deny_purge", "max_age", "subjects"]);
+    }
+
+    #[test]
+    fn replicas_are_only_compared_when_they_are_asked_for() {
+        let three = object(json!({"name": "S", "num_replicas": 3}));
+        let topology = Topology::embedded();
+        assert_eq!(compare(&topology.wanted(&three), &three), []);
+        let topology = topology.with_replicas(5);
+        assert_eq!(compare(&topology.wanted(&three), &three).len(), 1);
+    }
+}

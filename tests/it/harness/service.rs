@@ -1,0 +1,195 @@
+//! The `headwater` binary as a child process.
+
+use super::{
+    api::{Api, Http, NatsApi},
+    nats,
+    poll::eventually_blocking,
+};
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// A first start loads the sample catalogue, and the machine may be busy.
+const START: Duration = Duration::from_secs(120);
+const END: Duration = Duration::from_secs(60);
+
+/// `headwater` with these arguments and none of the caller's `HEADWATER_…` variables.
+pub fn headwater(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HEADWATER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs to the end, for commands that end by themselves.
+pub fn run(command: &mut Command) -> Output {
+    command.output().expect("the binary runs")
+}
+
+/// A running service. It is killed when dropped.
+pub struct Service {
+    child: Child,
+    folder: PathBuf,
+    output: Arc<Mutex<Vec<String>>>,
+    // Kept until the service has ended: fields are dropped after `drop`.
+    _temp: TempDir,
+}
+
+/// The service that all tests of this run may share when they use ids of their own: `dev`, with the
+/// sample catalogue.
+pub fn shared() -> &'static Service {
+    static SHARED: OnceLock<Service> = OnceLock::new();
+    SHARED.get_or_init(|| Service::dev(&[]))
+}
+
+/// The shared service over both surfaces.
+pub async fn both() -> [Api; 2] {
+    let service = tokio::task::spawn_blocking(shared).await.unwrap();
+    [Api::Http(service.http()), Api::Nats(service.nats().await)]
+}
+
+impl Service {
+    /// `headwater dev` on a data folder of its own, on free ports.
+    pub fn dev(arguments: &[&str]) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        Self::start(dev_command(&folder, arguments), folder, temp)
+    }
+
+    /// `headwater dev` on an existing data folder, which is kept.
+    pub fn dev_in(folder: &Path, arguments: &[&str]) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        Self::start(dev_command(folder, arguments), folder.to_owned(), temp)
+    }
+
+    /// Starts any command that prints its URLs, and waits for them. Panics with its output when it
+    /// ends before.
+    pub fn start(mut command: Command, folder: PathBuf, temp: TempDir) -> Self {
+        let stderr = File::create(temp.path().join("stderr")).unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let stdout = child.stdout.take().unwrap();
+        let lines = Arc::clone(&output);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut service = Self {
+            child,
+            folder,
+            output,
+            _temp: temp,
+        };
+        eventually_blocking(START, "the service prints its URL", || {
+            if let Some(status) = service.child.try_wait().unwrap() {
+                panic!("the service ended ({status}):\n{}", service.transcript());
+            }
+            service.find_url("http://127.0.0.1:")
+        });
+        service
+    }
+
+    /// Where its data is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The lines of standard output so far.
+    pub fn output(&self) -> Vec<String> {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Standard output and error, for a message.
+    pub fn transcript(&self) -> String {
+        let error = std::fs::read_to_string(self._temp.path().join("stderr")).unwrap_or_default();
+        format!("{}\n--- stderr\n{error}", self.output().join("\n"))
+    }
+
+    /// `http://127.0.0.1:<port>`.
+    pub fn http_url(&self) -> String {
+        self.find_url("http://127.0.0.1:").unwrap()
+    }
+
+    /// `nats://127.0.0.1:<port>`.
+    pub fn nats_url(&self) -> String {
+        eventually_blocking(END, "the service prints its NATS URL", || {
+            self.find_url("nats://127.0.0.1:")
+        })
+    }
+
+    /// The first URL with this prefix, up to and with the port.
+    fn find_url(&self, prefix: &str) -> Option<String> {
+        let output = self.output.lock().unwrap();
+        output.iter().find_map(|line| {
+            let (_, rest) = line.split_once(prefix)?;
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            (!port.is_empty()).then(|| format!("{prefix}{port}"))
+        })
+    }
+
+    /// A client for the runtime of the caller.
+    pub fn http(&self) -> Http {
+        Http::new(self.http_url())
+    }
+
+    /// A client for the runtime of the caller.
+    pub async fn nats(&self) -> NatsApi {
+        NatsApi::connect(&self.nats_url()).await
+    }
+
+    /// Sends a signal by its short name (`INT`, `TERM`, `KILL`, `STOP`, `CONT`).
+    pub fn signal(&self, name: &str) {
+        nats::signal(self.pid(), name);
+    }
+
+    /// Waits for the end; panics after a minute.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually_blocking(END, "the service ends", || self.child.try_wait().unwrap())
+    }
+
+    /// The process ids of the nats-servers that run on the data folder.
+    pub fn nats_pids(&self) -> Vec<u32> {
+        nats::servers_in(&self.folder)
+    }
+}
+
+fn dev_command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = headwater(["dev"]);
+    command.arg("--data-dir").arg(folder);
+    command.arg("--nats-server").arg(nats::binary());
+    if !arguments.contains(&"--http-addr") {
+        command.args(["--http-addr", "127.0.0.1:0"]);
+    }
+    command.args(arguments);
+    command
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the service's output\n{}", self.transcript());
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The files in `nats/` are what a real server has after `apply`, and `verify` tells when not.
+
+use crate::harness::nats::Nats;
+use headwater::event_log::topology::{Change, Topology, TopologyError};
+use serde_json::{Value, json};
+
+fn changes(applied: &[(String, Change)]) -> Vec<(&str, Change)> {
+    applied
+        .iter()
+        .map(|(name, change)| (name.as_str(), *change))
+        .collect()
+}
+
+/// Changes settings of a stream behind the program's back.
+async fn change_by_hand(client: &async_nats::Client, stream: &str, settings: Value) {
+    let info = client
+        .request(format!("$JS.API.STREAM.INFO.{stream}"), "".into())
+        .await
+        .unwrap();
+    let info: Value = serde_json::from_slice(&info.payload).unwrap();
+    let mut config = info["config"].clone();
+    for (field, value) in settings.as_object().unwrap() {
+        config[field] = value.clone();
+    }
+    let reply = client
+        .request(
+            format!("$JS.API.STREAM.UPDATE.{stream}"),
+            config.to_string().into(),
+        )
+        .await
+        .unwrap();
+    let reply: Value = serde_json::from_slice(&reply.payload).unwrap();
+    assert!(reply.get("error").is_none(), "{reply}");
+}
+
+#[tokio::test]
+async fn a_server_is_set_up_from_the_files_and_then_verifies() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let topology = Topology::embedded();
+
+    let missing = topology.verify(&client).await.unwrap();
+    let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        missing,
+        [
+            "EVENTS: the stream does not exist",
+            "KV_snapshots: the stream does not exist"
+        ]
+    );
+
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(
+        changes(&applied),
+        [
+            ("EVENTS", Change::Created),
+            ("KV_snapshots", Change::Created)
+        ]
+    );
+    assert_eq!(topology.verify(&client).await.unwrap(), []);
+
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(
+        changes(&applied),
+        [
+            ("EVENTS", Change::Unchanged),
+            ("KV_snapshots", Change::Unchanged)
+        ]
+    );
+    // The bucket is one that clients know as such.
+    let bucket = nats
+        .jetstream()
+        .await
+        .get_key_value("snapshots")
+        .await
+        .unwrap();
+    bucket.put("order.o-1", "{}".into()).await.unwrap();
+    assert!(bucket.get("order.o-1").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_setting_changed_by_hand_is_reported_and_put_right() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let topology = Topology::embedded();
+    topology.apply(&client).await.unwrap();
+
+    change_by_hand(
+        &client,
+        "EVENTS",
+        json!({"max_msg_size": 65536, "allow_direct": false, "metadata": {"owner": "ops"}}),
+    )
+    .await;
+    let differences = topology.verify(&client).await.unwrap();
+    let told: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "EVENTS: allow_direct should be true, is false",
+            "EVENTS: max_msg_size should be 1048576, is 65536",
+        ]
+    );
+
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(
+        changes(&applied),
+        [
+            ("EVENTS", Change::Updated),
+            ("KV_snapshots", Change::Unchanged)
+        ]
+    );
+    assert_eq!(topology.verify(&client).await.unwrap(), []);
+    // What the file does not mention is the operator's.
+    let stream = nats.jetstream().await.get_stream("EVENTS").await.unwrap();
+    let metadata = &stream.cached_info().config.metadata;
+    assert_eq!(metadata.get("owner").map(String::as_str), Some("ops"));
+}
+
+#[tokio::test]
+async fn a_change_that_the_server_refuses_is_an_error_in_its_words() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    nats.jetstream()
+        .await
+        .create_stream(async_nats::jetstream::stream::Config {
+            name: "EVENTS".to_owned(),
+            subjects: vec!["evt.>".to_owned(), "claim.>".to_owned()],
+            storage: async_nats::jetstream::stream::StorageType::Memory,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+
+    let error = Topology::embedded().apply(&client).await.unwrap_err();
+    assert!(
+        matches!(&error, TopologyError::Refused { verb: "UPDATE", stream, .. } if stream == "EVENTS"),
+        "{error:?}"
+    );
+    assert!(!error.is_retryable());
+    assert!(error.to_string().contains("storage"), "{error}");
+}
+
+#[tokio::test]
+async fn more_replicas_than_servers_are_refused() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let error = Topology::embedded()
+        .with_replicas(3)
+        .apply(&client)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn replicas_that_race_to_set_up_a_server_all_succeed() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let topology = Topology::embedded();
+    let applied = futures::future::join_all((0..8).map(|_| topology.apply(&client))).await;
+    for applied in applied {
+        applied.unwrap();
+    }
+    assert_eq!(topology.verify(&client).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_is_a_retryable_error() {
+    let nats = Nats::start_with("max_payload: 1048576");
+    let client = nats.client().await;
+    let error = Topology::embedded().verify(&client).await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("JetStream"), "{error}");
+}
