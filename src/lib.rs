@@ -5,6 +5,8 @@ pub mod problem;
 pub mod recorded;
 pub mod view;
 
+pub mod mart;
+
 pub mod command;
 pub mod event_log;
 pub mod projection;
@@ -13,3 +15,8 @@ pub mod read_model;
 pub mod http;
 
 pub mod dev;
+
+pub mod testkit;
+
+#[cfg(test)]
+mod dependency_rule;
