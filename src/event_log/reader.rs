@@ -6,7 +6,7 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
-use super::{codec, subject};
+use super::{EventLog, codec, subject};
 use crate::recorded::Recorded;
 use async_nats::jetstream::{
     self, Message,
@@ -66,7 +66,7 @@ pub struct Commit {
 /// Follows the commits of some aggregates.
 pub struct Reader {
     messages: pull::Stream,
-    context: jetstream::Context,
+    client: async_nats::Client,
     /// The reply subjects of what was handed out and not acknowledged.
     unacknowledged: VecDeque<(u64, async_nats::Subject)>,
     delivered: u64,
@@ -83,11 +83,12 @@ impl Reader {
     /// Returns a terminal error when the log ends before `after`, so that it cannot be the log that
     /// was read, and a retryable one when JetStream does not answer.
     pub async fn open(
-        context: jetstream::Context,
+        log: &EventLog,
         options: &ReaderOptions,
         after: u64,
     ) -> Result<Self, ReadError> {
-        let stream = context
+        let stream = log
+            .jetstream()
             .get_stream(&options.stream)
             .await
             .map_err(ReadError::unavailable)?;
@@ -110,7 +111,7 @@ impl Reader {
             .map_err(ReadError::unavailable)?;
         Ok(Self {
             messages,
-            context,
+            client: log.client().clone(),
             unacknowledged: VecDeque::new(),
             delivered: 0,
             position: after,
@@ -168,8 +169,7 @@ impl Reader {
             reply = self.unacknowledged.pop_front();
         }
         if let Some((_, reply)) = reply {
-            self.context
-                .client()
+            self.client
                 .publish(reply, "+ACK".into())
                 .await
                 .map_err(ReadError::unavailable)?;

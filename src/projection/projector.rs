@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     event_log::{
+        EventLog,
         reader::{Commit, ReadError, Reader, ReaderOptions},
         subject,
     },
@@ -21,7 +22,6 @@ use crate::{
         store::{Store, StoreError},
     },
 };
-use async_nats::jetstream;
 use jiff::Timestamp;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,8 +38,8 @@ pub struct ProjectorOptions {
     pub view: RegisteredView,
     /// Where its documents are kept.
     pub store: Store,
-    /// Where the log is.
-    pub jetstream: jetstream::Context,
+    /// The log.
+    pub log: EventLog,
     /// The stream of the log.
     pub stream: String,
     /// What to move when a batch is in the store.
@@ -57,13 +57,13 @@ impl ProjectorOptions {
     pub fn new(
         view: RegisteredView,
         store: Store,
-        jetstream: jetstream::Context,
+        log: EventLog,
         watermark: Watermark,
     ) -> Self {
         Self {
             view,
             store,
-            jetstream,
+            log,
             stream: subject::STREAM.to_owned(),
             watermark,
             replica: None,
@@ -203,7 +203,7 @@ impl Projector {
         let checkpoint = store.checkpoint(&self.tables).await?;
         self.fold.reset(store.parked(&self.tables).await?);
         let reader = Reader::open(
-            self.options.jetstream.clone(),
+            &self.options.log,
             &self.options.reader(),
             checkpoint.position,
         )
@@ -253,7 +253,7 @@ impl Projector {
     async fn announce(&self, applied: &Applied) -> Result<(), ProjectorError> {
         let body = serde_json::to_vec(applied).expect("an announcement is plain data");
         self.options
-            .jetstream
+            .log
             .client()
             .publish(Applied::subject(self.view()), body.into())
             .await
