@@ -8,6 +8,7 @@ pub mod append;
 pub mod claim;
 pub mod codec;
 pub mod load;
+pub mod reader;
 pub mod snapshot;
 pub mod subject;
 pub mod topology;

@@ -2,16 +2,35 @@
 //!
 //! The only module that speaks SurrealQL.
 
+mod announcement;
+mod answers;
+mod cursor;
+mod endpoint;
+pub(crate) mod exchange;
 mod freshness;
-mod reader;
+mod parameters;
+pub(crate) mod schema;
+mod search;
+pub(crate) mod store;
+mod watermark;
 
-pub use freshness::Freshness;
-pub use reader::ReadModel;
+pub use announcement::Applied;
+pub use answers::{OpenError, ReadModel, ReadModelOptions};
+pub use endpoint::{EndpointError, QueryEndpoint};
+pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
+pub use parameters::{DEFAULT_LIMIT, MAX_LIMIT};
+pub use schema::SchemaError;
+pub use store::{Credentials, Store, StoreError, StoreOptions};
+pub use watermark::{Progress, Watermark, Watermarks};
 
+use crate::view::View;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use utoipa::openapi::{RefOr, Schema};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 /// One view and what it can be asked, for discovery and for the published API description.
 #[derive(Debug, Clone)]
@@ -28,6 +47,23 @@ pub struct ViewDescription {
     pub document: RefOr<Schema>,
     /// The named schemas that the document refers to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl ViewDescription {
+    /// Describes view `V`.
+    #[must_use]
+    pub fn of<V: View>() -> Self {
+        let mut schemas = Vec::new();
+        V::Document::schemas(&mut schemas);
+        Self {
+            name: V::NAME,
+            version: V::VERSION,
+            aggregates: V::AGGREGATES,
+            query: V::query(),
+            document: V::Document::schema(),
+            schemas,
+        }
+    }
 }
 
 /// A stored document as it is served.
@@ -59,4 +95,37 @@ pub struct Answer<T> {
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::view::{Compare, Filter, Kind, Sort};
+
+    pub(crate) fn filters() -> Vec<Filter> {
+        let filter = |name, field, compare, kind| Filter {
+            name,
+            field,
+            compare,
+            kind,
+        };
+        vec![
+            filter("category", "category", Compare::Equal, Kind::Text),
+            filter("price_min", "price", Compare::AtLeast, Kind::Integer),
+            filter("price_max", "price", Compare::AtMost, Kind::Integer),
+            filter("in_stock", "in_stock", Compare::Equal, Kind::Boolean),
+        ]
+    }
+
+    pub(crate) fn sorts() -> Vec<Sort> {
+        vec![
+            Sort {
+                field: "price",
+                kind: Kind::Integer,
+            },
+            Sort {
+                field: "name",
+                kind: Kind::Text,
+            },
+        ]
+    }
 }

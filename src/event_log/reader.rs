@@ -1,0 +1,315 @@
+//! Follows the log in order, from a position on: what projectors read with.
+//!
+//! A [`Reader`] is one durable pull consumer. It trusts the position that it is opened at, not what
+//! the consumer remembers: opening resets the consumer to it. It hands every commit out once and in
+//! stream order, or ends with an error: a gap in the consumer's own numbering (a delivery that was
+//! lost with a connection, another reader on the same consumer) is an error, after which the owner
+//! opens a new reader at what it has safely applied.
+
+use super::{codec, subject};
+use crate::recorded::Recorded;
+use async_nats::jetstream::{
+    self, Message,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+};
+use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
+use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use tokio::{task::coop::unconstrained, time::timeout};
+
+/// How many messages are asked for ahead of what has been handed out. Two of the largest batches:
+/// one can be on its way while the other is being applied.
+const PREFETCH: usize = 2_000;
+/// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
+/// applied, and room for the pull requests that overlap.
+const MAX_ACK_PENDING: i64 = 10_000;
+/// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
+/// it only has to be longer than the slowest transaction.
+const ACK_WAIT: Duration = Duration::from_secs(60);
+/// How long one pull request stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that it is still there; two missed ones are an error.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long to wait for a next message that the server has said is there.
+const LINGER: Duration = Duration::from_millis(5);
+/// A batch ends at this many bytes of bodies, so that no transaction becomes huge.
+const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// What a reader follows, and under which name.
+#[derive(Debug, Clone)]
+pub struct ReaderOptions {
+    /// The stream, normally [`subject::STREAM`].
+    pub stream: String,
+    /// The durable consumer's name. Two readers with one name disturb each other.
+    pub name: String,
+    /// The aggregates whose commits are read.
+    pub aggregates: Vec<String>,
+}
+
+/// One commit as it was read.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Its stream sequence.
+    pub position: u64,
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The aggregate's id.
+    pub id: String,
+    /// When the log took it.
+    pub published: Timestamp,
+    /// How many commits that this reader follows came after it, when it was delivered.
+    pub pending: u64,
+    /// Its events, or why they cannot be read, which is no failure of the reader.
+    pub events: Result<Vec<Recorded>, String>,
+}
+
+/// Follows the commits of some aggregates.
+pub struct Reader {
+    messages: pull::Stream,
+    context: jetstream::Context,
+    /// The reply subjects of what was handed out and not acknowledged.
+    unacknowledged: VecDeque<(u64, async_nats::Subject)>,
+    delivered: u64,
+    position: u64,
+    pending: u64,
+}
+
+impl Reader {
+    /// Opens a reader that begins with the first commit after position `after`. Creates the
+    /// consumer, or brings an existing one to the same configuration, and resets it.
+    ///
+    /// # Errors
+    ///
+    /// Returns a terminal error when the log ends before `after`, so that it cannot be the log that
+    /// was read, and a retryable one when JetStream does not answer.
+    pub async fn open(
+        context: jetstream::Context,
+        options: &ReaderOptions,
+        after: u64,
+    ) -> Result<Self, ReadError> {
+        let stream = context
+            .get_stream(&options.stream)
+            .await
+            .map_err(ReadError::unavailable)?;
+        let last = stream.cached_info().state.last_sequence;
+        if after > last {
+            return Err(ReadError::Replaced { after, last });
+        }
+        let consumer = create(&stream, options).await?;
+        let reset = stream
+            .reset_consumer(&options.name, Some(after + 1))
+            .await
+            .map_err(ReadError::unavailable)?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PREFETCH)
+            .expires(EXPIRES)
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await
+            .map_err(ReadError::unavailable)?;
+        Ok(Self {
+            messages,
+            context,
+            unacknowledged: VecDeque::new(),
+            delivered: 0,
+            position: after,
+            pending: reset.info.num_pending,
+        })
+    }
+
+    /// Waits at most `max_wait` for the next commit, then returns it with all that follow without
+    /// waiting, at most `max` of them. None at all means that the wait is over. Cancelling it loses
+    /// nothing before the first commit arrived.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when the connection or the consumer failed. The reader is of no
+    /// use then, and commits that it had read ahead are read again by the next one.
+    pub async fn next_batch(
+        &mut self,
+        max: usize,
+        max_wait: Duration,
+    ) -> Result<Vec<Commit>, ReadError> {
+        let Ok(first) = timeout(max_wait, self.next_unseen()).await else {
+            return Ok(Vec::new());
+        };
+        let (commit, mut bytes) = first?;
+        let mut batch = vec![commit];
+        while batch.len() < max && bytes < MAX_BATCH_BYTES {
+            // A task's budget must not make a full channel look empty.
+            let next = match unconstrained(self.next_unseen()).now_or_never() {
+                Some(next) => next,
+                None if self.pending > 0 => match timeout(LINGER, self.next_unseen()).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+                None => break,
+            };
+            let (commit, size) = next?;
+            bytes += size;
+            batch.push(commit);
+        }
+        Ok(batch)
+    }
+
+    /// Acknowledges everything up to `position`, which must be one that was handed out.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when the connection is closed. Nothing depends on an
+    /// acknowledgement having arrived.
+    pub async fn ack(&mut self, position: u64) -> Result<(), ReadError> {
+        let mut reply = None;
+        while let Some((at, _)) = self.unacknowledged.front() {
+            if *at > position {
+                break;
+            }
+            reply = self.unacknowledged.pop_front();
+        }
+        if let Some((_, reply)) = reply {
+            self.context
+                .client()
+                .publish(reply, "+ACK".into())
+                .await
+                .map_err(ReadError::unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// How many commits are waiting in the log after the last one handed out, as far as is known.
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// The next commit that this reader has not handed out yet, and its size in bytes.
+    async fn next_unseen(&mut self) -> Result<(Commit, usize), ReadError> {
+        loop {
+            let message = match self.messages.next().await {
+                Some(message) => message.map_err(ReadError::unavailable)?,
+                None => return Err(ReadError::Ended),
+            };
+            if let Some(commit) = self.accept(&message)? {
+                return Ok((commit, message.payload.len()));
+            }
+        }
+    }
+
+    fn accept(&mut self, message: &Message) -> Result<Option<Commit>, ReadError> {
+        let info = message.info().map_err(ReadError::unavailable)?;
+        // The server numbers deliveries from 1 after a reset, repeats included.
+        if info.consumer_sequence != self.delivered + 1 {
+            return Err(ReadError::Gap {
+                expected: self.delivered + 1,
+                found: info.consumer_sequence,
+            });
+        }
+        self.delivered += 1;
+        if info.stream_sequence <= self.position {
+            return Ok(None);
+        }
+        self.position = info.stream_sequence;
+        self.pending = info.pending;
+        let commit = read(message, &info);
+        if let Some(reply) = &message.reply {
+            self.unacknowledged
+                .push_back((commit.position, reply.clone()));
+        }
+        Ok(Some(commit))
+    }
+}
+
+async fn create(
+    stream: &jetstream::stream::Stream,
+    options: &ReaderOptions,
+) -> Result<PullConsumer, ReadError> {
+    let config = pull::Config {
+        durable_name: Some(options.name.clone()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::All,
+        ack_wait: ACK_WAIT,
+        max_ack_pending: MAX_ACK_PENDING,
+        filter_subjects: options
+            .aggregates
+            .iter()
+            .map(|aggregate| subject::events_of_all(aggregate))
+            .collect(),
+        ..Default::default()
+    };
+    match stream.create_consumer(config.clone()).await {
+        Ok(consumer) => Ok(consumer),
+        // An older consumer of the name that cannot be changed into this one. Nothing is lost with
+        // it: where to begin is the caller's knowledge.
+        Err(error)
+            if matches!(
+                error.kind(),
+                jetstream::stream::ConsumerErrorKind::JetStream(_)
+            ) =>
+        {
+            stream
+                .delete_consumer(&options.name)
+                .await
+                .map_err(ReadError::unavailable)?;
+            stream
+                .create_consumer(config)
+                .await
+                .map_err(ReadError::unavailable)
+        }
+        Err(error) => Err(ReadError::unavailable(error)),
+    }
+}
+
+fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
+    let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
+    Commit {
+        position: info.stream_sequence,
+        aggregate: aggregate.to_owned(),
+        id: id.to_owned(),
+        published: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())
+            .unwrap_or_default(),
+        pending: info.pending,
+        events: codec::decode(&message.subject, info.stream_sequence, &message.payload)
+            .map(|events| events.into_iter().map(|event| event.recorded).collect())
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// Why the log cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// JetStream does not answer, or not as it should.
+    #[error("the log cannot be read: {0}")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The consumer's messages ended: it was deleted, or the connection was closed.
+    #[error("the consumer has ended")]
+    Ended,
+    /// A delivery is missing.
+    #[error("delivery {expected} of the consumer was lost, {found} came")]
+    Gap {
+        /// The delivery that should have come.
+        expected: u64,
+        /// The delivery that came.
+        found: u64,
+    },
+    /// The log is shorter than what was read of it before.
+    #[error("position {after} was read before, but the log ends at {last}: it is another log")]
+    Replaced {
+        /// The position to go on from.
+        after: u64,
+        /// The log's last sequence.
+        last: u64,
+    },
+}
+
+impl ReadError {
+    fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(error.into())
+    }
+
+    /// Whether opening a new reader may help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Replaced { .. })
+    }
+}

@@ -1,0 +1,19 @@
+//! The query side's writers: one projector a view, from the log to the store.
+//!
+//! A projector applies commits in stream order, each exactly once: the documents that a batch changes
+//! and the checkpoint are one transaction, fenced on the checkpoint that it wrote last. Whatever goes
+//! wrong, it begins again at the stored checkpoint. Folding is pure and has no part in I/O; this
+//! module owns no query text and no consumer, it only uses the store's and the log's.
+
+mod fold;
+mod projector;
+mod registered;
+mod runner;
+mod status;
+mod working_set;
+
+pub use fold::FoldError;
+pub use projector::{ProjectorError, ProjectorOptions};
+pub use registered::RegisteredView;
+pub use runner::ProjectorHandle;
+pub use status::{ProjectorState, ProjectorStatus};

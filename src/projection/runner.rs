@@ -1,0 +1,242 @@
+//! Runs a projector as an actor: one step after another, backing off where a step fails.
+
+use super::{
+    projector::{Projector, ProjectorError, ProjectorOptions, Step},
+    status::{ProjectorState, ProjectorStatus, Stalled},
+};
+use actix::prelude::*;
+use futures::FutureExt;
+use jiff::Timestamp;
+use std::{panic::AssertUnwindSafe, time::Duration};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// How long a step waits for a commit before it looks whether there is something else to do.
+const WAIT: Duration = Duration::from_secs(1);
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after a failure that may pass by itself.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pause where only somebody's doing helps: the view's program, or another log.
+const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
+/// How long to leave the view to the projector that has taken it over.
+const STEPPED_DOWN: Duration = Duration::from_secs(3);
+
+/// A running projector. Cheap to clone. It goes on when all handles are gone.
+#[derive(Debug, Clone)]
+pub struct ProjectorHandle {
+    view: &'static str,
+    address: Addr<Runner>,
+    status: watch::Receiver<ProjectorStatus>,
+    stopping: CancellationToken,
+}
+
+impl ProjectorHandle {
+    /// Starts a projector on `arbiter`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a terminal error when the view declares what cannot be stored.
+    pub fn start(
+        options: ProjectorOptions,
+        arbiter: &ArbiterHandle,
+    ) -> Result<Self, ProjectorError> {
+        let (sender, status) = watch::channel(ProjectorStatus::default());
+        let stopping = CancellationToken::new();
+        let projector = Projector::new(options, sender.clone())?;
+        let view = projector.view();
+        let runner = Runner {
+            view,
+            projector: Some(projector),
+            status: sender,
+            stopping: stopping.clone(),
+            failures: 0,
+        };
+        Ok(Self {
+            view,
+            address: Runner::start_in_arbiter(arbiter, |_| runner),
+            status,
+            stopping,
+        })
+    }
+
+    /// The view's name.
+    #[must_use]
+    pub fn view(&self) -> &'static str {
+        self.view
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> ProjectorStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Each change of how it is doing.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<ProjectorStatus> {
+        self.status.clone()
+    }
+
+    /// Finishes the batch in hand and stops.
+    pub async fn stop(&self) {
+        self.stopping.cancel();
+        let mut status = self.status.clone();
+        // An error means that the actor is gone: it has stopped as well.
+        let _ = status
+            .wait_for(|status| status.state == ProjectorState::Stopped)
+            .await;
+    }
+
+    /// Whether the actor is still there.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.address.connected()
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Next;
+
+struct Runner {
+    view: &'static str,
+    /// Away while it does a step.
+    projector: Option<Projector>,
+    status: watch::Sender<ProjectorStatus>,
+    stopping: CancellationToken,
+    failures: u32,
+}
+
+impl Actor for Runner {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.notify(Next);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.status
+            .send_modify(|status| status.state = ProjectorState::Stopped);
+        tracing::info!(view.name = self.view, "projector stopped");
+    }
+}
+
+impl Handler<Next> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, _: Next, ctx: &mut Self::Context) {
+        let Some(mut projector) = self.projector.take() else {
+            return;
+        };
+        let stopping = self.stopping.clone();
+        let work = async move {
+            let result = if stopping.is_cancelled() {
+                Ok(Outcome::Stop)
+            } else {
+                attempt(&mut projector, &stopping).await
+            };
+            (projector, result)
+        };
+        ctx.spawn(
+            work.into_actor(self)
+                .map(|(projector, result), runner, ctx| {
+                    if result.is_err() {
+                        projector.stall();
+                    }
+                    runner.projector = Some(projector);
+                    match result {
+                        Ok(Outcome::Stop) => ctx.stop(),
+                        Ok(Outcome::Went) => {
+                            runner.failures = 0;
+                            ctx.notify(Next);
+                        }
+                        Err(error) => {
+                            let pause = runner.failed(&error);
+                            runner.pause(pause, ctx);
+                        }
+                    }
+                }),
+        );
+    }
+}
+
+enum Outcome {
+    Went,
+    Stop,
+}
+
+/// Does one step. A step that is only waiting is left at once when the projector is to stop.
+async fn attempt(
+    projector: &mut Projector,
+    stopping: &CancellationToken,
+) -> Result<Outcome, ProjectorError> {
+    let step = AssertUnwindSafe(projector.step(WAIT, stopping)).catch_unwind();
+    match step.await {
+        Ok(Ok(Step::Stopped)) => Ok(Outcome::Stop),
+        Ok(Ok(Step::Idle | Step::Applied(_))) => Ok(Outcome::Went),
+        Ok(Err(error)) if error.is_fenced() && projector.wrote_last().await => Ok(Outcome::Went),
+        Ok(Err(error)) => Err(error),
+        Err(panic) => {
+            projector.close();
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|message| (*message).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(ProjectorError::Panicked(message.unwrap_or_default()))
+        }
+    }
+}
+
+impl Runner {
+    /// Takes note of a failure; returns how long to pause.
+    fn failed(&mut self, error: &ProjectorError) -> Duration {
+        self.failures += 1;
+        let stalled = self.status.borrow().stalled.is_some();
+        self.status.send_modify(|status| {
+            let since = status
+                .stalled
+                .as_ref()
+                .map_or_else(Timestamp::now, |s| s.since);
+            status.state = if error.is_fenced() {
+                ProjectorState::SteppedDown
+            } else {
+                ProjectorState::Stalled
+            };
+            status.stalled = Some(Stalled {
+                since,
+                reason: error.to_string(),
+            });
+        });
+        if !stalled {
+            tracing::warn!(view.name = self.view, %error, "projector stalled");
+        }
+        let pause = if error.is_fenced() {
+            STEPPED_DOWN
+        } else if error.is_retryable() {
+            let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16));
+            doubled.min(LONGEST_PAUSE)
+        } else {
+            HOPELESS_PAUSE
+        };
+        jittered(pause)
+    }
+
+    /// Goes on after a pause, or stops during it.
+    fn pause(&self, pause: Duration, ctx: &mut Context<Self>) {
+        let stopping = self.stopping.clone();
+        let wait = async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        };
+        ctx.spawn(wait.into_actor(self).map(|(), _, ctx| ctx.notify(Next)));
+    }
+}
+
+/// Between one half and all of a pause, so that projectors that failed together do not try together.
+fn jittered(pause: Duration) -> Duration {
+    let random = uuid::Uuid::now_v7().as_u128() as u32;
+    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}

@@ -1,0 +1,59 @@
+//! What a projector tells about itself.
+
+use jiff::Timestamp;
+
+/// What a projector is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProjectorState {
+    /// It has not read anything yet.
+    #[default]
+    Starting,
+    /// It follows the log.
+    Following,
+    /// Something that it needs is away, or its view is defective; it tries again.
+    Stalled,
+    /// Another projector wrote the view; it looks again later.
+    SteppedDown,
+    /// It was stopped.
+    Stopped,
+}
+
+/// How a view's projector is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProjectorStatus {
+    /// What it is doing.
+    pub state: ProjectorState,
+    /// The stream sequence of the last commit applied.
+    pub applied: u64,
+    /// How many commits the log is ahead, as far as is known.
+    pub lag_commits: u64,
+    /// The time of the first commit that is not applied; `None` when all are, as far as is known.
+    pub behind_since: Option<Timestamp>,
+    /// Since when it has been stalled, and why.
+    pub stalled: Option<Stalled>,
+    /// How many aggregates are parked.
+    pub parked: usize,
+    /// Whether it has read the log to its end once since it was started.
+    pub ready: bool,
+}
+
+/// Why a projector does not get on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stalled {
+    /// When it stalled.
+    pub since: Timestamp,
+    /// The last failure.
+    pub reason: String,
+}
+
+impl ProjectorStatus {
+    /// How far behind the log the view is at time `now`, in milliseconds.
+    #[must_use]
+    pub fn lag_ms(&self, now: Timestamp) -> u64 {
+        crate::read_model::Progress {
+            position: self.applied,
+            behind_since: self.behind_since,
+        }
+        .lag_ms(now)
+    }
+}

@@ -1,0 +1,301 @@
+//! The parameters of a list, read from their text form and checked against what the view declares.
+//!
+//! Pure: it decides what is asked, not how it is found.
+
+use super::{
+    cursor::{Cursor, fingerprint},
+    search::Search,
+};
+use crate::{
+    problem::Problem,
+    view::{Compare, Filter, Kind, Query, Sort},
+};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// How many documents a page has unless the reader says otherwise.
+pub const DEFAULT_LIMIT: usize = 20;
+/// The most documents that a page can have.
+pub const MAX_LIMIT: usize = 200;
+/// The longest text of a filter or of `q`, in bytes.
+pub(super) const MAX_TEXT: usize = 512;
+
+/// What a list asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ListQuery {
+    pub(crate) filters: Vec<(Filter, Value)>,
+    pub(crate) search: Option<Search>,
+    pub(crate) order: Order,
+    pub(crate) limit: usize,
+    /// The last key of the page before.
+    pub(crate) after: Option<(SortKey, String)>,
+    /// What ties a cursor to the filters and the text it was made under.
+    pub(crate) fingerprint: String,
+}
+
+/// The value of the sort field; none where the document has no such field, or the order needs none.
+pub(crate) type SortKey = Option<Value>;
+
+/// The order of a list. The id breaks ties, in the same direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By id alone.
+    Id,
+    /// Best match first, then by id.
+    Rank,
+    /// By a declared field.
+    Field { sort: Sort, descending: bool },
+}
+
+impl Order {
+    /// The order as the `sort` parameter writes it; what a cursor remembers.
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Id => "id".to_owned(),
+            Self::Rank => "rank".to_owned(),
+            Self::Field { sort, descending } => {
+                format!("{}{}", if descending { "-" } else { "" }, sort.field)
+            }
+        }
+    }
+}
+
+impl ListQuery {
+    /// Reads the parameters of a list of the named view.
+    pub(crate) fn read(
+        view: (&str, u32),
+        declared: &Query,
+        parameters: &BTreeMap<String, String>,
+    ) -> Result<Self, Problem> {
+        let mut filters = Vec::new();
+        let (mut search, mut sort, mut limit, mut cursor) = (None, None, DEFAULT_LIMIT, None);
+        for (name, value) in parameters {
+            if let Some(filter) = declared.filters.iter().find(|filter| filter.name == name) {
+                filters.push((*filter, read_value(filter, value)?));
+                continue;
+            }
+            match name.as_str() {
+                "q" if !declared.search.is_empty() => search = Some(Search::read(value)?),
+                "sort" => sort = Some(read_sort(declared, value)?),
+                "limit" => limit = read_limit(value)?,
+                "cursor" => cursor = Some(value),
+                _ => return Err(undeclared(declared, name)),
+            }
+        }
+        let order = match (sort, &search, declared.sorts.first()) {
+            (Some(order), _, _) => order,
+            (None, Some(_), _) => Order::Rank,
+            (None, None, Some(first)) => Order::Field {
+                sort: *first,
+                descending: false,
+            },
+            (None, None, None) => Order::Id,
+        };
+        let fingerprint = fingerprint(&filters, search.as_ref().map(Search::text));
+        let after = match cursor {
+            None => None,
+            Some(cursor) => {
+                let cursor = Cursor::read(cursor)?;
+                cursor.check(view, order, &fingerprint)?;
+                Some((cursor.key(), cursor.id))
+            }
+        };
+        Ok(Self {
+            filters,
+            search,
+            order,
+            limit,
+            after,
+            fingerprint,
+        })
+    }
+}
+
+fn read_value(filter: &Filter, value: &str) -> Result<Value, Problem> {
+    let wrong = |what: &str| {
+        Problem::malformed(filter.name.to_owned(), format!("{} is {what}", filter.name))
+    };
+    match filter.kind {
+        Kind::Text if value.len() > MAX_TEXT => Err(wrong("at most 512 bytes of text")),
+        Kind::Text => Ok(Value::from(value)),
+        Kind::Integer => value
+            .parse::<i64>()
+            .map(Value::from)
+            .map_err(|_| wrong("a whole number")),
+        Kind::Boolean => value
+            .parse::<bool>()
+            .map(Value::from)
+            .map_err(|_| wrong("true or false")),
+    }
+}
+
+fn read_sort(declared: &Query, value: &str) -> Result<Order, Problem> {
+    let (field, descending) = match value.strip_prefix('-') {
+        Some(field) => (field, true),
+        None => (value, false),
+    };
+    match declared.sorts.iter().find(|sort| sort.field == field) {
+        Some(sort) => Ok(Order::Field {
+            sort: *sort,
+            descending,
+        }),
+        None => {
+            let fields: Vec<_> = declared.sorts.iter().map(|sort| sort.field).collect();
+            let detail = match fields.is_empty() {
+                true => "this view has no other order than by id".to_owned(),
+                false => format!(
+                    "sort is one of {}, or one with - before it",
+                    fields.join(", ")
+                ),
+            };
+            Err(Problem::malformed("sort".to_owned(), detail))
+        }
+    }
+}
+
+fn read_limit(value: &str) -> Result<usize, Problem> {
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(limit) if digits && (1..=MAX_LIMIT).contains(&limit) => Ok(limit),
+        _ => Err(Problem::malformed(
+            "limit".to_owned(),
+            "limit is a whole number from 1 to 200",
+        )),
+    }
+}
+
+fn undeclared(declared: &Query, name: &str) -> Problem {
+    let mut known: Vec<_> = declared.filters.iter().map(|filter| filter.name).collect();
+    if !declared.search.is_empty() {
+        known.push("q");
+    }
+    known.extend(["sort", "limit", "cursor"]);
+    // The name goes back to its sender: as long as any name that could be right.
+    let shown: String = name.chars().take(64).collect();
+    Problem::malformed(
+        shown,
+        format!(
+            "this view has no such parameter; it has {}",
+            known.join(", ")
+        ),
+    )
+}
+
+/// Whether a value can be the sort key of a document: of the declared type, or missing.
+pub(crate) fn is_key_of(order: Order, key: &SortKey) -> bool {
+    match (order, key) {
+        (Order::Id, key) => key.is_none(),
+        (Order::Rank, key) => key.as_ref().is_some_and(Value::is_i64),
+        (Order::Field { .. }, None | Some(Value::Null)) => true,
+        (Order::Field { sort, .. }, Some(key)) => match sort.kind {
+            Kind::Text => key.is_string(),
+            Kind::Integer => key.is_number(),
+            Kind::Boolean => key.is_boolean(),
+        },
+    }
+}
+
+/// The filter by equality that an index can begin with, if the list has one.
+pub(crate) fn leading(filters: &[(Filter, Value)]) -> Option<&(Filter, Value)> {
+    filters
+        .iter()
+        .find(|(filter, _)| filter.compare == Compare::Equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read_model::tests::{filters, sorts};
+
+    fn declared() -> Query {
+        Query {
+            filters: filters(),
+            sorts: sorts(),
+            search: vec!["name"],
+            routes: Vec::new(),
+        }
+    }
+
+    fn read(parameters: &[(&str, &str)]) -> Result<ListQuery, Problem> {
+        let parameters = parameters
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        ListQuery::read(("product", 1), &declared(), &parameters)
+    }
+
+    #[test]
+    fn nothing_asked_is_the_first_sort_and_twenty() {
+        let query = read(&[]).unwrap();
+        assert_eq!(query.limit, 20);
+        assert_eq!(query.order.text(), "price");
+    }
+
+    #[test]
+    fn text_alone_is_ranked_and_with_a_sort_is_sorted() {
+        assert_eq!(read(&[("q", "사과")]).unwrap().order, Order::Rank);
+        let sorted = read(&[("q", "사과"), ("sort", "-price")]).unwrap();
+        assert_eq!(sorted.order.text(), "-price");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (name, value) in [
+            ("price_min", "ten"),
+            ("price_min", "1.5"),
+            ("price_min", "9223372036854775808"),
+            ("in_stock", "yes"),
+            ("limit", "0"),
+            ("limit", "201"),
+            ("limit", "+5"),
+            ("limit", ""),
+            ("sort", "category"),
+            ("sort", "--price"),
+            ("q", "  "),
+            ("cursor", "forged"),
+            ("cursor", ""),
+            ("colour", "red"),
+            ("price", "1"),
+        ] {
+            let problem = read(&[(name, value)]).unwrap_err();
+            assert_eq!(problem.status, 400);
+            assert_eq!(problem.field.as_deref(), Some(name), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_another_question_is_refused() {
+        let cursor = |query: &ListQuery| {
+            Cursor::new(("product", 1), query, Some(Value::from(5)), "a".to_owned()).to_text()
+        };
+        let here = cursor(&read(&[("category", "fruit")]).unwrap());
+        let again = read(&[("category", "fruit"), ("cursor", &here)]).unwrap();
+        assert_eq!(again.after, Some((Some(Value::from(5)), "a".to_owned())));
+        for other in [
+            vec![("category", "bread"), ("cursor", &*here)],
+            vec![("cursor", &*here)],
+            vec![
+                ("category", "fruit"),
+                ("sort", "-price"),
+                ("cursor", &*here),
+            ],
+            vec![
+                ("category", "fruit"),
+                ("q", "a"),
+                ("sort", "price"),
+                ("cursor", &*here),
+            ],
+        ] {
+            assert_eq!(read(&other).unwrap_err().field.as_deref(), Some("cursor"));
+        }
+        let foreign = ListQuery::read(
+            ("storefront", 1),
+            &declared(),
+            &BTreeMap::from([
+                ("category".to_owned(), "fruit".to_owned()),
+                ("cursor".to_owned(), here),
+            ]),
+        );
+        assert_eq!(foreign.unwrap_err().field.as_deref(), Some("cursor"));
+    }
+}

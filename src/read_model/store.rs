@@ -1,0 +1,264 @@
+//! The connection to SurrealDB, embedded or remote, and the one way to run a query on it.
+//!
+//! Queries need a deep stack and must not be dropped half-way, so each runs as a task of a runtime
+//! that was built for them; a caller that goes away leaves its query to finish.
+
+mod load;
+mod select;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub(crate) use select::Row;
+
+use super::schema::ViewTables;
+use std::{borrow::Cow, sync::Arc};
+use surrealdb::{
+    IndexedResults, Surreal,
+    engine::any::{self, Any},
+    opt::auth::Root,
+    types::{Error as SurrealError, QueryError, SurrealValue, Value, Variables},
+};
+use tokio::runtime::Handle;
+
+/// What the fence of a checkpoint throws.
+const FENCED: &str = "headwater: fenced";
+
+/// Where documents are kept.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// `mem://`, `surrealkv://<folder>?sync=every|never|<interval>` or `ws://<host>:<port>`.
+    pub url: String,
+    /// The SurrealDB namespace.
+    pub namespace: String,
+    /// The SurrealDB database.
+    pub database: String,
+    /// Who to sign in as, at a server.
+    pub credentials: Option<Credentials>,
+    /// Where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
+    pub runtime: Handle,
+}
+
+impl StoreOptions {
+    /// A store at `url` under the names that Headwater uses, with nobody signed in.
+    #[must_use]
+    pub fn new(url: impl Into<String>, runtime: Handle) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "headwater".to_owned(),
+            database: "views".to_owned(),
+            credentials: None,
+            runtime,
+        }
+    }
+}
+
+/// A user of a SurrealDB server: an EDITOR where projectors run, a VIEWER suffices for queries.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The store of documents. Cheap to clone: all clones share one session.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Surreal<Any>,
+    runtime: Handle,
+    id: String,
+}
+
+impl Store {
+    /// Connects, signs in, and gives the store an identity on first use.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when a server does not answer, a terminal one when the address or
+    /// the credentials are refused.
+    pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let runtime = options.runtime.clone();
+        let connected = runtime.spawn(async move {
+            let database = any::connect(options.url.as_str()).await?;
+            if let Some(Credentials { username, password }) = options.credentials {
+                database.signin(Root { username, password }).await?;
+            }
+            database
+                .use_ns(options.namespace)
+                .use_db(options.database)
+                .await?;
+            Ok::<_, SurrealError>(database)
+        });
+        let database = join(connected).await?;
+        let unnamed = Self {
+            inner: Arc::new(Inner {
+                database,
+                runtime,
+                id: String::new(),
+            }),
+        };
+        let id = unnamed.identify().await?;
+        let inner = Arc::into_inner(unnamed.inner).ok_or(StoreError::Stopped)?;
+        Ok(Self {
+            inner: Arc::new(Inner { id, ..inner }),
+        })
+    }
+
+    /// The store's identity, which tells announcements about it from those about others.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// Defines the tables and indexes of a view. What exists stays.
+    pub(crate) async fn define(&self, tables: &ViewTables) -> Result<(), StoreError> {
+        self.query(tables.definitions(), Variables::new()).await?;
+        Ok(())
+    }
+
+    async fn identify(&self) -> Result<String, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("id", uuid::Uuid::now_v7().simple().to_string());
+        let mut results = self
+            .query(
+                "DEFINE TABLE IF NOT EXISTS store SCHEMALESS; \
+                 INSERT IGNORE INTO store { id: 'this', identity: $id } RETURN NONE; \
+                 SELECT VALUE identity FROM ONLY store:this;",
+                variables,
+            )
+            .await?;
+        match take(&mut results, 2)? {
+            Value::String(id) => Ok(id),
+            _ => Err(StoreError::shape("store:this")),
+        }
+    }
+
+    /// Runs statements, and fails when any of them does.
+    async fn query(
+        &self,
+        sql: impl Into<Cow<'static, str>>,
+        variables: Variables,
+    ) -> Result<IndexedResults, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let sql = sql.into();
+        let mut results = join(
+            self.inner
+                .runtime
+                .spawn(async move { inner.database.query(sql).bind(variables).await }),
+        )
+        .await?;
+        match worst(results.take_errors()) {
+            Some(error) => Err(error),
+            None => Ok(results),
+        }
+    }
+}
+
+async fn join<T>(task: tokio::task::JoinHandle<Result<T, SurrealError>>) -> Result<T, StoreError> {
+    match task.await {
+        Ok(result) => result.map_err(StoreError::from),
+        Err(error) if error.is_panic() => Err(StoreError::Panicked),
+        Err(_) => Err(StoreError::Stopped),
+    }
+}
+
+/// The error that explains the others: in a failed transaction each statement has one.
+fn worst(errors: impl IntoIterator<Item = (usize, SurrealError)>) -> Option<StoreError> {
+    let mut errors: Vec<_> = errors.into_iter().collect();
+    errors.sort_by_key(|(statement, error)| {
+        let echo = matches!(
+            error.query_details(),
+            Some(QueryError::NotExecuted | QueryError::Cancelled)
+        );
+        (echo, *statement)
+    });
+    errors.into_iter().next().map(|(_, error)| error.into())
+}
+
+fn take(results: &mut IndexedResults, statement: usize) -> Result<Value, StoreError> {
+    results.take::<Value>(statement).map_err(StoreError::from)
+}
+
+fn rows(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(rows) => rows.into_inner(),
+        Value::None | Value::Null => Vec::new(),
+        row => vec![row],
+    }
+}
+
+/// Takes a field of a row as a plain type.
+fn field<T: SurrealValue>(
+    row: &mut surrealdb::types::Object,
+    name: &'static str,
+) -> Result<T, StoreError> {
+    T::from_value(row.remove(name).unwrap_or_default()).map_err(|_| StoreError::shape(name))
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The checkpoint is not the one that the writer wrote last: somebody else writes this view.
+    #[error("another projector writes this view")]
+    Fenced,
+    /// Two transactions met. Nothing was written.
+    #[error("a transaction met another: {0}")]
+    Conflict(#[source] SurrealError),
+    /// The store does not answer, or cannot do it now.
+    #[error("the store is not available: {0}")]
+    Unavailable(#[source] SurrealError),
+    /// The store refuses the statement or who asks.
+    #[error("the store refuses: {0}")]
+    Refused(#[source] SurrealError),
+    /// What is stored has another form than this program writes.
+    #[error("{0} in the store has an unknown form")]
+    Shape(String),
+    /// The query panicked inside the engine.
+    #[error("the store failed while it worked on this")]
+    Panicked,
+    /// The runtime of the store has been shut down.
+    #[error("the store has been closed")]
+    Stopped,
+}
+
+impl StoreError {
+    fn shape(what: impl Into<String>) -> Self {
+        Self::Shape(what.into())
+    }
+
+    /// Whether the same may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Conflict(_) | Self::Unavailable(_) | Self::Panicked => true,
+            Self::Fenced | Self::Refused(_) | Self::Shape(_) | Self::Stopped => false,
+        }
+    }
+}
+
+impl From<SurrealError> for StoreError {
+    fn from(error: SurrealError) -> Self {
+        if error.is_thrown() && error.message().contains(FENCED) {
+            Self::Fenced
+        } else if error.query_details() == Some(&QueryError::TransactionConflict) {
+            Self::Conflict(error)
+        } else if error.is_validation() || error.is_not_allowed() {
+            Self::Refused(error)
+        } else {
+            Self::Unavailable(error)
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What projectors read: checkpoints, parked aggregates, and what a batch needs, in bulk.
+
+use super::{Row, Store, StoreError, field, rows, take};
+use crate::{
+    read_model::{
+        exchange::{Checkpoint, Found, Needs, RouteKey},
+        schema::{FieldPath, TableName, ViewTables},
+    },
+    view::PartKey,
+};
+use jiff::Timestamp;
+use std::{collections::HashSet, fmt::Write};
+use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
+
+impl Store {
+    /// Reads a view's checkpoint; one at the beginning of the log is made when there is none.
+    pub(crate) async fn checkpoint(&self, tables: &ViewTables) -> Result<Checkpoint, StoreError> {
+        if let Some(checkpoint) = self.find_checkpoint(tables).await? {
+            return Ok(checkpoint);
+        }
+        let mut variables = Variables::new();
+        variables.insert("id", Value::RecordId(checkpoint_id(tables)));
+        variables.insert("at", Timestamp::now().to_string());
+        self.query(
+            "INSERT IGNORE INTO checkpoint \
+             { id: $id, position: 0, revision: 0, writer: '', at: $at } RETURN NONE;",
+            variables,
+        )
+        .await?;
+        let made = self.find_checkpoint(tables).await?;
+        made.ok_or_else(|| StoreError::shape("checkpoint"))
+    }
+
+    /// Reads a view's checkpoint, if the view was ever written.
+    pub(crate) async fn find_checkpoint(
+        &self,
+        tables: &ViewTables,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("id", Value::RecordId(checkpoint_id(tables)));
+        let mut results = self.query("SELECT * FROM ONLY $id;", variables).await?;
+        let mut row = match take(&mut results, 0)? {
+            Value::Object(row) => row,
+            Value::None => return Ok(None),
+            _ => return Err(StoreError::shape("checkpoint")),
+        };
+        let at: String = field(&mut row, "at")?;
+        Ok(Some(Checkpoint {
+            position: unsigned(&mut row, "position")?,
+            revision: unsigned(&mut row, "revision")?,
+            writer: field(&mut row, "writer")?,
+            at: at.parse().map_err(|_| StoreError::shape("checkpoint.at"))?,
+        }))
+    }
+
+    /// Reads which aggregates a view has parked.
+    pub(crate) async fn parked(&self, tables: &ViewTables) -> Result<HashSet<PartKey>, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("view", tables.documents.as_str());
+        let mut results = self
+            .query(
+                "SELECT aggregate, instance FROM parked:[$view, NONE]..[$view, ..];",
+                variables,
+            )
+            .await?;
+        rows(take(&mut results, 0)?)
+            .into_iter()
+            .map(|row| {
+                let Value::Object(mut row) = row else {
+                    return Err(StoreError::shape("parked"));
+                };
+                Ok((field(&mut row, "aggregate")?, field(&mut row, "instance")?))
+            })
+            .collect()
+    }
+
+    /// Reads all that a batch needs, in one round trip.
+    pub(crate) async fn load(
+        &self,
+        tables: &ViewTables,
+        needs: &Needs,
+    ) -> Result<Found, StoreError> {
+        let mut variables = Variables::new();
+        let ids = |ids: Vec<RecordId>| {
+            Value::Array(ids.into_iter().map(Value::RecordId).collect::<Vec<_>>().into())
+        };
+        variables.insert(
+            "parts",
+            ids(needs
+                .parts
+                .iter()
+                .map(|key| part_id(&tables.parts, key))
+                .collect()),
+        );
+        variables.insert(
+            "documents",
+            ids(needs
+                .documents
+                .iter()
+                .map(|id| document_id(&tables.documents, id))
+                .collect()),
+        );
+        let mut sql =
+            "SELECT id, part FROM $parts; SELECT id, seq, doc FROM $documents;".to_owned();
+        for (number, route) in needs.routes.iter().enumerate() {
+            write_route(&mut sql, &mut variables, tables, number, route)?;
+        }
+        let mut results = self.query(sql, variables).await?;
+        let parts = rows(take(&mut results, 0)?)
+            .into_iter()
+            .map(read_part)
+            .collect::<Result<_, _>>()?;
+        let documents = rows(take(&mut results, 1)?)
+            .into_iter()
+            .map(|row| Row::read(row).map(|row| (row.id, row.document)))
+            .collect::<Result<_, _>>()?;
+        let mut routes = Vec::with_capacity(needs.routes.len());
+        for (number, route) in needs.routes.iter().enumerate() {
+            let matches = rows(take(&mut results, 2 + number)?)
+                .into_iter()
+                .map(|row| Row::read(row).map(|row| (row.id, row.document)))
+                .collect::<Result<_, _>>()?;
+            routes.push((route.clone(), matches));
+        }
+        Ok(Found {
+            parts,
+            documents,
+            routes,
+        })
+    }
+}
+
+fn write_route(
+    sql: &mut String,
+    variables: &mut Variables,
+    tables: &ViewTables,
+    number: usize,
+    route: &RouteKey,
+) -> Result<(), StoreError> {
+    let mut conditions = Vec::with_capacity(route.len());
+    for (index, (field, value)) in route.iter().enumerate() {
+        let path = FieldPath::parse(field).map_err(|error| StoreError::shape(error.to_string()))?;
+        let compare = if path.is_many() { "CONTAINS" } else { "=" };
+        let name = format!("r{number}_{index}");
+        conditions.push(format!("{path} {compare} ${name}"));
+        variables.insert(name, value.as_str());
+    }
+    write!(
+        sql,
+        " SELECT id, seq, doc FROM {} WHERE {};",
+        tables.documents,
+        conditions.join(" AND ")
+    )
+    .expect("a string takes all that is written");
+    Ok(())
+}
+
+fn read_part(row: Value) -> Result<(PartKey, String), StoreError> {
+    let Value::Object(mut row) = row else {
+        return Err(StoreError::shape("part"));
+    };
+    let part = field(&mut row, "part")?;
+    match row.remove("id") {
+        Some(Value::RecordId(RecordId {
+            key: RecordIdKey::Array(key),
+            ..
+        })) => match <[Value; 2]>::try_from(key.into_inner()) {
+            Ok([Value::String(aggregate), Value::String(id)]) => Ok(((aggregate, id), part)),
+            _ => Err(StoreError::shape("part.id")),
+        },
+        _ => Err(StoreError::shape("part.id")),
+    }
+}
+
+pub(super) fn unsigned(row: &mut Object, name: &'static str) -> Result<u64, StoreError> {
+    let value: i64 = field(row, name)?;
+    u64::try_from(value).map_err(|_| StoreError::shape(name))
+}
+
+pub(super) fn checkpoint_id(tables: &ViewTables) -> RecordId {
+    RecordId::new("checkpoint", tables.documents.as_str())
+}
+
+pub(super) fn document_id(table: &TableName, id: &str) -> RecordId {
+    RecordId::new(table.as_str(), id)
+}
+
+pub(super) fn part_id(table: &TableName, (aggregate, id): &PartKey) -> RecordId {
+    let key = [aggregate, id].map(|part| Value::String(part.clone()));
+    RecordId::new(table.as_str(), RecordIdKey::Array(Array::from(key.to_vec())))
+}

@@ -1,0 +1,216 @@
+//! What readers read: one document by id, and a page of a list.
+
+use super::{
+    Store, StoreError, field,
+    load::{document_id, unsigned},
+    rows, take,
+};
+use crate::{
+    read_model::{
+        parameters::{ListQuery, Order, SortKey, leading},
+        schema::{FieldPath, TEXT_INDEX, ViewTables},
+        search::RANK,
+    },
+    view::Compare,
+};
+use serde_json::Value as Json;
+use surrealdb::types::{RecordId, RecordIdKey, SurrealValue, Value, Variables};
+
+/// A stored document.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) position: u64,
+    pub(crate) document: Json,
+    /// How well it matches the text searched for: less is better.
+    rank: Option<i64>,
+}
+
+impl Row {
+    pub(super) fn read(row: Value) -> Result<Self, StoreError> {
+        let Value::Object(mut row) = row else {
+            return Err(StoreError::shape("document"));
+        };
+        let id = match row.remove("id") {
+            Some(Value::RecordId(RecordId {
+                key: RecordIdKey::String(id),
+                ..
+            })) => id,
+            _ => return Err(StoreError::shape("document.id")),
+        };
+        Ok(Self {
+            id,
+            position: unsigned(&mut row, "seq")?,
+            rank: field(&mut row, "rank")?,
+            document: row.remove("doc").unwrap_or_default().into_json_value(),
+        })
+    }
+
+    /// What the next page goes on after, under this order.
+    pub(crate) fn key(&self, order: Order) -> SortKey {
+        match order {
+            Order::Id => None,
+            Order::Rank => self.rank.map(Json::from),
+            Order::Field { sort, .. } => FieldPath::parse(sort.field)
+                .ok()?
+                .one(&self.document)
+                .cloned(),
+        }
+    }
+}
+
+impl Store {
+    /// Reads one document.
+    pub(crate) async fn get(
+        &self,
+        tables: &ViewTables,
+        id: &str,
+    ) -> Result<Option<Row>, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("id", Value::RecordId(document_id(&tables.documents, id)));
+        let mut results = self
+            .query("SELECT id, seq, doc FROM ONLY $id", variables)
+            .await?;
+        match take(&mut results, 0)? {
+            Value::None => Ok(None),
+            row => Row::read(row).map(Some),
+        }
+    }
+
+    /// Reads a page, and one document more if there is one.
+    pub(crate) async fn list(
+        &self,
+        tables: &ViewTables,
+        query: &ListQuery,
+    ) -> Result<Vec<Row>, StoreError> {
+        let statement = Statement::of(tables, query)?;
+        let mut results = self.query(statement.sql, statement.variables).await?;
+        rows(take(&mut results, 0)?)
+            .into_iter()
+            .map(Row::read)
+            .collect()
+    }
+
+    /// How the engine would go about a list, as it describes it.
+    #[cfg(test)]
+    pub(crate) async fn explain(
+        &self,
+        tables: &ViewTables,
+        query: &ListQuery,
+    ) -> Result<String, StoreError> {
+        let statement = Statement::of(tables, query)?;
+        let sql = format!("EXPLAIN {}", statement.sql);
+        let mut results = self.query(sql, statement.variables).await?;
+        Ok(match take(&mut results, 0)? {
+            Value::String(plan) => plan,
+            plan => plan.into_json_value().to_string(),
+        })
+    }
+}
+
+/// A list as SurrealQL. Only checked names are part of the text; every value is bound.
+struct Statement {
+    sql: String,
+    variables: Variables,
+}
+
+impl Statement {
+    fn of(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
+        let mut variables = Variables::new();
+        let mut conditions = Vec::new();
+        let sort = match query.order {
+            Order::Field { sort, .. } => Some(path(sort.field)?),
+            Order::Id | Order::Rank => None,
+        };
+        if let Some(search) = &query.search {
+            conditions.push("text @0@ $q".to_owned());
+            for (number, word) in search.words().iter().enumerate() {
+                conditions.push(format!("text CONTAINS $w{number}"));
+                variables.insert(format!("w{number}"), word.as_str());
+            }
+            search.bind(&mut |name, value| variables.insert(name, value));
+        }
+        // The engine takes the first comparison that an index can begin at: the narrowest.
+        if let Some((key, id)) = &query.after {
+            conditions.push(after(query.order, sort.as_ref()));
+            let id = document_id(&tables.documents, id);
+            variables.insert("after_id", Value::RecordId(id));
+            let key = key.clone().map_or(Value::None, SurrealValue::into_value);
+            variables.insert("after", key);
+        }
+        let mut guards = Vec::new();
+        for (number, (filter, value)) in query.filters.iter().enumerate() {
+            let (name, field) = (format!("f{number}"), path(filter.field)?);
+            conditions.push(match filter.compare {
+                Compare::Equal if field.is_many() => format!("{field} CONTAINS ${name}"),
+                Compare::Equal => format!("{field} = ${name}"),
+                Compare::AtLeast => format!("{field} >= ${name}"),
+                Compare::AtMost => {
+                    // A missing value comes before every other, and is at most nothing.
+                    guards.push(format!("{field} > NULL"));
+                    format!("{field} <= ${name}")
+                }
+            });
+            variables.insert(name, value.clone().into_value());
+        }
+        conditions.append(&mut guards);
+        let rank = match query.order {
+            Order::Rank => format!(", {RANK} AS rank"),
+            Order::Id | Order::Field { .. } => String::new(),
+        };
+        let order = match (query.order, &sort) {
+            (Order::Rank, _) => "rank ASC, id ASC".to_owned(),
+            (Order::Field { descending, .. }, Some(sort)) => {
+                let direction = if descending { "DESC" } else { "ASC" };
+                format!("{sort} {direction}, id {direction}")
+            }
+            _ => "id ASC".to_owned(),
+        };
+        let mut sql = format!("SELECT id, seq, doc{rank} FROM {}", tables.documents);
+        if let Some(index) = index(tables, query, sort.as_ref())? {
+            sql = format!("{sql} WITH INDEX {index}");
+        }
+        if !conditions.is_empty() {
+            sql = format!("{sql} WHERE {}", conditions.join(" AND "));
+        }
+        Ok(Self {
+            sql: format!("{sql} ORDER BY {order} LIMIT {}", query.limit + 1),
+            variables,
+        })
+    }
+}
+
+/// The index that answers in the order asked for, beginning with a filter by equality if there is one.
+fn index(
+    tables: &ViewTables,
+    query: &ListQuery,
+    sort: Option<&FieldPath>,
+) -> Result<Option<String>, StoreError> {
+    if query.search.is_some() {
+        return Ok(Some(TEXT_INDEX.to_owned()));
+    }
+    let leading = match leading(&query.filters) {
+        Some((filter, _)) => Some(path(filter.field)?),
+        None => None,
+    };
+    let fields: Vec<_> = leading.iter().chain(sort).collect();
+    Ok(tables.index(&fields).map(|index| index.name.clone()))
+}
+
+/// What comes after the last key. The first comparison alone is what an index can begin at.
+fn after(order: Order, sort: Option<&FieldPath>) -> String {
+    match (order, sort) {
+        (Order::Rank, _) => {
+            format!("{RANK} >= $after AND ({RANK} > $after OR id > $after_id)")
+        }
+        (Order::Field { descending, .. }, Some(sort)) => {
+            let beyond = if descending { "<" } else { ">" };
+            format!("{sort} {beyond}= $after AND ({sort} {beyond} $after OR id {beyond} $after_id)")
+        }
+        _ => "id > $after_id".to_owned(),
+    }
+}
+
+fn path(field: &str) -> Result<FieldPath, StoreError> {
+    FieldPath::parse(field).map_err(|error| StoreError::shape(error.to_string()))
+}

@@ -1,0 +1,170 @@
+//! What projectors write: one fenced transaction a batch.
+
+use super::{
+    FENCED, Store, StoreError,
+    load::{checkpoint_id, document_id, part_id},
+};
+use crate::read_model::{
+    exchange::{Changes, Checkpoint, DocumentChange, Parked, PartChange},
+    schema::ViewTables,
+};
+use jiff::Timestamp;
+use surrealdb::types::{Array, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables};
+
+impl Store {
+    /// Writes what a batch changes, and the checkpoint, all or nothing, if the stored checkpoint is
+    /// still of the revision `fence`; returns the new checkpoint.
+    ///
+    /// A retryable error leaves it open whether it was written: the checkpoint tells.
+    pub(crate) async fn write(
+        &self,
+        tables: &ViewTables,
+        fence: &Checkpoint,
+        next: Checkpoint,
+        changes: Changes,
+    ) -> Result<Checkpoint, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
+        variables.insert("fence", integer(fence.revision));
+        variables.insert("next", checkpoint_row(&next));
+        let mut sql = format!(
+            "BEGIN; \
+             LET $stored = (SELECT VALUE revision FROM ONLY $checkpoint); \
+             IF $stored != $fence {{ THROW '{FENCED}' }}; \
+             UPDATE $checkpoint CONTENT $next RETURN NONE;"
+        );
+        let mut bulk = |statement: &str, name: &str, rows: Vec<Value>| {
+            if !rows.is_empty() {
+                sql.push(' ');
+                sql.push_str(statement);
+                variables.insert(name, Value::Array(Array::from(rows)));
+            }
+        };
+        let Documents {
+            inserted,
+            changed,
+            removed,
+        } = documents(tables, changes.documents);
+        let (parts, forgotten) = parts(tables, changes.parts);
+        bulk(
+            &format!("INSERT INTO {} $inserted RETURN NONE;", tables.documents),
+            "inserted",
+            inserted,
+        );
+        bulk(
+            "FOR $row IN $changed { UPDATE $row.id CONTENT $row.row RETURN NONE };",
+            "changed",
+            changed,
+        );
+        bulk("DELETE $removed RETURN NONE;", "removed", removed);
+        bulk(
+            &format!(
+                "INSERT INTO {} $parts ON DUPLICATE KEY UPDATE part = $input.part RETURN NONE;",
+                tables.parts
+            ),
+            "parts",
+            parts,
+        );
+        bulk("DELETE $forgotten RETURN NONE;", "forgotten", forgotten);
+        let parked = changes.parked.into_iter();
+        bulk(
+            "INSERT INTO parked $parked RETURN NONE;",
+            "parked",
+            parked.map(|parked| parked_row(tables, parked)).collect(),
+        );
+        sql.push_str(" COMMIT;");
+        self.query(sql, variables).await?;
+        Ok(next)
+    }
+}
+
+#[derive(Default)]
+struct Documents {
+    inserted: Vec<Value>,
+    changed: Vec<Value>,
+    removed: Vec<Value>,
+}
+
+fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Documents {
+    let mut documents = Documents::default();
+    for change in changes {
+        let id = Value::RecordId(document_id(&tables.documents, &change.id));
+        match change.document {
+            Some(document) => {
+                let mut row = Object::new();
+                if let Some(text) = tables.text(&document) {
+                    row.insert("text", text);
+                }
+                row.insert("seq", integer(change.position));
+                row.insert("doc", document.into_value());
+                if change.exists {
+                    let mut changed = Object::new();
+                    changed.insert("id", id);
+                    changed.insert("row", Value::Object(row));
+                    documents.changed.push(Value::Object(changed));
+                } else {
+                    row.insert("id", id);
+                    documents.inserted.push(Value::Object(row));
+                }
+            }
+            None if change.exists => documents.removed.push(id),
+            None => {}
+        }
+    }
+    documents
+}
+
+/// The rows to write and the ids to delete.
+fn parts(tables: &ViewTables, changes: Vec<PartChange>) -> (Vec<Value>, Vec<Value>) {
+    let (mut written, mut forgotten) = (Vec::new(), Vec::new());
+    for change in changes {
+        let id = Value::RecordId(part_id(&tables.parts, &change.key));
+        match change.part {
+            Some(part) => {
+                let mut row = Object::new();
+                row.insert("id", id);
+                row.insert("part", part);
+                written.push(Value::Object(row));
+            }
+            None => forgotten.push(id),
+        }
+    }
+    (written, forgotten)
+}
+
+/// Ordered by view, aggregate and position, so that one aggregate's are a range in stream order.
+fn parked_row(tables: &ViewTables, parked: Parked) -> Value {
+    let (aggregate, instance) = parked.aggregate;
+    let key = vec![
+        Value::String(tables.documents.as_str().to_owned()),
+        Value::String(aggregate.clone()),
+        Value::String(instance.clone()),
+        integer(parked.position),
+    ];
+    let mut row = Object::new();
+    row.insert(
+        "id",
+        Value::RecordId(RecordId::new("parked", RecordIdKey::Array(Array::from(key)))),
+    );
+    row.insert("aggregate", aggregate);
+    row.insert("instance", instance);
+    row.insert("position", integer(parked.position));
+    row.insert("from_event", integer(parked.from_event as u64));
+    row.insert("reason", parked.reason);
+    row.insert("at", Timestamp::now().to_string());
+    Value::Object(row)
+}
+
+fn checkpoint_row(checkpoint: &Checkpoint) -> Value {
+    let mut row = Object::new();
+    row.insert("position", integer(checkpoint.position));
+    row.insert("revision", integer(checkpoint.revision));
+    row.insert("writer", checkpoint.writer.clone());
+    row.insert("at", checkpoint.at.to_string());
+    Value::Object(row)
+}
+
+/// Stream sequences and counts stay far below 2^63.
+fn integer(value: u64) -> Value {
+    i64::try_from(value).unwrap_or(i64::MAX).into_value()
+}
