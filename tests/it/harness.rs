@@ -9,6 +9,7 @@
 #![allow(dead_code)]
 
 pub mod api;
+pub mod cluster;
 pub mod nats;
 pub mod poll;
 pub mod service;
