@@ -2,6 +2,7 @@
 
 use crate::{
     command::{
+        client::CommandClient,
         describe::AggregateDescription,
         request::{CommandRequest, Outcome},
     },
@@ -44,6 +45,16 @@ pub trait Views: Send + Sync {
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>>;
+}
+
+impl Commands for CommandClient {
+    fn aggregates(&self) -> &[AggregateDescription] {
+        self.aggregates()
+    }
+
+    fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>> {
+        Box::pin(self.execute(request))
+    }
 }
 
 impl Views for ReadModel {
