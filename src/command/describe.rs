@@ -82,9 +82,7 @@ impl AggregateDescription {
 mod tests {
     use super::*;
     use crate::{
-        mart::{
-            display::Display, member::Member, order::Order, product::Product, stock::Stock,
-        },
+        mart::{display::Display, member::Member, order::Order, product::Product, stock::Stock},
         testkit::command_names,
     };
     use serde_json::{Value, json};
@@ -122,7 +120,10 @@ mod tests {
     #[test]
     fn stocks_are_described() {
         let bodies = bodies::<Stock>();
-        assert_eq!(bodies["adjust"]["properties"]["delta"]["minimum"], -1_000_000);
+        assert_eq!(
+            bodies["adjust"]["properties"]["delta"]["minimum"],
+            -1_000_000
+        );
         assert_eq!(bodies["reserve"]["required"], json!(["order", "quantity"]));
     }
 
@@ -130,7 +131,10 @@ mod tests {
     fn displays_are_described() {
         let bodies = bodies::<Display>();
         let from = &bodies["schedule"]["properties"]["from"];
-        assert_eq!((&from["type"], &from["format"]), (&json!("string"), &json!("date-time")));
+        assert_eq!(
+            (&from["type"], &from["format"]),
+            (&json!("string"), &json!("date-time"))
+        );
     }
 
     #[test]
@@ -147,7 +151,10 @@ mod tests {
         assert_eq!(lines["maxItems"], 50);
         assert_eq!(lines["items"]["$ref"], "#/components/schemas/OrderLine");
         let schemas = AggregateDescription::of::<Order>().schemas;
-        let (_, line) = schemas.iter().find(|(name, _)| name == "OrderLine").unwrap();
+        let (_, line) = schemas
+            .iter()
+            .find(|(name, _)| name == "OrderLine")
+            .unwrap();
         let line = serde_json::to_value(line).unwrap();
         assert_eq!(line["additionalProperties"], false);
         assert_eq!(line["required"], json!(["sku", "quantity", "unit_price"]));

@@ -12,6 +12,7 @@ pub mod api;
 pub mod cluster;
 pub mod nats;
 pub mod poll;
+pub mod proxy;
 pub mod service;
 
 use std::sync::atomic::{AtomicU32, Ordering};
