@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is pure, files and folders alike.
+/// What is pure, files and folders alike, and all of this crate that it may use.
 const PURE: [&str; 6] = [
     "aggregate",
     "recorded",
@@ -17,8 +17,6 @@ const PURE: [&str; 6] = [
     "mart",
     "testkit",
 ];
-/// The modules of this crate that pure code may use.
-const PURE_MODULES: [&str; 6] = PURE;
 /// Words that only a runtime needs.
 const IMPURE_WORDS: [&str; 14] = [
     "actix",
@@ -46,7 +44,7 @@ fn the_pure_modules_import_nothing_of_the_runtime() {
         }
         for module in crate_modules(&code) {
             assert!(
-                PURE_MODULES.contains(&module.as_str()),
+                PURE.contains(&module.as_str()),
                 "{} uses crate::{module}",
                 path.display()
             );
@@ -106,17 +104,14 @@ fn strip(source: &str) -> String {
     let mut code = String::new();
     let mut rest = source;
     while let Some(next) = rest.chars().next() {
-        let hashes = rest[1.min(rest.len())..].chars().take_while(|c| *c == '#');
-        let raw = format!("\"{}", "#".repeat(hashes.count()));
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if next == 'r' && rest[raw.len()..].starts_with('"') && !ends_in_word(&code) {
-            let body = raw.len() + 1;
-            rest[body..]
-                .find(&raw)
-                .map_or(rest.len(), |end| body + end + raw.len())
+        } else if let Some(length) = raw_string(rest)
+            && !code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+        {
+            length
         } else if next == '"' {
             quoted(rest)
         } else if rest.starts_with("'\"'") {
@@ -132,8 +127,13 @@ fn strip(source: &str) -> String {
     code
 }
 
-fn ends_in_word(code: &str) -> bool {
-    code.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+/// The length of the raw string literal at the beginning, if there is one.
+fn raw_string(source: &str) -> Option<usize> {
+    let hashes = source.strip_prefix('r')?;
+    let body = hashes.trim_start_matches('#');
+    let end = format!("\"{}", &hashes[..hashes.len() - body.len()]);
+    let body = body.strip_prefix('"')?;
+    Some(source.len() - body.len() + body.find(&end)? + end.len())
 }
 
 /// The length of the string literal at the beginning.

@@ -1,6 +1,163 @@
-//! What `headwater dev` needs around the platform: a folder of its own and a nats-server child.
+//! Everything on one machine in one process: what `headwater dev` and the examples run on.
 //!
-//! Nothing here is used in production, where NATS runs on its own.
+//! A data folder that one process holds at a time, a nats-server child that ends with its parent, and
+//! a platform with every role over both. Nothing here is used in production, where NATS runs on its
+//! own.
 
 pub mod data_dir;
 pub mod nats_server;
+
+use crate::{
+    event_log::topology::Durability,
+    platform::{Domain, Platform, PlatformOptions, StartError},
+};
+use data_dir::{DataDir, DataDirError};
+use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// How everything on one machine is started.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// The folder that holds everything.
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one.
+    pub http_addr: SocketAddr,
+    /// The port of the nats-server; a free one when `None`.
+    pub nats_port: Option<u16>,
+    /// The nats-server to run; found by [`nats_server::find`] when `None`.
+    pub nats_server: Option<PathBuf>,
+    /// Whether to delete what is in the folder first.
+    pub reset: bool,
+}
+
+impl DevOptions {
+    /// Free ports, and whatever is in the folder.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            nats_port: None,
+            nats_server: None,
+            reset: false,
+        }
+    }
+}
+
+/// A running system: NATS and one replica with every role.
+pub struct Dev {
+    platform: Platform,
+    nats: NatsServer,
+    data: DataDir,
+    temporary: bool,
+}
+
+impl Dev {
+    /// Takes the folder, starts nats-server, and starts every role.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DevError`]; nothing is left running then.
+    pub async fn start(domain: Domain, options: DevOptions) -> Result<Self, DevError> {
+        let data = DataDir::open(&options.data_dir)?;
+        if options.reset {
+            data.reset()?;
+        }
+        let mut server = NatsServerOptions::new(data.nats());
+        server.binary = options.nats_server;
+        server.port = options.nats_port;
+        let nats = NatsServer::start(server).await?;
+
+        // Views can be folded from the log again, so a write that a machine's crash loses costs
+        // nothing but time.
+        let store = format!("surrealkv://{}?sync=1s", data.views().display());
+        let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
+        platform.http.address = options.http_addr;
+        match Platform::start(domain, platform).await {
+            Ok(platform) => Ok(Self {
+                platform,
+                nats,
+                data,
+                temporary: false,
+            }),
+            Err(error) => {
+                nats.stop().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Starts in a new folder that is deleted again by [`Dev::stop`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Dev::start`].
+    pub async fn start_temporary(domain: Domain) -> Result<Self, DevError> {
+        let name = format!("headwater-{}", uuid::Uuid::now_v7().simple());
+        let options = DevOptions::new(std::env::temp_dir().join(name));
+        let dev = Self::start(domain, options).await?;
+        Ok(Self {
+            temporary: true,
+            ..dev
+        })
+    }
+
+    /// The replica.
+    #[must_use]
+    pub fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Where NATS clients connect.
+    #[must_use]
+    pub fn nats_url(&self) -> String {
+        self.nats.client_url()
+    }
+
+    /// What an acknowledged append is worth.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.nats.durability()
+    }
+
+    /// The folder that holds everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Where it is noted that the log has had its sample data: beside the log, so that both go
+    /// together.
+    #[must_use]
+    pub fn seeded_marker(&self) -> PathBuf {
+        self.data.nats().join("seeded")
+    }
+
+    /// Stops the roles, then nats-server.
+    pub async fn stop(self) {
+        self.platform.stop().await;
+        self.nats.stop().await;
+        if self.temporary
+            && let Err(error) = std::fs::remove_dir_all(self.data.path())
+        {
+            tracing::warn!(%error, "the temporary folder stays");
+        }
+    }
+}
+
+/// The system cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataDirError),
+    /// No nats-server can be run.
+    #[error(transparent)]
+    Nats(#[from] NatsServerError),
+    /// The roles cannot be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}

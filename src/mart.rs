@@ -3,6 +3,7 @@
 //! Everything below is pure: aggregates decide, views fold, and neither knows a clock, a random
 //! source, a database or the runtime that calls it. A test holds this module to it.
 
+pub mod catalogue;
 pub mod display;
 pub mod member;
 pub mod order;

@@ -1,0 +1,69 @@
+//! The program's commands: each reads its configuration, does its work, and says how it ended.
+//!
+//! Exit codes: 0 for done, 1 for failed (or, of a check, "something differs"), 2 for a
+//! configuration that cannot work.
+
+mod dev;
+mod serve;
+mod signals;
+mod topology;
+
+use crate::{
+    config::{Cli, Command},
+    telemetry,
+};
+use std::{fmt, process::ExitCode};
+
+/// Runs the program.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let done = telemetry::init(&cli.log)
+        .map_err(Failure::configuration)
+        .and_then(|()| {
+            crate::run(async {
+                match cli.command {
+                    Command::Dev(config) => dev::run(config).await,
+                    Command::Serve(config) => serve::run(config).await,
+                    Command::Topology { action } => topology::run(action).await,
+                }
+            })
+        });
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("headwater: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    reason: String,
+}
+
+impl Failure {
+    /// The configuration cannot work: nothing was begun.
+    fn configuration(reason: impl fmt::Display) -> Self {
+        Self {
+            code: 2,
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Something went wrong on the way.
+    fn operation(reason: impl fmt::Display) -> Self {
+        Self {
+            code: 1,
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}

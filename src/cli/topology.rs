@@ -1,0 +1,54 @@
+//! `headwater topology apply|verify`.
+
+use super::Failure;
+use crate::{
+    config::{TopologyAction, TopologyConfig},
+    event_log::topology::{Change, Topology},
+};
+use std::process::ExitCode;
+
+pub(super) async fn run(action: TopologyAction) -> Result<ExitCode, Failure> {
+    match action {
+        TopologyAction::Apply(config) => apply(config).await,
+        TopologyAction::Verify(config) => verify(config).await,
+    }
+}
+
+async fn apply(config: TopologyConfig) -> Result<ExitCode, Failure> {
+    let (client, topology) = connect(config).await?;
+    let changes = topology.apply(&client).await.map_err(Failure::operation)?;
+    for (stream, change) in changes {
+        let change = match change {
+            Change::Created => "created",
+            Change::Updated => "updated",
+            Change::Unchanged => "unchanged",
+        };
+        println!("{stream}: {change}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
+    let (client, topology) = connect(config).await?;
+    let differences = topology.verify(&client).await.map_err(Failure::operation)?;
+    for difference in &differences {
+        println!("{difference}");
+    }
+    if differences.is_empty() {
+        println!("all is as the files say");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
+    let client = async_nats::connect(&config.nats).await.map_err(|error| {
+        Failure::operation(format!("cannot connect to NATS at {}: {error}", config.nats))
+    })?;
+    let topology = Topology::embedded();
+    Ok(match config.stream_replicas {
+        Some(replicas) => (client, topology.with_replicas(replicas)),
+        None => (client, topology),
+    })
+}

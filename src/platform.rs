@@ -1,0 +1,432 @@
+//! The composition root: the only place that wires the parts of a replica together.
+//!
+//! [`Domain`] says what a program consists of, [`PlatformOptions`] where and as what it runs, and
+//! [`Platform`] is the running replica. Parts are started in the order in which data flows and
+//! stopped from the outside in, so that nothing is taken that cannot be finished.
+
+use crate::{
+    aggregate::Aggregate,
+    command::{
+        client::{Aggregates, CommandClient, CommandOptions},
+        endpoint::{CommandEndpoint, EndpointError},
+    },
+    config::Role,
+    event_log::{EventLog, Timeouts, topology::{Topology, TopologyError}},
+    http::{self, Backends, Gateway, Readiness, ReadinessCheck},
+    projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
+    read_model::{
+        OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
+        Watermarks,
+    },
+    view::View,
+};
+use actix::Arbiter;
+use actix_web::dev::ServerHandle;
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
+/// deeper than the usual 2 MiB.
+const QUERY_STACK: usize = 10 << 20;
+/// How long the first connection to NATS is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a program consists of: its aggregates and its views.
+#[derive(Clone, Default)]
+pub struct Domain {
+    aggregates: Aggregates,
+    views: Vec<RegisteredView>,
+}
+
+impl Domain {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds aggregate `A`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when its name is not `[a-z][a-z0-9_]*` or taken: a defect of the program.
+    #[must_use]
+    pub fn aggregate<A: Aggregate>(mut self) -> Self {
+        self.aggregates = self.aggregates.with::<A>();
+        self
+    }
+
+    /// Adds view `V`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when its name is taken: a defect of the program.
+    #[must_use]
+    pub fn view<V: View>(mut self) -> Self {
+        let view = RegisteredView::of::<V>();
+        let name = view.description().name;
+        let taken = self.views.iter().any(|other| other.description().name == name);
+        assert!(!taken, "there are two views {name}");
+        self.views.push(view);
+        self
+    }
+}
+
+/// Where and as what a replica runs.
+#[derive(Debug, Clone)]
+pub struct PlatformOptions {
+    /// The NATS to connect to, for example `nats://127.0.0.1:4222`.
+    pub nats: String,
+    /// What the replica does.
+    pub roles: BTreeSet<Role>,
+    /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
+    pub store: String,
+    /// The replica's lasting name, which sets its consumers apart from those of other replicas
+    /// where each keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    pub replica: String,
+    /// How HTTP is served.
+    pub http: http::Options,
+    /// How the command side is sized.
+    pub command: CommandOptions,
+    /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
+    pub stream_replicas: Option<u8>,
+}
+
+impl PlatformOptions {
+    /// Every role, HTTP on the default address.
+    #[must_use]
+    pub fn new(nats: impl Into<String>, store: impl Into<String>, replica: impl Into<String>) -> Self {
+        Self {
+            nats: nats.into(),
+            roles: BTreeSet::from([Role::Command, Role::Projector, Role::Gateway]),
+            store: store.into(),
+            replica: replica.into(),
+            http: http::Options::default(),
+            command: CommandOptions::default(),
+            stream_replicas: None,
+        }
+    }
+
+    fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store.starts_with("ws")
+    }
+}
+
+/// A running replica.
+pub struct Platform {
+    runtime: Option<Runtime>,
+    nats: async_nats::Client,
+    commands: CommandClient,
+    command_endpoint: Option<CommandEndpoint>,
+    projectors: Vec<ProjectorHandle>,
+    projector_arbiter: Option<Arbiter>,
+    queries: Option<ReadModel>,
+    query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    gateway: Option<(ServerHandle, SocketAddr)>,
+}
+
+impl Platform {
+    /// Connects, brings the streams to what the files say, and starts the roles.
+    ///
+    /// It must be called on an actix system; see [`crate::run`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError`]; what had been started is dropped then.
+    pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("headwater-io")
+            .thread_stack_size(QUERY_STACK)
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let mut platform = Unfinished(Some(runtime));
+        let started = start(&domain, &options, platform.handle()).await?;
+        let runtime = platform.0.take();
+        Ok(Self { runtime, ..started })
+    }
+
+    /// The connection to NATS.
+    #[must_use]
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// Gives commands.
+    #[must_use]
+    pub fn commands(&self) -> &CommandClient {
+        &self.commands
+    }
+
+    /// Answers queries.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the replica has no store: neither the projector nor the gateway role.
+    #[must_use]
+    pub fn queries(&self) -> &ReadModel {
+        self.queries.as_ref().expect("this replica keeps no documents")
+    }
+
+    /// Where HTTP is served, when it is.
+    #[must_use]
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(|(_, address)| *address)
+    }
+
+    /// Whether every view has read the log to its end once.
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        self.projectors.iter().all(|projector| projector.status().ready)
+    }
+
+    /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
+    pub async fn stop(mut self) {
+        if let Some((gateway, _)) = self.gateway.take() {
+            gateway.stop(true).await;
+        }
+        if let Some(endpoint) = self.command_endpoint.take() {
+            endpoint.stop().await;
+        }
+        if let Some((stopping, endpoint)) = self.query_endpoint.take() {
+            stopping.cancel();
+            let _ = endpoint.await;
+        }
+        self.commands.stop().await;
+        futures::future::join_all(self.projectors.iter().map(ProjectorHandle::stop)).await;
+        if let Some(arbiter) = self.projector_arbiter.take() {
+            arbiter.stop();
+        }
+        let _ = self.nats.flush().await;
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Waiting for the threads is not allowed where a future may be running.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A runtime that may be dropped where a future is running.
+struct Unfinished(Option<Runtime>);
+
+impl Unfinished {
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.0.as_ref().expect("the runtime is there until it is taken").handle().clone()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn start(
+    domain: &Domain,
+    options: &PlatformOptions,
+    io: tokio::runtime::Handle,
+) -> Result<Platform, StartError> {
+    let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
+    let nats = joined(nats).await??;
+    let topology = Topology::embedded();
+    let topology = match options.stream_replicas {
+        Some(replicas) => topology.with_replicas(replicas),
+        None => topology,
+    };
+    topology.apply(&nats).await?;
+    let log = EventLog::new(nats.clone(), Timeouts::default());
+
+    let commands = if options.has(Role::Command) {
+        CommandClient::start(&domain.aggregates, &log, options.command)
+    } else {
+        CommandClient::remote(&domain.aggregates, nats.clone())
+    };
+    let command_endpoint = if options.has(Role::Command) {
+        let opening = CommandEndpoint::open(nats.clone(), commands.clone());
+        Some(joined(io.spawn(opening)).await??)
+    } else {
+        None
+    };
+
+    let mut platform = Platform {
+        runtime: None,
+        nats,
+        commands,
+        command_endpoint,
+        projectors: Vec::new(),
+        projector_arbiter: None,
+        queries: None,
+        query_endpoint: None,
+        gateway: None,
+    };
+    if options.has(Role::Projector) || options.has(Role::Gateway) {
+        start_query_side(domain, options, &log, io, &mut platform).await?;
+    }
+    if options.has(Role::Gateway) {
+        let backends = Backends {
+            commands: Arc::new(platform.commands.clone()),
+            views: Arc::new(platform.queries().clone()),
+            readiness: readiness(&platform),
+        };
+        let (server, address) =
+            Gateway::bind(options.http.clone(), backends).map_err(|source| StartError::Bind {
+                address: options.http.address,
+                source,
+            })?;
+        platform.gateway = Some((server.handle(), address));
+        actix::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "gateway ended");
+            }
+        });
+    }
+    Ok(platform)
+}
+
+async fn start_query_side(
+    domain: &Domain,
+    options: &PlatformOptions,
+    log: &EventLog,
+    io: tokio::runtime::Handle,
+    platform: &mut Platform,
+) -> Result<(), StartError> {
+    let descriptions: Vec<_> = domain.views.iter().map(|view| view.description().clone()).collect();
+    let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
+    let store = Store::open(StoreOptions::new(&options.store, io.clone())).await?;
+    let aggregates = domain.aggregates.descriptions();
+    let queries = ReadModel::open(ReadModelOptions {
+        store: store.clone(),
+        views: descriptions,
+        aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
+        watermarks: watermarks.clone(),
+    })
+    .await?;
+
+    if options.has(Role::Projector) {
+        let arbiter = Arbiter::new();
+        for view in &domain.views {
+            let name = view.description().name;
+            let watermark = watermarks.view(name).cloned().unwrap_or_default();
+            let mut projector = ProjectorOptions::new(
+                view.clone(),
+                store.clone(),
+                log.jetstream().clone(),
+                watermark,
+            );
+            projector.replica = (!options.is_shared()).then(|| options.replica.clone());
+            platform
+                .projectors
+                .push(ProjectorHandle::start(projector, &arbiter.handle())?);
+        }
+        platform.projector_arbiter = Some(arbiter);
+    }
+
+    let endpoint = {
+        let (nats, queries) = (platform.nats.clone(), queries.clone());
+        io.spawn(async move { QueryEndpoint::open(&nats, queries).await })
+    };
+    let endpoint = joined(endpoint)
+        .await?
+        .map_err(|error| StartError::Queries(error.to_string()))?;
+    let stopping = CancellationToken::new();
+    let running = io.spawn(endpoint.run(stopping.clone()));
+    platform.query_endpoint = Some((stopping, running));
+    platform.queries = Some(queries);
+    Ok(())
+}
+
+fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+    let nats = platform.nats.clone();
+    let projectors = platform.projectors.clone();
+    Arc::new(move || {
+        let connected = nats.connection_state() == async_nats::connection::State::Connected;
+        let detail = if connected { "connected" } else { "not connected" };
+        let mut checks = vec![ReadinessCheck::new("nats", connected, detail)];
+        checks.extend(projectors.iter().map(|projector| {
+            let status = projector.status();
+            let detail = match status.stalled {
+                Some(stalled) => format!("stalled since {}", stalled.since),
+                None if status.ready => format!("at {}", status.applied),
+                None => format!("reading the log, at {}", status.applied),
+            };
+            ReadinessCheck::new(format!("view {}", projector.view()), status.ready, detail)
+        }));
+        Readiness::of(checks)
+    })
+}
+
+async fn connect(url: String, replica: String) -> Result<async_nats::Client, StartError> {
+    let connecting = async_nats::ConnectOptions::new()
+        .name(format!("headwater {replica}"))
+        // Room for a burst of commands; what comes faster than it is handled is bounded further in.
+        .client_capacity(16_384)
+        .subscription_capacity(65_536)
+        .connection_timeout(Duration::from_secs(5))
+        .ping_interval(Duration::from_secs(10))
+        .connect(&url);
+    let failed = |reason: String| StartError::Nats {
+        url: url.clone(),
+        reason,
+    };
+    match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(connected) => connected.map_err(|error| failed(error.to_string())),
+        Err(_) => Err(failed("no answer in time".to_owned())),
+    }
+}
+
+async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
+    task.await.map_err(|error| StartError::Runtime(std::io::Error::other(error)))
+}
+
+/// A replica cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// NATS does not answer, or refuses the connection.
+    #[error("cannot connect to NATS at {url}: {reason}")]
+    Nats {
+        /// Where it was looked for.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The streams cannot be brought to what the files say.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The commands cannot be subscribed to.
+    #[error(transparent)]
+    Commands(#[from] EndpointError),
+    /// The documents cannot be opened.
+    #[error("cannot open the documents: {0}")]
+    Store(#[from] StoreError),
+    /// A view cannot be prepared.
+    #[error("cannot prepare the views: {0}")]
+    Views(#[from] OpenError),
+    /// A projector cannot be started.
+    #[error(transparent)]
+    Projector(#[from] ProjectorError),
+    /// The queries cannot be subscribed to.
+    #[error("the query endpoint cannot be opened: {0}")]
+    Queries(String),
+    /// The HTTP address cannot be had.
+    #[error("cannot serve HTTP on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Threads cannot be started.
+    #[error("cannot start threads: {0}")]
+    Runtime(std::io::Error),
+}
