@@ -12,5 +12,6 @@ pub mod describe;
 pub mod endpoint;
 pub mod memory;
 pub mod registry;
+pub mod remote;
 pub mod request;
 pub mod turn;

@@ -8,7 +8,7 @@ use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
 use std::{cell::Cell, collections::VecDeque, rc::Rc};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -24,7 +24,32 @@ pub struct Execute {
     /// Its headers.
     pub headers: CommandHeaders,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Outcome, Problem>>,
+    pub reply: Reply,
+}
+
+/// Where the answer to one command goes, and the room that the command takes up until then.
+pub struct Reply {
+    sender: oneshot::Sender<Result<Outcome, Problem>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Reply {
+    /// Pairs the caller with the room.
+    #[must_use]
+    pub fn new(
+        sender: oneshot::Sender<Result<Outcome, Problem>>,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            sender,
+            _room: room,
+        }
+    }
+
+    /// Answers. The caller may have gone; what was appended stands all the same.
+    pub fn send(self, outcome: Result<Outcome, Problem>) {
+        let _ = self.sender.send(outcome);
+    }
 }
 
 /// Asks an idle actor to write what is worth a snapshot and stop.
@@ -101,7 +126,7 @@ impl<A: Aggregate> Handler<Execute> for AggregateActor<A> {
 
     fn handle(&mut self, execute: Execute, context: &mut Self::Context) {
         if self.queue.len() >= MAX_QUEUE {
-            let _ = execute.reply.send(Err(Problem::overloaded()));
+            execute.reply.send(Err(Problem::overloaded()));
             self.count_out(1);
             return;
         }
@@ -113,7 +138,7 @@ impl<A: Aggregate> Handler<Execute> for AggregateActor<A> {
         ) {
             Ok(pending) => self.queue.push_back(pending),
             Err((problem, reply)) => {
-                let _ = reply.send(Err(problem));
+                reply.send(Err(problem));
                 self.count_out(1);
             }
         }

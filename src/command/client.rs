@@ -1,23 +1,29 @@
 //! Giving commands: the one way in, for the NATS endpoint, the HTTP gateway and embedding programs.
 
 use super::{
-    actor::Execute,
+    actor::{Execute, Reply},
     describe::AggregateDescription,
     registry::{Dispatch, Kind, KindOf, Registry, RegistryOptions},
-    request::{CommandRequest, MAX_BODY, Outcome},
+    remote,
+    request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
 };
 use crate::{
     aggregate::Aggregate,
-    event_log::{EventLog, subject},
+    event_log::{
+        EventLog,
+        subject::{self, Id},
+    },
     problem::Problem,
 };
 use actix::{Actor, Addr, Arbiter};
+use bytes::Bytes;
+use serde::Serialize;
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 /// The aggregates that a program has, in the order in which they were added.
 #[derive(Clone, Default)]
@@ -55,7 +61,7 @@ pub struct CommandOptions {
     /// Threads that run aggregate actors.
     pub threads: usize,
     /// The most commands under way or waiting on this replica; the next is answered `overloaded`.
-    pub max_commands: usize,
+    pub max_commands: u32,
     /// When actors are passivated.
     pub registry: RegistryOptions,
 }
@@ -80,31 +86,42 @@ struct Inner {
     descriptions: Vec<AggregateDescription>,
     /// Aggregate name to its kind's index and the names of its commands.
     names: HashMap<&'static str, (usize, Vec<String>)>,
+    way: Way,
+}
+
+/// How a command gets to its aggregate.
+enum Way {
+    /// To an actor of this process.
+    Local(Local),
+    /// By NATS, to whichever replica has the command role.
+    Remote(async_nats::Client),
+}
+
+struct Local {
     registries: Vec<Addr<Registry>>,
     arbiters: Vec<Arbiter>,
     hasher: RandomState,
-    room: Semaphore,
-    max_commands: usize,
+    room: Arc<Semaphore>,
+    max_commands: u32,
 }
 
 impl CommandClient {
-    /// Starts the command side: its threads and an empty registry on each.
+    /// Starts the command side in this process: its threads and an empty registry on each.
     #[must_use]
     pub fn start(aggregates: &Aggregates, log: &EventLog, options: CommandOptions) -> Self {
-        let kinds: Arc<[Arc<dyn Kind>]> = aggregates.kinds.clone().into();
-        let arbiters: Vec<Arbiter> = (0..options.threads.max(1))
-            .map(|_| Arbiter::new())
-            .collect();
-        let registries = arbiters
-            .iter()
-            .map(|arbiter| {
-                let kinds = kinds.clone();
-                let log = log.clone();
-                Registry::start_in_arbiter(&arbiter.handle(), move |_| {
-                    Registry::new(log, kinds, options.registry)
-                })
-            })
-            .collect();
+        Self::new(
+            aggregates,
+            Way::Local(Local::start(aggregates, log, options)),
+        )
+    }
+
+    /// A handle in a process without the command role: commands go out by NATS.
+    #[must_use]
+    pub fn remote(aggregates: &Aggregates, nats: async_nats::Client) -> Self {
+        Self::new(aggregates, Way::Remote(nats))
+    }
+
+    fn new(aggregates: &Aggregates, way: Way) -> Self {
         let names = aggregates
             .descriptions
             .iter()
@@ -118,11 +135,7 @@ impl CommandClient {
         Self(Arc::new(Inner {
             descriptions: aggregates.descriptions.clone(),
             names,
-            registries,
-            arbiters,
-            hasher: RandomState::new(),
-            room: Semaphore::new(options.max_commands),
-            max_commands: options.max_commands,
+            way,
         }))
     }
 
@@ -171,22 +184,101 @@ impl CommandClient {
         if request.body.len() > MAX_BODY {
             return Err(Problem::too_large(MAX_BODY));
         }
-        let inner = &self.0;
-        let Ok(_room) = inner.room.try_acquire() else {
-            return Err(Problem::overloaded());
-        };
-        let mut hasher = inner.hasher.build_hasher();
-        (kind, &request.id).hash(&mut hasher);
-        let shard = (hasher.finish() % inner.registries.len() as u64) as usize;
+        match &self.0.way {
+            Way::Local(local) => local.execute(kind, request).await,
+            Way::Remote(nats) => remote::execute(nats, request).await,
+        }
+    }
+
+    /// Gives a typed command and waits for its outcome.
+    ///
+    /// # Errors
+    ///
+    /// As [`CommandClient::execute`]; `malformed` with the field `id` when the id is of another form.
+    pub async fn send<A: Aggregate>(
+        &self,
+        id: &str,
+        command: &A::Command,
+        headers: CommandHeaders,
+    ) -> Result<Outcome, Problem> {
+        let id = Id::new(id)
+            .map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
+        let (command, body) = untag(command)?;
+        self.execute(CommandRequest {
+            aggregate: A::NAME.to_owned(),
+            id,
+            command,
+            body,
+            headers,
+        })
+        .await
+    }
+
+    /// Waits until no command is under way in this process, then stops its threads. New commands
+    /// are refused meanwhile.
+    pub async fn stop(&self) {
+        if let Way::Local(local) = &self.0.way {
+            local.stop().await;
+        }
+    }
+}
+
+/// Takes an externally tagged command apart into its name and its body.
+fn untag(command: &impl Serialize) -> Result<(String, Bytes), Problem> {
+    let defect = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "command does not serialise as an externally tagged enum");
+        Problem::internal()
+    };
+    let tagged = serde_json::to_value(command).map_err(|error| defect(&error))?;
+    let fields = match tagged {
+        serde_json::Value::Object(fields) => fields.into_iter().next(),
+        _ => None,
+    };
+    let (name, body) = fields.ok_or_else(|| defect(&"it is not an object"))?;
+    Ok((name, body.to_string().into()))
+}
+
+impl Local {
+    fn start(aggregates: &Aggregates, log: &EventLog, options: CommandOptions) -> Self {
+        let kinds: Arc<[Arc<dyn Kind>]> = aggregates.kinds.clone().into();
+        let arbiters: Vec<Arbiter> = (0..options.threads.max(1)).map(|_| Arbiter::new()).collect();
+        let registries = arbiters
+            .iter()
+            .map(|arbiter| {
+                let kinds = kinds.clone();
+                let log = log.clone();
+                Registry::start_in_arbiter(&arbiter.handle(), move |_| {
+                    Registry::new(log, kinds, options.registry)
+                })
+            })
+            .collect();
+        Self {
+            registries,
+            arbiters,
+            hasher: RandomState::new(),
+            room: Arc::new(Semaphore::new(options.max_commands as usize)),
+            max_commands: options.max_commands,
+        }
+    }
+
+    async fn execute(&self, kind: usize, request: CommandRequest) -> Result<Outcome, Problem> {
+        // The command keeps its room until it is answered, even when its caller stops waiting.
+        let room = self.room.clone().try_acquire_owned();
+        let room = room.map_err(|error| match error {
+            TryAcquireError::NoPermits => Problem::overloaded(),
+            TryAcquireError::Closed => Problem::unavailable("the replica is stopping"),
+        })?;
+        let hash = self.hasher.hash_one((kind, &request.id));
+        let shard = (hash % self.registries.len() as u64) as usize;
         let (reply, outcome) = oneshot::channel();
-        inner.registries[shard].do_send(Dispatch {
+        self.registries[shard].do_send(Dispatch {
             kind,
             id: request.id,
             execute: Execute {
                 command: request.command,
                 body: request.body,
                 headers: request.headers,
-                reply,
+                reply: Reply::new(reply, room),
             },
         });
         outcome
@@ -194,13 +286,12 @@ impl CommandClient {
             .unwrap_or_else(|_| Err(Problem::unavailable("the replica is stopping")))
     }
 
-    /// Waits until no command is under way, then stops the threads. New commands are refused.
-    pub async fn stop(&self) {
-        let all = u32::try_from(self.0.max_commands).unwrap_or(u32::MAX);
-        if let Ok(permits) = self.0.room.acquire_many(all).await {
-            permits.forget();
+    async fn stop(&self) {
+        if let Ok(room) = self.room.acquire_many(self.max_commands).await {
+            room.forget();
         }
-        for arbiter in &self.0.arbiters {
+        self.room.close();
+        for arbiter in &self.arbiters {
             arbiter.stop();
         }
     }

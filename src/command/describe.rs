@@ -3,7 +3,7 @@
 use crate::aggregate::{Aggregate, Rejection};
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{RefOr, Schema},
+    openapi::{RefOr, Schema, schema::AdditionalProperties},
 };
 
 /// One aggregate and its commands.
@@ -49,11 +49,17 @@ impl AggregateDescription {
                 let RefOr::T(Schema::Object(variant)) = variant else {
                     panic!("a command of {} has no named fields", A::NAME);
                 };
-                let (name, body) = variant
+                let (name, mut body) = variant
                     .properties
                     .into_iter()
                     .next()
                     .unwrap_or_else(|| panic!("a command of {} has no name", A::NAME));
+                // Commands deny unknown fields, but the derived schema says so only of structs.
+                if let RefOr::T(Schema::Object(body)) = &mut body {
+                    body.additional_properties =
+                        Some(Box::new(AdditionalProperties::FreeForm(false)));
+                    body.description = None;
+                }
                 CommandDescription {
                     summary: variant.description,
                     refusals: A::Rejection::codes(&name),
@@ -69,5 +75,81 @@ impl AggregateDescription {
             commands,
             schemas,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        mart::{
+            display::Display, member::Member, order::Order, product::Product, stock::Stock,
+        },
+        testkit::command_names,
+    };
+    use serde_json::{Value, json};
+
+    /// The bodies by command, checked for what holds of every aggregate.
+    fn bodies<A: Aggregate>() -> Value {
+        let description = AggregateDescription::of::<A>();
+        assert_eq!(description.name, A::NAME);
+        let names: Vec<_> = description.commands.iter().map(|c| &c.name).collect();
+        assert_eq!(names, command_names::<A>(), "in the order of declaration");
+        let mut bodies = Value::default();
+        for command in description.commands {
+            let body = serde_json::to_value(&command.body).unwrap();
+            assert!(command.summary.is_some(), "{} has no summary", command.name);
+            assert_eq!(body["type"], "object", "{}: {body}", command.name);
+            assert_eq!(body["additionalProperties"], false, "{}", command.name);
+            assert!(!command.refusals.is_empty(), "{}", command.name);
+            bodies[&command.name] = body;
+        }
+        bodies
+    }
+
+    #[test]
+    fn products_are_described() {
+        let bodies = bodies::<Product>();
+        let register = &bodies["register"];
+        assert_eq!(register["required"], json!(["name", "price", "category"]));
+        assert_eq!(register["properties"]["price"]["type"], "integer");
+        assert_eq!(register["properties"]["price"]["minimum"], 1);
+        assert_eq!(register["properties"]["price"]["maximum"], 100_000_000);
+        assert_eq!(register["properties"]["name"]["maxLength"], 200);
+        assert_eq!(bodies["discontinue"]["properties"], Value::Null);
+    }
+
+    #[test]
+    fn stocks_are_described() {
+        let bodies = bodies::<Stock>();
+        assert_eq!(bodies["adjust"]["properties"]["delta"]["minimum"], -1_000_000);
+        assert_eq!(bodies["reserve"]["required"], json!(["order", "quantity"]));
+    }
+
+    #[test]
+    fn displays_are_described() {
+        let bodies = bodies::<Display>();
+        let from = &bodies["schedule"]["properties"]["from"];
+        assert_eq!((&from["type"], &from["format"]), (&json!("string"), &json!("date-time")));
+    }
+
+    #[test]
+    fn members_are_described() {
+        let bodies = bodies::<Member>();
+        assert_eq!(bodies["register"]["properties"]["email"]["format"], "email");
+    }
+
+    #[test]
+    fn orders_are_described_with_the_schema_of_their_lines() {
+        let bodies = bodies::<Order>();
+        let lines = &bodies["place"]["properties"]["lines"];
+        assert_eq!(lines["minItems"], 1);
+        assert_eq!(lines["maxItems"], 50);
+        assert_eq!(lines["items"]["$ref"], "#/components/schemas/OrderLine");
+        let schemas = AggregateDescription::of::<Order>().schemas;
+        let (_, line) = schemas.iter().find(|(name, _)| name == "OrderLine").unwrap();
+        let line = serde_json::to_value(line).unwrap();
+        assert_eq!(line["additionalProperties"], false);
+        assert_eq!(line["required"], json!(["sku", "quantity", "unit_price"]));
     }
 }

@@ -6,6 +6,7 @@
 //! to be the log's latest: by an append that succeeded, or by asking the stream leader.
 
 use super::{
+    actor::Reply,
     decode,
     memory::{Memory, Name, Remembered},
     request::{CommandHeaders, Outcome},
@@ -30,7 +31,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// How often a turn decides again after lost races and lost connections before it gives up.
 const ATTEMPTS: u32 = 8;
@@ -54,7 +54,7 @@ pub struct Pending<A: Aggregate> {
     /// The headers it came with.
     pub headers: CommandHeaders,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Outcome, Problem>>,
+    pub reply: Reply,
 }
 
 impl<A: Aggregate> Pending<A> {
@@ -71,8 +71,8 @@ impl<A: Aggregate> Pending<A> {
         name: &str,
         body: &[u8],
         headers: CommandHeaders,
-        reply: oneshot::Sender<Result<Outcome, Problem>>,
-    ) -> Result<Self, (Problem, oneshot::Sender<Result<Outcome, Problem>>)> {
+        reply: Reply,
+    ) -> Result<Self, (Problem, Reply)> {
         let command = match decode::decode::<A>(name, body) {
             Ok(command) => command,
             Err(problem) => return Err((problem, reply)),
@@ -208,7 +208,7 @@ pub async fn run<A: Aggregate>(
                 attempt = 0;
                 tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
                 if let Some(pending) = queue.remove(index) {
-                    let _ = pending.reply.send(Err(Problem::internal()));
+                    pending.reply.send(Err(Problem::internal()));
                 }
             }
         }
@@ -641,14 +641,13 @@ fn answer<A: Aggregate>(
                 Ok(outcome)
             }
         };
-        // The caller may have gone; the commit stands all the same.
-        let _ = pending.reply.send(reply);
+        pending.reply.send(reply);
     }
 }
 
 fn answer_all<A: Aggregate>(queue: &mut VecDeque<Pending<A>>, count: usize, problem: &Problem) {
     for pending in queue.drain(..count) {
-        let _ = pending.reply.send(Err(problem.clone()));
+        pending.reply.send(Err(problem.clone()));
     }
 }
 

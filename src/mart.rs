@@ -1,0 +1,15 @@
+//! The mart: the reference domain, a quick-commerce grocery with many branches.
+//!
+//! Everything below is pure: aggregates decide, views fold, and neither knows a clock, a random
+//! source, a database or the runtime that calls it. A test holds this module to it.
+
+pub mod display;
+pub mod member;
+pub mod order;
+pub mod product;
+pub mod rules;
+pub mod stock;
+pub mod view;
+
+#[cfg(test)]
+mod golden;
