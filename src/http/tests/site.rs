@@ -116,9 +116,14 @@ async fn the_log_has_one_line_of_a_request_and_no_word_of_who_or_what() {
         .with_writer(move || writer.clone())
         .finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    get("/views/parcels/haneul?street=jongno").await;
-    get("/views/parcels?street=jongno&street=haneul").await;
-    get("/haneul/jongno").await;
+    for _ in 0..2 {
+        // What other tests log, with no subscriber, decides what is worth logging the first time.
+        tracing::callsite::rebuild_interest_cache();
+        captured.0.lock().unwrap().clear();
+        get("/views/parcels/haneul?street=jongno").await;
+        get("/views/parcels?street=jongno&street=haneul").await;
+        get("/haneul/jongno").await;
+    }
     drop(guard);
 
     let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
