@@ -22,7 +22,7 @@ lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing; add it with: rustup component add clippy" >&2; exit 1; }
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test --test it dependency_rule
+	$(CARGO) test --quiet --lib dependency_rule
 
 release: ## build the optimised binary, target/release/headwater
 	$(CARGO) build --release

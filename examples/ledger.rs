@@ -73,27 +73,42 @@ impl Aggregate for Account {
     type Event = AccountEvent;
     type Rejection = AccountRejection;
 
-    fn decide(&self, command: AccountCommand, _: &Context) -> Result<Decision<AccountEvent>, AccountRejection> {
+    fn decide(
+        &self,
+        command: AccountCommand,
+        _: &Context,
+    ) -> Result<Decision<AccountEvent>, AccountRejection> {
         use AccountCommand::{Deposit, Open, Withdraw};
         let balance = self.balance;
         match command {
             Open { .. } if self.owner.is_some() => Err(AccountRejection::AlreadyOpened),
             Open { owner } => Ok(Decision::event(AccountEvent::Opened { owner })),
             _ if self.owner.is_none() => Err(AccountRejection::NotFound),
-            Deposit { amount } | Withdraw { amount } if amount < 1 => Err(AccountRejection::InvalidAmount),
+            Deposit { amount } | Withdraw { amount } if amount < 1 => {
+                Err(AccountRejection::InvalidAmount)
+            }
             Deposit { amount } => {
-                let balance = balance.checked_add(amount).ok_or(AccountRejection::InvalidAmount)?;
+                let balance = balance
+                    .checked_add(amount)
+                    .ok_or(AccountRejection::InvalidAmount)?;
                 Ok(Decision::event(AccountEvent::Deposited { amount, balance }))
             }
-            Withdraw { amount } if amount > balance => Err(AccountRejection::InsufficientFunds(balance)),
-            Withdraw { amount } => Ok(Decision::event(AccountEvent::Withdrawn { amount, balance: balance - amount })),
+            Withdraw { amount } if amount > balance => {
+                Err(AccountRejection::InsufficientFunds(balance))
+            }
+            Withdraw { amount } => Ok(Decision::event(AccountEvent::Withdrawn {
+                amount,
+                balance: balance - amount,
+            })),
         }
     }
 
     fn evolve(&mut self, event: &AccountEvent) {
         match event {
             AccountEvent::Opened { owner } => self.owner = Some(owner.clone()),
-            AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. } => self.balance = *balance,
+            AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. } => {
+                self.balance = *balance
+            }
         }
     }
 }
@@ -116,7 +131,10 @@ impl View for Balances {
 
     fn query() -> Query {
         Query {
-            sorts: vec![Sort { field: "balance", kind: Kind::Integer }],
+            sorts: vec![Sort {
+                field: "balance",
+                kind: Kind::Integer,
+            }],
             ..Query::default()
         }
     }
@@ -125,12 +143,21 @@ impl View for Balances {
         Ok(Route::id(&event.id))
     }
 
-    fn apply(_: &str, document: Option<Balance>, event: &Recorded, _: &Parts<()>) -> Result<Change<Balance>, ApplyError> {
+    fn apply(
+        _: &str,
+        document: Option<Balance>,
+        event: &Recorded,
+        _: &Parts<()>,
+    ) -> Result<Change<Balance>, ApplyError> {
         Ok(match (event.event::<Account>()?, document) {
             (AccountEvent::Opened { owner }, _) => Change::Put(Balance { owner, balance: 0 }),
-            (AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. }, Some(document)) => {
-                Change::Put(Balance { balance, ..document })
-            }
+            (
+                AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. },
+                Some(document),
+            ) => Change::Put(Balance {
+                balance,
+                ..document
+            }),
             (_, None) => return Err(ApplyError::refused("an account begins by being opened")),
         })
     }
@@ -142,15 +169,26 @@ fn main() -> anyhow::Result<()> {
         let dev = Dev::start_temporary(domain).await?;
         let commands = dev.platform().commands();
         let give = |command| commands.send::<Account>("ada", command, CommandHeaders::default());
-        give(AccountCommand::Open { owner: "Ada".into() }).await?;
+        give(AccountCommand::Open {
+            owner: "Ada".into(),
+        })
+        .await?;
         give(AccountCommand::Deposit { amount: 100 }).await?;
         let outcome = give(AccountCommand::Withdraw { amount: 30 }).await?;
         let refused = give(AccountCommand::Withdraw { amount: 1_000 }).await;
         println!("refused: {}", refused.expect_err("there is not as much"));
 
         let freshness = Freshness::at_least(&outcome);
-        let balance = dev.platform().queries().get(Balances::NAME, "ada", &freshness).await?;
-        println!("at {}: {}", outcome.position_token(), balance.value.document);
+        let balance = dev
+            .platform()
+            .queries()
+            .get(Balances::NAME, "ada", &freshness)
+            .await?;
+        println!(
+            "at {}: {}",
+            outcome.position_token(),
+            balance.value.document
+        );
         dev.stop().await;
         Ok(())
     })

@@ -100,9 +100,9 @@ pub struct ServeConfig {
     /// Where HTTP is served; port 0 takes a free one
     #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
-    /// How many copies NATS keeps of each stream, when this replica creates them
-    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub stream_replicas: u8,
+    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: Option<u8>,
     /// How long a stop may take before what is left is cut off, in seconds
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
@@ -143,9 +143,9 @@ pub struct TopologyConfig {
     /// The NATS to connect to
     #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
     pub nats: String,
-    /// How many copies NATS keeps of each stream
-    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub stream_replicas: u8,
+    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: Option<u8>,
 }
 
 #[cfg(test)]

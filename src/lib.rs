@@ -1,4 +1,23 @@
-//! Headwater: CQRS on NATS.
+//! CQRS on NATS: actors that decide commands, views that people drink from.
+//!
+//! Headwater separates commands from queries and joins them with events alone. The modules below
+//! stand in the order in which data flows:
+//!
+//! 1. **The pure vocabulary.** A service developer writes [`aggregate`]s, which decide commands and
+//!    evolve by events, and [`view`]s, which fold events into documents. [`recorded`] is an event as
+//!    both sides see it, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
+//!    written so, and [`testkit`] tests one without any server.
+//! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
+//!    actor of its aggregate, which decides it and appends the events to the [`event_log`].
+//! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
+//!    [`read_model`], which answers queries.
+//! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
+//!    own on NATS.
+//! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
+//!    [`cli`] is the program, [`config`] and [`telemetry`] what it reads and writes.
+//!
+//! The dependency rule: the pure vocabulary, the mart and the test kit import nothing of the runtime;
+//! only `event_log` speaks JetStream, only `read_model` speaks SurrealQL, only `http` speaks HTTP.
 
 pub mod aggregate;
 pub mod problem;
@@ -6,17 +25,44 @@ pub mod recorded;
 pub mod view;
 
 pub mod mart;
+pub mod testkit;
 
 pub mod command;
 pub mod event_log;
+
 pub mod projection;
 pub mod read_model;
 
 pub mod http;
 
-pub mod dev;
+pub mod config;
+pub mod telemetry;
 
-pub mod testkit;
+pub mod cli;
+pub mod dev;
+pub mod platform;
 
 #[cfg(test)]
 mod dependency_rule;
+
+/// All that a service developer's own domain needs.
+pub mod prelude {
+    pub use crate::{
+        aggregate::{Aggregate, Claim, Context, Decision, Rejection},
+        command::request::{CommandHeaders, Outcome},
+        dev::{Dev, DevOptions},
+        platform::{Domain, Platform, PlatformOptions},
+        problem::Problem,
+        read_model::Freshness,
+        recorded::Recorded,
+        view::{
+            ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View,
+        },
+    };
+    pub use utoipa::ToSchema;
+}
+
+/// Runs a program to its end on an actix system, which aggregates and projectors need.
+pub fn run<F: Future>(program: F) -> F::Output {
+    actix::System::new().block_on(program)
+}

@@ -13,6 +13,7 @@ use crate::{
     config::Role,
     event_log::{EventLog, Timeouts, topology::{Topology, TopologyError}},
     http::{self, Backends, Gateway, Readiness, ReadinessCheck},
+    mart,
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
     read_model::{
         OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
@@ -44,6 +45,21 @@ impl Domain {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The mart: the reference domain that ships in the binary.
+    #[must_use]
+    pub fn mart() -> Self {
+        Self::new()
+            .aggregate::<mart::product::Product>()
+            .aggregate::<mart::stock::Stock>()
+            .aggregate::<mart::display::Display>()
+            .aggregate::<mart::member::Member>()
+            .aggregate::<mart::order::Order>()
+            .view::<mart::view::ProductView>()
+            .view::<mart::view::StorefrontView>()
+            .view::<mart::view::OrderView>()
+            .view::<mart::view::SalesView>()
     }
 
     /// Adds aggregate `A`.
@@ -183,6 +199,14 @@ impl Platform {
     #[must_use]
     pub fn caught_up(&self) -> bool {
         self.projectors.iter().all(|projector| projector.status().ready)
+    }
+
+    /// Waits until every view has read the log to its end once.
+    pub async fn wait_caught_up(&self) {
+        for projector in &self.projectors {
+            // An error means that the projector is gone; there is nothing to wait for.
+            let _ = projector.watch().wait_for(|status| status.ready).await;
+        }
     }
 
     /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
@@ -332,6 +356,13 @@ async fn start_query_side(
         platform.projector_arbiter = Some(arbiter);
     }
 
+    if options.is_shared() {
+        let (nats, queries) = (platform.nats.clone(), queries.clone());
+        let following = joined(io.spawn(async move { queries.follow(&nats).await }))
+            .await?
+            .map_err(|error| StartError::Queries(error.to_string()))?;
+        io.spawn(following);
+    }
     let endpoint = {
         let (nats, queries) = (platform.nats.clone(), queries.clone());
         io.spawn(async move { QueryEndpoint::open(&nats, queries).await })

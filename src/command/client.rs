@@ -201,8 +201,8 @@ impl CommandClient {
         command: &A::Command,
         headers: CommandHeaders,
     ) -> Result<Outcome, Problem> {
-        let id = Id::new(id)
-            .map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
+        let id =
+            Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
         let (command, body) = untag(command)?;
         self.execute(CommandRequest {
             aggregate: A::NAME.to_owned(),
@@ -241,7 +241,9 @@ fn untag(command: &impl Serialize) -> Result<(String, Bytes), Problem> {
 impl Local {
     fn start(aggregates: &Aggregates, log: &EventLog, options: CommandOptions) -> Self {
         let kinds: Arc<[Arc<dyn Kind>]> = aggregates.kinds.clone().into();
-        let arbiters: Vec<Arbiter> = (0..options.threads.max(1)).map(|_| Arbiter::new()).collect();
+        let arbiters: Vec<Arbiter> = (0..options.threads.max(1))
+            .map(|_| Arbiter::new())
+            .collect();
         let registries = arbiters
             .iter()
             .map(|arbiter| {

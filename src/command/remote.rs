@@ -28,7 +28,10 @@ pub async fn execute(
     } = request;
     let named = [
         ("Idempotency-Key", given.idempotency_key),
-        ("If-Match", given.if_match.map(|version| format!("\"{version}\""))),
+        (
+            "If-Match",
+            given.if_match.map(|version| format!("\"{version}\"")),
+        ),
         ("traceparent", given.traceparent),
         ("tracestate", given.tracestate),
     ];

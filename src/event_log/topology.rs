@@ -183,9 +183,11 @@ impl Topology {
     }
 }
 
-/// Whether JetStream answers: a server that has just started takes connections a little before.
+/// Whether JetStream answers within a second: a server that has just started takes connections a
+/// little before, and a cluster without a leader does not answer at all.
 pub async fn is_ready(client: &Client) -> bool {
-    client.request("$JS.API.INFO", "".into()).await.is_ok()
+    let request = async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
+    client.send_request("$JS.API.INFO", request).await.is_ok()
 }
 
 fn name_of(file: &Map<String, Value>) -> &str {

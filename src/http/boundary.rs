@@ -1,7 +1,6 @@
 //! What every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
-use super::refusal;
 use crate::problem::Problem;
 use actix_web::{
     Error, ResponseError,
@@ -53,7 +52,7 @@ fn log(response: &ServiceResponse, started: Instant) {
         ($level:ident) => {
             tracing::$level!(
                 http.method = response.request().method().as_str(),
-                http.route = refusal::route_of(response.request()),
+                http.route = route_of(response),
                 http.status = status.as_u16(),
                 duration_ms = started.elapsed().as_secs_f64() * 1e3,
                 "request answered"
@@ -66,5 +65,13 @@ fn log(response: &ServiceResponse, started: Instant) {
         write!(info);
     } else {
         write!(debug);
+    }
+}
+
+/// The path template that the request matched, without what the router alone needs of it.
+fn route_of(response: &ServiceResponse) -> String {
+    match response.request().match_pattern() {
+        Some(pattern) => pattern.replace(":[^/]*}", "}").replace(":.*}", "}"),
+        None => "unmatched".to_owned(),
     }
 }

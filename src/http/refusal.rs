@@ -2,7 +2,7 @@
 
 use crate::problem::Problem;
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpResponse, ResponseError,
     http::{
         StatusCode,
         header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
@@ -55,11 +55,4 @@ pub(super) fn unknown(kind: &str, name: &str) -> Problem {
         &format!("unknown_{kind}"),
         format!("there is no {kind} named {name:?}"),
     )
-}
-
-/// The path template that the request matched, which is safe to log: it holds no ids.
-pub(super) fn route_of(request: &HttpRequest) -> String {
-    request
-        .match_pattern()
-        .unwrap_or_else(|| "unmatched".to_owned())
 }

@@ -9,8 +9,10 @@
 #![allow(dead_code)]
 
 pub mod api;
+pub mod cluster;
 pub mod nats;
 pub mod poll;
+pub mod proxy;
 pub mod service;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,6 +2,5 @@
 
 mod harness;
 
-mod dependency_rule;
 mod dev_nats_server;
 mod topology;

@@ -1,6 +1,6 @@
 //! The files in `nats/` are what a real server has after `apply`, and `verify` tells when not.
 
-use crate::harness::nats::Nats;
+use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually};
 use headwater::event_log::topology::{Change, Topology, TopologyError};
 use serde_json::{Value, json};
 
@@ -150,6 +150,45 @@ async fn more_replicas_than_servers_are_refused() {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_its_replicas_when_nobody_asks_for_a_number() {
+    let cluster = NatsCluster::start().await;
+    let client = cluster.client().await;
+    let asked = Topology::embedded().with_replicas(3);
+    // A cluster that has just formed may not know all of its members yet, and says so.
+    eventually("the streams are created", || async {
+        match asked.apply(&client).await {
+            Ok(_) => Some(()),
+            Err(error) if error.is_retryable() => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await;
+    let replicas = async || {
+        let stream = async_nats::jetstream::new(client.clone())
+            .get_stream("EVENTS")
+            .await
+            .unwrap();
+        stream.cached_info().config.num_replicas
+    };
+    assert_eq!(replicas().await, 3);
+
+    let applied = Topology::embedded().apply(&client).await.unwrap();
+    assert_eq!(
+        changes(&applied),
+        [
+            ("EVENTS", Change::Unchanged),
+            ("KV_snapshots", Change::Unchanged)
+        ]
+    );
+    assert_eq!(asked.verify(&client).await.unwrap(), []);
+
+    change_by_hand(&client, "EVENTS", json!({"max_msg_size": 65536})).await;
+    let applied = Topology::embedded().apply(&client).await.unwrap();
+    assert_eq!(applied[0].1, Change::Updated);
+    assert_eq!(replicas().await, 3);
 }
 
 #[tokio::test]

@@ -4,10 +4,14 @@ use super::{
     schemas::Schemas,
     shared::{header_ref, parameter_ref, refusal, response_ref},
 };
-use crate::command::describe::{AggregateDescription, CommandDescription};
+use crate::{
+    command::describe::{AggregateDescription, CommandDescription},
+    problem::Problem,
+};
+use serde_json::json;
 use utoipa::openapi::{
-    ContentBuilder, Ref, Required, ResponseBuilder, path::OperationBuilder,
-    request_body::RequestBodyBuilder, response::Response,
+    ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, path::OperationBuilder,
+    request_body::RequestBodyBuilder, response::Response, schema::AdditionalProperties,
 };
 
 /// What groups the commands of an aggregate.
@@ -29,7 +33,7 @@ pub(super) fn operations(
     let mut operations = Vec::new();
     for command in &aggregate.commands {
         let schema = format!("{}.{}", aggregate.name, command.name);
-        let body = schemas.put(schema, &command.body, &scope);
+        let body = schemas.put(schema, &closed(&command.body), &scope);
         operations.push((
             format!("/commands/{}/{{id}}/{}", aggregate.name, command.name),
             operation(aggregate, command, body),
@@ -62,7 +66,7 @@ fn operation(
                 )
                 .build(),
         ))
-        .response("200", accepted())
+        .response("200", accepted(aggregate.name))
         .response("400", response_ref("Malformed"));
 
     // What the domain calls not found is the one refusal of its own that is a 404.
@@ -72,7 +76,8 @@ fn operation(
         .partition(|code| **code == "not_found");
     if !missing.is_empty() {
         let text = format!("The {} has no events yet.", aggregate.name);
-        operation = operation.response("404", refusal(&text, &missing));
+        let example = Problem::not_found("not_found", &text);
+        operation = operation.response("404", refusal(&text, &missing, &example));
     }
     let mut conflicts = rules;
     for code in ["claim_taken", "key_reused"] {
@@ -88,6 +93,7 @@ fn operation(
                 "A rule refuses the command, a unique key is someone else's, or the \
                  Idempotency-Key was used for a different command. Nothing was appended.",
                 &conflicts,
+                &Problem::refused(conflicts[0], "a rule refuses the command"),
             ),
         )
         .response("412", response_ref("VersionMismatch"))
@@ -109,13 +115,29 @@ fn summarise(aggregate: &str, command: &CommandDescription) -> (String, Option<S
     }
 }
 
-fn accepted() -> Response {
+/// The body's schema, closed: a field that a command does not have is refused.
+fn closed(body: &RefOr<Schema>) -> RefOr<Schema> {
+    let mut body = body.clone();
+    if let RefOr::T(Schema::Object(object)) = &mut body {
+        let closed = AdditionalProperties::FreeForm(false);
+        object.additional_properties.get_or_insert(Box::new(closed));
+    }
+    body
+}
+
+fn accepted(aggregate: &str) -> Response {
+    let example = json!({
+        "aggregate": aggregate, "id": "1", "version": 4, "position": 4711,
+        "events": [{ "type": format!("{aggregate}.changed.v1"), "version": 4 }],
+        "replayed": false,
+    });
     ResponseBuilder::new()
         .description("The command is accepted, and its events are in the log.")
         .content(
             "application/json",
             ContentBuilder::new()
                 .schema(Some(Ref::from_schema_name("Outcome")))
+                .example(Some(example))
                 .build(),
         )
         .header_ref("ETag", header_ref("AggregateETag"))

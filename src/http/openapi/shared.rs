@@ -64,19 +64,20 @@ pub(super) fn typed(kind: Type) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(kind)
 }
 
-/// A refusal with exactly these codes.
-pub(super) fn refusal(description: &str, codes: &[&str]) -> Response {
+/// A refusal with exactly these codes, and one of them as it looks.
+pub(super) fn refusal(description: &str, codes: &[&str], example: &Problem) -> Response {
     let code = typed(Type::String).enum_values(Some(codes.iter().copied()));
     let schema = AllOfBuilder::new()
         .item(Ref::from_schema_name("Problem"))
         .item(ObjectBuilder::new().property("code", code));
-    ResponseBuilder::new()
+    let example = serde_json::to_value(example).expect("a problem is plain data");
+    let content = ContentBuilder::new()
+        .schema(Some(schema))
+        .example(Some(example));
+    let response = ResponseBuilder::new()
         .description(description)
-        .content(
-            crate::http::refusal::PROBLEM_JSON,
-            ContentBuilder::new().schema(Some(schema)).build(),
-        )
-        .build()
+        .content(crate::http::refusal::PROBLEM_JSON, content.build());
+    response.build()
 }
 
 fn parameters() -> Vec<(&'static str, Parameter)> {
@@ -234,77 +235,64 @@ fn headers() -> Vec<(&'static str, Header)> {
 }
 
 fn responses() -> Vec<(&'static str, Response)> {
-    let again = |mut response: Response| {
-        response.headers.insert(
-            "Retry-After".to_owned(),
-            RefOr::Ref(header_ref("RetryAfter")),
-        );
-        response
+    let shared = |name, text: &str, example: Problem| {
+        let mut response = refusal(text, &[&example.code], &example);
+        if example.retry_after.is_some() {
+            let header = RefOr::Ref(header_ref("RetryAfter"));
+            response.headers.insert("Retry-After".to_owned(), header);
+        }
+        (name, response)
     };
-    let too_large = format!("The body is over {} KiB.", MAX_BODY / 1024);
     vec![
-        (
+        shared(
             "Malformed",
-            refusal(
-                "The input is not of the right form; `field` says which part of it.",
-                &["malformed"],
-            ),
+            "The input is not of the right form; `field` says which part of it.",
+            Problem::malformed("id".to_owned(), "an id is 1 to 64 of A-Z a-z 0-9 _ -"),
         ),
-        (
+        shared(
             "NotFound",
-            refusal("There is no such document.", &["not_found"]),
+            "There is no such document.",
+            Problem::not_found("not_found", "there is no such document"),
         ),
-        (
+        shared(
             "BodyTimeout",
-            refusal(
-                "The body did not arrive in time; nothing was done.",
-                &["request_timeout"],
-            ),
+            "The body did not arrive in time; nothing was done.",
+            Problem::request_timeout(),
         ),
-        (
+        shared(
             "VersionMismatch",
-            refusal(
-                "The aggregate is not at the version that If-Match names; `version` is the \
-                 current one.",
-                &["version_mismatch"],
-            ),
+            "The aggregate is not at the version that If-Match names; `version` is the current one.",
+            Problem::version_mismatch(4),
         ),
-        ("TooLarge", refusal(&too_large, &["too_large"])),
-        (
+        shared(
+            "TooLarge",
+            "The body is over 64 KiB.",
+            Problem::too_large(MAX_BODY),
+        ),
+        shared(
             "UnsupportedMediaType",
-            refusal(
-                "The body is not application/json.",
-                &["unsupported_media_type"],
-            ),
+            "The body is not application/json.",
+            Problem::unsupported_media_type(),
         ),
-        (
+        shared(
             "Overloaded",
-            again(refusal(
-                "A bounded queue is full; nothing was done.",
-                &["overloaded"],
-            )),
+            "A bounded queue is full; nothing was done.",
+            Problem::overloaded(),
         ),
-        (
+        shared(
             "Internal",
-            refusal(
-                "A defect of the service; nothing was appended.",
-                &["internal"],
-            ),
+            "A defect of the service; nothing was appended.",
+            Problem::internal(),
         ),
-        (
+        shared(
             "Unavailable",
-            again(refusal(
-                "It cannot be said now. A retry is safe, of a command with the same \
-                 Idempotency-Key.",
-                &["unavailable"],
-            )),
+            "It cannot be said now. A retry is safe, of a command with the same Idempotency-Key.",
+            Problem::unavailable("the service cannot be reached"),
         ),
-        (
+        shared(
             "NotYetApplied",
-            again(refusal(
-                "The view did not reach the position within the wait. The command was accepted.",
-                &["not_yet_applied"],
-            )),
+            "The view did not reach the position within the wait. The command was accepted.",
+            Problem::not_yet_applied("the view has not applied order@4711 yet"),
         ),
     ]
 }

@@ -87,6 +87,7 @@ fn a_command_says_its_body_and_every_refusal() {
     assert_eq!(send["summary"], "Sends the parcel.");
     assert_eq!(send["description"], "It can be sent once.");
     let body = &document["components"]["schemas"]["parcel.send"];
+    assert_eq!(body["additionalProperties"], false);
     assert_eq!(body["required"], json!(["to", "grams"]));
     assert_eq!(body["properties"]["grams"]["maximum"], 30_000);
     assert_eq!(

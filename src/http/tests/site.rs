@@ -1,6 +1,10 @@
 use super::{ask, get};
 use crate::http::fakes::Fakes;
 use actix_web::test::TestRequest;
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+};
 
 #[actix_web::test]
 async fn the_process_says_that_it_lives() {
@@ -87,4 +91,64 @@ async fn the_docs_are_here_and_ask_no_other_host() {
     assert!(start.contains("\"url\": \"/openapi.json\""), "{start}");
     assert!(start.contains("\"validatorUrl\": \"none\""), "{start}");
     assert!(!start.contains("http"), "{start}");
+}
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[actix_web::test]
+async fn the_log_has_one_line_of_a_request_and_no_word_of_who_or_what() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    for _ in 0..2 {
+        // What other tests log, with no subscriber, decides what is worth logging the first time.
+        tracing::callsite::rebuild_interest_cache();
+        captured.0.lock().unwrap().clear();
+        get("/views/parcels/haneul?street=jongno").await;
+        get("/views/parcels?street=jongno&street=haneul").await;
+        get("/haneul/jongno").await;
+    }
+    drop(guard);
+
+    let log = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line["fields"]["http.route"].is_string())
+        .collect();
+    let seen: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let fields = &line["fields"];
+            let route = fields["http.route"].as_str().unwrap();
+            (
+                line["level"].as_str().unwrap(),
+                route,
+                fields["http.status"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("DEBUG", "/views/{view}/{id}", 200),
+        ("INFO", "/views/{view}", 400),
+        ("INFO", "unmatched", 404),
+    ];
+    assert_eq!(seen, expected);
+    assert!(!log.contains("haneul") && !log.contains("jongno"), "{log}");
 }

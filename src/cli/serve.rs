@@ -1,0 +1,79 @@
+//! `headwater serve`: one replica against a NATS that is there, until SIGTERM.
+
+use super::{Failure, signals};
+use crate::{
+    config::{Role, ServeConfig},
+    dev::data_dir::DataDir,
+    platform::{Domain, Platform, PlatformOptions, StartError},
+};
+use std::{fs, io, path::Path, process::ExitCode};
+
+pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
+    let has = |role| config.roles.contains(&role);
+    let keeps_documents = has(Role::Projector) || has(Role::Gateway);
+    if has(Role::Gateway) && !has(Role::Projector) && config.surreal.is_none() {
+        return Err(Failure::configuration(
+            "--roles: a gateway without the projector role reads documents that others keep; say where with --surreal",
+        ));
+    }
+    // Held until the end: documents in the folder have one owner.
+    let data = DataDir::open(&config.data_dir).map_err(Failure::configuration)?;
+    let replica = replica_name(data.path()).map_err(|error| {
+        Failure::configuration(format!("{}: {error}", config.data_dir.display()))
+    })?;
+    let store = config
+        .surreal
+        .clone()
+        .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
+
+    let mut options = PlatformOptions::new(&config.nats, store, replica);
+    options.roles = config.roles.iter().copied().collect();
+    options.http.address = config.http_addr;
+    options.stream_replicas = config.stream_replicas;
+    let platform = Platform::start(Domain::mart(), options)
+        .await
+        .map_err(failure)?;
+
+    println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
+    println!("  NATS   {}", config.nats);
+    if let Some(address) = platform.http_addr() {
+        println!("  HTTP   http://{address}");
+    }
+    if keeps_documents {
+        println!("  data   {}", data.path().display());
+    }
+
+    signals::asked_to_stop().await.map_err(Failure::operation)?;
+    tracing::info!("draining");
+    match tokio::time::timeout(config.grace(), platform.stop()).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(_) => Err(Failure::operation(
+            "what was in flight did not finish within the grace period",
+        )),
+    }
+}
+
+fn failure(error: StartError) -> Failure {
+    match error {
+        StartError::Bind { .. } => Failure::configuration(error),
+        _ => Failure::operation(error),
+    }
+}
+
+/// The replica's lasting name, made up on first use and kept in its folder.
+fn replica_name(folder: &Path) -> io::Result<String> {
+    let file = folder.join("replica");
+    match fs::read_to_string(&file) {
+        Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+        Ok(_) => fresh_name(&file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fresh_name(&file),
+        Err(error) => Err(error),
+    }
+}
+
+fn fresh_name(file: &Path) -> io::Result<String> {
+    let random = uuid::Uuid::now_v7().simple().to_string();
+    let name = format!("r{}", &random[20..]);
+    fs::write(file, &name)?;
+    Ok(name)
+}
