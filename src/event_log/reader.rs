@@ -14,7 +14,11 @@ use async_nats::jetstream::{
 };
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    time::{Duration, Instant},
+};
 use tokio::{task::coop::unconstrained, time::timeout};
 
 /// How many messages are asked for ahead of what has been handed out. Two of the largest batches:
@@ -32,6 +36,9 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long to wait for a next message that the server has said is there.
 const LINGER: Duration = Duration::from_millis(5);
+/// How long deliveries that the server has said are there may take to come. They may have gone to
+/// another reader of the consumer, which has left.
+const STARVED: Duration = Duration::from_secs(3);
 /// A batch ends at this many bytes of bodies, so that no transaction becomes huge.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
@@ -72,6 +79,8 @@ pub struct Reader {
     delivered: u64,
     position: u64,
     pending: u64,
+    /// For how long nothing has come although something is pending.
+    starved: Duration,
 }
 
 impl Reader {
@@ -116,6 +125,7 @@ impl Reader {
             delivered: 0,
             position: after,
             pending: reset.info.num_pending,
+            starved: Duration::ZERO,
         })
     }
 
@@ -132,9 +142,20 @@ impl Reader {
         max: usize,
         max_wait: Duration,
     ) -> Result<Vec<Commit>, ReadError> {
+        let started = Instant::now();
         let Ok(first) = timeout(max_wait, self.next_unseen()).await else {
-            return Ok(Vec::new());
+            self.starved = match self.pending {
+                0 => Duration::ZERO,
+                _ => self.starved + started.elapsed(),
+            };
+            return match self.starved < STARVED {
+                true => Ok(Vec::new()),
+                false => Err(ReadError::Starved {
+                    pending: self.pending,
+                }),
+            };
         };
+        self.starved = Duration::ZERO;
         let (commit, mut bytes) = first?;
         let mut batch = vec![commit];
         while batch.len() < max && bytes < MAX_BATCH_BYTES {
@@ -291,6 +312,12 @@ pub enum ReadError {
         expected: u64,
         /// The delivery that came.
         found: u64,
+    },
+    /// Nothing comes.
+    #[error("{pending} commits are pending, and none comes")]
+    Starved {
+        /// How many the server said are there.
+        pending: u64,
     },
     /// The log is shorter than what was read of it before.
     #[error("position {after} was read before, but the log ends at {last}: it is another log")]

@@ -54,12 +54,7 @@ pub struct ProjectorOptions {
 impl ProjectorOptions {
     /// The usual options for a view.
     #[must_use]
-    pub fn new(
-        view: RegisteredView,
-        store: Store,
-        log: EventLog,
-        watermark: Watermark,
-    ) -> Self {
+    pub fn new(view: RegisteredView, store: Store, log: EventLog, watermark: Watermark) -> Self {
         Self {
             view,
             store,
@@ -182,7 +177,10 @@ impl Projector {
     }
 
     /// Reads a batch, from after the stored checkpoint if nothing was read yet.
-    pub(super) async fn fetch(&mut self, max_wait: Duration) -> Result<Vec<Commit>, ProjectorError> {
+    pub(super) async fn fetch(
+        &mut self,
+        max_wait: Duration,
+    ) -> Result<Vec<Commit>, ProjectorError> {
         let open = match self.open.take() {
             Some(open) => open,
             None => self.open().await?,

@@ -3,7 +3,7 @@
 use super::{Row, Store, StoreError, field, rows, take};
 use crate::{
     read_model::{
-        exchange::{Checkpoint, Found, Needs, RouteKey},
+        exchange::{Checkpoint, Found, Needs, Parked, RouteKey},
         schema::{FieldPath, TableName, ViewTables},
     },
     view::PartKey,
@@ -74,6 +74,38 @@ impl Store {
             .collect()
     }
 
+    /// Reads what a view has parked, each aggregate's in stream order.
+    #[allow(dead_code, reason = "what operators will see")]
+    pub(crate) async fn parked_commits(
+        &self,
+        tables: &ViewTables,
+    ) -> Result<Vec<Parked>, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("view", tables.documents.as_str());
+        let mut results = self
+            .query(
+                "SELECT * OMIT id FROM parked:[$view, NONE]..[$view, ..];",
+                variables,
+            )
+            .await?;
+        rows(take(&mut results, 0)?)
+            .into_iter()
+            .map(|row| {
+                let Value::Object(mut row) = row else {
+                    return Err(StoreError::shape("parked"));
+                };
+                Ok(Parked {
+                    aggregate: (field(&mut row, "aggregate")?, field(&mut row, "instance")?),
+                    position: unsigned(&mut row, "position")?,
+                    from_event: field::<i64>(&mut row, "from_event")?
+                        .try_into()
+                        .map_err(|_| StoreError::shape("parked.from_event"))?,
+                    reason: field(&mut row, "reason")?,
+                })
+            })
+            .collect()
+    }
+
     /// Reads all that a batch needs, in one round trip.
     pub(crate) async fn load(
         &self,
@@ -82,7 +114,12 @@ impl Store {
     ) -> Result<Found, StoreError> {
         let mut variables = Variables::new();
         let ids = |ids: Vec<RecordId>| {
-            Value::Array(ids.into_iter().map(Value::RecordId).collect::<Vec<_>>().into())
+            Value::Array(
+                ids.into_iter()
+                    .map(Value::RecordId)
+                    .collect::<Vec<_>>()
+                    .into(),
+            )
         };
         variables.insert(
             "parts",
@@ -187,5 +224,8 @@ pub(super) fn document_id(table: &TableName, id: &str) -> RecordId {
 
 pub(super) fn part_id(table: &TableName, (aggregate, id): &PartKey) -> RecordId {
     let key = [aggregate, id].map(|part| Value::String(part.clone()));
-    RecordId::new(table.as_str(), RecordIdKey::Array(Array::from(key.to_vec())))
+    RecordId::new(
+        table.as_str(),
+        RecordIdKey::Array(Array::from(key.to_vec())),
+    )
 }
