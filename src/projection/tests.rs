@@ -1,5 +1,6 @@
 //! Projectors against a real log and a real store.
 
+mod queries;
 mod world;
 
 use super::{
