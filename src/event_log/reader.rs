@@ -21,12 +21,12 @@ use std::{
 };
 use tokio::{task::coop::unconstrained, time::timeout};
 
-/// How many messages are asked for ahead of what has been handed out. Two of the largest batches:
-/// one can be on its way while the other is being applied.
-const PREFETCH: usize = 2_000;
+/// How many messages are asked for ahead of what has been handed out. Two of the largest batches of a
+/// projector: one can be on its way while the other is being applied.
+const PREFETCH: usize = 8_000;
 /// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
 /// applied, and room for the pull requests that overlap.
-const MAX_ACK_PENDING: i64 = 10_000;
+const MAX_ACK_PENDING: i64 = 30_000;
 /// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
 /// it only has to be longer than the slowest transaction.
 const ACK_WAIT: Duration = Duration::from_secs(60);

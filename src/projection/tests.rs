@@ -367,7 +367,28 @@ async fn a_running_projector_follows_the_log_and_stops_when_told() {
     arbiter.stop();
 }
 
-/// Answers needs with nothing, as an empty store does.
+#[actix::test]
+async fn a_running_projector_goes_on_when_the_log_was_away() {
+    let world = World::new().await;
+    let arbiter = Arbiter::new();
+    let handle = ProjectorHandle::start(world.options(), &arbiter.handle()).unwrap();
+    let position = world.commit::<Account>("a", &[deposited(5)]).await;
+    assert!(world.watermark.reached(position, WAIT).await);
+    world.kill_nats().await;
+    let mut last = 0;
+    for amount in 1..=20 {
+        last = world.commit::<Account>("a", &[deposited(amount)]).await;
+    }
+    assert!(
+        world.watermark.reached(last, 3 * WAIT).await,
+        "{:?}",
+        handle.status()
+    );
+    assert_eq!(world.total("a").await, (215, 21));
+    handle.stop().await;
+    arbiter.stop();
+}
+
 #[test]
 fn an_error_that_follows_from_something_missing_parks_nobody() {
     struct Strict;

@@ -8,7 +8,7 @@ use crate::{
         append::Append,
         codec::{self, CommandEvents, EncodedEvent},
         subject::{self, Id},
-        topology::Topology,
+        topology::{self, Topology},
     },
     projection::{
         ProjectorOptions, RegisteredView,
@@ -22,11 +22,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
+    process::Command,
     sync::{LazyLock, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -208,7 +209,7 @@ pub(super) struct World {
     pub(super) watermark: Watermark,
     pub(super) status: watch::Sender<crate::projection::ProjectorStatus>,
     versions: Mutex<HashMap<String, (u64, u64)>>,
-    _server: NatsServer,
+    server: NatsServer,
     _folder: TempDir,
 }
 
@@ -226,7 +227,7 @@ impl World {
             watermark: Watermark::default(),
             status: watch::Sender::default(),
             versions: Mutex::default(),
-            _server: server,
+            server,
             _folder: folder,
         }
     }
@@ -254,6 +255,26 @@ impl World {
 
     pub(super) fn tables(&self) -> ViewTables {
         ViewTables::of(RegisteredView::of::<Statements>().description()).unwrap()
+    }
+
+    /// Kills the log's server, which comes back by itself; returns when it has.
+    pub(super) async fn kill_nats(&self) {
+        let mut state = self.server.state();
+        let pid = state.borrow().pid.expect("the server runs");
+        let killed = Command::new("kill")
+            .args(["-KILL", &pid.to_string()])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        let back = state.wait_for(|state| state.restarts > 0 && state.pid.is_some());
+        timeout(Duration::from_secs(60), back)
+            .await
+            .unwrap()
+            .unwrap();
+        let started = Instant::now();
+        while !topology::is_ready(self.log.client()).await {
+            assert!(started.elapsed() < Duration::from_secs(60));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Appends one commit; returns its position.
@@ -339,7 +360,7 @@ pub(super) async fn open_store(url: &str) -> Store {
 
 /// The engine lets go of a folder a moment after its last handle is gone.
 pub(super) async fn reopen_store(url: &str) -> Store {
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     loop {
         match Store::open(StoreOptions::new(url, RUNTIME.handle().clone())).await {
             Ok(store) => return store,
