@@ -198,6 +198,14 @@ impl Reader {
         Ok(())
     }
 
+    /// Has the server deliver the oldest unacknowledged commit again, as it does after a while.
+    #[cfg(test)]
+    pub(crate) async fn refuse_oldest(&mut self) {
+        let (_, reply) = self.unacknowledged.front().expect("something was read");
+        let refused = self.client.publish(reply.clone(), "-NAK".into()).await;
+        refused.expect("the connection is open");
+    }
+
     /// How many commits are waiting in the log after the last one handed out, as far as is known.
     #[must_use]
     pub fn pending(&self) -> u64 {

@@ -165,6 +165,41 @@ async fn a_reader_that_is_disturbed_says_so_instead_of_leaving_commits_out() {
 }
 
 #[tokio::test]
+async fn a_commit_that_is_delivered_again_is_handed_out_once() {
+    let world = World::new().await;
+    let options = ReaderOptions {
+        stream: "EVENTS".to_owned(),
+        name: "test".to_owned(),
+        aggregates: vec!["account".to_owned()],
+    };
+    let mut reader = Reader::open(&world.log, &options, 0).await.unwrap();
+    for amount in 0..3 {
+        world.commit::<Account>("a", &[deposited(amount)]).await;
+    }
+    let mut positions = Vec::new();
+    while positions.len() < 3 {
+        let batch = reader.next_batch(100, WAIT).await.unwrap();
+        positions.extend(batch.iter().map(|commit| commit.position));
+    }
+    reader.refuse_oldest().await;
+    world.commit::<Account>("a", &[deposited(3)]).await;
+    let batch = reader.next_batch(100, WAIT).await.unwrap();
+    positions.extend(batch.iter().map(|commit| commit.position));
+    assert_eq!(positions, [1, 2, 3, 4]);
+    let nothing = reader
+        .next_batch(100, Duration::from_millis(300))
+        .await
+        .unwrap();
+    assert!(nothing.is_empty());
+    // Both deliveries count in the consumer's numbering: neither is taken for a gap.
+    let last = world.commit::<Account>("a", &[deposited(4)]).await;
+    assert_eq!(
+        reader.next_batch(100, WAIT).await.unwrap()[0].position,
+        last
+    );
+}
+
+#[tokio::test]
 async fn a_reader_refuses_a_log_that_ends_before_what_was_read() {
     let world = World::new().await;
     let options = ReaderOptions {

@@ -113,8 +113,8 @@ impl ReadModel {
         let row = self.inner.store.get(served.tables, id.as_str()).await;
         match row.map_err(|error| unavailable(&served, &error))? {
             Some(row) => {
-                let document = stored(row, &served)?;
-                Ok(answer(document, progress))
+                let seen = row.position;
+                Ok(answer(stored(row, &served)?, progress, seen))
             }
             None => Err(Problem::not_found(
                 "not_found",
@@ -148,12 +148,13 @@ impl ReadModel {
         let next = rows.last().filter(|_| more).map(|last| {
             Cursor::new(name, &query, last.key(query.order), last.id.clone()).to_text()
         });
+        let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
         let items = rows.into_iter().map(|row| stored(row, &served));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
             next,
         };
-        Ok(answer(page, progress))
+        Ok(answer(page, progress, seen))
     }
 
     /// Follows the announcements of projectors of other processes until it is dropped. Those about
@@ -229,10 +230,12 @@ impl ReadModel {
     }
 }
 
-fn answer<T>(value: T, progress: Progress) -> Answer<T> {
+/// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
+/// watermark does not show yet.
+fn answer<T>(value: T, progress: Progress, seen: u64) -> Answer<T> {
     Answer {
         value,
-        applied: progress.position,
+        applied: progress.position.max(seen),
         lag_ms: progress.lag_ms(Timestamp::now()),
     }
 }

@@ -21,6 +21,9 @@ const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
 
+/// The parameters that every list has.
+const RESERVED: [&str; 4] = ["q", "sort", "limit", "cursor"];
+
 /// The name of the full-text index.
 pub(crate) const TEXT_INDEX: &str = "by_text";
 
@@ -156,6 +159,12 @@ impl ViewTables {
         if !is_name(view.name) {
             return Err(SchemaError::View(view.name.to_owned()));
         }
+        for filter in &view.query.filters {
+            if !is_name(filter.name) || RESERVED.contains(&filter.name) {
+                return Err(SchemaError::Filter(filter.name.to_owned()));
+            }
+            FieldPath::parse(filter.field)?;
+        }
         let search = view.query.search.iter().map(|path| FieldPath::parse(path));
         Ok(Self {
             documents: TableName(format!("{}_v{}", view.name, view.version)),
@@ -257,6 +266,9 @@ pub enum SchemaError {
     /// The view's name cannot be a table's.
     #[error("{0:?} cannot be the name of a view")]
     View(String),
+    /// A filter's name cannot be a parameter's, or is that of one that every list has.
+    #[error("{0:?} cannot be the name of a filter")]
+    Filter(String),
     /// A declared field is not a path of plain names.
     #[error("{0:?} cannot be a field of a view")]
     Field(String),
