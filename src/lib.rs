@@ -55,9 +55,7 @@ pub mod prelude {
         problem::Problem,
         read_model::Freshness,
         recorded::Recorded,
-        view::{
-            ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View,
-        },
+        view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
     };
     pub use utoipa::ToSchema;
 }

@@ -171,7 +171,10 @@ fn success<T: Serialize>(
 
 /// A page's entity tag: half of the SHA-256 of its body.
 fn tag_of(body: &[u8]) -> String {
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..16]))
+    format!(
+        "\"{}\"",
+        URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..16])
+    )
 }
 
 fn refusal(problem: &Problem) -> Reply {

@@ -82,7 +82,12 @@ impl Store {
     ) -> Result<Found, StoreError> {
         let mut variables = Variables::new();
         let ids = |ids: Vec<RecordId>| {
-            Value::Array(ids.into_iter().map(Value::RecordId).collect::<Vec<_>>().into())
+            Value::Array(
+                ids.into_iter()
+                    .map(Value::RecordId)
+                    .collect::<Vec<_>>()
+                    .into(),
+            )
         };
         variables.insert(
             "parts",
@@ -187,5 +192,8 @@ pub(super) fn document_id(table: &TableName, id: &str) -> RecordId {
 
 pub(super) fn part_id(table: &TableName, (aggregate, id): &PartKey) -> RecordId {
     let key = [aggregate, id].map(|part| Value::String(part.clone()));
-    RecordId::new(table.as_str(), RecordIdKey::Array(Array::from(key.to_vec())))
+    RecordId::new(
+        table.as_str(),
+        RecordIdKey::Array(Array::from(key.to_vec())),
+    )
 }

@@ -83,7 +83,14 @@ async fn products(url: &str) -> (Store, Checkpoint) {
     let store = store(url).await;
     store.define(&tables()).await.unwrap();
     let fence = store.checkpoint(&tables()).await.unwrap();
-    let names = ["사과 1kg", "풋사과", "배", "바나나", "사과주스", "Green apple"];
+    let names = [
+        "사과 1kg",
+        "풋사과",
+        "배",
+        "바나나",
+        "사과주스",
+        "Green apple",
+    ];
     let documents = (0..60_usize)
         .map(|number| {
             let price = (number != 7).then_some(number % 5 * 100);
@@ -122,21 +129,46 @@ async fn explore() {
         vec![("sort", "-name")],
         vec![("category", "fruit")],
         vec![("category", "fruit"), ("sort", "-price")],
-        vec![("category", "fruit"), ("in_stock", "true"), ("price_min", "100"), ("price_max", "300")],
+        vec![
+            ("category", "fruit"),
+            ("in_stock", "true"),
+            ("price_min", "100"),
+            ("price_max", "300"),
+        ],
         vec![("price_min", "100"), ("price_max", "300"), ("sort", "name")],
         vec![("q", "사과")],
         vec![("q", "사과"), ("sort", "price")],
         vec![("q", "사과"), ("category", "fruit")],
     ] {
         let mut query = ask(&parameters);
-        println!("== {parameters:?}\n{}", store.explain(&tables(), &query).await.unwrap());
+        println!(
+            "== {parameters:?}\n{}",
+            store.explain(&tables(), &query).await.unwrap()
+        );
         match store.list(&tables(), &query).await {
             Ok(rows) => {
-                println!("{:?}", rows.iter().map(|r| (r.id.as_str(), r.key(query.order))).take(6).collect::<Vec<_>>());
-                query.after = rows.get(3).map(|row| (row.key(query.order), row.id.clone()));
-                println!("-- after\n{}", store.explain(&tables(), &query).await.unwrap());
+                println!(
+                    "{:?}",
+                    rows.iter()
+                        .map(|r| (r.id.as_str(), r.key(query.order)))
+                        .take(6)
+                        .collect::<Vec<_>>()
+                );
+                query.after = rows
+                    .get(3)
+                    .map(|row| (row.key(query.order), row.id.clone()));
+                println!(
+                    "-- after\n{}",
+                    store.explain(&tables(), &query).await.unwrap()
+                );
                 let rows = store.list(&tables(), &query).await.unwrap();
-                println!("{:?}", rows.iter().map(|r| (r.id.as_str(), r.key(query.order))).take(6).collect::<Vec<_>>());
+                println!(
+                    "{:?}",
+                    rows.iter()
+                        .map(|r| (r.id.as_str(), r.key(query.order)))
+                        .take(6)
+                        .collect::<Vec<_>>()
+                );
             }
             Err(error) => println!("{error}"),
         }
@@ -144,17 +176,44 @@ async fn explore() {
     let needs = Needs {
         documents: ["p-01".to_owned(), "none".to_owned()].into(),
         parts: [("a".to_owned(), "b".to_owned())].into(),
-        routes: [vec![("category", "fruit".to_owned()), ("lines[].sku", "s-2".to_owned())]].into(),
+        routes: [vec![
+            ("category", "fruit".to_owned()),
+            ("lines[].sku", "s-2".to_owned()),
+        ]]
+        .into(),
     };
-    println!("{:?}", store.load(&tables(), &needs).await.map(|f| (f.documents, f.routes.len(), f.routes[0].1.len())));
+    println!(
+        "{:?}",
+        store.load(&tables(), &needs).await.map(|f| (
+            f.documents,
+            f.routes.len(),
+            f.routes[0].1.len()
+        ))
+    );
     let mut r = store.query("EXPLAIN SELECT id FROM product_v1 WHERE doc.`category` = 'fruit' AND doc.`lines`.*.`sku` CONTAINS 's-2'", Variables::new()).await.unwrap();
     println!("{:?}", take(&mut r, 0).unwrap());
     println!("parked {:?}", store.parked(&tables()).await);
     println!("get {:?}", store.get(&tables(), "p-07").await);
     println!("get {:?}", store.get(&tables(), "p-none").await.map(|_| ()));
-    for q in ["배", "apple", "사과주스", "사", "App", "사과 apple", "kg", "!!", "1"] {
+    for q in [
+        "배",
+        "apple",
+        "사과주스",
+        "사",
+        "App",
+        "사과 apple",
+        "kg",
+        "!!",
+        "1",
+    ] {
         let mut query = ask(&[("q", q)]);
         query.limit = 100;
-        println!("{q}: {:?}", store.list(&tables(), &query).await.map(|rows| rows.iter().map(|r| r.id.clone()).collect::<Vec<_>>()));
+        println!(
+            "{q}: {:?}",
+            store
+                .list(&tables(), &query)
+                .await
+                .map(|rows| rows.iter().map(|r| r.id.clone()).collect::<Vec<_>>())
+        );
     }
 }

@@ -144,7 +144,10 @@ fn parked_row(tables: &ViewTables, parked: Parked) -> Value {
     let mut row = Object::new();
     row.insert(
         "id",
-        Value::RecordId(RecordId::new("parked", RecordIdKey::Array(Array::from(key)))),
+        Value::RecordId(RecordId::new(
+            "parked",
+            RecordIdKey::Array(Array::from(key)),
+        )),
     );
     row.insert("aggregate", aggregate);
     row.insert("instance", instance);
