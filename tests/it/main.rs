@@ -3,4 +3,5 @@
 mod harness;
 
 mod dev_nats_server;
+mod dev_run;
 mod topology;
