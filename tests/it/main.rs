@@ -3,4 +3,6 @@
 mod harness;
 
 mod dev_nats_server;
+mod dev_run;
+mod serve_run;
 mod topology;
