@@ -2,5 +2,7 @@
 
 mod harness;
 
+mod bad_input_http;
 mod dev_nats_server;
+mod http;
 mod topology;
