@@ -14,3 +14,5 @@ pub mod view;
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod wire;

@@ -24,7 +24,7 @@ use crate::{
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
@@ -135,7 +135,7 @@ impl PlatformOptions {
 
 /// A running replica.
 pub struct Platform {
-    runtime: Option<Runtime>,
+    _io: Option<IoThreads>,
     nats: async_nats::Client,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
@@ -155,16 +155,12 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("headwater-io")
-            .thread_stack_size(QUERY_STACK)
-            .enable_all()
-            .build()
-            .map_err(StartError::Runtime)?;
-        let mut platform = Unfinished(Some(runtime));
-        let started = start(&domain, &options, platform.handle()).await?;
-        let runtime = platform.0.take();
-        Ok(Self { runtime, ..started })
+        let io = IoThreads::start()?;
+        let started = start(&domain, &options, &io.handle()).await?;
+        Ok(Self {
+            _io: Some(io),
+            ..started
+        })
     }
 
     /// The connection to NATS.
@@ -230,27 +226,30 @@ impl Platform {
     }
 }
 
-impl Drop for Platform {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads is not allowed where a future may be running.
-            runtime.shutdown_background();
-        }
+/// The threads that speak to NATS and run SurrealDB's queries.
+struct IoThreads(Option<Runtime>);
+
+impl IoThreads {
+    fn start() -> Result<Self, StartError> {
+        tokio::runtime::Builder::new_multi_thread()
+            .thread_name("headwater-io")
+            .thread_stack_size(QUERY_STACK)
+            .enable_all()
+            .build()
+            .map(|runtime| Self(Some(runtime)))
+            .map_err(StartError::Runtime)
+    }
+
+    fn handle(&self) -> Handle {
+        let runtime = self.0.as_ref().expect("the runtime is there until it is dropped");
+        runtime.handle().clone()
     }
 }
 
-/// A runtime that may be dropped where a future is running.
-struct Unfinished(Option<Runtime>);
-
-impl Unfinished {
-    fn handle(&self) -> tokio::runtime::Handle {
-        self.0.as_ref().expect("the runtime is there until it is taken").handle().clone()
-    }
-}
-
-impl Drop for Unfinished {
+impl Drop for IoThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
+            // Waiting for the threads is not allowed where a future may be running.
             runtime.shutdown_background();
         }
     }
@@ -259,7 +258,7 @@ impl Drop for Unfinished {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
-    io: tokio::runtime::Handle,
+    io: &Handle,
 ) -> Result<Platform, StartError> {
     let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
     let nats = joined(nats).await??;
@@ -284,7 +283,7 @@ async fn start(
     };
 
     let mut platform = Platform {
-        runtime: None,
+        _io: None,
         nats,
         commands,
         command_endpoint,
@@ -322,7 +321,7 @@ async fn start_query_side(
     domain: &Domain,
     options: &PlatformOptions,
     log: &EventLog,
-    io: tokio::runtime::Handle,
+    io: &Handle,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
     let descriptions: Vec<_> = domain.views.iter().map(|view| view.description().clone()).collect();

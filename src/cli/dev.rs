@@ -9,7 +9,7 @@ use crate::{
     mart::catalogue::{self, SampleCommand},
     platform::{Domain, Platform, StartError},
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use std::{process::ExitCode, time::Duration};
 
 /// How many sample commands are under way at once.

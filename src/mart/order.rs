@@ -156,6 +156,7 @@ pub enum Command {
         )]
         branch: String,
         /// What is ordered, each product once.
+        #[serde(deserialize_with = "rules::objects")]
         #[schema(min_items = 1, max_items = 50)]
         lines: Vec<OrderLine>,
     },

@@ -5,7 +5,11 @@
 //! `invalid_<field>`.
 
 use crate::aggregate::Decision;
-use std::ops::RangeInclusive;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use std::{fmt, marker::PhantomData, ops::RangeInclusive};
 
 /// The longest id, in bytes: of an aggregate, and of whatever a field refers to.
 pub const MAX_ID: usize = 64;
@@ -145,6 +149,38 @@ pub(crate) fn event_if<E>(changes: bool, event: E) -> Decision<E> {
     } else {
         Decision::nothing()
     }
+}
+
+/// Reads a list of JSON objects. A derived struct by itself would also be read from an array of
+/// its values, which no published schema allows.
+pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(T);
+    struct ObjectVisitor<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+        type Value = Object<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+        }
+    }
+
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(ObjectVisitor(PhantomData))
+        }
+    }
+
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|object| object.0).collect())
 }
 
 #[cfg(test)]

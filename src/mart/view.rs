@@ -33,3 +33,51 @@ fn not_read(event: &Recorded) -> ApplyError {
 fn no_document(id: &str, event: &Recorded) -> ApplyError {
     ApplyError::refused(format_args!("{} comes before {id}", event.event_type))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::View;
+
+    /// The names of a view's filters, its sorts and its searched fields.
+    fn offered<V: View>() -> (Vec<&'static str>, Vec<&'static str>, Vec<&'static str>) {
+        let query = V::query();
+        (
+            query.filters.iter().map(|filter| filter.name).collect(),
+            query.sorts.iter().map(|sort| sort.field).collect(),
+            query.search,
+        )
+    }
+
+    #[test]
+    fn views_can_be_asked_what_is_promised() {
+        assert_eq!(
+            offered::<ProductView>(),
+            (
+                vec!["category", "status", "barcode", "price_min", "price_max"],
+                vec!["price", "name"],
+                vec!["name", "name_en"]
+            )
+        );
+        assert_eq!(
+            offered::<StorefrontView>(),
+            (
+                vec!["branch", "section", "sold_out", "category"],
+                vec!["rank", "price"],
+                vec![]
+            )
+        );
+        assert_eq!(
+            offered::<OrderView>(),
+            (
+                vec!["member", "branch", "status"],
+                vec!["placed_at"],
+                vec![]
+            )
+        );
+        assert_eq!(
+            offered::<SalesView>(),
+            (vec!["branch", "day_min", "day_max"], vec!["day"], vec![])
+        );
+    }
+}

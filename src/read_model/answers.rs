@@ -165,7 +165,7 @@ impl ReadModel {
     pub async fn follow(
         &self,
         client: &async_nats::Client,
-    ) -> Result<impl Future<Output = ()> + Send + 'static, async_nats::SubscribeError> {
+    ) -> Result<impl Future<Output = ()> + Send + use<>, async_nats::SubscribeError> {
         let mut announcements = client.subscribe(Applied::subject("*")).await?;
         let inner = Arc::clone(&self.inner);
         Ok(async move {

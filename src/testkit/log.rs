@@ -75,7 +75,7 @@ impl Log {
                 data: Arc::from(data),
             });
         }
-        self.time = self.time + SignedDuration::from_secs(1);
+        self.time += SignedDuration::from_secs(1);
         self
     }
 

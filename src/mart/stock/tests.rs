@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::testkit::Given;
+use proptest::prelude::*;
 
 const ID: &str = "gangnam_apple";
 
@@ -309,6 +310,53 @@ fn an_order_is_an_id() {
             given([received(5)])
                 .when(command)
                 .then_rejected("invalid_order");
+        }
+    }
+}
+
+/// Any command on one of a few orders, with quantities around the bounds.
+fn any_command() -> impl Strategy<Value = Command> {
+    let order = || (0..4_u8).prop_map(|n| format!("o-{n}"));
+    prop_oneof![
+        (-1..9_i64).prop_map(receive),
+        (order(), -1..9_i64).prop_map(|(order, quantity)| reserve(&order, quantity)),
+        order().prop_map(|order| release(&order)),
+        order().prop_map(|order| ship(&order)),
+        (-9..9_i64).prop_map(|delta| adjust(delta, "counted")),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_ever_lost_or_made_up(commands in prop::collection::vec(any_command(), 0..60)) {
+        let at = Context {
+            id: ID.to_owned(),
+            version: 0,
+            command_id: "command-1".to_owned(),
+            now: "2027-01-01T00:00:00Z".parse().unwrap(),
+        };
+        let mut stock = Stock::default();
+        let mut on_hand = 0;
+        for command in commands {
+            let Ok(decision) = stock.decide(command.clone(), &at) else {
+                continue;
+            };
+            for event in decision.events {
+                stock.evolve(&event);
+                match event {
+                    Event::Received { quantity, .. } => on_hand += quantity,
+                    Event::Shipped { quantity, .. } => on_hand -= quantity,
+                    Event::Adjusted { delta, .. } => on_hand += delta,
+                    Event::Reserved { .. } | Event::Released { .. } => {}
+                }
+            }
+            prop_assert!(stock.available >= 0);
+            prop_assert_eq!(stock.reservations.values().sum::<i64>(), stock.reserved);
+            prop_assert_eq!(stock.available + stock.reserved, on_hand);
+            // What is not a matter of quantity has its effect once.
+            if !matches!(command, Command::Receive { .. } | Command::Adjust { .. }) {
+                prop_assert_eq!(stock.decide(command, &at), Ok(Decision::nothing()));
+            }
         }
     }
 }

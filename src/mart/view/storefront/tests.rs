@@ -213,6 +213,16 @@ fn a_closed_section_is_gone_in_any_order_of_arrival() {
 }
 
 #[test]
+fn a_closed_section_is_no_longer_remembered() {
+    let log = Log::new().add::<Display>("fruits", [opened(), display::Event::Closed {}]);
+    assert!(
+        ViewFold::<StorefrontView>::of(log.events())
+            .parts()
+            .is_empty()
+    );
+}
+
+#[test]
 fn a_product_placed_again_has_its_new_rank() {
     let removed = display::Event::Removed {
         sku: "apple".to_owned(),
