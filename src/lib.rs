@@ -36,6 +36,7 @@ pub mod read_model;
 pub mod http;
 
 pub mod config;
+pub mod data_dir;
 pub mod telemetry;
 
 pub mod cli;
