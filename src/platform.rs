@@ -365,7 +365,7 @@ async fn start_query_side(
             let mut projector = ProjectorOptions::new(
                 view.clone(),
                 store.clone(),
-                log.jetstream().clone(),
+                log.clone(),
                 watermark,
             );
             projector.replica = (!options.is_shared()).then(|| options.replica.clone());

@@ -10,6 +10,8 @@ mod projector;
 mod registered;
 mod runner;
 mod status;
+#[cfg(test)]
+mod tests;
 mod working_set;
 
 pub use fold::FoldError;

@@ -6,7 +6,7 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
-use super::{codec, subject};
+use super::{EventLog, codec, subject};
 use crate::recorded::Recorded;
 use async_nats::jetstream::{
     self, Message,
@@ -14,15 +14,19 @@ use async_nats::jetstream::{
 };
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
-use std::{collections::VecDeque, error::Error as StdError, time::Duration};
+use std::{
+    collections::VecDeque,
+    error::Error as StdError,
+    time::{Duration, Instant},
+};
 use tokio::{task::coop::unconstrained, time::timeout};
 
-/// How many messages are asked for ahead of what has been handed out. Two of the largest batches:
-/// one can be on its way while the other is being applied.
-const PREFETCH: usize = 2_000;
+/// How many messages are asked for ahead of what has been handed out. Two of the largest batches of a
+/// projector: one can be on its way while the other is being applied.
+const PREFETCH: usize = 8_000;
 /// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
 /// applied, and room for the pull requests that overlap.
-const MAX_ACK_PENDING: i64 = 10_000;
+const MAX_ACK_PENDING: i64 = 30_000;
 /// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
 /// it only has to be longer than the slowest transaction.
 const ACK_WAIT: Duration = Duration::from_secs(60);
@@ -32,6 +36,9 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long to wait for a next message that the server has said is there.
 const LINGER: Duration = Duration::from_millis(5);
+/// How long deliveries that the server has said are there may take to come. They may have gone to
+/// another reader of the consumer, which has left.
+const STARVED: Duration = Duration::from_secs(3);
 /// A batch ends at this many bytes of bodies, so that no transaction becomes huge.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
@@ -66,12 +73,14 @@ pub struct Commit {
 /// Follows the commits of some aggregates.
 pub struct Reader {
     messages: pull::Stream,
-    context: jetstream::Context,
+    client: async_nats::Client,
     /// The reply subjects of what was handed out and not acknowledged.
     unacknowledged: VecDeque<(u64, async_nats::Subject)>,
     delivered: u64,
     position: u64,
     pending: u64,
+    /// For how long nothing has come although something is pending.
+    starved: Duration,
 }
 
 impl Reader {
@@ -83,11 +92,12 @@ impl Reader {
     /// Returns a terminal error when the log ends before `after`, so that it cannot be the log that
     /// was read, and a retryable one when JetStream does not answer.
     pub async fn open(
-        context: jetstream::Context,
+        log: &EventLog,
         options: &ReaderOptions,
         after: u64,
     ) -> Result<Self, ReadError> {
-        let stream = context
+        let stream = log
+            .jetstream()
             .get_stream(&options.stream)
             .await
             .map_err(ReadError::unavailable)?;
@@ -110,11 +120,12 @@ impl Reader {
             .map_err(ReadError::unavailable)?;
         Ok(Self {
             messages,
-            context,
+            client: log.client().clone(),
             unacknowledged: VecDeque::new(),
             delivered: 0,
             position: after,
             pending: reset.info.num_pending,
+            starved: Duration::ZERO,
         })
     }
 
@@ -131,9 +142,20 @@ impl Reader {
         max: usize,
         max_wait: Duration,
     ) -> Result<Vec<Commit>, ReadError> {
+        let started = Instant::now();
         let Ok(first) = timeout(max_wait, self.next_unseen()).await else {
-            return Ok(Vec::new());
+            self.starved = match self.pending {
+                0 => Duration::ZERO,
+                _ => self.starved + started.elapsed(),
+            };
+            return match self.starved < STARVED {
+                true => Ok(Vec::new()),
+                false => Err(ReadError::Starved {
+                    pending: self.pending,
+                }),
+            };
         };
+        self.starved = Duration::ZERO;
         let (commit, mut bytes) = first?;
         let mut batch = vec![commit];
         while batch.len() < max && bytes < MAX_BATCH_BYTES {
@@ -168,8 +190,7 @@ impl Reader {
             reply = self.unacknowledged.pop_front();
         }
         if let Some((_, reply)) = reply {
-            self.context
-                .client()
+            self.client
                 .publish(reply, "+ACK".into())
                 .await
                 .map_err(ReadError::unavailable)?;
@@ -291,6 +312,12 @@ pub enum ReadError {
         expected: u64,
         /// The delivery that came.
         found: u64,
+    },
+    /// Nothing comes.
+    #[error("{pending} commits are pending, and none comes")]
+    Starved {
+        /// How many the server said are there.
+        pending: u64,
     },
     /// The log is shorter than what was read of it before.
     #[error("position {after} was read before, but the log ends at {last}: it is another log")]

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     event_log::{
+        EventLog,
         reader::{Commit, ReadError, Reader, ReaderOptions},
         subject,
     },
@@ -21,15 +22,15 @@ use crate::{
         store::{Store, StoreError},
     },
 };
-use async_nats::jetstream;
 use jiff::Timestamp;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The largest batch, in commits, unless set: large enough that the transaction's own cost is
-/// spread thin, small enough that a batch takes tens of milliseconds.
-const BATCH: usize = 1_000;
+/// The largest batch, in commits, unless set. It is only reached while catching up, where a larger one
+/// is faster (a document that changes often is written once a batch) and a transaction of some
+/// thousand documents still takes less than a few seconds.
+const BATCH: usize = 4_000;
 
 /// What a projector is made of.
 #[derive(Clone)]
@@ -38,8 +39,8 @@ pub struct ProjectorOptions {
     pub view: RegisteredView,
     /// Where its documents are kept.
     pub store: Store,
-    /// Where the log is.
-    pub jetstream: jetstream::Context,
+    /// The log.
+    pub log: EventLog,
     /// The stream of the log.
     pub stream: String,
     /// What to move when a batch is in the store.
@@ -54,16 +55,11 @@ pub struct ProjectorOptions {
 impl ProjectorOptions {
     /// The usual options for a view.
     #[must_use]
-    pub fn new(
-        view: RegisteredView,
-        store: Store,
-        jetstream: jetstream::Context,
-        watermark: Watermark,
-    ) -> Self {
+    pub fn new(view: RegisteredView, store: Store, log: EventLog, watermark: Watermark) -> Self {
         Self {
             view,
             store,
-            jetstream,
+            log,
             stream: subject::STREAM.to_owned(),
             watermark,
             replica: None,
@@ -103,6 +99,12 @@ pub(super) struct Projector {
 struct Open {
     reader: Reader,
     checkpoint: Checkpoint,
+}
+
+/// A batch that is in the store.
+pub(super) struct Written {
+    applied: Applied,
+    pending: u64,
 }
 
 /// What a step did.
@@ -160,41 +162,84 @@ impl Projector {
         max_wait: Duration,
         stopping: &CancellationToken,
     ) -> Result<Step, ProjectorError> {
-        let mut open = match self.open.take() {
+        let batch = tokio::select! {
+            batch = self.fetch(max_wait) => batch?,
+            () = stopping.cancelled() => return Ok(Step::Stopped),
+        };
+        if batch.is_empty() {
+            return Ok(Step::Idle);
+        }
+        let written = self.apply(&batch).await?;
+        self.acknowledge(&written).await?;
+        self.announce(&written).await?;
+        let Written { applied, pending } = written;
+        self.follow(applied.position, pending, applied.behind_since);
+        Ok(Step::Applied(batch.len()))
+    }
+
+    /// Reads a batch, from after the stored checkpoint if nothing was read yet.
+    pub(super) async fn fetch(
+        &mut self,
+        max_wait: Duration,
+    ) -> Result<Vec<Commit>, ProjectorError> {
+        let open = match self.open.take() {
             Some(open) => open,
             None => self.open().await?,
         };
-        let batch = tokio::select! {
-            batch = open.reader.next_batch(self.options.batch, max_wait) => batch?,
-            () = stopping.cancelled() => return Ok(Step::Stopped),
+        let open = self.open.insert(open);
+        let batch = open.reader.next_batch(self.options.batch, max_wait).await?;
+        let applied = open.checkpoint.position;
+        if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
+            self.behind(applied, first.published, batch.len() as u64 + last.pending);
+        }
+        Ok(batch)
+    }
+
+    /// Applies a batch that was fetched, and writes what it changes.
+    pub(super) async fn apply(&mut self, batch: &[Commit]) -> Result<Written, ProjectorError> {
+        let (Some(open), Some(last)) = (&self.open, batch.last()) else {
+            return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
         };
-        let Some(last) = batch.last() else {
-            self.open = Some(open);
-            return Ok(Step::Idle);
-        };
-        let (position, pending) = (last.position, last.pending);
-        self.behind(&batch, open.checkpoint.position);
-        let changes = self.fold(&batch).await?;
+        let fence = open.checkpoint.clone();
+        let changes = self.fold(batch).await?;
         let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
-        let previous = open.checkpoint.position;
-        open.checkpoint = self.write(&open.checkpoint, position, changes).await?;
+        let checkpoint = self.write(&fence, last.position, changes).await?;
         self.fold.committed();
-        open.reader.ack(position).await?;
-        let behind_since = (pending > 0).then_some(last.published);
+        if let Some(open) = &mut self.open {
+            open.checkpoint = checkpoint;
+        }
         let view = self.options.view.description();
-        let applied = Applied {
-            store: self.options.store.id().to_owned(),
-            view: view.name.to_owned(),
-            version: view.version,
-            previous,
-            position,
-            behind_since,
-            ids,
-        };
-        self.announce(&applied).await?;
-        self.follow(position, pending, behind_since);
-        self.open = Some(open);
-        Ok(Step::Applied(batch.len()))
+        Ok(Written {
+            applied: Applied {
+                store: self.options.store.id().to_owned(),
+                view: view.name.to_owned(),
+                version: view.version,
+                previous: fence.position,
+                position: last.position,
+                behind_since: (last.pending > 0).then_some(last.published),
+                ids,
+            },
+            pending: last.pending,
+        })
+    }
+
+    /// Tells the log that the batch is done with.
+    pub(super) async fn acknowledge(&mut self, written: &Written) -> Result<(), ProjectorError> {
+        if let Some(open) = &mut self.open {
+            open.reader.ack(written.applied.position).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells everyone what has changed.
+    pub(super) async fn announce(&self, written: &Written) -> Result<(), ProjectorError> {
+        let body = serde_json::to_vec(&written.applied).expect("an announcement is plain data");
+        self.options
+            .log
+            .client()
+            .publish(Applied::subject(self.view()), body.into())
+            .await
+            .map_err(|error| ProjectorError::Announce(error.to_string()))
     }
 
     async fn open(&mut self) -> Result<Open, ProjectorError> {
@@ -203,7 +248,7 @@ impl Projector {
         let checkpoint = store.checkpoint(&self.tables).await?;
         self.fold.reset(store.parked(&self.tables).await?);
         let reader = Reader::open(
-            self.options.jetstream.clone(),
+            &self.options.log,
             &self.options.reader(),
             checkpoint.position,
         )
@@ -250,25 +295,13 @@ impl Projector {
             .await
     }
 
-    async fn announce(&self, applied: &Applied) -> Result<(), ProjectorError> {
-        let body = serde_json::to_vec(applied).expect("an announcement is plain data");
-        self.options
-            .jetstream
-            .client()
-            .publish(Applied::subject(self.view()), body.into())
-            .await
-            .map_err(|error| ProjectorError::Announce(error.to_string()))
-    }
-
     /// Notes that a batch has come that is not applied yet.
-    fn behind(&self, batch: &[Commit], applied: u64) {
-        let since = batch.first().map(|commit| commit.published);
-        self.options.watermark.fall_behind(since);
+    fn behind(&self, applied: u64, since: Timestamp, commits: u64) {
+        self.options.watermark.fall_behind(Some(since));
         self.status.send_modify(|status| {
             status.applied = applied;
-            status.behind_since = since;
-            status.lag_commits =
-                batch.len() as u64 + batch.last().map_or(0, |commit| commit.pending);
+            status.behind_since = Some(since);
+            status.lag_commits = commits;
         });
     }
 

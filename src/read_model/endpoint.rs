@@ -107,7 +107,7 @@ async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> 
         [_, view] => {
             let parameters = parameters(&request.message.payload)?;
             let page = model.list(view, &parameters, &freshness).await?;
-            success(&page, |body| tag_of(body))
+            success(&page, tag_of)
         }
         [_, view, id] => {
             let document = model.get(view, id, &freshness).await?;

@@ -70,6 +70,12 @@ impl Watermark {
         });
     }
 
+    /// How many wait for a position now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.progress.receiver_count()
+    }
+
     /// Waits at most `max_wait` until the view has applied `position`; whether it has.
     pub async fn reached(&self, position: u64, max_wait: Duration) -> bool {
         let mut progress = self.progress.subscribe();

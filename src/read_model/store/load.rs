@@ -3,7 +3,7 @@
 use super::{Row, Store, StoreError, field, rows, take};
 use crate::{
     read_model::{
-        exchange::{Checkpoint, Found, Needs, RouteKey},
+        exchange::{Checkpoint, Found, Needs, Parked, RouteKey},
         schema::{FieldPath, TableName, ViewTables},
     },
     view::PartKey,
@@ -70,6 +70,38 @@ impl Store {
                     return Err(StoreError::shape("parked"));
                 };
                 Ok((field(&mut row, "aggregate")?, field(&mut row, "instance")?))
+            })
+            .collect()
+    }
+
+    /// Reads what a view has parked, each aggregate's in stream order.
+    #[allow(dead_code, reason = "what operators will see")]
+    pub(crate) async fn parked_commits(
+        &self,
+        tables: &ViewTables,
+    ) -> Result<Vec<Parked>, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("view", tables.documents.as_str());
+        let mut results = self
+            .query(
+                "SELECT * OMIT id FROM parked:[$view, NONE]..[$view, ..];",
+                variables,
+            )
+            .await?;
+        rows(take(&mut results, 0)?)
+            .into_iter()
+            .map(|row| {
+                let Value::Object(mut row) = row else {
+                    return Err(StoreError::shape("parked"));
+                };
+                Ok(Parked {
+                    aggregate: (field(&mut row, "aggregate")?, field(&mut row, "instance")?),
+                    position: unsigned(&mut row, "position")?,
+                    from_event: field::<i64>(&mut row, "from_event")?
+                        .try_into()
+                        .map_err(|_| StoreError::shape("parked.from_event"))?,
+                    reason: field(&mut row, "reason")?,
+                })
             })
             .collect()
     }

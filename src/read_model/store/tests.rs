@@ -78,7 +78,7 @@ async fn write(
     store.write(&tables(), fence, next, changes).await
 }
 
-/// Some products: prices repeat and one is missing, so that ids break ties.
+/// Some products: prices repeat, so that ids break ties; one is null and one is missing.
 async fn products(url: &str) -> (Store, Checkpoint) {
     let store = store(url).await;
     store.define(&tables()).await.unwrap();
@@ -94,18 +94,18 @@ async fn products(url: &str) -> (Store, Checkpoint) {
     let documents = (0..60_usize)
         .map(|number| {
             let price = (number != 7).then_some(number % 5 * 100);
-            put(
-                &format!("p-{number:02}"),
-                1,
-                json!({
-                    "name": names[number % names.len()],
-                    "name_en": if number % 6 == 0 { json!("Apple") } else { json!(null) },
-                    "category": if number % 2 == 0 { "fruit" } else { "other" },
-                    "price": price,
-                    "in_stock": number % 3 == 0,
-                    "lines": [{"sku": format!("s-{}", number % 4)}, {"sku": "s-9"}],
-                }),
-            )
+            let mut document = json!({
+                "name": names[number % names.len()],
+                "name_en": if number % 6 == 0 { json!("Apple") } else { json!(null) },
+                "category": if number % 2 == 0 { "fruit" } else { "other" },
+                "price": price,
+                "in_stock": number % 3 == 0,
+                "lines": [{"sku": format!("s-{}", number % 4)}, {"sku": "s-9"}],
+            });
+            if number == 13 {
+                document.as_object_mut().unwrap().remove("price");
+            }
+            put(&format!("p-{number:02}"), 1, document)
         })
         .collect();
     let fence = write(&store, &fence, documents).await.unwrap();
@@ -120,100 +120,260 @@ fn ask(parameters: &[(&str, &str)]) -> ListQuery {
     ListQuery::read(("product", 1), &description().query, &parameters).unwrap()
 }
 
-#[tokio::test]
-async fn explore() {
-    let (store, _) = products("mem://").await;
-    for parameters in [
-        vec![],
-        vec![("sort", "-price")],
-        vec![("sort", "-name")],
-        vec![("category", "fruit")],
-        vec![("category", "fruit"), ("sort", "-price")],
-        vec![
-            ("category", "fruit"),
-            ("in_stock", "true"),
-            ("price_min", "100"),
-            ("price_max", "300"),
-        ],
-        vec![("price_min", "100"), ("price_max", "300"), ("sort", "name")],
-        vec![("q", "사과")],
-        vec![("q", "사과"), ("sort", "price")],
-        vec![("q", "사과"), ("category", "fruit")],
-    ] {
-        let mut query = ask(&parameters);
-        println!(
-            "== {parameters:?}\n{}",
-            store.explain(&tables(), &query).await.unwrap()
-        );
-        match store.list(&tables(), &query).await {
-            Ok(rows) => {
-                println!(
-                    "{:?}",
-                    rows.iter()
-                        .map(|r| (r.id.as_str(), r.key(query.order)))
-                        .take(6)
-                        .collect::<Vec<_>>()
-                );
-                query.after = rows
-                    .get(3)
-                    .map(|row| (row.key(query.order), row.id.clone()));
-                println!(
-                    "-- after\n{}",
-                    store.explain(&tables(), &query).await.unwrap()
-                );
-                let rows = store.list(&tables(), &query).await.unwrap();
-                println!(
-                    "{:?}",
-                    rows.iter()
-                        .map(|r| (r.id.as_str(), r.key(query.order)))
-                        .take(6)
-                        .collect::<Vec<_>>()
-                );
+/// Walks a list page by page, doing something between the pages.
+async fn walk(
+    store: &Store,
+    parameters: &[(&str, &str)],
+    limit: usize,
+    mut between: impl AsyncFnMut(),
+) -> Vec<String> {
+    let mut ids = Vec::new();
+    let mut query = ask(parameters);
+    query.limit = limit;
+    loop {
+        let mut rows = store.list(&tables(), &query).await.unwrap();
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        ids.extend(rows.iter().map(|row| row.id.clone()));
+        match rows.last() {
+            Some(last) if more => {
+                query.after = Some((last.key(query.order), last.id.clone()));
             }
-            Err(error) => println!("{error}"),
+            _ => return ids,
+        }
+        between().await;
+    }
+}
+
+const ORDERS: [&[(&str, &str)]; 8] = [
+    &[],
+    &[("sort", "-price")],
+    &[("sort", "name")],
+    &[("category", "fruit"), ("sort", "-price")],
+    &[("category", "fruit"), ("in_stock", "true")],
+    &[
+        ("price_min", "100"),
+        ("price_max", "300"),
+        ("sort", "-name"),
+    ],
+    &[("q", "사과")],
+    &[("q", "사과"), ("sort", "-price")],
+];
+
+#[tokio::test]
+async fn pages_of_any_size_are_the_whole_list_in_its_order() {
+    let (store, _) = products("mem://").await;
+    for parameters in ORDERS {
+        let whole = walk(&store, parameters, 200, async || {}).await;
+        assert!(whole.len() > 8, "{parameters:?}");
+        for limit in [1, 3, 7] {
+            let paged = walk(&store, parameters, limit, async || {}).await;
+            assert_eq!(paged, whole, "{parameters:?} by {limit}");
         }
     }
+    // Nothing was left out: documents without the field, or with null in it, have their place too.
+    let mut all = walk(&store, &[], 7, async || {}).await;
+    all.sort();
+    let expected: Vec<_> = (0..60).map(|number| format!("p-{number:02}")).collect();
+    assert_eq!(all, expected);
+}
+
+#[tokio::test]
+async fn documents_that_stay_are_neither_skipped_nor_repeated_while_others_change() {
+    for parameters in ORDERS {
+        let (store, mut fence) = products("mem://").await;
+        let before = walk(&store, parameters, 200, async || {}).await;
+        let mut victims = before.iter().step_by(4).cloned();
+        let mut gone = Vec::new();
+        let mut number = 0;
+        let walked = walk(&store, parameters, 3, async || {
+            number += 1;
+            let mut changes = vec![put(
+                &format!("new-{number}"),
+                2,
+                json!({"name": "사과", "category": "fruit", "price": 200, "in_stock": true}),
+            )];
+            if let Some(id) = victims.next() {
+                gone.push(id.clone());
+                changes.push(DocumentChange {
+                    id,
+                    position: 2,
+                    exists: true,
+                    document: None,
+                });
+            }
+            fence = write(&store, &fence, changes).await.unwrap();
+        })
+        .await;
+        let stayed = |id: &&String| !gone.contains(id) && !id.starts_with("new");
+        let expected: Vec<_> = before.iter().filter(stayed).collect();
+        let seen: Vec<_> = walked.iter().filter(stayed).collect();
+        assert_eq!(seen, expected, "{parameters:?}");
+        let mut once = walked.clone();
+        once.sort();
+        once.dedup();
+        assert_eq!(once.len(), walked.len(), "{parameters:?}");
+    }
+}
+
+#[tokio::test]
+async fn filters_keep_what_they_say_and_nothing_without_the_field() {
+    let (store, _) = products("mem://").await;
+    let ids = walk(
+        &store,
+        &[
+            ("category", "other"),
+            ("price_max", "100"),
+            ("in_stock", "false"),
+        ],
+        200,
+        async || {},
+    )
+    .await;
+    // Number 7 would be one, but it has no price; neither has 13.
+    assert_eq!(
+        ids,
+        [
+            "p-05", "p-25", "p-35", "p-55", "p-01", "p-11", "p-31", "p-41"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_list_is_served_in_order_by_an_index() {
+    let (store, _) = products("mem://").await;
+    for parameters in ORDERS {
+        let mut query = ask(parameters);
+        for _ in 0..2 {
+            let plan = store.explain(&tables(), &query).await.unwrap();
+            let searched = query.search.is_some();
+            assert!(!plan.contains("TableScan"), "{parameters:?}\n{plan}");
+            assert!(
+                plan.contains(if searched {
+                    "FullTextScan"
+                } else {
+                    "IndexScan"
+                }),
+                "{plan}"
+            );
+            assert!(searched || !plan.contains("Sort"), "{parameters:?}\n{plan}");
+            let rows = store.list(&tables(), &query).await.unwrap();
+            query.after = rows
+                .get(3)
+                .map(|row| (row.key(query.order), row.id.clone()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_is_found_inside_words_and_the_nearest_match_comes_first() {
+    let store = store("mem://").await;
+    store.define(&tables()).await.unwrap();
+    let fence = store.checkpoint(&tables()).await.unwrap();
+    let names = [
+        ("juice", "사과주스 1L", "Apple Juice"),
+        ("unripe", "풋사과", "Green apple"),
+        ("apple", "사과", "Apple"),
+        ("kilo", "사과 1kg", "Apples, 1kg"),
+        ("pear", "배", "Pear"),
+        ("split", "사 과", "Not an ap ple"),
+    ];
+    let documents = names
+        .map(|(id, name, name_en)| put(id, 1, json!({"name": name, "name_en": name_en})))
+        .to_vec();
+    write(&store, &fence, documents).await.unwrap();
+    let found = async |q: &str| walk(&store, &[("q", q)], 2, async || {}).await;
+    assert_eq!(found("사과").await, ["apple", "kilo", "juice", "unripe"]);
+    assert_eq!(found("배").await, ["pear"]);
+    assert_eq!(found("APPLE").await, ["apple", "juice", "kilo", "unripe"]);
+    assert_eq!(found("1kg 사과").await, ["kilo"]);
+    assert_eq!(found("apple 풋").await, ["unripe"]);
+    for nothing in ["포도", "!!", "' OR true", "appleapple"] {
+        assert!(found(nothing).await.is_empty(), "{nothing}");
+    }
+}
+
+#[tokio::test]
+async fn a_route_finds_documents_by_an_index_also_inside_arrays() {
+    let (store, _) = products("mem://").await;
+    let route = |category: &str, sku: &str| {
+        vec![
+            ("category", category.to_owned()),
+            ("lines[].sku", sku.to_owned()),
+        ]
+    };
     let needs = Needs {
         documents: ["p-01".to_owned(), "none".to_owned()].into(),
         parts: [("a".to_owned(), "b".to_owned())].into(),
-        routes: [vec![
-            ("category", "fruit".to_owned()),
-            ("lines[].sku", "s-2".to_owned()),
-        ]]
+        routes: [
+            route("fruit", "s-2"),
+            route("fruit", "s-1"),
+            route("other", "s-9"),
+        ]
         .into(),
     };
-    println!(
-        "{:?}",
-        store.load(&tables(), &needs).await.map(|f| (
-            f.documents,
-            f.routes.len(),
-            f.routes[0].1.len()
-        ))
+    let found = store.load(&tables(), &needs).await.unwrap();
+    assert_eq!(found.documents.len(), 1);
+    assert!(found.parts.is_empty());
+    let counts: Vec<_> = found
+        .routes
+        .iter()
+        .map(|(key, rows)| (key.clone(), rows.len()))
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            (route("fruit", "s-1"), 0),
+            (route("fruit", "s-2"), 15),
+            (route("other", "s-9"), 30),
+        ]
     );
-    let mut r = store.query("EXPLAIN SELECT id FROM product_v1 WHERE doc.`category` = 'fruit' AND doc.`lines`.*.`sku` CONTAINS 's-2'", Variables::new()).await.unwrap();
-    println!("{:?}", take(&mut r, 0).unwrap());
-    println!("parked {:?}", store.parked(&tables()).await);
-    println!("get {:?}", store.get(&tables(), "p-07").await);
-    println!("get {:?}", store.get(&tables(), "p-none").await.map(|_| ()));
-    for q in [
-        "배",
-        "apple",
-        "사과주스",
-        "사",
-        "App",
-        "사과 apple",
-        "kg",
-        "!!",
-        "1",
-    ] {
-        let mut query = ask(&[("q", q)]);
-        query.limit = 100;
-        println!(
-            "{q}: {:?}",
-            store
-                .list(&tables(), &query)
-                .await
-                .map(|rows| rows.iter().map(|r| r.id.clone()).collect::<Vec<_>>())
-        );
-    }
+    let sql = "EXPLAIN SELECT id FROM product_v1 WHERE doc.`category` = 'fruit' \
+               AND doc.`lines`.*.`sku` CONTAINS 's-2'";
+    let mut results = store.query(sql, Variables::new()).await.unwrap();
+    let plan = format!("{:?}", take(&mut results, 0).unwrap());
+    assert!(plan.contains("IndexScan"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_document_comes_back_as_it_was_written() {
+    let store = store("mem://").await;
+    store.define(&tables()).await.unwrap();
+    let fence = store.checkpoint(&tables()).await.unwrap();
+    let document = json!({
+        "text": "따옴표 ' \" ` \\ \n $x {y}", "null": null, "truth": false,
+        "numbers": [0, -1, i64::MAX, 1.5], "nested": {"empty": {}, "list": []},
+        "looks_like_an_id": "product_v1:a", "looks_like_a_time": "2026-11-23T00:00:00Z",
+    });
+    let written = put("a", 41, document.clone());
+    let fence = write(&store, &fence, vec![written]).await.unwrap();
+    let row = store.get(&tables(), "a").await.unwrap().unwrap();
+    assert_eq!((row.position, row.document), (41, document));
+    assert!(store.get(&tables(), "b").await.unwrap().is_none());
+    let checkpoint = store.checkpoint(&tables()).await.unwrap();
+    assert_eq!(checkpoint.position, fence.position);
+    assert_eq!(checkpoint.revision, fence.revision);
+}
+
+#[tokio::test]
+async fn a_write_behind_the_checkpoint_is_fenced_and_changes_nothing() {
+    let (store, fence) = products("mem://").await;
+    write(&store, &fence, vec![put("a", 2, json!({}))])
+        .await
+        .unwrap();
+    let refused = write(&store, &fence, vec![put("b", 2, json!({}))]).await;
+    assert!(matches!(refused, Err(StoreError::Fenced)), "{refused:?}");
+    assert!(store.get(&tables(), "b").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_write_that_fails_in_the_middle_changes_nothing() {
+    let (store, fence) = products("mem://").await;
+    // The second exists, although the writer believes it does not.
+    let documents = vec![put("a", 2, json!({})), put("p-01", 2, json!({}))];
+    let failed = write(&store, &fence, documents).await.unwrap_err();
+    assert!(failed.is_retryable(), "{failed}");
+    assert!(store.get(&tables(), "a").await.unwrap().is_none());
+    let checkpoint = store.checkpoint(&tables()).await.unwrap();
+    assert_eq!(checkpoint.revision, fence.revision);
 }
