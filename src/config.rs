@@ -38,10 +38,20 @@ pub enum Command {
 pub struct LogConfig {
     /// Which log lines are written to standard error, as tracing directives
     // Warnings by default: a run that goes well is quiet.
-    #[arg(long = "log", env = "HEADWATER_LOG", default_value = "warn", global = true)]
+    #[arg(
+        long = "log",
+        env = "HEADWATER_LOG",
+        default_value = "warn",
+        global = true
+    )]
     pub filter: String,
     /// The form of a log line
-    #[arg(long, env = "HEADWATER_LOG_FORMAT", default_value = "text", global = true)]
+    #[arg(
+        long,
+        env = "HEADWATER_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
     pub log_format: LogFormat,
 }
 
@@ -161,13 +171,22 @@ mod tests {
     #[test]
     fn every_flag_is_an_environment_variable() {
         fn check(command: &clap::Command) {
-            for flag in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
-                let Some(long) = flag.get_long().filter(|long| !["help", "version"].contains(long))
+            for flag in command
+                .get_arguments()
+                .filter(|arg| arg.get_long().is_some())
+            {
+                let Some(long) = flag
+                    .get_long()
+                    .filter(|long| !["help", "version"].contains(long))
                 else {
                     continue;
                 };
                 let variable = format!("HEADWATER_{}", long.replace('-', "_").to_uppercase());
-                assert_eq!(flag.get_env().and_then(|env| env.to_str()), Some(&*variable), "--{long}");
+                assert_eq!(
+                    flag.get_env().and_then(|env| env.to_str()),
+                    Some(&*variable),
+                    "--{long}"
+                );
             }
             command.get_subcommands().for_each(check);
         }

@@ -4,14 +4,13 @@
 //! a platform with every role over both. Nothing here is used in production, where NATS runs on its
 //! own.
 
-pub mod data_dir;
 pub mod nats_server;
 
 use crate::{
+    data_dir::{DataDir, DataDirError},
     event_log::topology::Durability,
     platform::{Domain, Platform, PlatformOptions, StartError},
 };
-use data_dir::{DataDir, DataDirError};
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -5,6 +5,9 @@
 //! through [`Commands`] and [`Views`], so it can stand in another process than either. Every refusal
 //! that leaves it is a [`Problem`](crate::problem::Problem), whoever refused, and every input is
 //! checked before it can become part of a subject.
+//!
+//! What is no HTTP at all, such as bytes outside of ASCII in a request line, never gets here: the
+//! server's parser answers it with an empty 400 and closes the connection.
 
 mod backend;
 mod boundary;

@@ -36,6 +36,7 @@ pub mod read_model;
 pub mod http;
 
 pub mod config;
+pub mod data_dir;
 pub mod telemetry;
 
 pub mod cli;
@@ -55,9 +56,7 @@ pub mod prelude {
         problem::Problem,
         read_model::Freshness,
         recorded::Recorded,
-        view::{
-            ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View,
-        },
+        view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
     };
     pub use utoipa::ToSchema;
 }

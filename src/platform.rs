@@ -11,7 +11,10 @@ use crate::{
         endpoint::{CommandEndpoint, EndpointError},
     },
     config::Role,
-    event_log::{EventLog, Timeouts, topology::{Topology, TopologyError}},
+    event_log::{
+        EventLog, Timeouts,
+        topology::{Topology, TopologyError},
+    },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck},
     mart,
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
@@ -82,7 +85,10 @@ impl Domain {
     pub fn view<V: View>(mut self) -> Self {
         let view = RegisteredView::of::<V>();
         let name = view.description().name;
-        let taken = self.views.iter().any(|other| other.description().name == name);
+        let taken = self
+            .views
+            .iter()
+            .any(|other| other.description().name == name);
         assert!(!taken, "there are two views {name}");
         self.views.push(view);
         self
@@ -112,7 +118,11 @@ pub struct PlatformOptions {
 impl PlatformOptions {
     /// Every role, HTTP on the default address.
     #[must_use]
-    pub fn new(nats: impl Into<String>, store: impl Into<String>, replica: impl Into<String>) -> Self {
+    pub fn new(
+        nats: impl Into<String>,
+        store: impl Into<String>,
+        replica: impl Into<String>,
+    ) -> Self {
         Self {
             nats: nats.into(),
             roles: BTreeSet::from([Role::Command, Role::Projector, Role::Gateway]),
@@ -182,7 +192,9 @@ impl Platform {
     /// Panics when the replica has no store: neither the projector nor the gateway role.
     #[must_use]
     pub fn queries(&self) -> &ReadModel {
-        self.queries.as_ref().expect("this replica keeps no documents")
+        self.queries
+            .as_ref()
+            .expect("this replica keeps no documents")
     }
 
     /// Where HTTP is served, when it is.
@@ -194,7 +206,9 @@ impl Platform {
     /// Whether every view has read the log to its end once.
     #[must_use]
     pub fn caught_up(&self) -> bool {
-        self.projectors.iter().all(|projector| projector.status().ready)
+        self.projectors
+            .iter()
+            .all(|projector| projector.status().ready)
     }
 
     /// Waits until every view has read the log to its end once.
@@ -241,7 +255,10 @@ impl IoThreads {
     }
 
     fn handle(&self) -> Handle {
-        let runtime = self.0.as_ref().expect("the runtime is there until it is dropped");
+        let runtime = self
+            .0
+            .as_ref()
+            .expect("the runtime is there until it is dropped");
         runtime.handle().clone()
     }
 }
@@ -324,7 +341,11 @@ async fn start_query_side(
     io: &Handle,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
-    let descriptions: Vec<_> = domain.views.iter().map(|view| view.description().clone()).collect();
+    let descriptions: Vec<_> = domain
+        .views
+        .iter()
+        .map(|view| view.description().clone())
+        .collect();
     let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
     let store = Store::open(StoreOptions::new(&options.store, io.clone())).await?;
     let aggregates = domain.aggregates.descriptions();
@@ -381,7 +402,11 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
     let projectors = platform.projectors.clone();
     Arc::new(move || {
         let connected = nats.connection_state() == async_nats::connection::State::Connected;
-        let detail = if connected { "connected" } else { "not connected" };
+        let detail = if connected {
+            "connected"
+        } else {
+            "not connected"
+        };
         let mut checks = vec![ReadinessCheck::new("nats", connected, detail)];
         checks.extend(projectors.iter().map(|projector| {
             let status = projector.status();
@@ -416,7 +441,8 @@ async fn connect(url: String, replica: String) -> Result<async_nats::Client, Sta
 }
 
 async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
-    task.await.map_err(|error| StartError::Runtime(std::io::Error::other(error)))
+    task.await
+        .map_err(|error| StartError::Runtime(std::io::Error::other(error)))
 }
 
 /// A replica cannot be started.

@@ -14,8 +14,8 @@ pub struct TelemetryError(String);
 ///
 /// Returns [`TelemetryError`] when the filter is not a list of tracing directives.
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| TelemetryError(error.to_string()))?;
+    let filter =
+        EnvFilter::try_new(&config.filter).map_err(|error| TelemetryError(error.to_string()))?;
     let lines = fmt::layer().with_writer(std::io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match config.log_format {

@@ -92,9 +92,10 @@ async fn caught_up(platform: &Platform) {
 }
 
 fn print_banner(dev: &Dev) {
-    let http = dev.platform().http_addr().map_or_else(String::new, |address| {
-        format!("http://{address}")
-    });
+    let http = dev
+        .platform()
+        .http_addr()
+        .map_or_else(String::new, |address| format!("http://{address}"));
     let apple = percent_encoded("사과");
     println!(
         "headwater {version} runs; Ctrl-C stops it

@@ -3,7 +3,7 @@
 use super::{Failure, signals};
 use crate::{
     config::{Role, ServeConfig},
-    dev::data_dir::DataDir,
+    data_dir::DataDir,
     platform::{Domain, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, process::ExitCode};

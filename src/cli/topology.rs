@@ -44,7 +44,10 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
     let client = async_nats::connect(&config.nats).await.map_err(|error| {
-        Failure::operation(format!("cannot connect to NATS at {}: {error}", config.nats))
+        Failure::operation(format!(
+            "cannot connect to NATS at {}: {error}",
+            config.nats
+        ))
     })?;
     let topology = Topology::embedded();
     Ok(match config.stream_replicas {

@@ -3,7 +3,7 @@
 use super::{Site, conditional, input, refusal};
 use crate::{
     problem::Problem,
-    read_model::{Answer, Freshness, ViewDescription},
+    read_model::{Answer, Freshness, MAX_WAIT, MIN_POSITION, ViewDescription},
 };
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web::Data};
 use serde::Serialize;
@@ -56,11 +56,11 @@ fn known_view<'a>(
 }
 
 fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
-    let min_position = input::header(request, "Headwater-Min-Position")?;
-    let max_wait = input::header(request, "Headwater-Max-Wait-Ms")?;
+    let min_position = input::header(request, MIN_POSITION)?;
+    let max_wait = input::header(request, MAX_WAIT)?;
     Freshness::read(|name| match name {
-        "Headwater-Min-Position" => min_position,
-        "Headwater-Max-Wait-Ms" => max_wait,
+        MIN_POSITION => min_position,
+        MAX_WAIT => max_wait,
         _ => None,
     })
 }

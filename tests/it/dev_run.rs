@@ -64,7 +64,10 @@ async fn the_banner_is_short_and_its_curl_lines_work_as_printed() {
     })
     .await;
     for curl in curls {
-        let output = Command::new("/bin/sh").args(["-c", &curl]).output().unwrap();
+        let output = Command::new("/bin/sh")
+            .args(["-c", &curl])
+            .output()
+            .unwrap();
         let body = text(&output.stdout);
         assert!(output.status.success(), "{curl}: {}", text(&output.stderr));
         let json: Value = serde_json::from_str(body.trim())
@@ -139,7 +142,10 @@ async fn the_first_run_has_a_catalogue_and_the_second_does_not_add_to_it() {
         (count >= 200).then_some(count)
     })
     .await;
-    let found = service.http().get("/views/product?q=%EC%82%AC%EA%B3%BC", &[]).await;
+    let found = service
+        .http()
+        .get("/views/product?q=%EC%82%AC%EA%B3%BC", &[])
+        .await;
     let found = found.expect(200).json();
     assert_ne!(found["items"], json!([]), "사과 finds nothing");
     interrupt(service);
@@ -150,10 +156,12 @@ async fn the_first_run_has_a_catalogue_and_the_second_does_not_add_to_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_dev_on_the_same_folder_says_so_and_exits_2() {
     let service = Service::dev(&["--no-seed"]);
-    let output = run(headwater(["dev", "--http-addr", "127.0.0.1:0", "--data-dir"])
-        .arg(service.folder())
-        .arg("--nats-server")
-        .arg(binary()));
+    let output = run(
+        headwater(["dev", "--http-addr", "127.0.0.1:0", "--data-dir"])
+            .arg(service.folder())
+            .arg("--nats-server")
+            .arg(binary()),
+    );
     assert_exits_2(&output, "in use by another headwater");
     let folder = service.folder().canonicalize().unwrap();
     assert_exits_2(&output, folder.to_str().unwrap());

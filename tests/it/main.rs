@@ -2,5 +2,9 @@
 
 mod harness;
 
+mod bad_input_http;
 mod dev_nats_server;
+mod dev_run;
+mod http;
+mod serve_run;
 mod topology;

@@ -5,7 +5,7 @@ use super::{
     shared::{header_ref, parameter_ref, response_ref, typed},
 };
 use crate::{
-    read_model::ViewDescription,
+    read_model::{DEFAULT_LIMIT, MAX_LIMIT, ViewDescription},
     view::{Compare, Filter, Kind},
 };
 use serde_json::json;
@@ -132,22 +132,23 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
             .sorts
             .iter()
             .flat_map(|sort| [sort.field.to_owned(), format!("-{}", sort.field)]);
-        let schema = typed(Type::String)
-            .enum_values(Some(both))
-            .default(Some(json!(default.field)));
-        parameters.push(parameter(
-            "sort",
-            "The field to sort by; descending with a minus.".to_owned(),
-            schema,
-        ));
+        let schema = typed(Type::String).enum_values(Some(both));
+        let mut text = format!(
+            "The field to sort by, descending with a minus; {} unless given.",
+            default.field
+        );
+        if !query.search.is_empty() {
+            text.push_str(" With q the best match comes first unless given.");
+        }
+        parameters.push(parameter("sort", text, schema));
     }
     parameters.push(parameter(
         "limit",
         "How many documents a page has at most.".to_owned(),
         typed(Type::Integer)
             .minimum(Some(1))
-            .maximum(Some(200))
-            .default(Some(json!(20))),
+            .maximum(Some(MAX_LIMIT))
+            .default(Some(json!(DEFAULT_LIMIT))),
     ));
     parameters.push(parameter(
         "cursor",

@@ -128,7 +128,7 @@ async fn a_muted_proxy_stores_what_is_sent_and_loses_the_answer() {
 
     let nats = Nats::start();
     let direct = nats.jetstream().await;
-    let mut stream = direct
+    let stream = direct
         .create_stream(async_nats::jetstream::stream::Config {
             name: "S".to_owned(),
             subjects: vec!["s".to_owned()],

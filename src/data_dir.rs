@@ -101,7 +101,7 @@ impl DataDir {
             path: self.path.clone(),
             source,
         };
-        super::nats_server::wait_until_unused(&self.nats()).map_err(failed)?;
+        crate::dev::nats_server::wait_until_unused(&self.nats()).map_err(failed)?;
         for folder in [self.nats(), self.views()] {
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
