@@ -8,3 +8,4 @@ mod dev_run;
 mod http;
 mod serve_run;
 mod topology;
+mod views;
