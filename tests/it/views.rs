@@ -124,7 +124,7 @@ async fn a_storefront_shows_display_product_and_stock_in_any_order_of_arrival() 
         let parameters = json!({"section": section, "sold_out": false});
         assert_eq!(
             ids(&api.list("storefront", parameters, &[]).await.expect(200)),
-            [id.clone()]
+            [id.as_str()]
         );
         let removed = give(&api, "display", &section, "remove", json!({"sku": sku})).await;
         let headers = [("Headwater-Min-Position", &*removed)];
