@@ -362,12 +362,8 @@ async fn start_query_side(
         for view in &domain.views {
             let name = view.description().name;
             let watermark = watermarks.view(name).cloned().unwrap_or_default();
-            let mut projector = ProjectorOptions::new(
-                view.clone(),
-                store.clone(),
-                log.clone(),
-                watermark,
-            );
+            let mut projector =
+                ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
             projector.replica = (!options.is_shared()).then(|| options.replica.clone());
             platform
                 .projectors

@@ -13,7 +13,7 @@ mod find;
 mod process;
 
 pub use find::{Found, OLDEST, Version, find};
-pub(super) use process::wait_until_unused;
+pub(crate) use process::wait_until_unused;
 
 use crate::event_log::topology::Durability;
 use process::{Launch, Running};

@@ -2,7 +2,7 @@
 //!
 //! The names and limits are the same on NATS and on HTTP.
 
-use crate::{event_log::subject::is_name, problem::Problem};
+use crate::{command::request::Outcome, event_log::subject::is_name, problem::Problem};
 use std::time::Duration;
 
 /// `Headwater-Min-Position: <aggregate>@<sequence>`.
@@ -35,6 +35,15 @@ impl Default for Freshness {
 }
 
 impl Freshness {
+    /// At least what an accepted command has brought about; waits for it at most 2 s.
+    #[must_use]
+    pub fn at_least(outcome: &Outcome) -> Self {
+        Self {
+            min_position: Some((outcome.aggregate.clone(), outcome.position)),
+            ..Self::default()
+        }
+    }
+
     /// Reads the two headers through a look-up by name.
     ///
     /// # Errors

@@ -255,7 +255,7 @@ impl Running {
 /// # Errors
 ///
 /// Returns the error of the file system, or [`io::ErrorKind::ResourceBusy`] after 15 s.
-pub(in crate::dev) fn wait_until_unused(folder: &Path) -> io::Result<()> {
+pub(crate) fn wait_until_unused(folder: &Path) -> io::Result<()> {
     if !folder.exists() {
         return Ok(());
     }
