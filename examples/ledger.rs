@@ -107,7 +107,7 @@ impl Aggregate for Account {
         match event {
             AccountEvent::Opened { owner } => self.owner = Some(owner.clone()),
             AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. } => {
-                self.balance = *balance
+                self.balance = *balance;
             }
         }
     }
