@@ -7,8 +7,9 @@
 pub mod nats_server;
 
 use crate::{
+    command::client::CommandOptions,
     data_dir::{DataDir, DataDirError},
-    event_log::topology::Durability,
+    event_log::{AppendMode, topology::Durability},
     platform::{Domain, Platform, PlatformOptions, StartError},
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
@@ -30,6 +31,10 @@ pub struct DevOptions {
     pub nats_server: Option<PathBuf>,
     /// Whether to delete what is in the folder first.
     pub reset: bool,
+    /// How the command side is sized.
+    pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendMode,
 }
 
 impl DevOptions {
@@ -42,6 +47,8 @@ impl DevOptions {
             nats_port: None,
             nats_server: None,
             reset: false,
+            command: CommandOptions::default(),
+            append: AppendMode::Pipelined,
         }
     }
 }
@@ -75,6 +82,8 @@ impl Dev {
         let store = format!("surrealkv://{}?sync=1s", data.views().display());
         let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
         platform.http.address = options.http_addr;
+        platform.command = options.command;
+        platform.append = options.append;
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {
                 platform,

@@ -25,6 +25,8 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         nats_port: config.nats_port,
         nats_server: config.nats_server,
         reset: config.reset,
+        command: config.command.options(),
+        append: config.command.append,
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

@@ -30,6 +30,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
     options.stream_replicas = config.stream_replicas;
+    options.command = config.command.options();
+    options.append = config.command.append;
     let platform = Platform::start(Domain::mart(), options)
         .await
         .map_err(failure)?;

@@ -3,6 +3,8 @@
 mod harness;
 
 mod bad_input_http;
+mod command_append;
+mod command_support;
 mod dev_nats_server;
 mod dev_run;
 mod http;
