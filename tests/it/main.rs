@@ -4,6 +4,10 @@ mod harness;
 
 mod bad_input_http;
 mod command_append;
+mod command_drain;
+mod command_limits;
+mod command_placement;
+mod command_property;
 mod command_support;
 mod dev_nats_server;
 mod dev_run;
