@@ -26,7 +26,13 @@ use crate::{
 };
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use async_nats::ServerAddr;
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +104,7 @@ impl Domain {
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
-    /// The NATS to connect to, for example `nats://127.0.0.1:4222`.
+    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
     pub nats: String,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
@@ -165,8 +171,16 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let listener = match options.has(Role::Gateway) {
+            true => Some(Gateway::listen(&options.http).map_err(unbound)?),
+            false => None,
+        };
         let io = IoThreads::start()?;
-        let started = start(&domain, &options, &io.handle()).await?;
+        let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
             _io: Some(io),
             ..started
@@ -275,9 +289,11 @@ impl Drop for IoThreads {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
+    listener: Option<TcpListener>,
     io: &Handle,
 ) -> Result<Platform, StartError> {
-    let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
+    let (servers, name) = (options.nats.clone(), options.replica.clone());
+    let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
     let topology = Topology::embedded();
     let topology = match options.stream_replicas {
@@ -313,17 +329,18 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
-    if options.has(Role::Gateway) {
+    if let Some(listener) = listener {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
             readiness: readiness(&platform),
         };
-        let (server, address) =
-            Gateway::bind(options.http.clone(), backends).map_err(|source| StartError::Bind {
-                address: options.http.address,
-                source,
-            })?;
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let address = listener.local_addr().map_err(unbound)?;
+        let server = Gateway::serve(listener, &options.http, backends).map_err(unbound)?;
         platform.gateway = Some((server.handle(), address));
         actix::spawn(async move {
             if let Err(error) = server.await {
@@ -417,22 +434,48 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
     })
 }
 
-async fn connect(url: String, replica: String) -> Result<async_nats::Client, StartError> {
+/// Reads a list of NATS servers, `nats://a:4222,nats://b:4222`.
+///
+/// # Errors
+///
+/// Returns what is wrong with the first that cannot be read, without any password.
+pub fn nats_servers(list: &str) -> Result<Vec<ServerAddr>, String> {
+    list.split(',')
+        .map(|server| {
+            let parsed = server.trim().parse::<ServerAddr>();
+            parsed.map_err(|error| format!("not the address of a NATS server: {error}"))
+        })
+        .collect()
+}
+
+/// The servers of a list as they may be shown: without user and password.
+#[must_use]
+pub fn shown(servers: &[ServerAddr]) -> String {
+    let shown =
+        |server: &ServerAddr| format!("{}://{}:{}", server.scheme(), server.host(), server.port());
+    let servers: Vec<_> = servers.iter().map(shown).collect();
+    servers.join(",")
+}
+
+/// Connects to one of a list of NATS servers, and to another when it goes away.
+///
+/// # Errors
+///
+/// Returns [`StartError::Nats`] when the list cannot be read, or none answers in time.
+pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
+    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
+    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
     let connecting = async_nats::ConnectOptions::new()
-        .name(format!("headwater {replica}"))
+        .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
-        .connect(&url);
-    let failed = |reason: String| StartError::Nats {
-        url: url.clone(),
-        reason,
-    };
+        .connect(&servers[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("no answer in time".to_owned())),
+        Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
+        Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),
     }
 }
 
@@ -445,10 +488,10 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// NATS does not answer, or refuses the connection.
-    #[error("cannot connect to NATS at {url}: {reason}")]
+    #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
         /// Where it was looked for.
-        url: String,
+        servers: String,
         /// What went wrong.
         reason: String,
     },
