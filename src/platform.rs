@@ -17,6 +17,7 @@ use crate::{
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck},
     mart,
+    membership::{Membership, MembershipError, MembershipOptions},
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
     read_model::{
         OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
@@ -110,8 +111,8 @@ pub struct PlatformOptions {
     pub roles: BTreeSet<Role>,
     /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
-    /// The replica's lasting name, which sets its consumers apart from those of other replicas
-    /// where each keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
+    /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
@@ -153,6 +154,7 @@ impl PlatformOptions {
 pub struct Platform {
     _io: Option<IoThreads>,
     nats: async_nats::Client,
+    membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
     projectors: Vec<ProjectorHandle>,
@@ -191,6 +193,12 @@ impl Platform {
     #[must_use]
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats
+    }
+
+    /// Who is there, and which replica is the home of what.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Gives commands.
@@ -235,6 +243,7 @@ impl Platform {
 
     /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
+        self.membership.leave().await;
         if let Some((gateway, _)) = self.gateway.take() {
             gateway.stop(true).await;
         }
@@ -250,6 +259,7 @@ impl Platform {
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
         }
+        self.membership.stop();
         let _ = self.nats.flush().await;
     }
 }
@@ -302,6 +312,14 @@ async fn start(
     };
     topology.apply(&nats).await?;
     let log = EventLog::new(nats.clone(), Timeouts::default());
+    let membership = {
+        let (nats, replica) = (nats.clone(), options.replica.clone());
+        let roles = options.roles.clone();
+        let opening = async move {
+            Membership::open(nats, &replica, roles, MembershipOptions::default()).await
+        };
+        joined(io.spawn(opening)).await??
+    };
 
     let commands = if options.has(Role::Command) {
         CommandClient::start(&domain.aggregates, &log, options.command)
@@ -315,9 +333,13 @@ async fn start(
         None
     };
 
+    let announcing = membership.clone();
+    joined(io.spawn(async move { announcing.announce().await })).await??;
+
     let mut platform = Platform {
         _io: None,
         nats,
+        membership,
         commands,
         command_endpoint,
         projectors: Vec::new(),
@@ -498,6 +520,9 @@ pub enum StartError {
     /// The streams cannot be brought to what the files say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The other replicas cannot be joined.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The commands cannot be subscribed to.
     #[error(transparent)]
     Commands(#[from] EndpointError),

@@ -6,6 +6,7 @@ mod bad_input_http;
 mod dev_nats_server;
 mod dev_run;
 mod http;
+mod membership;
 mod serve_run;
 mod topology;
 mod views;
