@@ -3,6 +3,10 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
+mod bench;
+
+pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -30,6 +34,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
+    },
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
     },
 }
 
