@@ -4,6 +4,10 @@
 //! reason before any port is opened.
 
 use crate::platform;
+mod bench;
+
+pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -31,6 +35,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
+    },
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
     },
 }
 
