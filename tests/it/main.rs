@@ -2,7 +2,10 @@
 
 mod harness;
 
+mod append;
 mod bad_input_http;
+mod bad_input_nats;
+mod commands;
 mod dev_nats_server;
 mod dev_run;
 mod http;
