@@ -3,11 +3,11 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
-use crate::platform;
 mod bench;
 
 pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
 
+use crate::platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
