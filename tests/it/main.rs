@@ -9,6 +9,7 @@ mod commands;
 mod dev_nats_server;
 mod dev_run;
 mod http;
+mod membership;
 mod serve_run;
 mod topology;
 mod views;
