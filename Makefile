@@ -16,6 +16,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test $(ARGS)
+	@$(CARGO) run --quiet --example ledger
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

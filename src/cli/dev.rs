@@ -118,7 +118,7 @@ fn print_banner(dev: &Dev) {
   durability  {durability}
 try, in another terminal:
   curl -s '{http}/views/product?q={apple}&limit=3'
-  curl -s '{http}/commands/stock/gangnam_tea/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",
+  curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",
         version = env!("CARGO_PKG_VERSION"),
         nats = dev.nats_url(),
         folder = dev.folder().display(),
