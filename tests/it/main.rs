@@ -3,9 +3,12 @@
 mod harness;
 
 mod bad_input_http;
+mod crash;
 mod dev_nats_server;
 mod dev_run;
 mod http;
+mod in_doubt;
+mod linearizability;
 mod serve_run;
 mod topology;
 mod views;
