@@ -8,7 +8,8 @@
 //!    both sides see it, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
 //!    written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
-//!    actor of its aggregate, which decides it and appends the events to the [`event_log`].
+//!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
+//!    replica that actor lives on is told by the [`membership`].
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
 //! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
@@ -30,6 +31,7 @@ pub mod testkit;
 
 pub mod command;
 pub mod event_log;
+pub mod membership;
 
 pub mod projection;
 pub mod read_model;

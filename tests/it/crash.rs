@@ -6,7 +6,7 @@ use crate::harness::{
     nats::{DURABLE, Nats},
     replica::Replica,
     seed::{Seed, chaos_length},
-    writers::Writers,
+    writers::{Answers, Writers},
 };
 use std::{thread, time::Instant};
 
@@ -15,7 +15,7 @@ const AGGREGATES: u64 = 300;
 
 /// Lets writers write while `chaos` is at work on a thread of its own, again and again, and then
 /// proves that no answer was a lie. `chaos` leaves everything running.
-async fn write_through<C, F>(urls: &[String], seed: &Seed, mut world: C, chaos: F)
+async fn write_through<C, F>(urls: &[String], seed: &Seed, mut world: C, chaos: F) -> Answers
 where
     C: Send + 'static,
     F: Fn(&mut C, &mut Seed) + Send + 'static,
@@ -31,10 +31,12 @@ where
     });
     let world = world.await.unwrap();
     let answers = writers.stop().await;
-    eprintln!("{} commands were accepted", answers.accepted());
-    assert!(answers.accepted() > 0);
+    let (accepted, unanswered) = (answers.accepted(), answers.unanswered());
+    eprintln!("{accepted} commands were accepted, {unanswered} times nobody answered");
+    assert!(accepted > 0);
     answers.verify(urls).await;
     drop(world);
+    answers
 }
 
 /// Chance decides not only what happens but when.
@@ -73,6 +75,25 @@ async fn replicas_that_are_killed_lose_double_and_change_nothing() {
         kill_or_pause_replicas(replicas, chance);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_are_told_to_stop_leave_no_command_unanswered() {
+    let seed = Seed::of_this_run();
+    let nats = Nats::start();
+    let urls = [nats.url()];
+    let replicas: Vec<_> = (0..3).map(|_| Replica::start(&nats.url(), &[])).collect();
+    let answers = write_through(&urls, &seed, replicas, |replicas, chance| {
+        pass_time(chance, 50..500);
+        let leaving = &mut replicas[chance.within(0..3) as usize];
+        leaving.service().signal("TERM");
+        let status = leaving.service().wait();
+        assert_eq!(status.code(), Some(0), "{}", leaving.service().transcript());
+        pass_time(chance, 0..500);
+        leaving.start_again();
+    })
+    .await;
+    assert_eq!(answers.unanswered(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,6 +24,9 @@ use tokio::task::JoinSet;
 
 /// How long a command is given again and again: longer than anything is ever away in a test.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer is waited for. Shorter than an append in doubt takes to settle, so that some
+/// commands are given again while they are under way elsewhere.
+const WHILE: Duration = Duration::from_secs(2);
 /// Younger outcomes are surely remembered: the promise is two minutes.
 const REMEMBERED: Duration = Duration::from_secs(90);
 /// Many times more than this many commands for one aggregate would be remembered too.
@@ -48,7 +51,11 @@ pub enum Answer {
 
 /// Commands with their answers.
 #[derive(Debug, Default)]
-pub struct Answers(Vec<(Given, Answer, Instant)>);
+pub struct Answers {
+    of: Vec<(Given, Answer, Instant)>,
+    /// How often a command was given and nobody said anything.
+    unanswered: u64,
+}
 
 /// Running writers.
 pub struct Writers {
@@ -75,7 +82,7 @@ impl Writers {
         for number in 0..writers {
             let mut writer = Writer {
                 number,
-                api: client(urls).await,
+                api: Giver::connect(urls).await,
                 seed: seed.part(1_000 + number),
                 aggregates,
                 reserved: Vec::new(),
@@ -87,6 +94,7 @@ impl Writers {
                 while !stop.load(Ordering::Relaxed) {
                     writer.work().await;
                 }
+                writer.answers.unanswered = writer.api.unanswered.into_inner();
                 writer.answers
             });
         }
@@ -99,7 +107,10 @@ impl Writers {
         let mut answers = Answers::default();
         while let Some(writer) = self.running.join_next().await {
             match writer {
-                Ok(of_one) => answers.0.extend(of_one.0),
+                Ok(of_one) => {
+                    answers.of.extend(of_one.of);
+                    answers.unanswered += of_one.unanswered;
+                }
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         }
@@ -109,7 +120,7 @@ impl Writers {
 
 struct Writer {
     number: u64,
-    api: NatsApi,
+    api: Giver,
     seed: Seed,
     aggregates: u64,
     /// Accepted reservations that were not settled yet, as aggregate and order.
@@ -122,11 +133,11 @@ impl Writer {
     async fn work(&mut self) {
         let given = self.choose();
         let answer = if self.seed.once_in(16) {
-            let (one, other) = tokio::join!(settle(&self.api, &given), settle(&self.api, &given));
+            let (one, other) = tokio::join!(self.api.settle(&given), self.api.settle(&given));
             assert_eq!(one, other, "two givings of {given:?} at the same time");
             one
         } else {
-            settle(&self.api, &given).await
+            self.api.settle(&given).await
         };
         match (&answer, given.command) {
             (Answer::Accepted(_), "reserve") => {
@@ -143,13 +154,13 @@ impl Writer {
             (Answer::Accepted(_), _) => {}
         }
         if self.seed.once_in(8) {
-            again(&self.api, &given, &answer).await;
+            self.api.again(&given, &answer).await;
         }
-        self.answers.0.push((given, answer, Instant::now()));
+        self.answers.of.push((given, answer, Instant::now()));
         if self.seed.once_in(8) {
-            let (given, answer, at) = self.seed.one_of(&self.answers.0).clone();
+            let (given, answer, at) = self.seed.one_of(&self.answers.of).clone();
             if at.elapsed() < REMEMBERED {
-                again(&self.api, &given, &answer).await;
+                self.api.again(&given, &answer).await;
             }
         }
     }
@@ -189,40 +200,57 @@ impl Writer {
     }
 }
 
-/// Gives a command until it is answered for good.
-async fn settle(api: &NatsApi, given: &Given) -> Answer {
-    let what = format!("an answer to {given:?}");
-    eventually_within(PATIENCE, &what, || async {
-        let reply = give(api, given).await?;
-        match reply.status {
-            200 => Some(Answer::Accepted(without_replayed(&reply))),
-            429 | 503 => None,
-            400..500 => {
-                let code = reply.json()["code"].as_str().unwrap().to_owned();
-                Some(Answer::Refused(reply.status, code))
-            }
-            _ => panic!("{given:?}: {} {}", reply.status, reply.json()),
+/// Gives commands over one connection.
+struct Giver {
+    api: NatsApi,
+    unanswered: AtomicU64,
+}
+
+impl Giver {
+    async fn connect(urls: &[String]) -> Self {
+        Self {
+            api: client(urls).await,
+            unanswered: AtomicU64::new(0),
         }
-    })
-    .await
-}
+    }
 
-async fn give(api: &NatsApi, given: &Given) -> Option<Reply> {
-    let subject = format!("cmd.stock.{}.{}", given.id, given.command);
-    let body = serde_json::to_vec(&given.body).unwrap();
-    let headers = [("Idempotency-Key", given.key.as_str())];
-    let asked = api.request(subject, body, &headers);
-    // No answer within a while: the replica may have been killed.
-    let answered = tokio::time::timeout(Duration::from_secs(4), asked).await;
-    answered.ok()?.ok()
-}
+    /// Gives a command until it is answered for good.
+    async fn settle(&self, given: &Given) -> Answer {
+        let what = format!("an answer to {given:?}");
+        eventually_within(PATIENCE, &what, || async {
+            let Some(reply) = self.give(given).await else {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            match reply.status {
+                200 => Some(Answer::Accepted(without_replayed(&reply))),
+                429 | 503 => None,
+                400..500 => {
+                    let code = reply.json()["code"].as_str().unwrap().to_owned();
+                    Some(Answer::Refused(reply.status, code))
+                }
+                _ => panic!("{given:?}: {} {}", reply.status, reply.json()),
+            }
+        })
+        .await
+    }
 
-/// Gives an answered command again. An accepted one must get the same outcome; a refused one was
-/// never appended and may be decided otherwise now, so it is left alone.
-async fn again(api: &NatsApi, given: &Given, answer: &Answer) {
-    if let Answer::Accepted(_) = answer {
-        let once_more = settle(api, given).await;
-        assert_eq!(&once_more, answer, "the outcome of a retry of {given:?}");
+    async fn give(&self, given: &Given) -> Option<Reply> {
+        let subject = format!("cmd.stock.{}.{}", given.id, given.command);
+        let body = serde_json::to_vec(&given.body).unwrap();
+        let headers = [("Idempotency-Key", given.key.as_str())];
+        let asked = self.api.request(subject, body, &headers);
+        // No answer within a while: the replica may have been killed.
+        tokio::time::timeout(WHILE, asked).await.ok()?.ok()
+    }
+
+    /// Gives an answered command again. An accepted one must get the same outcome; a refused one
+    /// was never appended and may be decided otherwise now, so it is left alone.
+    async fn again(&self, given: &Given, answer: &Answer) {
+        if let Answer::Accepted(_) = answer {
+            let once_more = self.settle(given).await;
+            assert_eq!(&once_more, answer, "the outcome of a retry of {given:?}");
+        }
     }
 }
 
@@ -238,24 +266,29 @@ impl Answers {
     pub fn accepted(&self) -> usize {
         let accepted =
             |(_, answer, _): &&(Given, Answer, Instant)| matches!(answer, Answer::Accepted(_));
-        self.0.iter().filter(accepted).count()
+        self.of.iter().filter(accepted).count()
+    }
+
+    /// How often a command was given and nobody said anything.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// Proves that every answer is true: retries still get the same one, every accepted outcome is
     /// in the log exactly once and as it was told, nothing else is, and every command was decided
     /// on the state that the log has before it.
     pub async fn verify(&self, urls: &[String]) {
-        let api = client(urls).await;
-        let step = self.0.len().div_ceil(AT_THE_END).max(1);
-        for (given, answer, at) in self.0.iter().step_by(step) {
+        let api = Giver::connect(urls).await;
+        let step = self.of.len().div_ceil(AT_THE_END).max(1);
+        for (given, answer, at) in self.of.iter().step_by(step) {
             if at.elapsed() < REMEMBERED {
-                again(&api, given, answer).await;
+                api.again(given, answer).await;
             }
         }
 
-        let log = Log::read(&api.client).await;
+        let log = Log::read(&api.api.client).await;
         let mut missing: BTreeMap<_, _> = log.commands.iter().collect();
-        for (given, answer, _) in &self.0 {
+        for (given, answer, _) in &self.of {
             let logged = missing.remove(&given.key);
             match answer {
                 Answer::Refused(..) => {
