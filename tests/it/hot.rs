@@ -1,11 +1,6 @@
 //! Many commands at once: on one aggregate, and more than a replica takes.
 
-use crate::harness::{
-    api::NatsApi,
-    log::Log,
-    nats::Nats,
-    replica::Replica,
-};
+use crate::harness::{api::NatsApi, log::Log, nats::Nats, replica::Replica};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs};
@@ -50,8 +45,11 @@ async fn commands_that_queue_on_one_aggregate_share_commits_and_none_touches_ano
             assert!(!log.commands.contains_key(key));
         }
     }
-    let commits: std::collections::BTreeSet<_> =
-        log.commands.values().map(|logged| logged.position).collect();
+    let commits: std::collections::BTreeSet<_> = log
+        .commands
+        .values()
+        .map(|logged| logged.position)
+        .collect();
     assert_eq!(log.commands.len(), 501);
     assert!(commits.len() < 251, "{} commits", commits.len());
 }

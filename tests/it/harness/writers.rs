@@ -32,9 +32,10 @@ const REMEMBERED: Duration = Duration::from_secs(90);
 /// Many times more than this many commands for one aggregate would be remembered too.
 const AT_THE_END: usize = 2_000;
 
-/// A command for a stock.
+/// A command with its idempotency key.
 #[derive(Debug, Clone)]
 pub struct Given {
+    pub aggregate: &'static str,
     pub id: String,
     pub command: &'static str,
     pub body: Value,
@@ -174,6 +175,7 @@ impl Writer {
             let (id, order) = self.reserved.swap_remove(which);
             let command = *seed.one_of(&["release", "ship"]);
             return Given {
+                aggregate: "stock",
                 id,
                 command,
                 body: json!({"order": order}),
@@ -192,6 +194,7 @@ impl Writer {
             ("receive", json!({"quantity": quantity}))
         };
         Given {
+            aggregate: "stock",
             id: format!("b_{number}"),
             command,
             body,
@@ -201,13 +204,13 @@ impl Writer {
 }
 
 /// Gives commands over one connection.
-struct Giver {
-    api: NatsApi,
+pub struct Giver {
+    pub api: NatsApi,
     unanswered: AtomicU64,
 }
 
 impl Giver {
-    async fn connect(urls: &[String]) -> Self {
+    pub async fn connect(urls: &[String]) -> Self {
         Self {
             api: client(urls).await,
             unanswered: AtomicU64::new(0),
@@ -215,7 +218,7 @@ impl Giver {
     }
 
     /// Gives a command until it is answered for good.
-    async fn settle(&self, given: &Given) -> Answer {
+    pub async fn settle(&self, given: &Given) -> Answer {
         let what = format!("an answer to {given:?}");
         eventually_within(PATIENCE, &what, || async {
             let Some(reply) = self.give(given).await else {
@@ -236,7 +239,7 @@ impl Giver {
     }
 
     async fn give(&self, given: &Given) -> Option<Reply> {
-        let subject = format!("cmd.stock.{}.{}", given.id, given.command);
+        let subject = format!("cmd.{}.{}.{}", given.aggregate, given.id, given.command);
         let body = serde_json::to_vec(&given.body).unwrap();
         let headers = [("Idempotency-Key", given.key.as_str())];
         let asked = self.api.request(subject, body, &headers);
