@@ -64,6 +64,10 @@ pub struct Options {
     pub disconnect_timeout: Duration,
     /// How long requests in flight may take once the server is stopped gracefully.
     pub shutdown_timeout: Duration,
+    /// How many clients may follow documents live at once. Each holds a connection.
+    pub max_live: usize,
+    /// How often such a client hears that its connection stands.
+    pub live_heartbeat: Duration,
 }
 
 impl Default for Options {
@@ -71,13 +75,16 @@ impl Default for Options {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             workers: 2,
-            max_connections: 10_000,
+            // Beside as many live clients as there may be, room for those that come and go.
+            max_connections: 12_000,
             backlog: 1_024,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             disconnect_timeout: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(10),
+            max_live: 10_000,
+            live_heartbeat: Duration::from_secs(15),
         }
     }
 }

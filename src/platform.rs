@@ -19,8 +19,8 @@ use crate::{
     mart,
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
     read_model::{
-        OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
-        Watermarks,
+        DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
+        StoreOptions, Watermarks,
     },
     view::View,
 };
@@ -109,6 +109,8 @@ pub struct PlatformOptions {
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
@@ -129,6 +131,7 @@ impl PlatformOptions {
             store: store.into(),
             replica: replica.into(),
             http: http::Options::default(),
+            cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
             stream_replicas: None,
         }
@@ -354,6 +357,7 @@ async fn start_query_side(
         views: descriptions,
         aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
         watermarks: watermarks.clone(),
+        cache: options.cache,
     })
     .await?;
 

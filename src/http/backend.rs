@@ -8,7 +8,7 @@ use crate::{
     },
     event_log::subject::Id,
     problem::Problem,
-    read_model::{Answer, Freshness, Page, ReadModel, StoredDocument, ViewDescription},
+    read_model::{Answer, Freshness, Page, ReadModel, ServedDocument, ViewDescription},
 };
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub trait Views: Send + Sync {
         view: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>>;
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>>;
 
     /// Reads a page of a list. The parameters have been decoded, not checked.
     fn list<'a>(
@@ -67,8 +67,8 @@ impl Views for ReadModel {
         view: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
-        Box::pin(self.get(view, id.as_str(), freshness))
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>> {
+        Box::pin(self.document(view, id.as_str(), freshness))
     }
 
     fn list<'a>(

@@ -9,7 +9,7 @@ use crate::{
     },
     event_log::subject::Id,
     problem::Problem,
-    read_model::{Answer, Freshness, Page, StoredDocument, ViewDescription},
+    read_model::{Answer, Freshness, Page, ServedDocument, StoredDocument, ViewDescription},
     view::{Compare, Filter, Kind, Query, Sort},
 };
 use futures::future::{BoxFuture, ready};
@@ -169,12 +169,13 @@ impl FakeViews {
     }
 }
 
+const DOCUMENT: &str = r#"{"to":{"street":"종로"},"grams":12}"#;
+
 fn document(id: &str) -> StoredDocument {
-    let json = r#"{"to":{"street":"종로"},"grams":12}"#.to_owned();
     StoredDocument {
         id: id.to_owned(),
         version: 71,
-        document: RawValue::from_string(json).unwrap().into(),
+        document: RawValue::from_string(DOCUMENT.to_owned()).unwrap().into(),
     }
 }
 
@@ -188,12 +189,12 @@ impl Views for FakeViews {
         _: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>> {
         let seen = (BTreeMap::new(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
         let answer = match id.as_str() {
             "missing" => Err(Problem::not_found("not_found", "there is no such document")),
-            id => self.answer(document(id)),
+            id => self.answer(ServedDocument::new("parcels", 3, id, 71, DOCUMENT)),
         };
         Box::pin(ready(answer))
     }
