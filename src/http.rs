@@ -17,6 +17,7 @@ mod docs;
 mod health;
 mod index;
 mod input;
+mod live;
 mod openapi;
 mod refusal;
 mod views;
@@ -33,12 +34,13 @@ use actix_web::{
     App, HttpServer, Resource,
     dev::Server,
     guard,
+    http::Method,
     web::{self, ServiceConfig},
 };
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -102,12 +104,13 @@ impl Gateway {
     /// Returns the error of the operating system when the address cannot be bound.
     pub fn bind(options: Options, backends: Backends) -> io::Result<(Server, SocketAddr)> {
         let workers = options.workers.max(1);
-        let site = Site::new(backends, options.body_timeout);
+        let site = Site::new(backends, &options);
         let server = HttpServer::new(move || {
             App::new()
                 .wrap_fn(boundary::guard)
                 .configure(|config| routes(config, &site))
         })
+        .on_connect(live::hold)
         .workers(workers)
         .max_connections(options.max_connections.div_ceil(workers))
         .backlog(options.backlog)
@@ -128,12 +131,16 @@ impl Gateway {
 struct Site {
     backends: Backends,
     body_timeout: Duration,
+    /// How many clients follow documents live.
+    live: Arc<AtomicUsize>,
+    max_live: usize,
+    live_heartbeat: Duration,
     openapi: conditional::Page,
     index: index::Index,
 }
 
 impl Site {
-    fn new(backends: Backends, body_timeout: Duration) -> web::Data<Self> {
+    fn new(backends: Backends, options: &Options) -> web::Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
         let openapi = openapi::describe(aggregates, views).to_string();
@@ -141,7 +148,10 @@ impl Site {
             openapi: conditional::Page::new("application/json", openapi),
             index: index::Index::new(aggregates, views),
             backends,
-            body_timeout,
+            body_timeout: options.body_timeout,
+            live: Arc::default(),
+            max_live: options.max_live,
+            live_heartbeat: options.live_heartbeat,
         }))
     }
 }
@@ -157,6 +167,8 @@ fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
         .service(readable("/views/{view}").to(views::list))
+        .service(followable("/views/{view}/live").to(live::list))
+        .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
         .service(readable("/views/{view}/{id:[^/]*}").to(views::get))
         .service(readable("/openapi.json").to(openapi::serve))
         .service(readable("/docs").to(docs::redirect))
@@ -168,11 +180,22 @@ fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
 }
 
 /// A resource that is read: `GET` and `HEAD`, and nothing else.
-struct Readable(Resource);
+struct Readable(Resource, bool);
 
 fn readable(path: &str) -> Readable {
+    let resource = web::resource(path);
     Readable(
-        web::resource(path).default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
+        resource.default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
+        true,
+    )
+}
+
+/// A resource that goes on and on: `GET`, and nothing else.
+fn followable(path: &str) -> Readable {
+    let resource = web::resource(path);
+    Readable(
+        resource.default_service(web::to(|| refusal::method_not_allowed("GET"))),
+        false,
     )
 }
 
@@ -183,7 +206,12 @@ impl Readable {
         Args: actix_web::FromRequest + 'static,
         F::Output: actix_web::Responder + 'static,
     {
-        let read = guard::Any(guard::Get()).or(guard::Head());
-        self.0.route(web::route().guard(read).to(handler))
+        let Self(resource, head) = self;
+        let read = guard::fn_guard(move |context| match context.head().method {
+            Method::GET => true,
+            Method::HEAD => head,
+            _ => false,
+        });
+        resource.route(web::route().guard(read).to(handler))
     }
 }

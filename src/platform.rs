@@ -224,6 +224,9 @@ impl Platform {
 
     /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
+        if let Some(queries) = &self.queries {
+            queries.stop_following();
+        }
         if let Some((gateway, _)) = self.gateway.take() {
             gateway.stop(true).await;
         }

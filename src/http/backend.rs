@@ -8,7 +8,9 @@ use crate::{
     },
     event_log::subject::Id,
     problem::Problem,
-    read_model::{Answer, Freshness, Page, ReadModel, ServedDocument, ViewDescription},
+    read_model::{
+        Answer, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
+    },
 };
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -45,6 +47,24 @@ pub trait Views: Send + Sync {
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>>;
+
+    /// Follows one document. `last` is the id of the last event that the client has had.
+    fn follow_document<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>>;
+
+    /// Follows a list. The filters have been decoded, not checked.
+    fn follow_list<'a>(
+        &'a self,
+        view: &'a str,
+        filters: &'a BTreeMap<String, String>,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>>;
 }
 
 impl Commands for CommandClient {
@@ -78,6 +98,26 @@ impl Views for ReadModel {
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
         Box::pin(self.list(view, parameters, freshness))
+    }
+
+    fn follow_document<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        Box::pin(self.follow_document(view, id.as_str(), last, freshness))
+    }
+
+    fn follow_list<'a>(
+        &'a self,
+        view: &'a str,
+        filters: &'a BTreeMap<String, String>,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        Box::pin(self.follow_list(view, filters, last, freshness))
     }
 }
 

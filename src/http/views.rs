@@ -44,7 +44,7 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
     Ok(conditional::finish(response, "application/json", body))
 }
 
-fn known_view<'a>(
+pub(super) fn known_view<'a>(
     request: &HttpRequest,
     site: &'a Data<Site>,
 ) -> Result<&'a ViewDescription, Problem> {
@@ -55,7 +55,7 @@ fn known_view<'a>(
         .ok_or_else(|| refusal::unknown("view", &name))
 }
 
-fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
+pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
     let min_position = input::header(request, MIN_POSITION)?;
     let max_wait = input::header(request, MAX_WAIT)?;
     Freshness::read(|name| match name {

@@ -6,6 +6,7 @@ use super::{
     announcement::Applied,
     cache::{DocumentCache, ViewCache},
     cursor::Cursor,
+    live::hub::ViewLive,
     parameters::ListQuery,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
@@ -49,23 +50,25 @@ pub struct ReadModelOptions {
 /// Answers queries about every view. Cheap to clone.
 #[derive(Clone)]
 pub struct ReadModel {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     views: Vec<ViewDescription>,
     tables: Vec<ViewTables>,
     caches: Vec<Arc<ViewCache>>,
+    pub(super) lives: Vec<Arc<ViewLive>>,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
 }
 
-struct Served<'a> {
-    view: &'a ViewDescription,
-    tables: &'a ViewTables,
+pub(super) struct Served<'a> {
+    pub(super) view: &'a ViewDescription,
+    pub(super) tables: &'a ViewTables,
     cache: Option<&'a ViewCache>,
-    watermark: &'a Watermark,
+    pub(super) live: &'a Arc<ViewLive>,
+    pub(super) watermark: &'a Watermark,
 }
 
 impl ReadModel {
@@ -101,12 +104,23 @@ impl ReadModel {
                 caches.push(cache);
             }
         }
+        // After the caches: what is read when told of a change must not come from them.
+        let mut lives = Vec::new();
+        for view in &options.views {
+            let watermark = options.watermarks.view(view.name);
+            let live = ViewLive::new(watermark.map_or(0, |at| at.progress().position));
+            if let Some(watermark) = watermark {
+                watermark.observe(live.clone());
+            }
+            lives.push(live);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
                 views: options.views,
                 tables,
                 caches,
+                lives,
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
             }),
@@ -160,22 +174,12 @@ impl ReadModel {
         self.wait(&served, freshness).await?;
         // Before anything is read: what is read is at least as new as that.
         let progress = served.watermark.progress();
-        if let Some(document) = served.cache.and_then(|cache| cache.get(id)) {
-            let seen = document.version;
-            return Ok(answer(document, progress, seen));
-        }
-        let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let row = self.inner.store.get(served.tables, id).await;
-        let row = row.map_err(|error| unavailable(view, &error))?;
-        let row =
-            row.ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
-        let (name, shape) = (served.view.name, served.view.version);
-        let text = row.document.to_string();
-        let document = ServedDocument::new(name, shape, id, row.position, &text);
-        if let Some((cache, begun)) = begun {
-            cache.keep(begun, id, document.clone());
-        }
-        Ok(answer(document, progress, row.position))
+        let document = self.inner.read(&served, id).await;
+        let document = document.map_err(|error| unavailable(view, &error))?;
+        let document = document
+            .ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
+        let seen = document.version;
+        Ok(answer(document, progress, seen))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -248,7 +252,7 @@ impl ReadModel {
         })
     }
 
-    fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
+    pub(super) fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
             Problem::not_found("unknown_view", format!("there is no view {shown}"))
@@ -260,11 +264,16 @@ impl ReadModel {
             view: &inner.views[index],
             tables: &inner.tables[index],
             cache: inner.caches.get(index).map(|cache| &**cache),
+            live: &inner.lives[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
     }
 
-    async fn wait(&self, served: &Served<'_>, freshness: &Freshness) -> Result<(), Problem> {
+    pub(super) async fn wait(
+        &self,
+        served: &Served<'_>,
+        freshness: &Freshness,
+    ) -> Result<(), Problem> {
         let Some((aggregate, position)) = &freshness.min_position else {
             return Ok(());
         };
@@ -294,6 +303,37 @@ impl ReadModel {
 }
 
 impl Inner {
+    /// Reads one document, from memory if it is there.
+    pub(super) async fn read(
+        &self,
+        served: &Served<'_>,
+        id: &str,
+    ) -> Result<Option<ServedDocument>, StoreError> {
+        if let Some(document) = served.cache.and_then(|cache| cache.get(id)) {
+            return Ok(Some(document));
+        }
+        let begun = served.cache.map(|cache| (cache, cache.begin(id)));
+        let Some(row) = self.store.get(served.tables, id).await? else {
+            return Ok(None);
+        };
+        let document = self.serialise(served, &row);
+        if let Some((cache, begun)) = begun {
+            cache.keep(begun, id, document.clone());
+        }
+        Ok(Some(document))
+    }
+
+    pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
+        let (name, shape) = (served.view.name, served.view.version);
+        ServedDocument::new(
+            name,
+            shape,
+            &row.id,
+            row.position,
+            &row.document.to_string(),
+        )
+    }
+
     /// Takes note of an announcement.
     fn note(&self, message: &async_nats::Message) {
         match serde_json::from_slice::<Applied>(&message.payload) {
@@ -370,11 +410,11 @@ fn stored(row: Row, view: &str) -> Result<StoredDocument, Problem> {
     })
 }
 
-fn check_id(id: &str) -> Result<(), Problem> {
+pub(super) fn check_id(id: &str) -> Result<(), Problem> {
     Id::check_document(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))
 }
 
-fn unavailable(view: &str, error: &StoreError) -> Problem {
+pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
     tracing::warn!(view.name = view, %error, "query failed");
     Problem::unavailable("the view cannot be read now")
 }
