@@ -21,8 +21,8 @@ use crate::{
     membership::{Membership, MembershipError, MembershipOptions},
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
     read_model::{
-        OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
-        Watermarks,
+        DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
+        StoreOptions, Watermarks,
     },
     telemetry,
     view::View,
@@ -118,6 +118,8 @@ pub struct PlatformOptions {
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
@@ -138,6 +140,7 @@ impl PlatformOptions {
             store: store.into(),
             replica: replica.into(),
             http: http::Options::default(),
+            cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
             stream_replicas: None,
         }
@@ -244,6 +247,9 @@ impl Platform {
     /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
         self.membership.leave().await;
+        if let Some(queries) = &self.queries {
+            queries.stop_following();
+        }
         // What still comes to this replica finds its way to others, or is finished here.
         let gateway = self.gateway.take();
         let endpoint = self.command_endpoint.take();
@@ -407,6 +413,7 @@ async fn start_query_side(
         views: descriptions,
         aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
         watermarks: watermarks.clone(),
+        cache: options.cache,
     })
     .await?;
 
