@@ -97,6 +97,9 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
 }
 
 /// `headwater serve`.
@@ -135,6 +138,38 @@ pub struct ServeConfig {
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
+}
+
+/// How a gateway answers queries.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayConfig {
+    /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
+    #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
+    pub cache_mb: usize,
+    /// How many clients may follow documents live at once
+    #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
+    pub max_live: usize,
+    /// How often a client that follows documents live hears that the connection stands, in seconds
+    // Below the 60 s after which common proxies close what is silent.
+    #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_heartbeat_seconds: u64,
+}
+
+impl GatewayConfig {
+    /// How many bytes of documents are kept in memory.
+    #[must_use]
+    pub fn cache(&self) -> usize {
+        self.cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How often a live client hears that its connection stands.
+    #[must_use]
+    pub fn live_heartbeat(&self) -> Duration {
+        Duration::from_secs(self.live_heartbeat_seconds)
+    }
 }
 
 impl ServeConfig {

@@ -27,6 +27,9 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         nats_port: config.nats_port,
         nats_server: config.nats_server,
         reset: config.reset,
+        cache: config.gateway.cache(),
+        max_live: config.gateway.max_live,
+        live_heartbeat: config.gateway.live_heartbeat(),
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

@@ -53,7 +53,15 @@ async fn a_replay_and_every_refusal_read_the_same_on_both_surfaces() {
     let stale = [("If-Match", "\"7\"")];
     let bad_key = [("Idempotency-Key", "not a key")];
     let price = |price: Value| json!({ "price": price });
-    let cases: [(&str, &str, Value, &[(&str, &str)], u16, &str); 8] = [
+    type Case<'a> = (
+        &'a str,
+        &'a str,
+        Value,
+        &'a [(&'a str, &'a str)],
+        u16,
+        &'a str,
+    );
+    let cases: [Case; 8] = [
         ("register", "product", tea(), &key, 200, ""),
         (
             "reprice",

@@ -94,7 +94,12 @@ impl Service {
 
     /// Starts any command that prints its URLs, and waits for them. Panics with its output when it
     /// ends before.
-    pub fn start(mut command: Command, folder: PathBuf, temp: TempDir) -> Self {
+    pub fn start(command: Command, folder: PathBuf, temp: TempDir) -> Self {
+        Self::start_until(command, folder, temp, "http://127.0.0.1:")
+    }
+
+    /// As [`Service::start`], for commands that print another text once they are ready.
+    pub fn start_until(mut command: Command, folder: PathBuf, temp: TempDir, ready: &str) -> Self {
         let stderr = File::create(temp.path().join("stderr")).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
@@ -115,11 +120,12 @@ impl Service {
             output,
             _temp: temp,
         };
-        eventually_blocking(START, "the service prints its URL", || {
+        eventually_blocking(START, "the service is ready", || {
             if let Some(status) = service.child.try_wait().unwrap() {
                 panic!("the service ended ({status}):\n{}", service.transcript());
             }
-            service.find_url("http://127.0.0.1:")
+            let output = service.output.lock().unwrap();
+            output.iter().any(|line| line.contains(ready)).then_some(())
         });
         service
     }
