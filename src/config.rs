@@ -48,11 +48,12 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// Which log lines are written to standard error, as tracing directives
-    // Warnings by default: a run that goes well is quiet.
+    // Warnings by default: a run that goes well is quiet. SurrealDB's store warns at every stop that
+    // it cannot be closed any more, when it has been closed.
     #[arg(
         long = "log",
         env = "HEADWATER_LOG",
-        default_value = "warn",
+        default_value = "warn,surrealkv::lsm=error",
         global = true
     )]
     pub filter: String,

@@ -42,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
+/// How long a stop waits for tasks whose owners are gone.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -280,6 +282,11 @@ impl Platform {
         }
         self.membership.stop();
         let _ = self.nats.flush().await;
+        let io = self._io.take();
+        drop(self);
+        if let Some(io) = io {
+            io.settle().await;
+        }
     }
 }
 
@@ -303,6 +310,20 @@ impl IoThreads {
             .as_ref()
             .expect("the runtime is there until it is dropped");
         runtime.handle().clone()
+    }
+
+    /// Waits, for as long as [`SETTLING`] at most, until the tasks have ended whose owners are gone: the
+    /// store closes its files in some of them.
+    async fn settle(&self) {
+        let metrics = self.handle().metrics();
+        let ended = async {
+            while metrics.num_alive_tasks() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SETTLING, ended).await.is_err() {
+            tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
+        }
     }
 }
 
