@@ -3,7 +3,11 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
-use crate::{command::client::CommandOptions, event_log::AppendMode};
+mod bench;
+
+pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
+
+use crate::{command::client::CommandOptions, event_log::AppendMode, platform};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -32,17 +36,24 @@ pub enum Command {
         #[command(subcommand)]
         action: TopologyAction,
     },
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
+    },
 }
 
 /// How the program tells what it does.
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// Which log lines are written to standard error, as tracing directives
-    // Warnings by default: a run that goes well is quiet.
+    // Warnings by default: a run that goes well is quiet. SurrealDB's store warns at every stop that
+    // it cannot be closed any more, when it has been closed.
     #[arg(
         long = "log",
         env = "HEADWATER_LOG",
-        default_value = "warn",
+        default_value = "warn,surrealkv::lsm=error",
         global = true
     )]
     pub filter: String,
@@ -86,6 +97,9 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
     /// How the command side is sized
     #[command(flatten)]
     pub command: CommandConfig,
@@ -102,8 +116,14 @@ pub struct ServeConfig {
         default_value = "command,projector,gateway"
     )]
     pub roles: Vec<Role>,
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
@@ -121,9 +141,41 @@ pub struct ServeConfig {
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
     /// How the command side is sized
     #[command(flatten)]
     pub command: CommandConfig,
+}
+
+/// How a gateway answers queries.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayConfig {
+    /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
+    #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
+    pub cache_mb: usize,
+    /// How many clients may follow documents live at once
+    #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
+    pub max_live: usize,
+    /// How often a client that follows documents live hears that the connection stands, in seconds
+    // Below the 60 s after which common proxies close what is silent.
+    #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_heartbeat_seconds: u64,
+}
+
+impl GatewayConfig {
+    /// How many bytes of documents are kept in memory.
+    #[must_use]
+    pub fn cache(&self) -> usize {
+        self.cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How often a live client hears that its connection stands.
+    #[must_use]
+    pub fn live_heartbeat(&self) -> Duration {
+        Duration::from_secs(self.live_heartbeat_seconds)
+    }
 }
 
 /// How the command side is sized, and how it appends.
@@ -186,12 +238,23 @@ pub enum TopologyAction {
 /// Which NATS the streams and buckets are on.
 #[derive(Debug, Clone, Args)]
 pub struct TopologyConfig {
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
+}
+
+/// Refuses a list of servers that cannot be read while nothing has been begun.
+fn nats(list: &str) -> Result<String, String> {
+    platform::nats_servers(list).map(|_| list.to_owned())
 }
 
 #[cfg(test)]

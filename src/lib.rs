@@ -15,7 +15,8 @@
 //! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
 //!    own on NATS.
 //! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
-//!    [`cli`] is the program, [`config`] and [`telemetry`] what it reads and writes.
+//!    [`bench`] measures it, [`cli`] is the program, [`config`] and [`telemetry`] what it reads and
+//!    writes.
 //!
 //! The dependency rule: the pure vocabulary, the mart and the test kit import nothing of the runtime;
 //! only `event_log` speaks JetStream, only `read_model` speaks SurrealQL, only `http` speaks HTTP.
@@ -41,6 +42,7 @@ pub mod config;
 pub mod data_dir;
 pub mod telemetry;
 
+pub mod bench;
 pub mod cli;
 pub mod dev;
 pub mod platform;

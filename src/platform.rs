@@ -21,21 +21,29 @@ use crate::{
     membership::{Membership, MembershipError, MembershipOptions},
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
     read_model::{
-        OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
-        Watermarks,
+        DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
+        StoreOptions, Watermarks,
     },
     telemetry,
     view::View,
 };
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use async_nats::ServerAddr;
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
+/// How long a stop waits for tasks whose owners are gone.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -101,7 +109,7 @@ impl Domain {
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
-    /// The NATS to connect to, for example `nats://127.0.0.1:4222`.
+    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
     pub nats: String,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
@@ -112,6 +120,8 @@ pub struct PlatformOptions {
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How appends reach the log.
@@ -134,6 +144,7 @@ impl PlatformOptions {
             store: store.into(),
             replica: replica.into(),
             http: http::Options::default(),
+            cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
             append: AppendMode::Pipelined,
             stream_replicas: None,
@@ -172,8 +183,13 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let listener = Gateway::listen(&options.http).map_err(unbound)?;
         let io = IoThreads::start()?;
-        let started = start(&domain, &options, &io.handle()).await?;
+        let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
             _io: Some(io),
             ..started
@@ -236,6 +252,9 @@ impl Platform {
     /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
         self.membership.leave().await;
+        if let Some(queries) = &self.queries {
+            queries.stop_following();
+        }
         // What still comes to this replica finds its way to others, or is finished here.
         let gateway = self.gateway.take();
         let endpoint = self.command_endpoint.take();
@@ -263,6 +282,11 @@ impl Platform {
         }
         self.membership.stop();
         let _ = self.nats.flush().await;
+        let io = self._io.take();
+        drop(self);
+        if let Some(io) = io {
+            io.settle().await;
+        }
     }
 }
 
@@ -287,6 +311,20 @@ impl IoThreads {
             .expect("the runtime is there until it is dropped");
         runtime.handle().clone()
     }
+
+    /// Waits, for as long as [`SETTLING`] at most, until the tasks have ended whose owners are gone: the
+    /// store closes its files in some of them.
+    async fn settle(&self) {
+        let metrics = self.handle().metrics();
+        let ended = async {
+            while metrics.num_alive_tasks() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SETTLING, ended).await.is_err() {
+            tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
+        }
+    }
 }
 
 impl Drop for IoThreads {
@@ -301,10 +339,12 @@ impl Drop for IoThreads {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
+    listener: TcpListener,
     io: &Handle,
 ) -> Result<Platform, StartError> {
     telemetry::metrics::install();
-    let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
+    let (servers, name) = (options.nats.clone(), options.replica.clone());
+    let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
     let topology = Topology::embedded();
     let topology = match options.stream_replicas {
@@ -355,21 +395,23 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
+    let unbound = |source| StartError::Bind {
+        address: options.http.address,
+        source,
+    };
+    let address = listener.local_addr().map_err(unbound)?;
     let readiness = readiness(&platform);
-    let bound = if options.has(Role::Gateway) {
+    let server = if options.has(Role::Gateway) {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
             readiness,
         };
-        Gateway::bind(options.http.clone(), backends)
+        Gateway::serve(listener, &options.http, backends)
     } else {
-        Gateway::bind_operations(options.http.clone(), readiness)
+        Gateway::serve_operations(listener, &options.http, readiness)
     };
-    let (server, address) = bound.map_err(|source| StartError::Bind {
-        address: options.http.address,
-        source,
-    })?;
+    let server = server.map_err(unbound)?;
     platform.gateway = Some((server.handle(), address));
     actix::spawn(async move {
         if let Err(error) = server.await {
@@ -399,6 +441,7 @@ async fn start_query_side(
         views: descriptions,
         aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
         watermarks: watermarks.clone(),
+        cache: options.cache,
     })
     .await?;
 
@@ -466,22 +509,48 @@ fn readiness(platform: &Platform) -> ReadinessProbe {
     })
 }
 
-async fn connect(url: String, replica: String) -> Result<async_nats::Client, StartError> {
+/// Reads a list of NATS servers, `nats://a:4222,nats://b:4222`.
+///
+/// # Errors
+///
+/// Returns what is wrong with the first that cannot be read, without any password.
+pub fn nats_servers(list: &str) -> Result<Vec<ServerAddr>, String> {
+    list.split(',')
+        .map(|server| {
+            let parsed = server.trim().parse::<ServerAddr>();
+            parsed.map_err(|error| format!("not the address of a NATS server: {error}"))
+        })
+        .collect()
+}
+
+/// The servers of a list as they may be shown: without user and password.
+#[must_use]
+pub fn shown(servers: &[ServerAddr]) -> String {
+    let shown =
+        |server: &ServerAddr| format!("{}://{}:{}", server.scheme(), server.host(), server.port());
+    let servers: Vec<_> = servers.iter().map(shown).collect();
+    servers.join(",")
+}
+
+/// Connects to one of a list of NATS servers, and to another when it goes away.
+///
+/// # Errors
+///
+/// Returns [`StartError::Nats`] when the list cannot be read, or none answers in time.
+pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
+    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
+    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
     let connecting = async_nats::ConnectOptions::new()
-        .name(format!("headwater {replica}"))
+        .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
-        .connect(&url);
-    let failed = |reason: String| StartError::Nats {
-        url: url.clone(),
-        reason,
-    };
+        .connect(&servers[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("no answer in time".to_owned())),
+        Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
+        Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),
     }
 }
 
@@ -505,10 +574,10 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// NATS does not answer, or refuses the connection.
-    #[error("cannot connect to NATS at {url}: {reason}")]
+    #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
         /// Where it was looked for.
-        url: String,
+        servers: String,
         /// What went wrong.
         reason: String,
     },

@@ -4,7 +4,7 @@ use super::{Failure, signals};
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
-    platform::{Domain, Platform, PlatformOptions, StartError},
+    platform::{self, Domain, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, process::ExitCode};
 
@@ -30,6 +30,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
     options.stream_replicas = config.stream_replicas;
+    options.cache = config.gateway.cache();
+    options.http.max_live = config.gateway.max_live;
+    options.http.live_heartbeat = config.gateway.live_heartbeat();
     options.command = config.command.options();
     options.append = config.command.append;
     let platform = Platform::start(Domain::mart(), options)
@@ -37,7 +40,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .map_err(failure)?;
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    println!("  NATS   {}", config.nats);
+    let servers = platform::nats_servers(&config.nats).unwrap_or_default();
+    println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");
     }

@@ -176,14 +176,14 @@ impl CommandClient {
         let known = self.0.names.get(aggregate).ok_or_else(|| {
             Problem::not_found(
                 "unknown_aggregate",
-                format!("there is no aggregate {aggregate:?}"),
+                format!("there is no aggregate named {aggregate:?}"),
             )
         })?;
         let found = known.commands.iter().find(|(name, _)| name == command);
         let (_, measures) = found.ok_or_else(|| {
             Problem::not_found(
                 "unknown_command",
-                format!("{aggregate} has no command {command:?}"),
+                format!("there is no command named {command:?}"),
             )
         })?;
         Ok((known.kind, measures))

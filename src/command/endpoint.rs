@@ -9,7 +9,7 @@ use super::{
     discovery::{self, Discovery},
     drain::Drainable,
     placement::Placement,
-    request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome},
+    request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
 };
 use crate::{event_log::subject::Id, membership::MembershipError, problem::Problem};
 use async_nats::{HeaderMap, Message};
@@ -175,6 +175,10 @@ impl Desk {
             return Err(Problem::too_large(MAX_BODY));
         }
         let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
+        // On NATS a body need not say what it is, but when it does it is taken at its word.
+        if header("Content-Type").is_some_and(|value| !is_json(value)) {
+            return Err(Problem::unsupported_media_type());
+        }
         let mut headers = CommandHeaders::read(header)?;
         if passed_on {
             let id = header(GIVEN_ID).filter(|id| (1..=MAX_KEY).contains(&id.len()));

@@ -111,6 +111,8 @@ pub struct Loaded<A> {
     memory: Memory,
     /// The version that the latest snapshot holds.
     snapshot_version: u64,
+    /// From here on the log is to be read for the memory; up to `position` for nothing else.
+    remember_after: u64,
 }
 
 impl<A> Loaded<A> {
@@ -128,6 +130,9 @@ struct Snapshot<S, M> {
     position: u64,
     state: S,
     memory: M,
+    /// The commits after this one and up to `position` are read again for the commands that they
+    /// remember, which were too many for the snapshot.
+    remember_after: u64,
 }
 
 /// What a turn works with.
@@ -581,6 +586,7 @@ async fn load<A: Aggregate>(desk: &Desk, from_leader: bool) -> Result<Loaded<A>,
         position: 0,
         memory: Memory::default(),
         snapshot_version: 0,
+        remember_after: 0,
     };
     let last = if from_leader {
         desk.log.last_message(&subject).await?
@@ -612,9 +618,14 @@ async fn load<A: Aggregate>(desk: &Desk, from_leader: bool) -> Result<Loaded<A>,
     {
         loaded = snapshot;
     }
-    let messages = desk.log.messages(&subject, loaded.position, last.position);
-    for message in messages.await? {
-        fold(&mut loaded, message.position, &decode_commit(&message)?)?;
+    let after = loaded.remember_after;
+    for message in desk.log.messages(&subject, after, last.position).await? {
+        let events = decode_commit(&message)?;
+        if message.position <= loaded.position {
+            loaded.memory.add_commit(&events);
+        } else {
+            fold(&mut loaded, message.position, &events)?;
+        }
     }
     if loaded.position != last.position {
         return Err(LoadError::Unavailable(format!(
@@ -656,23 +667,28 @@ fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
         position: snapshot.position,
         memory: snapshot.memory,
         snapshot_version: snapshot.version,
+        remember_after: snapshot.remember_after,
     })
 }
 
 async fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
-    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY {
+    // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely.
+    let remembered = loaded.memory.len() as u64;
+    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered / 2) {
         write_snapshot(desk, loaded).await;
     }
 }
 
 /// Writes a snapshot of the state.
 pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+    let (memory, remember_after) = loaded.memory.for_snapshot(loaded.position);
     let snapshot = Snapshot {
         state_version: A::STATE_VERSION,
         version: loaded.version,
         position: loaded.position,
         state: &loaded.state,
-        memory: &loaded.memory,
+        memory,
+        remember_after,
     };
     match serde_json::to_vec(&snapshot) {
         Ok(body) => {

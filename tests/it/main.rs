@@ -2,16 +2,23 @@
 
 mod harness;
 
+mod append;
 mod bad_input_http;
+mod bad_input_nats;
 mod command_append;
 mod command_drain;
 mod command_limits;
 mod command_placement;
 mod command_property;
 mod command_support;
+mod commands;
+mod crash;
 mod dev_nats_server;
 mod dev_run;
+mod hot;
 mod http;
+mod in_doubt;
+mod linearizability;
 mod membership;
 mod serve_run;
 mod topology;
