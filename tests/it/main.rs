@@ -12,6 +12,7 @@ mod dev_run;
 mod hot;
 mod http;
 mod in_doubt;
+mod interleavings;
 mod linearizability;
 mod membership;
 mod serve_run;
