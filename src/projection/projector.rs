@@ -209,16 +209,19 @@ impl Projector {
             open.checkpoint = checkpoint;
         }
         let view = self.options.view.description();
+        let applied = Applied {
+            store: self.options.store.id().to_owned(),
+            view: view.name.to_owned(),
+            version: view.version,
+            previous: fence.position,
+            position: last.position,
+            behind_since: (last.pending > 0).then_some(last.published),
+            ids,
+        };
+        // At once: until then, copies of these documents are served that are older than the store's.
+        self.options.watermark.note(&applied);
         Ok(Written {
-            applied: Applied {
-                store: self.options.store.id().to_owned(),
-                view: view.name.to_owned(),
-                version: view.version,
-                previous: fence.position,
-                position: last.position,
-                behind_since: (last.pending > 0).then_some(last.published),
-                ids,
-            },
+            applied,
             pending: last.pending,
         })
     }

@@ -1,5 +1,6 @@
 //! Projectors against a real log and a real store.
 
+mod cache;
 mod queries;
 mod world;
 

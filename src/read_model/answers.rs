@@ -1,9 +1,12 @@
 //! Answers queries: one document, or a page of a list, at least as fresh as asked.
 
 use super::{
-    Answer, Freshness, MIN_POSITION, Page, StoredDocument, ViewDescription, Watermark, Watermarks,
+    Answer, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
+    Watermark, Watermarks,
     announcement::Applied,
+    cache::{DocumentCache, ViewCache},
     cursor::Cursor,
+    live::hub::ViewLive,
     parameters::ListQuery,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
@@ -18,8 +21,17 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
+use tokio::time::MissedTickBehavior;
+
+/// How many bytes of documents are kept in memory unless set.
+pub const DEFAULT_CACHE: usize = 64 << 20;
+
+/// How often a store that others write is asked how far it is: the longest that a lost announcement,
+/// or a connection that was away, can leave a reader waiting or a copy old.
+const AUDIT: Duration = Duration::from_millis(500);
 
 /// What queries are answered from.
 pub struct ReadModelOptions {
@@ -31,26 +43,32 @@ pub struct ReadModelOptions {
     pub aggregates: Vec<&'static str>,
     /// How far the views have come.
     pub watermarks: Watermarks,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
 }
 
 /// Answers queries about every view. Cheap to clone.
 #[derive(Clone)]
 pub struct ReadModel {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     views: Vec<ViewDescription>,
     tables: Vec<ViewTables>,
+    caches: Vec<Arc<ViewCache>>,
+    pub(super) lives: Vec<Arc<ViewLive>>,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
 }
 
-struct Served<'a> {
-    view: &'a ViewDescription,
-    tables: &'a ViewTables,
-    watermark: &'a Watermark,
+pub(super) struct Served<'a> {
+    pub(super) view: &'a ViewDescription,
+    pub(super) tables: &'a ViewTables,
+    cache: Option<&'a ViewCache>,
+    pub(super) live: &'a Arc<ViewLive>,
+    pub(super) watermark: &'a Watermark,
 }
 
 impl ReadModel {
@@ -75,11 +93,34 @@ impl ReadModel {
                 });
             }
         }
+        let mut caches = Vec::new();
+        if options.cache > 0 {
+            let cache = DocumentCache::new(options.cache);
+            for (number, view) in options.views.iter().enumerate() {
+                let cache = ViewCache::new(Arc::clone(&cache), number, view.name);
+                if let Some(watermark) = options.watermarks.view(view.name) {
+                    watermark.observe(cache.clone());
+                }
+                caches.push(cache);
+            }
+        }
+        // After the caches: what is read when told of a change must not come from them.
+        let mut lives = Vec::new();
+        for view in &options.views {
+            let watermark = options.watermarks.view(view.name);
+            let live = ViewLive::new(watermark.map_or(0, |at| at.progress().position));
+            if let Some(watermark) = watermark {
+                watermark.observe(live.clone());
+            }
+            lives.push(live);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
                 views: options.views,
                 tables,
+                caches,
+                lives,
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
             }),
@@ -105,22 +146,40 @@ impl ReadModel {
         id: &str,
         freshness: &Freshness,
     ) -> Result<Answer<StoredDocument>, Problem> {
+        let answer = self.document(view, id, freshness).await?;
+        let value = serde_json::from_slice(&answer.value.body).map_err(|_| {
+            let served = StoreError::Shape("a document".to_owned());
+            unavailable(view, &served)
+        })?;
+        Ok(Answer {
+            value,
+            applied: answer.applied,
+            lag_ms: answer.lag_ms,
+        })
+    }
+
+    /// Reads one document as it goes out, from memory if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadModel::get`].
+    pub async fn document(
+        &self,
+        view: &str,
+        id: &str,
+        freshness: &Freshness,
+    ) -> Result<Answer<ServedDocument>, Problem> {
         let served = self.served(view)?;
-        let id = Id::document(id)
-            .map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
+        check_id(id)?;
         self.wait(&served, freshness).await?;
+        // Before anything is read: what is read is at least as new as that.
         let progress = served.watermark.progress();
-        let row = self.inner.store.get(served.tables, id.as_str()).await;
-        match row.map_err(|error| unavailable(&served, &error))? {
-            Some(row) => {
-                let seen = row.position;
-                Ok(answer(stored(row, &served)?, progress, seen))
-            }
-            None => Err(Problem::not_found(
-                "not_found",
-                format!("there is no {view} {id}"),
-            )),
-        }
+        let document = self.inner.read(&served, id).await;
+        let document = document.map_err(|error| unavailable(view, &error))?;
+        let document = document
+            .ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
+        let seen = document.version;
+        Ok(answer(document, progress, seen))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -142,14 +201,14 @@ impl ReadModel {
         self.wait(&served, freshness).await?;
         let progress = served.watermark.progress();
         let rows = self.inner.store.list(served.tables, &query).await;
-        let mut rows = rows.map_err(|error| unavailable(&served, &error))?;
+        let mut rows = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
             Cursor::new(name, &query, last.key(query.order), last.id.clone()).to_text()
         });
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
-        let items = rows.into_iter().map(|row| stored(row, &served));
+        let items = rows.into_iter().map(|row| stored(row, view));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
             next,
@@ -168,25 +227,32 @@ impl ReadModel {
         client: &async_nats::Client,
     ) -> Result<impl Future<Output = ()> + Send + use<>, async_nats::SubscribeError> {
         let mut announcements = client.subscribe(Applied::subject("*")).await?;
+        let statistics = client.statistics();
         let inner = Arc::clone(&self.inner);
         Ok(async move {
-            while let Some(message) = announcements.next().await {
-                match serde_json::from_slice::<Applied>(&message.payload) {
-                    Ok(applied) if applied.store == inner.store.id() => {
-                        inner.watermarks.note(&applied);
+            let mut audit = tokio::time::interval(AUDIT);
+            audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let connects = || statistics.connects.load(Ordering::Relaxed);
+            let mut connected = connects();
+            loop {
+                tokio::select! {
+                    message = announcements.next() => match message {
+                        Some(message) => inner.note(&message),
+                        None => break,
+                    },
+                    _ = audit.tick() => {
+                        if connected != connects() {
+                            connected = connects();
+                            inner.doubt();
+                        }
+                        inner.audit().await;
                     }
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(
-                        message.subject = %message.subject,
-                        %error,
-                        "ignored an announcement"
-                    ),
                 }
             }
         })
     }
 
-    fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
+    pub(super) fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
             Problem::not_found("unknown_view", format!("there is no view {shown}"))
@@ -197,11 +263,17 @@ impl ReadModel {
         Ok(Served {
             view: &inner.views[index],
             tables: &inner.tables[index],
+            cache: inner.caches.get(index).map(|cache| &**cache),
+            live: &inner.lives[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
     }
 
-    async fn wait(&self, served: &Served<'_>, freshness: &Freshness) -> Result<(), Problem> {
+    pub(super) async fn wait(
+        &self,
+        served: &Served<'_>,
+        freshness: &Freshness,
+    ) -> Result<(), Problem> {
         let Some((aggregate, position)) = &freshness.min_position else {
             return Ok(());
         };
@@ -230,19 +302,107 @@ impl ReadModel {
     }
 }
 
+impl Inner {
+    /// Reads one document, from memory if it is there.
+    pub(super) async fn read(
+        &self,
+        served: &Served<'_>,
+        id: &str,
+    ) -> Result<Option<ServedDocument>, StoreError> {
+        if let Some(document) = served.cache.and_then(|cache| cache.get(id)) {
+            return Ok(Some(document));
+        }
+        let begun = served.cache.map(|cache| (cache, cache.begin(id)));
+        let Some(row) = self.store.get(served.tables, id).await? else {
+            return Ok(None);
+        };
+        let document = self.serialise(served, &row);
+        if let Some((cache, begun)) = begun {
+            cache.keep(begun, id, document.clone());
+        }
+        Ok(Some(document))
+    }
+
+    pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
+        let (name, shape) = (served.view.name, served.view.version);
+        ServedDocument::new(
+            name,
+            shape,
+            &row.id,
+            row.position,
+            &row.document.to_string(),
+        )
+    }
+
+    /// Takes note of an announcement.
+    fn note(&self, message: &async_nats::Message) {
+        match serde_json::from_slice::<Applied>(&message.payload) {
+            Ok(applied) if self.concerns(&applied) => self.watermarks.note(&applied),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                message.subject = %message.subject,
+                %error,
+                "ignored an announcement"
+            ),
+        }
+    }
+
+    /// Whether it is about a view that is served here: another version is being built beside it.
+    fn concerns(&self, applied: &Applied) -> bool {
+        let mut views = self.views.iter();
+        applied.store == self.store.id()
+            && views.any(|view| view.name == applied.view && view.version == applied.version)
+    }
+
+    /// Forgets copies: announcements may have been missed.
+    fn doubt(&self) {
+        let watermarks = self
+            .views
+            .iter()
+            .map(|view| self.watermarks.view(view.name));
+        watermarks.flatten().for_each(Watermark::replaced);
+    }
+
+    /// Asks the store how far the views are, for announcements that did not arrive: lost with a
+    /// connection, or never made because the projector was killed before.
+    async fn audit(&self) {
+        for (view, tables) in self.views.iter().zip(&self.tables) {
+            let Some(watermark) = self.watermarks.view(view.name) else {
+                continue;
+            };
+            match self.store.find_checkpoint(tables).await {
+                Ok(Some(stored)) if stored.position > watermark.progress().position => {
+                    let behind_since = watermark.progress().behind_since;
+                    watermark.advance(Progress {
+                        position: stored.position,
+                        behind_since,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(view.name = view.name, %error, "the checkpoint cannot be read");
+                }
+            }
+        }
+    }
+}
+
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
 /// watermark does not show yet.
 fn answer<T>(value: T, progress: Progress, seen: u64) -> Answer<T> {
     Answer {
         value,
         applied: progress.position.max(seen),
-        lag_ms: progress.lag_ms(Timestamp::now()),
+        // The clock is only asked where there is a lag.
+        lag_ms: progress
+            .behind_since
+            .map_or(0, |_| progress.lag_ms(Timestamp::now())),
     }
 }
 
-fn stored(row: Row, served: &Served<'_>) -> Result<StoredDocument, Problem> {
+fn stored(row: Row, view: &str) -> Result<StoredDocument, Problem> {
     let document = serde_json::value::to_raw_value(&row.document)
-        .map_err(|_| unavailable(served, &StoreError::Shape("a document".to_owned())))?;
+        .map_err(|_| unavailable(view, &StoreError::Shape("a document".to_owned())))?;
     Ok(StoredDocument {
         id: row.id,
         version: row.position,
@@ -250,8 +410,12 @@ fn stored(row: Row, served: &Served<'_>) -> Result<StoredDocument, Problem> {
     })
 }
 
-fn unavailable(served: &Served<'_>, error: &StoreError) -> Problem {
-    tracing::warn!(view.name = served.view.name, %error, "query failed");
+pub(super) fn check_id(id: &str) -> Result<(), Problem> {
+    Id::check_document(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))
+}
+
+pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
+    tracing::warn!(view.name = view, %error, "query failed");
     Problem::unavailable("the view cannot be read now")
 }
 

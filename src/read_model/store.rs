@@ -123,6 +123,11 @@ impl Store {
         &self.inner.id
     }
 
+    /// Where queries run.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.inner.runtime
+    }
+
     /// Defines the tables and indexes of a view. What exists stays.
     pub(crate) async fn define(&self, tables: &ViewTables) -> Result<(), StoreError> {
         self.query(tables.definitions(), Variables::new()).await?;
