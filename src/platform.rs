@@ -13,7 +13,7 @@ use crate::{
     },
     config::Role,
     event_log::{
-        EventLog, Timeouts,
+        AppendMode, EventLog, Timeouts,
         topology::{Topology, TopologyError},
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
@@ -124,6 +124,8 @@ pub struct PlatformOptions {
     pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendMode,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
 }
@@ -144,6 +146,7 @@ impl PlatformOptions {
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
+            append: AppendMode::Pipelined,
             stream_replicas: None,
         }
     }
@@ -349,7 +352,11 @@ async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default());
+    let log = {
+        let log = EventLog::new(nats.clone(), Timeouts::default());
+        let _on_these_threads = io.enter();
+        log.with_append_mode(options.append)
+    };
     let membership = {
         let (nats, replica) = (nats.clone(), options.replica.clone());
         let roles = options.roles.clone();
