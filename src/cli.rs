@@ -3,10 +3,14 @@
 //! Exit codes: 0 for done, 1 for failed (or, of a check, "something differs"), 2 for a
 //! configuration that cannot work.
 
+mod control;
 mod dev;
+mod parked;
+mod progress;
 mod serve;
 mod signals;
 mod topology;
+mod views;
 
 use crate::{
     config::{Cli, Command},
@@ -24,6 +28,8 @@ pub fn run(cli: Cli) -> ExitCode {
                 match cli.command {
                     Command::Dev(config) => dev::run(config).await,
                     Command::Serve(config) => serve::run(config).await,
+                    Command::Views { action } => views::run(action).await,
+                    Command::Parked { action } => parked::run(action).await,
                     Command::Topology { action } => topology::run(action).await,
                 }
             })

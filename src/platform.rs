@@ -17,7 +17,9 @@ use crate::{
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck},
     mart,
-    projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
+    projection::{
+        ControlEndpoint, Home, ProjectorError, ProjectorOptions, RegisteredView, ViewHandle,
+    },
     read_model::{
         OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
         Watermarks,
@@ -149,7 +151,8 @@ pub struct Platform {
     nats: async_nats::Client,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
-    projectors: Vec<ProjectorHandle>,
+    projectors: Vec<ViewHandle>,
+    control: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     projector_arbiter: Option<Arbiter>,
     queries: Option<ReadModel>,
     query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
@@ -227,12 +230,14 @@ impl Platform {
         if let Some(endpoint) = self.command_endpoint.take() {
             endpoint.stop().await;
         }
-        if let Some((stopping, endpoint)) = self.query_endpoint.take() {
-            stopping.cancel();
-            let _ = endpoint.await;
+        for endpoint in [self.query_endpoint.take(), self.control.take()] {
+            if let Some((stopping, running)) = endpoint {
+                stopping.cancel();
+                let _ = running.await;
+            }
         }
         self.commands.stop().await;
-        futures::future::join_all(self.projectors.iter().map(ProjectorHandle::stop)).await;
+        futures::future::join_all(self.projectors.iter().map(ViewHandle::stop)).await;
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
         }
@@ -305,6 +310,7 @@ async fn start(
         commands,
         command_endpoint,
         projectors: Vec::new(),
+        control: None,
         projector_arbiter: None,
         queries: None,
         query_endpoint: None,
@@ -354,22 +360,46 @@ async fn start_query_side(
         views: descriptions,
         aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
         watermarks: watermarks.clone(),
+        prepares: options.has(Role::Projector) || !options.is_shared(),
     })
     .await?;
 
     if options.has(Role::Projector) {
         let arbiter = Arbiter::new();
+        let writer = format!("{}-{}", options.replica, uuid::Uuid::now_v7().simple());
         for view in &domain.views {
             let name = view.description().name;
             let watermark = watermarks.view(name).cloned().unwrap_or_default();
             let mut projector =
                 ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
             projector.replica = (!options.is_shared()).then(|| options.replica.clone());
-            platform
-                .projectors
-                .push(ProjectorHandle::start(projector, &arbiter.handle())?);
+            projector.writer.clone_from(&writer);
+            let description = view.description();
+            let home = match options.is_shared() {
+                true => Home::contended(
+                    &platform.nats,
+                    (description.name, description.version),
+                    store.id(),
+                    &writer,
+                    io,
+                ),
+                false => Home::always(),
+            };
+            let kept = ViewHandle::start(projector, home, &arbiter.handle());
+            platform.projectors.push(kept);
         }
         platform.projector_arbiter = Some(arbiter);
+        let opening = {
+            let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
+            let replica = options.replica.clone();
+            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views).await })
+        };
+        let control = joined(opening)
+            .await?
+            .map_err(|error| StartError::Queries(error.to_string()))?;
+        let stopping = CancellationToken::new();
+        let running = io.spawn(control.run(stopping.clone()));
+        platform.control = Some((stopping, running));
     }
 
     if options.is_shared() {

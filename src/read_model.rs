@@ -8,9 +8,12 @@ mod cursor;
 mod endpoint;
 pub(crate) mod exchange;
 mod freshness;
-mod parameters;
+pub(crate) mod generation;
+pub(crate) mod parameters;
+pub(crate) mod refresh;
 pub(crate) mod schema;
 mod search;
+pub(crate) mod serving;
 pub(crate) mod store;
 mod watermark;
 
@@ -18,7 +21,8 @@ pub use announcement::Applied;
 pub use answers::{OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
-pub use parameters::{DEFAULT_LIMIT, MAX_LIMIT};
+pub use generation::{Generation, GenerationState, Generations};
+pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub use watermark::{Progress, Watermark, Watermarks};
@@ -75,6 +79,19 @@ pub struct StoredDocument {
     pub version: u64,
     /// The document.
     pub document: Arc<RawValue>,
+    /// What sets it apart from others of its version: another filling of the view, or a change out
+    /// of turn.
+    #[serde(skip)]
+    pub edition: String,
+}
+
+impl StoredDocument {
+    /// Its entity tag among the documents of this view.
+    #[must_use]
+    pub fn tag(&self, view: &ViewDescription) -> String {
+        let (name, shape, version) = (view.name, view.version, self.version);
+        format!("\"{name}.{shape}.{version}{}\"", self.edition)
+    }
 }
 
 /// A page of a list.
@@ -84,6 +101,12 @@ pub struct Page {
     pub items: Vec<StoredDocument>,
     /// What to pass as `cursor` for the next page; `null` on the last.
     pub next: Option<String>,
+    /// How many documents match, on all pages, when that was asked for; at most 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Whether more match than were counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub count_capped: bool,
 }
 
 /// An answer and how fresh it is.
@@ -95,6 +118,8 @@ pub struct Answer<T> {
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
+    /// Whether something in it is behind because of an event that could not be applied.
+    pub parked: bool,
 }
 
 #[cfg(test)]

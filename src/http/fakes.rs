@@ -164,6 +164,7 @@ impl FakeViews {
                 value,
                 applied: 90,
                 lag_ms: 7,
+                parked: false,
             }),
         }
     }
@@ -175,6 +176,7 @@ fn document(id: &str) -> StoredDocument {
         id: id.to_owned(),
         version: 71,
         document: RawValue::from_string(json).unwrap().into(),
+        edition: String::new(),
     }
 }
 
@@ -209,6 +211,8 @@ impl Views for FakeViews {
         let page = Page {
             items: vec![document("p-1"), document("p-2")],
             next: Some("further".to_owned()),
+            count: None,
+            count_capped: false,
         };
         Box::pin(ready(self.answer(page)))
     }

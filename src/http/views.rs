@@ -15,10 +15,7 @@ pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpRe
     let freshness = freshness(&request)?;
     let answer = site.backends.views.get(view.name, &id, &freshness).await?;
     // The document's version alone would do until the shape changes and the view is rebuilt.
-    let tag = format!(
-        "\"{}.{}.{}\"",
-        view.name, view.version, answer.value.version
-    );
+    let tag = answer.value.tag(view);
     let mut response = conditional::begin(&request, &tag);
     say_age(&mut response, &answer);
     Ok(conditional::finish(
@@ -69,6 +66,9 @@ fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {
     response
         .insert_header(("Headwater-Applied", answer.applied))
         .insert_header(("Headwater-Lag-Ms", answer.lag_ms));
+    if answer.parked {
+        response.insert_header(("Headwater-Parked", "true"));
+    }
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

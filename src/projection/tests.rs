@@ -1,6 +1,10 @@
 //! Projectors against a real log and a real store.
 
+mod offered;
+mod parked;
+mod property;
 mod queries;
+mod rebuild;
 mod world;
 
 use super::{

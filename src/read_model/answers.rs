@@ -4,7 +4,9 @@ use super::{
     Answer, Freshness, MIN_POSITION, Page, StoredDocument, ViewDescription, Watermark, Watermarks,
     announcement::Applied,
     cursor::Cursor,
-    parameters::ListQuery,
+    generation::GenerationState,
+    parameters::{ListQuery, MAX_COUNT},
+    refresh,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
     watermark::Progress,
@@ -31,6 +33,9 @@ pub struct ReadModelOptions {
     pub aggregates: Vec<&'static str>,
     /// How far the views have come.
     pub watermarks: Watermarks,
+    /// Whether this program may prepare the views' tables: it keeps documents, and does not only
+    /// read them.
+    pub prepares: bool,
 }
 
 /// Answers queries about every view. Cheap to clone.
@@ -42,15 +47,34 @@ pub struct ReadModel {
 struct Inner {
     store: Store,
     views: Vec<ViewDescription>,
-    tables: Vec<ViewTables>,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
 }
 
 struct Served<'a> {
     view: &'a ViewDescription,
-    tables: &'a ViewTables,
     watermark: &'a Watermark,
+}
+
+impl Served<'_> {
+    /// The tables to read now.
+    fn tables(&self) -> Result<Arc<ViewTables>, Problem> {
+        let live = self.watermark.serving().live();
+        live.ok_or_else(|| Problem::unavailable("the view has no documents yet"))
+    }
+
+    /// What to do when reading from `tables` has failed: read again if meanwhile others are live.
+    fn instead(
+        &self,
+        tables: &Arc<ViewTables>,
+        error: &StoreError,
+    ) -> Result<Arc<ViewTables>, Problem> {
+        let now = self.tables()?;
+        match Arc::ptr_eq(&now, tables) {
+            true => Err(unavailable(self, error)),
+            false => Ok(now),
+        }
+    }
 }
 
 impl ReadModel {
@@ -61,25 +85,29 @@ impl ReadModel {
     /// Returns a terminal error when a view declares what cannot be stored, and a retryable one when
     /// the store does not answer.
     pub async fn open(options: ReadModelOptions) -> Result<Self, OpenError> {
-        let tables = options.views.iter().map(ViewTables::of);
-        let tables: Vec<_> = tables.collect::<Result<_, _>>()?;
-        for (view, tables) in options.views.iter().zip(&tables) {
-            options.store.define(tables).await?;
-            let checkpoint = options.store.find_checkpoint(tables).await?;
-            if let (Some(watermark), Some(checkpoint)) =
-                (options.watermarks.view(view.name), checkpoint)
+        let store = &options.store;
+        if options.prepares {
+            store.define_shared().await?;
+        }
+        for view in &options.views {
+            let tables = ViewTables::of(view)?;
+            let generations = match options.prepares {
+                true => refresh::join(store, view).await?,
+                false => store.generations(view.name).await?,
+            };
+            if options.prepares
+                && generations.find(GenerationState::Live) == Some(tables.generation)
             {
-                watermark.advance(Progress {
-                    position: checkpoint.position,
-                    behind_since: None,
-                });
+                store.define(&tables).await?;
+            }
+            if let Some(watermark) = options.watermarks.view(view.name) {
+                refresh::serve(store, view, watermark, &generations).await?;
             }
         }
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
                 views: options.views,
-                tables,
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
             }),
@@ -110,11 +138,19 @@ impl ReadModel {
             .map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
         self.wait(&served, freshness).await?;
         let progress = served.watermark.progress();
-        let row = self.inner.store.get(served.tables, id.as_str()).await;
-        match row.map_err(|error| unavailable(&served, &error))? {
+        let mut tables = served.tables()?;
+        let row = loop {
+            match self.inner.store.get(&tables, id.as_str()).await {
+                Ok(row) => break row,
+                Err(error) => tables = served.instead(&tables, &error)?,
+            }
+        };
+        match row {
             Some(row) => {
                 let seen = row.position;
-                Ok(answer(stored(row, &served)?, progress, seen))
+                let parked = served.watermark.serving().is_parked(&row.id);
+                let document = stored(row, &served, &tables)?;
+                Ok(answer(document, progress, seen, parked))
             }
             None => Err(Problem::not_found(
                 "not_found",
@@ -141,20 +177,36 @@ impl ReadModel {
         let query = ListQuery::read(name, &served.view.query, parameters)?;
         self.wait(&served, freshness).await?;
         let progress = served.watermark.progress();
-        let rows = self.inner.store.list(served.tables, &query).await;
-        let mut rows = rows.map_err(|error| unavailable(&served, &error))?;
+        let mut tables = served.tables()?;
+        let mut rows = loop {
+            match self.inner.store.list(&tables, &query).await {
+                Ok(rows) => break rows,
+                Err(error) => tables = served.instead(&tables, &error)?,
+            }
+        };
+        let count = match query.count {
+            true => {
+                let count = self.inner.store.count(&tables, &query).await;
+                Some(count.map_err(|error| unavailable(&served, &error))?)
+            }
+            false => None,
+        };
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
             Cursor::new(name, &query, last.key(query.order), last.id.clone()).to_text()
         });
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
-        let items = rows.into_iter().map(|row| stored(row, &served));
+        let serving = served.watermark.serving();
+        let parked = rows.iter().any(|row| serving.is_parked(&row.id));
+        let items = rows.into_iter().map(|row| stored(row, &served, &tables));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
             next,
+            count: count.map(|count| count.min(MAX_COUNT as u64)),
+            count_capped: count.is_some_and(|count| count > MAX_COUNT as u64),
         };
-        Ok(answer(page, progress, seen))
+        Ok(answer(page, progress, seen, parked))
     }
 
     /// Follows the announcements of projectors of other processes until it is dropped. Those about
@@ -168,12 +220,12 @@ impl ReadModel {
         client: &async_nats::Client,
     ) -> Result<impl Future<Output = ()> + Send + use<>, async_nats::SubscribeError> {
         let mut announcements = client.subscribe(Applied::subject("*")).await?;
-        let inner = Arc::clone(&self.inner);
+        let model = self.clone();
         Ok(async move {
             while let Some(message) = announcements.next().await {
                 match serde_json::from_slice::<Applied>(&message.payload) {
-                    Ok(applied) if applied.store == inner.store.id() => {
-                        inner.watermarks.note(&applied);
+                    Ok(applied) if applied.store == model.inner.store.id() => {
+                        model.note(&applied).await;
                     }
                     Ok(_) => {}
                     Err(error) => tracing::warn!(
@@ -186,6 +238,37 @@ impl ReadModel {
         })
     }
 
+    /// Takes note of what another program has written.
+    async fn note(&self, applied: &Applied) {
+        let Ok(served) = self.served(&applied.view) else {
+            return;
+        };
+        let (store, serving) = (&self.inner.store, served.watermark.serving());
+        if applied.revision < serving.revision() {
+            return;
+        }
+        let looked = async {
+            if applied.revision > serving.revision() || serving.live().is_none() {
+                let generations = store.generations(served.view.name).await?;
+                refresh::serve(store, served.view, served.watermark, &generations).await?;
+            }
+            if let Some(live) = serving
+                .live()
+                .filter(|_| applied.parked_at != serving.parked_at())
+            {
+                serving.park(applied.parked_at, store.parked_documents(&live).await?);
+            }
+            Ok::<_, refresh::RefreshError>(())
+        };
+        match looked.await {
+            Ok(()) => self.inner.watermarks.note(applied),
+            // The next announcement comes within a second.
+            Err(error) => {
+                tracing::warn!(view.name = served.view.name, %error, "did not look again")
+            }
+        }
+    }
+
     fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
@@ -196,7 +279,6 @@ impl ReadModel {
         let index = index.ok_or_else(unknown)?;
         Ok(Served {
             view: &inner.views[index],
-            tables: &inner.tables[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
     }
@@ -232,18 +314,27 @@ impl ReadModel {
 
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
 /// watermark does not show yet.
-fn answer<T>(value: T, progress: Progress, seen: u64) -> Answer<T> {
+fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
     Answer {
         value,
         applied: progress.position.max(seen),
         lag_ms: progress.lag_ms(Timestamp::now()),
+        parked,
     }
 }
 
-fn stored(row: Row, served: &Served<'_>) -> Result<StoredDocument, Problem> {
+fn stored(row: Row, served: &Served<'_>, tables: &ViewTables) -> Result<StoredDocument, Problem> {
     let document = serde_json::value::to_raw_value(&row.document)
         .map_err(|_| unavailable(served, &StoreError::Shape("a document".to_owned())))?;
+    let mut edition = String::new();
+    if tables.generation.number != 0 {
+        edition = format!(".g{}", tables.generation.number);
+    }
+    if let Some(fix) = row.fix {
+        edition = format!("{edition}.f{fix}");
+    }
     Ok(StoredDocument {
+        edition,
         id: row.id,
         version: row.position,
         document: Arc::<RawValue>::from(document),
@@ -264,4 +355,25 @@ pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Whether trying again may help: a server that does not answer yet, or a store that no projector
+    /// has prepared yet.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Schema(_) => false,
+            Self::Store(error) => error.is_retryable(),
+        }
+    }
+}
+
+impl From<refresh::RefreshError> for OpenError {
+    fn from(error: refresh::RefreshError) -> Self {
+        match error {
+            refresh::RefreshError::Schema(error) => Self::Schema(error),
+            refresh::RefreshError::Store(error) => Self::Store(error),
+        }
+    }
 }

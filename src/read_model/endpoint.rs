@@ -111,10 +111,9 @@ async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> 
         }
         [_, view, id] => {
             let document = model.get(view, id, &freshness).await?;
-            let shape = model.views().iter().find(|known| known.name == view);
-            let shape = shape.map_or(0, |known| known.version);
-            let version = document.value.version;
-            success(&document, |_| format!("\"{view}.{shape}.{version}\""))
+            let known = model.views().iter().find(|known| known.name == view);
+            let tag = known.map_or_else(String::new, |known| document.value.tag(known));
+            success(&document, |_| tag)
         }
         _ => Err(Problem::malformed(
             "id".to_owned(),
@@ -166,6 +165,9 @@ fn success<T: Serialize>(
     headers.insert("ETag", tag(&body));
     headers.insert("Headwater-Applied", answer.applied.to_string());
     headers.insert("Headwater-Lag-Ms", answer.lag_ms.to_string());
+    if answer.parked {
+        headers.insert("Headwater-Parked", "true");
+    }
     Ok((headers, body.into()))
 }
 

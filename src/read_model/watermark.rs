@@ -4,7 +4,7 @@
 //! never back. The projector of the same process moves it directly; one of another process through
 //! its announcements, as long as both speak of the same store.
 
-use super::announcement::Applied;
+use super::{announcement::Applied, serving::Serving};
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
@@ -33,12 +33,14 @@ impl Progress {
 #[derive(Debug, Clone)]
 pub struct Watermark {
     progress: watch::Sender<Progress>,
+    serving: Serving,
 }
 
 impl Default for Watermark {
     fn default() -> Self {
         Self {
             progress: watch::Sender::new(Progress::default()),
+            serving: Serving::default(),
         }
     }
 }
@@ -48,6 +50,16 @@ impl Watermark {
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
+    }
+
+    /// What the view is served from.
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.serving
+    }
+
+    /// Moves the watermark to where another generation of the view is, back too.
+    pub(crate) fn reset(&self, to: Progress) {
+        self.progress.send_replace(to);
     }
 
     /// Moves the watermark on. One that is further already stays.

@@ -9,3 +9,4 @@ mod http;
 mod serve_run;
 mod topology;
 mod views;
+mod views_ops;

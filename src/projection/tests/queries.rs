@@ -32,6 +32,7 @@ impl Queries {
             views: vec![view],
             aggregates: vec!["account", "owner", "elsewhere"],
             watermarks: watermarks.clone(),
+            prepares: true,
         })
         .await
         .unwrap();
@@ -256,13 +257,14 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
         views: vec![RegisteredView::of::<Statements>().description().clone()],
         aggregates: Vec::new(),
         watermarks: queries.watermarks.clone(),
+        prepares: true,
     })
     .await
     .unwrap();
     let following = tokio::spawn(model.follow(world.log.client()).await.unwrap());
     let announce = |store: &str, position: u64| {
         json!({"store": store, "view": "statement", "version": 1, "previous": 0,
-               "position": position, "ids": []})
+               "position": position, "ids": [], "revision": 1})
         .to_string()
     };
     let client = world.log.client();
