@@ -3,6 +3,7 @@
 //! Exit codes: 0 for done, 1 for failed (or, of a check, "something differs"), 2 for a
 //! configuration that cannot work.
 
+mod bench;
 mod control;
 mod dev;
 mod parked;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> ExitCode {
                     Command::Views { action } => views::run(action).await,
                     Command::Parked { action } => parked::run(action).await,
                     Command::Topology { action } => topology::run(action).await,
+                    Command::Bench { action } => bench::run(action).await,
                 }
             })
         });

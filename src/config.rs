@@ -3,7 +3,11 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
-use crate::read_model::Generation;
+mod bench;
+
+pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
+
+use crate::{platform, read_model::Generation};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -43,6 +47,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
+    },
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
     },
 }
 
@@ -98,6 +108,9 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
 }
 
 /// `headwater serve`.
@@ -111,12 +124,29 @@ pub struct ServeConfig {
         default_value = "command,projector,gateway"
     )]
     pub roles: Vec<Role>,
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
     pub surreal: Option<String>,
+    /// The user at a SurrealDB server: an EDITOR for the projector role, a VIEWER for queries alone
+    #[arg(long, env = "HEADWATER_SURREAL_USER", requires_all = ["surreal", "surreal_password"])]
+    pub surreal_user: Option<String>,
+    /// The user's password; better given as the variable, which other users do not see
+    #[arg(
+        long,
+        env = "HEADWATER_SURREAL_PASSWORD",
+        hide_env_values = true,
+        requires = "surreal_user"
+    )]
+    pub surreal_password: Option<String>,
     /// The folder that holds this replica's documents and its name
     #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
@@ -130,6 +160,38 @@ pub struct ServeConfig {
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
+}
+
+/// How a gateway answers queries.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayConfig {
+    /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
+    #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
+    pub cache_mb: usize,
+    /// How many clients may follow documents live at once
+    #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
+    pub max_live: usize,
+    /// How often a client that follows documents live hears that the connection stands, in seconds
+    // Below the 60 s after which common proxies close what is silent.
+    #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_heartbeat_seconds: u64,
+}
+
+impl GatewayConfig {
+    /// How many bytes of documents are kept in memory.
+    #[must_use]
+    pub fn cache(&self) -> usize {
+        self.cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How often a live client hears that its connection stands.
+    #[must_use]
+    pub fn live_heartbeat(&self) -> Duration {
+        Duration::from_secs(self.live_heartbeat_seconds)
+    }
 }
 
 impl ServeConfig {
@@ -284,12 +346,23 @@ pub enum TopologyAction {
 /// Which NATS the streams and buckets are on.
 #[derive(Debug, Clone, Args)]
 pub struct TopologyConfig {
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
+}
+
+/// Refuses a list of servers that cannot be read while nothing has been begun.
+fn nats(list: &str) -> Result<String, String> {
+    platform::nats_servers(list).map(|_| list.to_owned())
 }
 
 #[cfg(test)]

@@ -9,12 +9,15 @@ pub mod nats_server;
 use crate::{
     data_dir::{DataDir, DataDirError},
     event_log::topology::Durability,
+    http,
     platform::{Domain, Platform, PlatformOptions, StartError},
+    read_model::DEFAULT_CACHE,
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// How everything on one machine is started.
@@ -30,18 +33,28 @@ pub struct DevOptions {
     pub nats_server: Option<PathBuf>,
     /// Whether to delete what is in the folder first.
     pub reset: bool,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
+    /// How many clients may follow documents live at once.
+    pub max_live: usize,
+    /// How often such a client hears that its connection stands.
+    pub live_heartbeat: Duration,
 }
 
 impl DevOptions {
     /// Free ports, and whatever is in the folder.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let http = http::Options::default();
         Self {
             data_dir: data_dir.into(),
             http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             nats_port: None,
             nats_server: None,
             reset: false,
+            cache: DEFAULT_CACHE,
+            max_live: http.max_live,
+            live_heartbeat: http.live_heartbeat,
         }
     }
 }
@@ -75,6 +88,9 @@ impl Dev {
         let store = format!("surrealkv://{}?sync=1s", data.views().display());
         let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
         platform.http.address = options.http_addr;
+        platform.http.max_live = options.max_live;
+        platform.http.live_heartbeat = options.live_heartbeat;
+        platform.cache = options.cache;
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {
                 platform,

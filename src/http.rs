@@ -17,6 +17,8 @@ mod docs;
 mod health;
 mod index;
 mod input;
+mod live;
+mod metrics;
 mod openapi;
 mod refusal;
 mod views;
@@ -26,26 +28,28 @@ mod fakes;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backends, Commands, Readiness, ReadinessCheck, Views};
+pub use backend::{Backends, Commands, Readiness, ReadinessCheck, ReadinessProbe, Views};
 pub use openapi::describe;
 
 use actix_web::{
     App, HttpServer, Resource,
     dev::Server,
     guard,
+    http::Method,
     web::{self, ServiceConfig},
 };
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
+use tokio::net::TcpSocket;
 
 /// How the gateway listens, and what it bounds.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen. Port 0 takes a free one, which [`Gateway::bind`] returns.
+    /// Where to listen. Port 0 takes a free one, which the listener then has.
     pub address: SocketAddr,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
@@ -64,6 +68,10 @@ pub struct Options {
     pub disconnect_timeout: Duration,
     /// How long requests in flight may take once the server is stopped gracefully.
     pub shutdown_timeout: Duration,
+    /// How many clients may follow documents live at once. Each holds a connection.
+    pub max_live: usize,
+    /// How often such a client hears that its connection stands.
+    pub live_heartbeat: Duration,
 }
 
 impl Default for Options {
@@ -71,13 +79,16 @@ impl Default for Options {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             workers: 2,
-            max_connections: 10_000,
+            // Beside as many live clients as there may be, room for those that come and go.
+            max_connections: 12_000,
             backlog: 1_024,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(75),
             disconnect_timeout: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(10),
+            max_live: 10_000,
+            live_heartbeat: Duration::from_secs(15),
         }
     }
 }
@@ -87,46 +98,94 @@ impl Default for Options {
 pub struct Gateway;
 
 impl Gateway {
-    /// Binds the address and returns the server, which serves while it is awaited, and the address
-    /// it listens on. The server leaves signals alone; stop it by its handle.
+    /// Takes the address, so that a replica that cannot have it finds out before it begins anything.
+    /// Clients wait in the backlog until [`Gateway::serve`].
     ///
     /// # Errors
     ///
     /// Returns the error of the operating system when the address cannot be bound.
-    pub fn bind(options: Options, backends: Backends) -> io::Result<(Server, SocketAddr)> {
-        let workers = options.workers.max(1);
-        let site = Site::new(backends, options.body_timeout);
-        let server = HttpServer::new(move || {
-            App::new()
-                .wrap_fn(boundary::guard)
-                .configure(|config| routes(config, &site))
-        })
-        .workers(workers)
-        .max_connections(options.max_connections.div_ceil(workers))
-        .backlog(options.backlog)
-        .client_request_timeout(options.head_timeout)
-        .client_disconnect_timeout(options.disconnect_timeout)
-        .keep_alive(options.keep_alive)
-        .shutdown_timeout(options.shutdown_timeout.as_secs())
-        .disable_signals()
-        .bind(options.address)?;
-        let address = server.addrs().first().copied().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::AddrNotAvailable, "no address was bound")
-        })?;
-        Ok((server.run(), address))
+    pub fn listen(options: &Options) -> io::Result<TcpListener> {
+        let socket = match options.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart need not wait for the connections of the process before it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(options.address)?;
+        socket.listen(options.backlog)?.into_std()
     }
+
+    /// Returns the server, which serves while it is awaited. It leaves signals alone; stop it by its
+    /// handle.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the listener cannot be used.
+    pub fn serve(
+        listener: TcpListener,
+        options: &Options,
+        backends: Backends,
+    ) -> io::Result<Server> {
+        let site = Site::new(backends, options);
+        serve(listener, options, move |config| routes(config, &site))
+    }
+
+    /// As [`Gateway::serve`], for a replica without the gateway role: only how it is and what it
+    /// measures.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the listener cannot be used.
+    pub fn serve_operations(
+        listener: TcpListener,
+        options: &Options,
+        readiness: ReadinessProbe,
+    ) -> io::Result<Server> {
+        let readiness = web::Data::new(readiness);
+        serve(listener, options, move |config| {
+            config.app_data(readiness.clone());
+            operations(config);
+        })
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    options: &Options,
+    configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<Server> {
+    let workers = options.workers.max(1);
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap_fn(boundary::guard)
+            .configure(configure.clone())
+    })
+    .on_connect(live::hold)
+    .workers(workers)
+    .max_connections(options.max_connections.div_ceil(workers))
+    .client_request_timeout(options.head_timeout)
+    .client_disconnect_timeout(options.disconnect_timeout)
+    .keep_alive(options.keep_alive)
+    .shutdown_timeout(options.shutdown_timeout.as_secs())
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
 }
 
 /// What all workers share: the back ends, and the pages, which are made once.
 struct Site {
     backends: Backends,
     body_timeout: Duration,
+    /// How many clients follow documents live.
+    live: Arc<AtomicUsize>,
+    max_live: usize,
+    live_heartbeat: Duration,
     openapi: conditional::Page,
     index: index::Index,
 }
 
 impl Site {
-    fn new(backends: Backends, body_timeout: Duration) -> web::Data<Self> {
+    fn new(backends: Backends, options: &Options) -> web::Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
         let openapi = openapi::describe(aggregates, views).to_string();
@@ -134,7 +193,10 @@ impl Site {
             openapi: conditional::Page::new("application/json", openapi),
             index: index::Index::new(aggregates, views),
             backends,
-            body_timeout,
+            body_timeout: options.body_timeout,
+            live: Arc::default(),
+            max_live: options.max_live,
+            live_heartbeat: options.live_heartbeat,
         }))
     }
 }
@@ -150,22 +212,43 @@ fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
         .service(readable("/views/{view}").to(views::list))
+        .service(followable("/views/{view}/live").to(live::list))
+        .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
         .service(readable("/views/{view}/{id:[^/]*}").to(views::get))
         .service(readable("/openapi.json").to(openapi::serve))
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
+        .service(readable("/").to(index::serve))
+        .app_data(web::Data::new(site.backends.readiness.clone()));
+    operations(config);
+}
+
+/// How the replica is and what it measures.
+fn operations(config: &mut ServiceConfig) {
+    config
         .service(readable("/healthz").to(health::alive))
         .service(readable("/readyz").to(health::ready))
-        .service(readable("/").to(index::serve))
+        .service(readable("/metrics").to(metrics::serve))
         .default_service(web::to(refusal::no_such_path));
 }
 
 /// A resource that is read: `GET` and `HEAD`, and nothing else.
-struct Readable(Resource);
+struct Readable(Resource, bool);
 
 fn readable(path: &str) -> Readable {
+    let resource = web::resource(path);
     Readable(
-        web::resource(path).default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
+        resource.default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
+        true,
+    )
+}
+
+/// A resource that goes on and on: `GET`, and nothing else.
+fn followable(path: &str) -> Readable {
+    let resource = web::resource(path);
+    Readable(
+        resource.default_service(web::to(|| refusal::method_not_allowed("GET"))),
+        false,
     )
 }
 
@@ -176,7 +259,12 @@ impl Readable {
         Args: actix_web::FromRequest + 'static,
         F::Output: actix_web::Responder + 'static,
     {
-        let read = guard::Any(guard::Get()).or(guard::Head());
-        self.0.route(web::route().guard(read).to(handler))
+        let Self(resource, head) = self;
+        let read = guard::fn_guard(move |context| match context.head().method {
+            Method::GET => true,
+            Method::HEAD => head,
+            _ => false,
+        });
+        resource.route(web::route().guard(read).to(handler))
     }
 }

@@ -9,26 +9,36 @@ use crate::{
     command::{
         client::{Aggregates, CommandClient, CommandOptions},
         endpoint::{CommandEndpoint, EndpointError},
+        placement::Placement,
     },
     config::Role,
     event_log::{
         EventLog, Timeouts,
         topology::{Topology, TopologyError},
     },
-    http::{self, Backends, Gateway, Readiness, ReadinessCheck},
+    http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
     mart,
+    membership::{Membership, MembershipError, MembershipOptions},
     projection::{
-        ControlEndpoint, Home, ProjectorError, ProjectorOptions, RegisteredView, ViewHandle,
+        ControlEndpoint, ProjectorError, ProjectorOptions, RegisteredView, ViewHandle,
+        ViewPlacement,
     },
     read_model::{
-        OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError, StoreOptions,
-        Watermarks,
+        Credentials, DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store,
+        StoreError, StoreOptions, Watermarks,
     },
+    telemetry,
     view::View,
 };
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use async_nats::ServerAddr;
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +47,10 @@ use tokio_util::sync::CancellationToken;
 const QUERY_STACK: usize = 10 << 20;
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a shared store may take to be there at the start, and the pause between two looks.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a program consists of: its aggregates and its views.
 #[derive(Clone, Default)]
@@ -100,17 +114,22 @@ impl Domain {
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
-    /// The NATS to connect to, for example `nats://127.0.0.1:4222`.
+    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
     pub nats: String,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
     /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
-    /// The replica's lasting name, which sets its consumers apart from those of other replicas
-    /// where each keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    /// Who to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
+    /// suffices for queries alone.
+    pub credentials: Option<Credentials>,
+    /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
+    /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
@@ -129,8 +148,10 @@ impl PlatformOptions {
             nats: nats.into(),
             roles: BTreeSet::from([Role::Command, Role::Projector, Role::Gateway]),
             store: store.into(),
+            credentials: None,
             replica: replica.into(),
             http: http::Options::default(),
+            cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
             stream_replicas: None,
         }
@@ -149,6 +170,7 @@ impl PlatformOptions {
 pub struct Platform {
     _io: Option<IoThreads>,
     nats: async_nats::Client,
+    membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
     projectors: Vec<ViewHandle>,
@@ -168,8 +190,13 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let listener = Gateway::listen(&options.http).map_err(unbound)?;
         let io = IoThreads::start()?;
-        let started = start(&domain, &options, &io.handle()).await?;
+        let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
             _io: Some(io),
             ..started
@@ -180,6 +207,12 @@ impl Platform {
     #[must_use]
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats
+    }
+
+    /// Who is there, and which replica is the home of what.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Gives commands.
@@ -200,7 +233,8 @@ impl Platform {
             .expect("this replica keeps no documents")
     }
 
-    /// Where HTTP is served, when it is.
+    /// Where HTTP is served: the whole surface with the gateway role, otherwise only how the replica
+    /// is and what it measures.
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.gateway.as_ref().map(|(_, address)| *address)
@@ -222,14 +256,28 @@ impl Platform {
         }
     }
 
-    /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
+    /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
-        if let Some((gateway, _)) = self.gateway.take() {
-            gateway.stop(true).await;
+        self.membership.leave().await;
+        if let Some(queries) = &self.queries {
+            queries.stop_following();
         }
-        if let Some(endpoint) = self.command_endpoint.take() {
-            endpoint.stop().await;
-        }
+        // What still comes to this replica finds its way to others, or is finished here.
+        let gateway = self.gateway.take();
+        let endpoint = self.command_endpoint.take();
+        futures::future::join(
+            async {
+                if let Some((gateway, _)) = gateway {
+                    gateway.stop(true).await;
+                }
+            },
+            async {
+                if let Some(endpoint) = endpoint {
+                    endpoint.stop().await;
+                }
+            },
+        )
+        .await;
         for endpoint in [self.query_endpoint.take(), self.control.take()] {
             if let Some((stopping, running)) = endpoint {
                 stopping.cancel();
@@ -241,6 +289,7 @@ impl Platform {
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
         }
+        self.membership.stop();
         let _ = self.nats.flush().await;
     }
 }
@@ -280,9 +329,12 @@ impl Drop for IoThreads {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
+    listener: TcpListener,
     io: &Handle,
 ) -> Result<Platform, StartError> {
-    let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
+    telemetry::metrics::install();
+    let (servers, name) = (options.nats.clone(), options.replica.clone());
+    let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
     let topology = Topology::embedded();
     let topology = match options.stream_replicas {
@@ -291,22 +343,33 @@ async fn start(
     };
     topology.apply(&nats).await?;
     let log = EventLog::new(nats.clone(), Timeouts::default());
+    let membership = {
+        let (nats, replica) = (nats.clone(), options.replica.clone());
+        let roles = options.roles.clone();
+        let opening = async move {
+            Membership::open(nats, &replica, roles, MembershipOptions::default()).await
+        };
+        joined(io.spawn(opening)).await??
+    };
 
-    let commands = if options.has(Role::Command) {
-        CommandClient::start(&domain.aggregates, &log, options.command)
+    let placement = Placement::new(nats.clone(), membership.clone());
+    let (aggregates, sized) = (&domain.aggregates, options.command);
+    let (commands, command_endpoint) = if options.has(Role::Command) {
+        let commands = CommandClient::start(aggregates, &log, sized, Some(placement.clone()));
+        let (nats, client) = (nats.clone(), commands.clone());
+        let opening = async move { CommandEndpoint::open(nats, client, &placement).await };
+        (commands, Some(joined(io.spawn(opening)).await??))
     } else {
-        CommandClient::remote(&domain.aggregates, nats.clone())
+        (CommandClient::remote(aggregates, sized, placement), None)
     };
-    let command_endpoint = if options.has(Role::Command) {
-        let opening = CommandEndpoint::open(nats.clone(), commands.clone());
-        Some(joined(io.spawn(opening)).await??)
-    } else {
-        None
-    };
+    let announcing = membership.clone();
+    joined(io.spawn(async move { announcing.announce().await })).await??;
+    io.spawn(keep_metrics(membership.clone()));
 
     let mut platform = Platform {
         _io: None,
         nats,
+        membership,
         commands,
         command_endpoint,
         projectors: Vec::new(),
@@ -319,25 +382,50 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
-    if options.has(Role::Gateway) {
+    let unbound = |source| StartError::Bind {
+        address: options.http.address,
+        source,
+    };
+    let address = listener.local_addr().map_err(unbound)?;
+    let readiness = readiness(&platform);
+    let server = if options.has(Role::Gateway) {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
-            readiness: readiness(&platform),
+            readiness,
         };
-        let (server, address) =
-            Gateway::bind(options.http.clone(), backends).map_err(|source| StartError::Bind {
-                address: options.http.address,
-                source,
-            })?;
-        platform.gateway = Some((server.handle(), address));
-        actix::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "gateway ended");
-            }
-        });
-    }
+        Gateway::serve(listener, &options.http, backends)
+    } else {
+        Gateway::serve_operations(listener, &options.http, readiness)
+    };
+    let server = server.map_err(unbound)?;
+    platform.gateway = Some((server.handle(), address));
+    actix::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "gateway ended");
+        }
+    });
     Ok(platform)
+}
+
+async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, StartError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        let mut store = StoreOptions::new(&options.store, io.clone());
+        store.credentials.clone_from(&options.credentials);
+        match Store::open(store).await {
+            Ok(store) => return Ok(store),
+            Err(error)
+                if options.is_shared()
+                    && error.is_retryable()
+                    && started.elapsed() < STORE_TIMEOUT =>
+            {
+                tracing::info!(%error, "waits for the store");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 async fn start_query_side(
@@ -353,16 +441,28 @@ async fn start_query_side(
         .map(|view| view.description().clone())
         .collect();
     let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
-    let store = Store::open(StoreOptions::new(&options.store, io.clone())).await?;
+    let store = open_store(options, io).await?;
     let aggregates = domain.aggregates.descriptions();
-    let queries = ReadModel::open(ReadModelOptions {
-        store: store.clone(),
-        views: descriptions,
-        aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
-        watermarks: watermarks.clone(),
-        prepares: options.has(Role::Projector) || !options.is_shared(),
-    })
-    .await?;
+    let started = tokio::time::Instant::now();
+    let queries = loop {
+        let opened = ReadModel::open(ReadModelOptions {
+            store: store.clone(),
+            views: descriptions.clone(),
+            aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
+            watermarks: watermarks.clone(),
+            cache: options.cache,
+            prepares: options.has(Role::Projector) || !options.is_shared(),
+        });
+        match opened.await {
+            Ok(queries) => break queries,
+            // A gateway may be there before the first projector.
+            Err(error) if error.is_retryable() && started.elapsed() < STORE_TIMEOUT => {
+                tracing::info!(%error, "waits for the documents");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
 
     if options.has(Role::Projector) {
         let arbiter = Arbiter::new();
@@ -376,14 +476,8 @@ async fn start_query_side(
             projector.writer.clone_from(&writer);
             let description = view.description();
             let home = match options.is_shared() {
-                true => Home::contended(
-                    &platform.nats,
-                    (description.name, description.version),
-                    store.id(),
-                    &writer,
-                    io,
-                ),
-                false => Home::always(),
+                true => ViewPlacement::among(&platform.membership, description.name),
+                false => ViewPlacement::here(),
             };
             let kept = ViewHandle::start(projector, home, &arbiter.handle());
             platform.projectors.push(kept);
@@ -423,7 +517,8 @@ async fn start_query_side(
     Ok(())
 }
 
-fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+fn readiness(platform: &Platform) -> ReadinessProbe {
+    let membership = platform.membership.clone();
     let nats = platform.nats.clone();
     let projectors = platform.projectors.clone();
     Arc::new(move || {
@@ -434,6 +529,9 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
             "not connected"
         };
         let mut checks = vec![ReadinessCheck::new("nats", connected, detail)];
+        if membership.is_leaving() {
+            checks.push(ReadinessCheck::new("membership", false, "leaving"));
+        }
         checks.extend(projectors.iter().map(|projector| {
             let status = projector.status();
             let detail = match status.stalled {
@@ -447,22 +545,59 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
     })
 }
 
-async fn connect(url: String, replica: String) -> Result<async_nats::Client, StartError> {
+/// Reads a list of NATS servers, `nats://a:4222,nats://b:4222`.
+///
+/// # Errors
+///
+/// Returns what is wrong with the first that cannot be read, without any password.
+pub fn nats_servers(list: &str) -> Result<Vec<ServerAddr>, String> {
+    list.split(',')
+        .map(|server| {
+            let parsed = server.trim().parse::<ServerAddr>();
+            parsed.map_err(|error| format!("not the address of a NATS server: {error}"))
+        })
+        .collect()
+}
+
+/// The servers of a list as they may be shown: without user and password.
+#[must_use]
+pub fn shown(servers: &[ServerAddr]) -> String {
+    let shown =
+        |server: &ServerAddr| format!("{}://{}:{}", server.scheme(), server.host(), server.port());
+    let servers: Vec<_> = servers.iter().map(shown).collect();
+    servers.join(",")
+}
+
+/// Connects to one of a list of NATS servers, and to another when it goes away.
+///
+/// # Errors
+///
+/// Returns [`StartError::Nats`] when the list cannot be read, or none answers in time.
+pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
+    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
+    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
     let connecting = async_nats::ConnectOptions::new()
-        .name(format!("headwater {replica}"))
+        .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
-        .connect(&url);
-    let failed = |reason: String| StartError::Nats {
-        url: url.clone(),
-        reason,
-    };
+        .connect(&servers[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("no answer in time".to_owned())),
+        Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
+        Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),
+    }
+}
+
+/// Looks after the metrics as long as the replica's threads live.
+async fn keep_metrics(membership: Membership) {
+    let members = metrics::gauge!("headwater_members");
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        members.set(membership.watch().borrow().iter().count() as f64);
+        telemetry::metrics::upkeep();
     }
 }
 
@@ -475,16 +610,19 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// NATS does not answer, or refuses the connection.
-    #[error("cannot connect to NATS at {url}: {reason}")]
+    #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
         /// Where it was looked for.
-        url: String,
+        servers: String,
         /// What went wrong.
         reason: String,
     },
     /// The streams cannot be brought to what the files say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The other replicas cannot be joined.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The commands cannot be subscribed to.
     #[error(transparent)]
     Commands(#[from] EndpointError),

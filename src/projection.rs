@@ -7,8 +7,8 @@
 
 mod control;
 mod fold;
-mod home;
 mod keeper;
+mod placement;
 mod projector;
 mod registered;
 mod runner;
@@ -23,8 +23,8 @@ pub use control::{
     Verb, ViewReport,
 };
 pub use fold::FoldError;
-pub use home::Home;
 pub use keeper::ViewHandle;
+pub use placement::ViewPlacement;
 pub use projector::{ProjectorError, ProjectorOptions, Retried};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;

@@ -4,11 +4,14 @@
 
 mod announcement;
 mod answers;
+mod cache;
 mod cursor;
 mod endpoint;
 pub(crate) mod exchange;
+mod follow;
 mod freshness;
 pub(crate) mod generation;
+mod live;
 pub(crate) mod parameters;
 pub(crate) mod refresh;
 pub(crate) mod schema;
@@ -18,19 +21,22 @@ pub(crate) mod store;
 mod watermark;
 
 pub use announcement::Applied;
-pub use answers::{OpenError, ReadModel, ReadModelOptions};
+pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
+pub use follow::MAX_LIVE_DOCUMENTS;
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
 pub use generation::{Generation, GenerationState, Generations};
+pub use live::{LiveEvent, LiveKind, Subscription};
 pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub use watermark::{Progress, Watermark, Watermarks};
 
 use crate::view::View;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -79,18 +85,44 @@ pub struct StoredDocument {
     pub version: u64,
     /// The document.
     pub document: Arc<RawValue>,
-    /// What sets it apart from others of its version: another filling of the view, or a change out
-    /// of turn.
-    #[serde(skip)]
-    pub edition: String,
 }
 
-impl StoredDocument {
-    /// Its entity tag among the documents of this view.
-    #[must_use]
-    pub fn tag(&self, view: &ViewDescription) -> String {
-        let (name, shape, version) = (view.name, view.version, self.version);
-        format!("\"{name}.{shape}.{version}{}\"", self.edition)
+/// A document as it goes out: serialised once, however often it is asked for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ServedDocument {
+    /// The stream sequence of the last event that changed it.
+    pub version: u64,
+    /// A [`StoredDocument`] as JSON.
+    pub body: Bytes,
+    /// Its entity tag, in its quotes: visible ASCII.
+    pub tag: Bytes,
+}
+
+impl ServedDocument {
+    /// Serialises a document of a view and its version. The tag names the version of the shape too:
+    /// a view that is rebuilt in another shape comes to the same positions. `edition` sets it apart from
+    /// others of its version: another filling of the view, or a change out of turn.
+    pub(crate) fn new(
+        (view, shape, edition): (&str, u32, &str),
+        id: &str,
+        version: u64,
+        document: &str,
+    ) -> Self {
+        let mut bytes = BytesMut::with_capacity(document.len() + id.len() + view.len() + 96);
+        let written = write!(
+            bytes,
+            r#"{{"id":"{id}","version":{version},"document":{document}}}"#
+        );
+        let body = bytes.len();
+        let tagged = write!(bytes, r#""{view}.{shape}.{version}{edition}""#);
+        debug_assert!(written.is_ok() && tagged.is_ok());
+        let mut body_and_tag = bytes.freeze();
+        let tag = body_and_tag.split_off(body);
+        Self {
+            version,
+            body: body_and_tag,
+            tag,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! `headwater serve`: one replica against a NATS that is there, until SIGTERM.
 
 use super::{Failure, signals};
+use crate::read_model::Credentials;
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
-    platform::{Domain, Platform, PlatformOptions, StartError},
+    platform::{self, Domain, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, process::ExitCode};
 
@@ -27,15 +28,24 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
     let mut options = PlatformOptions::new(&config.nats, store, replica);
+    options.credentials = config
+        .surreal_user
+        .clone()
+        .zip(config.surreal_password.clone())
+        .map(|(username, password)| Credentials { username, password });
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
     options.stream_replicas = config.stream_replicas;
+    options.cache = config.gateway.cache();
+    options.http.max_live = config.gateway.max_live;
+    options.http.live_heartbeat = config.gateway.live_heartbeat();
     let platform = Platform::start(Domain::mart(), options)
         .await
         .map_err(failure)?;
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    println!("  NATS   {}", config.nats);
+    let servers = platform::nats_servers(&config.nats).unwrap_or_default();
+    println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");
     }

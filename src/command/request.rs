@@ -36,7 +36,13 @@ pub struct CommandHeaders {
     pub traceparent: Option<String>,
     /// `tracestate` (W3C Trace Context), carried on to the events.
     pub tracestate: Option<String>,
+    /// The id that a replica made up for a command without a key before it passed it on
+    /// ([`GIVEN_ID`]). Never read from a client.
+    pub given_id: Option<String>,
 }
+
+/// The header in which a command without a key carries its id from one replica to another.
+pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
 impl CommandHeaders {
     /// Reads the headers through a look-up by name.
@@ -82,7 +88,27 @@ impl CommandHeaders {
             if_match,
             traceparent: trace("traceparent", 55),
             tracestate: trace("tracestate", 512),
+            given_id: None,
         })
+    }
+
+    /// The headers with these names and values, as another replica reads them.
+    pub(super) fn written(&self) -> async_nats::HeaderMap {
+        let mut headers = async_nats::HeaderMap::new();
+        let if_match = self.if_match.map(|version| format!("\"{version}\""));
+        let named = [
+            ("Idempotency-Key", &self.idempotency_key),
+            ("If-Match", &if_match),
+            ("traceparent", &self.traceparent),
+            ("tracestate", &self.tracestate),
+            (GIVEN_ID, &self.given_id),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value {
+                headers.insert(name, value.as_str());
+            }
+        }
+        headers
     }
 }
 
@@ -90,6 +116,21 @@ fn parse_version(tag: &str) -> Option<u64> {
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()
+}
+
+/// Whether a content type is `application/json`, in UTF-8 if it says anything of that.
+#[must_use]
+pub fn is_json(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let json = parts
+        .next()
+        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    json && parts.filter(|part| !part.is_empty()).all(|parameter| {
+        parameter.split_once('=').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("charset")
+                && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    })
 }
 
 /// What an accepted command answers.

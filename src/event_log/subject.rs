@@ -35,12 +35,25 @@ impl Id {
         Self::bounded(id.into(), MAX_DOCUMENT_ID)
     }
 
+    /// Checks a document's id where it stands.
+    ///
+    /// # Errors
+    ///
+    /// As [`Id::document`].
+    pub fn check_document(id: &str) -> Result<(), InvalidId> {
+        Self::check(id, MAX_DOCUMENT_ID)
+    }
+
     fn bounded(id: String, limit: usize) -> Result<Self, InvalidId> {
+        Self::check(&id, limit).map(|()| Self(id))
+    }
+
+    fn check(id: &str, limit: usize) -> Result<(), InvalidId> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         if id.is_empty() || id.len() > limit || !id.bytes().all(allowed) {
             return Err(InvalidId { limit });
         }
-        Ok(Self(id))
+        Ok(())
     }
 
     /// The id itself.

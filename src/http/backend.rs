@@ -8,7 +8,9 @@ use crate::{
     },
     event_log::subject::Id,
     problem::Problem,
-    read_model::{Answer, Freshness, Page, ReadModel, StoredDocument, ViewDescription},
+    read_model::{
+        Answer, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
+    },
 };
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -36,7 +38,7 @@ pub trait Views: Send + Sync {
         view: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>>;
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>>;
 
     /// Reads a page of a list. The parameters have been decoded, not checked.
     fn list<'a>(
@@ -45,6 +47,24 @@ pub trait Views: Send + Sync {
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>>;
+
+    /// Follows one document. `last` is the id of the last event that the client has had.
+    fn follow_document<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>>;
+
+    /// Follows a list. The filters have been decoded, not checked.
+    fn follow_list<'a>(
+        &'a self,
+        view: &'a str,
+        filters: &'a BTreeMap<String, String>,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>>;
 }
 
 impl Commands for CommandClient {
@@ -67,8 +87,8 @@ impl Views for ReadModel {
         view: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
-        Box::pin(self.get(view, id.as_str(), freshness))
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>> {
+        Box::pin(self.document(view, id.as_str(), freshness))
     }
 
     fn list<'a>(
@@ -78,6 +98,26 @@ impl Views for ReadModel {
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
         Box::pin(self.list(view, parameters, freshness))
+    }
+
+    fn follow_document<'a>(
+        &'a self,
+        view: &'a str,
+        id: &'a Id,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        Box::pin(self.follow_document(view, id.as_str(), last, freshness))
+    }
+
+    fn follow_list<'a>(
+        &'a self,
+        view: &'a str,
+        filters: &'a BTreeMap<String, String>,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        Box::pin(self.follow_list(view, filters, last, freshness))
     }
 }
 
@@ -123,6 +163,9 @@ impl ReadinessCheck {
     }
 }
 
+/// Tells whether the replica is ready, asked on each `GET /readyz`. It must not block.
+pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
 /// What the gateway stands in front of.
 #[derive(Clone)]
 pub struct Backends {
@@ -130,8 +173,8 @@ pub struct Backends {
     pub commands: Arc<dyn Commands>,
     /// The query side.
     pub views: Arc<dyn Views>,
-    /// Whether the replica is ready, asked on each `GET /readyz`. It must not block.
-    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// Whether the replica is ready.
+    pub readiness: ReadinessProbe,
 }
 
 impl fmt::Debug for Backends {

@@ -4,7 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
         StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH},
     },
     web::Bytes,
 };
@@ -20,26 +20,28 @@ pub(super) fn tag_of(bytes: &[u8]) -> String {
 
 /// Whether the client has what `tag` names already. Comparison is weak, as it is to be for this
 /// header; a list of tags may come in parts.
-pub(super) fn is_known(request: &HttpRequest, tag: &str) -> bool {
+pub(super) fn is_known(request: &HttpRequest, tag: impl AsRef<[u8]>) -> bool {
+    let tag = tag.as_ref();
     request
         .headers()
         .get_all(IF_NONE_MATCH)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known).as_bytes() == tag)
 }
 
 /// Begins a 200 or, when the client has it already, a 304; with the headers that both carry.
-pub(super) fn begin(request: &HttpRequest, tag: &str) -> HttpResponseBuilder {
-    let mut response = HttpResponse::build(if is_known(request, tag) {
+pub(super) fn begin(request: &HttpRequest, tag: impl Into<Bytes>) -> HttpResponseBuilder {
+    let tag = HeaderValue::from_maybe_shared(tag.into()).expect("a tag is visible ASCII");
+    let mut response = HttpResponse::build(if is_known(request, &tag) {
         StatusCode::NOT_MODIFIED
     } else {
         StatusCode::OK
     });
     response
         .insert_header((ETAG, tag))
-        .insert_header((CACHE_CONTROL, "no-cache"));
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")));
     response
 }
 
@@ -50,7 +52,7 @@ pub(super) fn finish(
     body: impl Into<Bytes>,
 ) -> HttpResponse {
     let mut response = response
-        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static(content_type)))
         .body(body.into());
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(CONTENT_TYPE);
@@ -63,7 +65,7 @@ pub(super) fn finish(
 pub(super) struct Page {
     content_type: &'static str,
     body: Bytes,
-    tag: String,
+    tag: Bytes,
 }
 
 impl Page {
@@ -71,14 +73,14 @@ impl Page {
         let body = body.into();
         Self {
             content_type,
-            tag: tag_of(&body),
+            tag: tag_of(&body).into(),
             body,
         }
     }
 
     pub(super) fn respond(&self, request: &HttpRequest) -> HttpResponse {
         finish(
-            begin(request, &self.tag),
+            begin(request, self.tag.clone()),
             self.content_type,
             self.body.clone(),
         )

@@ -48,7 +48,7 @@ pub(super) async fn serve(
         .map_err(|_| Problem::internal())?
         .ok_or_else(|| Problem::not_found("not_found", "there is no such file"))?;
     let body = file.bytes.into_owned();
-    let response = conditional::begin(&request, &conditional::tag_of(&body));
+    let response = conditional::begin(&request, conditional::tag_of(&body));
     let mut response = conditional::finish(response, "application/octet-stream", body);
     let content_type = HeaderValue::from_str(&file.content_type).ok();
     for (name, value) in [

@@ -9,7 +9,10 @@ use crate::{
     },
     event_log::subject::Id,
     problem::Problem,
-    read_model::{Answer, Freshness, Page, StoredDocument, ViewDescription},
+    read_model::{
+        Answer, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument, Subscription,
+        ViewDescription,
+    },
     view::{Compare, Filter, Kind, Query, Sort},
 };
 use futures::future::{BoxFuture, ready};
@@ -170,13 +173,13 @@ impl FakeViews {
     }
 }
 
+const DOCUMENT: &str = r#"{"to":{"street":"종로"},"grams":12}"#;
+
 fn document(id: &str) -> StoredDocument {
-    let json = r#"{"to":{"street":"종로"},"grams":12}"#.to_owned();
     StoredDocument {
         id: id.to_owned(),
         version: 71,
-        document: RawValue::from_string(json).unwrap().into(),
-        edition: String::new(),
+        document: RawValue::from_string(DOCUMENT.to_owned()).unwrap().into(),
     }
 }
 
@@ -190,12 +193,12 @@ impl Views for FakeViews {
         _: &'a str,
         id: &'a Id,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<StoredDocument>, Problem>> {
+    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>> {
         let seen = (BTreeMap::new(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
         let answer = match id.as_str() {
             "missing" => Err(Problem::not_found("not_found", "there is no such document")),
-            id => self.answer(document(id)),
+            id => self.answer(ServedDocument::new(("parcels", 3, ""), id, 71, DOCUMENT)),
         };
         Box::pin(ready(answer))
     }
@@ -215,6 +218,38 @@ impl Views for FakeViews {
             count_capped: false,
         };
         Box::pin(ready(self.answer(page)))
+    }
+
+    fn follow_document<'a>(
+        &'a self,
+        _: &'a str,
+        id: &'a Id,
+        last: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        let seen = (BTreeMap::new(), freshness.clone());
+        self.seen.lock().unwrap().push(seen);
+        let event = LiveEvent::put(id.as_str(), 71, 71, DOCUMENT.into());
+        let events = Vec::from_iter(last.is_none_or(|last| last < 71).then_some(event));
+        let subscription = self.answer(()).map(|_| Subscription::of(events));
+        Box::pin(ready(subscription))
+    }
+
+    fn follow_list<'a>(
+        &'a self,
+        _: &'a str,
+        filters: &'a BTreeMap<String, String>,
+        _: Option<u64>,
+        freshness: &'a Freshness,
+    ) -> BoxFuture<'a, Result<Subscription, Problem>> {
+        let seen = (filters.clone(), freshness.clone());
+        self.seen.lock().unwrap().push(seen);
+        let events = vec![
+            LiveEvent::put("p-1", 71, 71, DOCUMENT.into()),
+            LiveEvent::gone(LiveKind::Leave, "p-1", 80, 80),
+        ];
+        let subscription = self.answer(()).map(|_| Subscription::of(events));
+        Box::pin(ready(subscription))
     }
 }
 

@@ -6,7 +6,7 @@ mod site;
 mod views;
 mod wire;
 
-use super::{Site, boundary, fakes::Fakes, routes};
+use super::{Options, Site, boundary, fakes::Fakes, routes};
 use actix_web::{
     App,
     body::to_bytes,
@@ -14,7 +14,6 @@ use actix_web::{
     test::{TestRequest, call_service, init_service},
 };
 use serde_json::Value;
-use std::time::Duration;
 
 /// What came back.
 struct Answered {
@@ -50,7 +49,7 @@ impl Answered {
 }
 
 async fn ask(fakes: &Fakes, request: TestRequest) -> Answered {
-    let site = Site::new(fakes.backends(), Duration::from_secs(5));
+    let site = Site::new(fakes.backends(), &Options::default());
     let app = App::new()
         .wrap_fn(boundary::guard)
         .configure(|config| routes(config, &site));

@@ -5,8 +5,15 @@ use crate::{
     problem::Problem,
     read_model::{Answer, Freshness, MAX_WAIT, MIN_POSITION, ViewDescription},
 };
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse, HttpResponseBuilder, http::header::HeaderName, web::Data,
+};
 use serde::Serialize;
+
+const APPLIED: HeaderName = HeaderName::from_static("headwater-applied");
+const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
+/// Something in the answer is behind because of an event that could not be applied.
+const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
 /// Reads one document.
 pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
@@ -14,14 +21,12 @@ pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpRe
     let id = input::document_id(&request, 2)?;
     let freshness = freshness(&request)?;
     let answer = site.backends.views.get(view.name, &id, &freshness).await?;
-    // The document's version alone would do until the shape changes and the view is rebuilt.
-    let tag = answer.value.tag(view);
-    let mut response = conditional::begin(&request, &tag);
+    let mut response = conditional::begin(&request, answer.value.tag.clone());
     say_age(&mut response, &answer);
     Ok(conditional::finish(
         response,
         "application/json",
-        json(&answer.value),
+        answer.value.body,
     ))
 }
 
@@ -36,12 +41,12 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
         .list(view.name, &parameters, &freshness)
         .await?;
     let body = json(&answer.value);
-    let mut response = conditional::begin(&request, &conditional::tag_of(&body));
+    let mut response = conditional::begin(&request, conditional::tag_of(&body));
     say_age(&mut response, &answer);
     Ok(conditional::finish(response, "application/json", body))
 }
 
-fn known_view<'a>(
+pub(super) fn known_view<'a>(
     request: &HttpRequest,
     site: &'a Data<Site>,
 ) -> Result<&'a ViewDescription, Problem> {
@@ -52,7 +57,7 @@ fn known_view<'a>(
         .ok_or_else(|| refusal::unknown("view", &name))
 }
 
-fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
+pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
     let min_position = input::header(request, MIN_POSITION)?;
     let max_wait = input::header(request, MAX_WAIT)?;
     Freshness::read(|name| match name {
@@ -64,10 +69,10 @@ fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
 
 fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {
     response
-        .insert_header(("Headwater-Applied", answer.applied))
-        .insert_header(("Headwater-Lag-Ms", answer.lag_ms));
+        .insert_header((APPLIED, answer.applied))
+        .insert_header((LAG, answer.lag_ms));
     if answer.parked {
-        response.insert_header(("Headwater-Parked", "true"));
+        response.insert_header(PARKED);
     }
 }
 

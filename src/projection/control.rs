@@ -103,7 +103,7 @@ impl Answering {
             return;
         }
         let shared = view.shared();
-        let here = shared.home.is_here().await;
+        let here = shared.home.is_here();
         let send = |body: ReplyBody| {
             let body = Reply {
                 replica: self.replica.clone(),

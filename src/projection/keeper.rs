@@ -3,11 +3,11 @@
 //!
 //! What is to be is the store's record of generations; the keeper looks at it once a second, and when
 //! it is told that something has changed. Where several programs share a store, one of them keeps
-//! the view at a time: [`super::home`] says which. As ever, that two do it for a moment is made
+//! the view at a time: [`super::placement`] says which. As ever, that two do it for a moment is made
 //! harmless by the fences, of the record and of each checkpoint.
 
 use super::{
-    home::Home,
+    placement::ViewPlacement,
     projector::{ProjectorError, ProjectorOptions, Retried},
     runner::ProjectorHandle,
     status::ProjectorStatus,
@@ -49,7 +49,7 @@ pub struct ViewHandle {
 pub(super) struct Shared {
     /// As for the first generation; each has its own.
     pub(super) options: ProjectorOptions,
-    pub(super) home: Home,
+    pub(super) home: ViewPlacement,
     arbiter: ArbiterHandle,
     status: watch::Sender<ProjectorStatus>,
     projectors: Mutex<BTreeMap<Generation, Kept>>,
@@ -67,7 +67,7 @@ struct Kept {
 impl ViewHandle {
     /// Begins to keep a view; its projectors run on `arbiter`. `options` are those of its first
     /// generation; `home` says when this program keeps it.
-    pub fn start(options: ProjectorOptions, home: Home, arbiter: &ArbiterHandle) -> Self {
+    pub fn start(options: ProjectorOptions, home: ViewPlacement, arbiter: &ArbiterHandle) -> Self {
         let (status, followed) = watch::channel(ProjectorStatus::default());
         let (kept_sender, kept) = watch::channel(true);
         let shared = Arc::new(Shared {
@@ -194,7 +194,7 @@ impl Shared {
 
     async fn keep(&self) {
         loop {
-            let pause = if self.home.is_here().await {
+            let pause = if self.home.is_here() {
                 self.look_after().await.unwrap_or_else(|error| {
                     tracing::warn!(view.name = self.name(), %error, "cannot look after the view");
                     LOOK
@@ -211,7 +211,6 @@ impl Shared {
             }
         }
         self.stop_all().await;
-        self.home.leave().await;
         self.status
             .send_modify(|status| status.state = super::ProjectorState::Stopped);
     }

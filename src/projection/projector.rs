@@ -239,6 +239,10 @@ impl Projector {
         let changes = self.fold(&mut |fold| fold.apply(batch)).await?;
         let mut applied = self.commit(&fence, last.position, changes).await?;
         applied.behind_since = (last.pending > 0).then_some(last.published);
+        if self.live().is_some() {
+            // At once: until then, copies of these documents are served that are older than the store's.
+            self.options.watermark.note(&applied);
+        }
         Ok(Written {
             applied,
             pending: last.pending,

@@ -1,5 +1,7 @@
 //! Projectors against a real log and a real store.
 
+mod cache;
+mod chaos;
 mod offered;
 mod parked;
 mod property;

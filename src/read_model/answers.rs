@@ -1,10 +1,13 @@
 //! Answers queries: one document, or a page of a list, at least as fresh as asked.
 
 use super::{
-    Answer, Freshness, MIN_POSITION, Page, StoredDocument, ViewDescription, Watermark, Watermarks,
+    Answer, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
+    Watermark, Watermarks,
     announcement::Applied,
+    cache::{DocumentCache, ViewCache},
     cursor::Cursor,
     generation::GenerationState,
+    live::hub::ViewLive,
     parameters::{ListQuery, MAX_COUNT},
     refresh,
     schema::{SchemaError, ViewTables},
@@ -20,8 +23,17 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
+use tokio::time::MissedTickBehavior;
+
+/// How many bytes of documents are kept in memory unless set.
+pub const DEFAULT_CACHE: usize = 64 << 20;
+
+/// How often a store that others write is asked how far it is: the longest that a lost announcement,
+/// or a connection that was away, can leave a reader waiting or a copy old.
+const AUDIT: Duration = Duration::from_millis(500);
 
 /// What queries are answered from.
 pub struct ReadModelOptions {
@@ -33,6 +45,8 @@ pub struct ReadModelOptions {
     pub aggregates: Vec<&'static str>,
     /// How far the views have come.
     pub watermarks: Watermarks,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
     /// Whether this program may prepare the views' tables: it keeps documents, and does not only
     /// read them.
     pub prepares: bool,
@@ -41,37 +55,41 @@ pub struct ReadModelOptions {
 /// Answers queries about every view. Cheap to clone.
 #[derive(Clone)]
 pub struct ReadModel {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     views: Vec<ViewDescription>,
+    caches: Vec<Arc<ViewCache>>,
+    pub(super) lives: Vec<Arc<ViewLive>>,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
 }
 
-struct Served<'a> {
-    view: &'a ViewDescription,
-    watermark: &'a Watermark,
+pub(super) struct Served<'a> {
+    pub(super) view: &'a ViewDescription,
+    cache: Option<&'a ViewCache>,
+    pub(super) live: &'a Arc<ViewLive>,
+    pub(super) watermark: &'a Watermark,
 }
 
 impl Served<'_> {
     /// The tables to read now.
-    fn tables(&self) -> Result<Arc<ViewTables>, Problem> {
+    pub(super) fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
         let live = self.watermark.serving().live();
-        live.ok_or_else(|| Problem::unavailable("the view has no documents yet"))
+        live.ok_or(StoreError::Unprepared)
     }
 
     /// What to do when reading from `tables` has failed: read again if meanwhile others are live.
-    fn instead(
+    pub(super) fn instead(
         &self,
         tables: &Arc<ViewTables>,
-        error: &StoreError,
-    ) -> Result<Arc<ViewTables>, Problem> {
+        error: StoreError,
+    ) -> Result<Arc<ViewTables>, StoreError> {
         let now = self.tables()?;
         match Arc::ptr_eq(&now, tables) {
-            true => Err(unavailable(self, error)),
+            true => Err(error),
             false => Ok(now),
         }
     }
@@ -95,19 +113,41 @@ impl ReadModel {
                 true => refresh::join(store, view).await?,
                 false => store.generations(view.name).await?,
             };
-            if options.prepares
-                && generations.find(GenerationState::Live) == Some(tables.generation)
-            {
+            let live = generations.find(GenerationState::Live);
+            if options.prepares && live == Some(tables.generation) {
                 store.define(&tables).await?;
             }
             if let Some(watermark) = options.watermarks.view(view.name) {
                 refresh::serve(store, view, watermark, &generations).await?;
             }
         }
+        let mut caches = Vec::new();
+        if options.cache > 0 {
+            let cache = DocumentCache::new(options.cache);
+            for (number, view) in options.views.iter().enumerate() {
+                let cache = ViewCache::new(Arc::clone(&cache), number, view.name);
+                if let Some(watermark) = options.watermarks.view(view.name) {
+                    watermark.observe(cache.clone());
+                }
+                caches.push(cache);
+            }
+        }
+        // After the caches: what is read when told of a change must not come from them.
+        let mut lives = Vec::new();
+        for view in &options.views {
+            let watermark = options.watermarks.view(view.name);
+            let live = ViewLive::new(watermark.map_or(0, |at| at.progress().position));
+            if let Some(watermark) = watermark {
+                watermark.observe(live.clone());
+            }
+            lives.push(live);
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
                 views: options.views,
+                caches,
+                lives,
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
             }),
@@ -133,30 +173,42 @@ impl ReadModel {
         id: &str,
         freshness: &Freshness,
     ) -> Result<Answer<StoredDocument>, Problem> {
+        let answer = self.document(view, id, freshness).await?;
+        let value = serde_json::from_slice(&answer.value.body).map_err(|_| {
+            let served = StoreError::Shape("a document".to_owned());
+            unavailable(view, &served)
+        })?;
+        Ok(Answer {
+            value,
+            applied: answer.applied,
+            lag_ms: answer.lag_ms,
+            parked: answer.parked,
+        })
+    }
+
+    /// Reads one document as it goes out, from memory if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadModel::get`].
+    pub async fn document(
+        &self,
+        view: &str,
+        id: &str,
+        freshness: &Freshness,
+    ) -> Result<Answer<ServedDocument>, Problem> {
         let served = self.served(view)?;
-        let id = Id::document(id)
-            .map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
+        check_id(id)?;
         self.wait(&served, freshness).await?;
+        // Before anything is read: what is read is at least as new as that.
         let progress = served.watermark.progress();
-        let mut tables = served.tables()?;
-        let row = loop {
-            match self.inner.store.get(&tables, id.as_str()).await {
-                Ok(row) => break row,
-                Err(error) => tables = served.instead(&tables, &error)?,
-            }
-        };
-        match row {
-            Some(row) => {
-                let seen = row.position;
-                let parked = served.watermark.serving().is_parked(&row.id);
-                let document = stored(row, &served, &tables)?;
-                Ok(answer(document, progress, seen, parked))
-            }
-            None => Err(Problem::not_found(
-                "not_found",
-                format!("there is no {view} {id}"),
-            )),
-        }
+        let document = self.inner.read(&served, id).await;
+        let document = document.map_err(|error| unavailable(view, &error))?;
+        let document = document
+            .ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
+        let seen = document.version;
+        let parked = served.watermark.serving().is_parked(id);
+        Ok(answer(document, progress, seen, parked))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -177,20 +229,8 @@ impl ReadModel {
         let query = ListQuery::read(name, &served.view.query, parameters)?;
         self.wait(&served, freshness).await?;
         let progress = served.watermark.progress();
-        let mut tables = served.tables()?;
-        let mut rows = loop {
-            match self.inner.store.list(&tables, &query).await {
-                Ok(rows) => break rows,
-                Err(error) => tables = served.instead(&tables, &error)?,
-            }
-        };
-        let count = match query.count {
-            true => {
-                let count = self.inner.store.count(&tables, &query).await;
-                Some(count.map_err(|error| unavailable(&served, &error))?)
-            }
-            false => None,
-        };
+        let rows = self.inner.list(&served, &query).await;
+        let (mut rows, count) = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
@@ -199,7 +239,7 @@ impl ReadModel {
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
         let serving = served.watermark.serving();
         let parked = rows.iter().any(|row| serving.is_parked(&row.id));
-        let items = rows.into_iter().map(|row| stored(row, &served, &tables));
+        let items = rows.into_iter().map(|row| stored(row, view));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
             next,
@@ -220,56 +260,32 @@ impl ReadModel {
         client: &async_nats::Client,
     ) -> Result<impl Future<Output = ()> + Send + use<>, async_nats::SubscribeError> {
         let mut announcements = client.subscribe(Applied::subject("*")).await?;
-        let model = self.clone();
+        let statistics = client.statistics();
+        let inner = Arc::clone(&self.inner);
         Ok(async move {
-            while let Some(message) = announcements.next().await {
-                match serde_json::from_slice::<Applied>(&message.payload) {
-                    Ok(applied) if applied.store == model.inner.store.id() => {
-                        model.note(&applied).await;
+            let mut audit = tokio::time::interval(AUDIT);
+            audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let connects = || statistics.connects.load(Ordering::Relaxed);
+            let mut connected = connects();
+            loop {
+                tokio::select! {
+                    message = announcements.next() => match message {
+                        Some(message) => inner.note(&message).await,
+                        None => break,
+                    },
+                    _ = audit.tick() => {
+                        if connected != connects() {
+                            connected = connects();
+                            inner.doubt();
+                        }
+                        inner.audit().await;
                     }
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(
-                        message.subject = %message.subject,
-                        %error,
-                        "ignored an announcement"
-                    ),
                 }
             }
         })
     }
 
-    /// Takes note of what another program has written.
-    async fn note(&self, applied: &Applied) {
-        let Ok(served) = self.served(&applied.view) else {
-            return;
-        };
-        let (store, serving) = (&self.inner.store, served.watermark.serving());
-        if applied.revision < serving.revision() {
-            return;
-        }
-        let looked = async {
-            if applied.revision > serving.revision() || serving.live().is_none() {
-                let generations = store.generations(served.view.name).await?;
-                refresh::serve(store, served.view, served.watermark, &generations).await?;
-            }
-            if let Some(live) = serving
-                .live()
-                .filter(|_| applied.parked_at != serving.parked_at())
-            {
-                serving.park(applied.parked_at, store.parked_documents(&live).await?);
-            }
-            Ok::<_, refresh::RefreshError>(())
-        };
-        match looked.await {
-            Ok(()) => self.inner.watermarks.note(applied),
-            // The next announcement comes within a second.
-            Err(error) => {
-                tracing::warn!(view.name = served.view.name, %error, "did not look again")
-            }
-        }
-    }
-
-    fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
+    pub(super) fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
             Problem::not_found("unknown_view", format!("there is no view {shown}"))
@@ -279,11 +295,17 @@ impl ReadModel {
         let index = index.ok_or_else(unknown)?;
         Ok(Served {
             view: &inner.views[index],
+            cache: inner.caches.get(index).map(|cache| &**cache),
+            live: &inner.lives[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
     }
 
-    async fn wait(&self, served: &Served<'_>, freshness: &Freshness) -> Result<(), Problem> {
+    pub(super) async fn wait(
+        &self,
+        served: &Served<'_>,
+        freshness: &Freshness,
+    ) -> Result<(), Problem> {
         let Some((aggregate, position)) = &freshness.min_position else {
             return Ok(());
         };
@@ -312,37 +334,197 @@ impl ReadModel {
     }
 }
 
+impl Inner {
+    /// Reads one document, from memory if it is there.
+    pub(super) async fn read(
+        &self,
+        served: &Served<'_>,
+        id: &str,
+    ) -> Result<Option<ServedDocument>, StoreError> {
+        if let Some(document) = served.cache.and_then(|cache| cache.get(id)) {
+            return Ok(Some(document));
+        }
+        let begun = served.cache.map(|cache| (cache, cache.begin(id)));
+        let mut tables = served.tables()?;
+        let row = loop {
+            match self.store.get(&tables, id).await {
+                Ok(row) => break row,
+                Err(error) => tables = served.instead(&tables, error)?,
+            }
+        };
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let document = self.serialise(served, &tables, &row);
+        if let Some((cache, begun)) = begun {
+            cache.keep(begun, id, document.clone());
+        }
+        Ok(Some(document))
+    }
+
+    /// Reads a page of a list, and one document more if there is one; and how many there are, when
+    /// that is asked for.
+    pub(super) async fn list(
+        &self,
+        served: &Served<'_>,
+        query: &ListQuery,
+    ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
+        let mut tables = served.tables()?;
+        let rows = loop {
+            match self.store.list(&tables, query).await {
+                Ok(rows) => break rows,
+                Err(error) => tables = served.instead(&tables, error)?,
+            }
+        };
+        let count = match query.count {
+            true => Some(self.store.count(&tables, query).await?),
+            false => None,
+        };
+        Ok((rows, count))
+    }
+
+    pub(super) fn serialise(
+        &self,
+        served: &Served<'_>,
+        tables: &ViewTables,
+        row: &Row,
+    ) -> ServedDocument {
+        let generation = tables.generation;
+        let mut edition = String::new();
+        if generation.number != 0 {
+            edition = format!(".g{}", generation.number);
+        }
+        if let Some(fix) = row.fix {
+            edition = format!("{edition}.f{fix}");
+        }
+        ServedDocument::new(
+            (served.view.name, generation.version, &edition),
+            &row.id,
+            row.position,
+            &row.document.to_string(),
+        )
+    }
+
+    /// Takes note of an announcement.
+    async fn note(&self, message: &async_nats::Message) {
+        match serde_json::from_slice::<Applied>(&message.payload) {
+            Ok(applied) if applied.store == self.store.id() => self.follow(&applied).await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                message.subject = %message.subject,
+                %error,
+                "ignored an announcement"
+            ),
+        }
+    }
+
+    /// Takes note of a transaction of another program. What is about a generation that is not live
+    /// any more is of no concern; one that is live since tells to look again.
+    async fn follow(&self, applied: &Applied) {
+        let mut views = self.views.iter();
+        let view = views.find(|view| view.name == applied.view);
+        let (Some(view), Some(watermark)) = (view, self.watermarks.view(&applied.view)) else {
+            return;
+        };
+        let serving = watermark.serving();
+        if applied.revision > serving.revision() || serving.live().is_none() {
+            self.look(view, watermark).await;
+        }
+        if applied.revision != serving.revision() {
+            return;
+        }
+        if let Some(live) = serving
+            .live()
+            .filter(|_| applied.parked_at != serving.parked_at())
+        {
+            match self.store.parked_documents(&live).await {
+                Ok(documents) => serving.park(applied.parked_at, documents),
+                Err(error) => {
+                    tracing::debug!(view.name = view.name, %error, "what is parked cannot be read")
+                }
+            }
+        }
+        watermark.note(applied);
+    }
+
+    /// Looks in the store which generation is live.
+    async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
+        let looked = async {
+            let generations = self.store.generations(view.name).await?;
+            refresh::serve(&self.store, view, watermark, &generations).await
+        };
+        if let Err(error) = looked.await {
+            tracing::debug!(view.name = view.name, %error, "what is live cannot be read");
+        }
+    }
+
+    /// Forgets copies: announcements may have been missed.
+    fn doubt(&self) {
+        let watermarks = self
+            .views
+            .iter()
+            .map(|view| self.watermarks.view(view.name));
+        watermarks.flatten().for_each(Watermark::replaced);
+    }
+
+    /// Asks the store how far the views are, for announcements that did not arrive: lost with a
+    /// connection, or never made because the projector was killed before.
+    async fn audit(&self) {
+        for view in &self.views {
+            let Some(watermark) = self.watermarks.view(view.name) else {
+                continue;
+            };
+            self.look(view, watermark).await;
+            let Some(tables) = watermark.serving().live() else {
+                continue;
+            };
+            match self.store.find_checkpoint(&tables).await {
+                Ok(Some(stored)) if stored.position > watermark.progress().position => {
+                    let behind_since = watermark.progress().behind_since;
+                    watermark.advance(Progress {
+                        position: stored.position,
+                        behind_since,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(view.name = view.name, %error, "the checkpoint cannot be read");
+                }
+            }
+        }
+    }
+}
+
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
 /// watermark does not show yet.
 fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
     Answer {
         value,
         applied: progress.position.max(seen),
-        lag_ms: progress.lag_ms(Timestamp::now()),
+        // The clock is only asked where there is a lag.
+        lag_ms: progress
+            .behind_since
+            .map_or(0, |_| progress.lag_ms(Timestamp::now())),
         parked,
     }
 }
 
-fn stored(row: Row, served: &Served<'_>, tables: &ViewTables) -> Result<StoredDocument, Problem> {
+fn stored(row: Row, view: &str) -> Result<StoredDocument, Problem> {
     let document = serde_json::value::to_raw_value(&row.document)
-        .map_err(|_| unavailable(served, &StoreError::Shape("a document".to_owned())))?;
-    let mut edition = String::new();
-    if tables.generation.number != 0 {
-        edition = format!(".g{}", tables.generation.number);
-    }
-    if let Some(fix) = row.fix {
-        edition = format!("{edition}.f{fix}");
-    }
+        .map_err(|_| unavailable(view, &StoreError::Shape("a document".to_owned())))?;
     Ok(StoredDocument {
-        edition,
         id: row.id,
         version: row.position,
         document: Arc::<RawValue>::from(document),
     })
 }
 
-fn unavailable(served: &Served<'_>, error: &StoreError) -> Problem {
-    tracing::warn!(view.name = served.view.name, %error, "query failed");
+pub(super) fn check_id(id: &str) -> Result<(), Problem> {
+    Id::check_document(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))
+}
+
+pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
+    tracing::warn!(view.name = view, %error, "query failed");
     Problem::unavailable("the view cannot be read now")
 }
 

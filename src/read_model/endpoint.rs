@@ -12,7 +12,6 @@ use async_nats::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
-use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc};
@@ -107,13 +106,14 @@ async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> 
         [_, view] => {
             let parameters = parameters(&request.message.payload)?;
             let page = model.list(view, &parameters, &freshness).await?;
-            success(&page, tag_of)
+            let body = serde_json::to_vec(&page.value)
+                .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
+            Ok((success(&page, &tag_of(&body)), body.into()))
         }
         [_, view, id] => {
-            let document = model.get(view, id, &freshness).await?;
-            let known = model.views().iter().find(|known| known.name == view);
-            let tag = known.map_or_else(String::new, |known| document.value.tag(known));
-            success(&document, |_| tag)
+            let answer = model.document(view, id, &freshness).await?;
+            let tag = String::from_utf8_lossy(&answer.value.tag);
+            Ok((success(&answer, &tag), answer.value.body.clone()))
         }
         _ => Err(Problem::malformed(
             "id".to_owned(),
@@ -153,22 +153,17 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
         .collect()
 }
 
-/// The answer with the headers that it has on HTTP, the same entity tag among them.
-fn success<T: Serialize>(
-    answer: &Answer<T>,
-    tag: impl FnOnce(&[u8]) -> String,
-) -> Result<Reply, Problem> {
-    let body = serde_json::to_vec(&answer.value)
-        .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
+/// The headers that the answer has on HTTP, the same entity tag among them.
+fn success<T>(answer: &Answer<T>, tag: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", "application/json");
-    headers.insert("ETag", tag(&body));
+    headers.insert("ETag", tag);
     headers.insert("Headwater-Applied", answer.applied.to_string());
     headers.insert("Headwater-Lag-Ms", answer.lag_ms.to_string());
     if answer.parked {
         headers.insert("Headwater-Parked", "true");
     }
-    Ok((headers, body.into()))
+    headers
 }
 
 /// A page's entity tag: half of the SHA-256 of its body.

@@ -49,6 +49,10 @@ pub(crate) async fn serve(
     let parked = store.parked_documents(&tables).await?;
     let turned = serving.turn(generations.revision, tables);
     serving.park(0, parked);
+    if turned {
+        // After the turn: a copy that is taken from now on is one of the new tables.
+        watermark.replaced();
+    }
     let Some(checkpoint) = checkpoint else {
         return Ok(());
     };

@@ -119,10 +119,31 @@ impl Store {
         })
     }
 
+    /// As [`Store::open`], for tests: where a server is named by `HEADWATER_TEST_SURREAL`
+    /// (`ws://<host>:<port>`, root/root), what would be in memory is in a database of its own there.
+    #[cfg(test)]
+    pub(crate) async fn for_tests(url: &str, runtime: Handle) -> Result<Self, StoreError> {
+        let mut options = StoreOptions::new(url, runtime);
+        if let (Ok(server), "mem://") = (std::env::var("HEADWATER_TEST_SURREAL"), url) {
+            options.url = server;
+            options.database = format!("t{}", uuid::Uuid::now_v7().simple());
+            options.credentials = Some(Credentials {
+                username: "root".to_owned(),
+                password: "root".to_owned(),
+            });
+        }
+        Self::open(options).await
+    }
+
     /// The store's identity, which tells announcements about it from those about others.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.inner.id
+    }
+
+    /// Where queries run.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.inner.runtime
     }
 
     /// Defines the tables and indexes of a view. What exists stays.

@@ -3,10 +3,19 @@
 //! A view's watermark moves when a transaction of its projector is in the store, never before, and
 //! never back. The projector of the same process moves it directly; one of another process through
 //! its announcements, as long as both speak of the same store.
+//!
+//! What keeps copies of documents observes the watermark: it learns what has changed *before* the
+//! watermark moves, so whoever waited for a position never meets a copy from before it. A move whose
+//! changes are not known, because an announcement was lost, tells it that anything may have changed.
 
 use super::{announcement::Applied, serving::Serving};
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::watch, time::timeout};
 
 /// How far a view has come.
@@ -29,19 +38,41 @@ impl Progress {
     }
 }
 
-/// One view's progress, shared by who moves it and who waits on it.
-#[derive(Debug, Clone)]
-pub struct Watermark {
-    progress: watch::Sender<Progress>,
-    serving: Serving,
+/// What keeps copies of a view's documents. It is told in order, and must not block.
+pub(super) trait Observer: Send + Sync {
+    /// A transaction that follows on the one told before has changed these documents.
+    fn changed(&self, applied: &Applied);
+
+    /// Up to `position`, any document may have changed.
+    fn lost(&self, position: u64);
 }
 
-impl Default for Watermark {
+/// One view's progress, shared by who moves it and who waits on it.
+#[derive(Clone, Default)]
+pub struct Watermark {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    progress: watch::Sender<Progress>,
+    serving: Serving,
+    /// Held while the watermark moves, so that moves and what observers are told have one order.
+    observers: Mutex<Vec<Arc<dyn Observer>>>,
+}
+
+impl Default for Shared {
     fn default() -> Self {
         Self {
             progress: watch::Sender::new(Progress::default()),
             serving: Serving::default(),
+            observers: Mutex::default(),
         }
+    }
+}
+
+impl fmt::Debug for Watermark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watermark").field(&self.progress()).finish()
     }
 }
 
@@ -49,22 +80,79 @@ impl Watermark {
     /// How far the view has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        *self.progress.borrow()
+        *self.shared.progress.borrow()
     }
 
     /// What the view is served from.
     pub(crate) fn serving(&self) -> &Serving {
-        &self.serving
+        &self.shared.serving
     }
 
     /// Moves the watermark to where another generation of the view is, back too.
     pub(crate) fn reset(&self, to: Progress) {
-        self.progress.send_replace(to);
+        let observers = self.observers();
+        for observer in observers.iter() {
+            observer.lost(to.position);
+        }
+        self.shared.progress.send_replace(to);
     }
 
-    /// Moves the watermark on. One that is further already stays.
+    /// Takes note of a transaction that is in the store: tells the observers, then moves on. One that
+    /// does not follow on where the watermark is tells them that anything may have changed; one that
+    /// is behind it was noted before.
+    pub fn note(&self, applied: &Applied) {
+        let observers = self.observers();
+        let current = self.progress().position;
+        // What is applied out of turn changes documents at the position that the view has.
+        let in_place = applied.previous == applied.position && !applied.ids.is_empty();
+        if applied.position > current || (in_place && applied.position == current) {
+            for observer in observers.iter() {
+                if applied.previous == current && !in_place {
+                    observer.changed(applied);
+                } else {
+                    observer.lost(applied.position);
+                }
+            }
+        }
+        self.move_to(Progress {
+            position: applied.position,
+            behind_since: applied.behind_since,
+        });
+    }
+
+    /// Moves the watermark on, by changes that are not known. One that is further already stays.
     pub fn advance(&self, to: Progress) {
-        self.progress.send_if_modified(|progress| {
+        let observers = self.observers();
+        if to.position > self.progress().position {
+            for observer in observers.iter() {
+                observer.lost(to.position);
+            }
+        }
+        self.move_to(to);
+    }
+
+    /// Tells the observers that any document may have changed, where the watermark is now: a view's
+    /// documents were exchanged as a whole.
+    pub fn replaced(&self) {
+        let observers = self.observers();
+        let position = self.progress().position;
+        for observer in observers.iter() {
+            observer.lost(position);
+        }
+    }
+
+    /// From now on, tells `observer` of each change.
+    pub(super) fn observe(&self, observer: Arc<dyn Observer>) {
+        self.observers().push(observer);
+    }
+
+    fn observers(&self) -> MutexGuard<'_, Vec<Arc<dyn Observer>>> {
+        let observers = self.shared.observers.lock();
+        observers.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn move_to(&self, to: Progress) {
+        self.shared.progress.send_if_modified(|progress| {
             let forward = to.position >= progress.position && to != *progress;
             if forward {
                 *progress = to;
@@ -75,7 +163,7 @@ impl Watermark {
 
     /// Notes since when the log has commits that are not applied, at the same position.
     pub fn fall_behind(&self, since: Option<Timestamp>) {
-        self.progress.send_if_modified(|progress| {
+        self.shared.progress.send_if_modified(|progress| {
             let changed = progress.behind_since != since;
             progress.behind_since = since;
             changed
@@ -85,12 +173,15 @@ impl Watermark {
     /// How many wait for a position now.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.progress.receiver_count()
+        self.shared.progress.receiver_count()
     }
 
     /// Waits at most `max_wait` until the view has applied `position`; whether it has.
     pub async fn reached(&self, position: u64, max_wait: Duration) -> bool {
-        let mut progress = self.progress.subscribe();
+        if self.progress().position >= position {
+            return true;
+        }
+        let mut progress = self.shared.progress.subscribe();
         let reached = progress.wait_for(|progress| progress.position >= position);
         matches!(timeout(max_wait, reached).await, Ok(Ok(_)))
     }
@@ -125,10 +216,7 @@ impl Watermarks {
     /// Takes note of an announcement about this store.
     pub fn note(&self, applied: &Applied) {
         if let Some(watermark) = self.view(&applied.view) {
-            watermark.advance(Progress {
-                position: applied.position,
-                behind_since: applied.behind_since,
-            });
+            watermark.note(applied);
         }
     }
 }
@@ -168,5 +256,74 @@ mod tests {
         watermark.advance(at(6));
         watermark.advance(at(5));
         assert_eq!(watermark.progress(), at(6));
+    }
+
+    #[derive(Default)]
+    struct Told {
+        what: Mutex<Vec<String>>,
+        watermark: Watermark,
+    }
+
+    impl Told {
+        fn tell(&self, what: String) {
+            let before = self.watermark.progress().position;
+            self.what
+                .lock()
+                .unwrap()
+                .push(format!("{what}, when at {before}"));
+        }
+    }
+
+    impl Observer for Told {
+        fn changed(&self, applied: &Applied) {
+            self.tell(format!("{:?} to {}", applied.ids, applied.position));
+        }
+
+        fn lost(&self, position: u64) {
+            self.tell(format!("lost to {position}"));
+        }
+    }
+
+    fn applied(previous: u64, position: u64) -> Applied {
+        Applied {
+            store: String::new(),
+            view: "v".to_owned(),
+            version: 1,
+            previous,
+            position,
+            behind_since: None,
+            ids: vec!["a".to_owned()],
+            writer: String::new(),
+            revision: 0,
+            parked_at: 0,
+        }
+    }
+
+    #[test]
+    fn observers_are_told_before_the_watermark_moves_and_of_every_gap() {
+        let watermark = Watermark::default();
+        let told = Arc::new(Told {
+            what: Mutex::default(),
+            watermark: watermark.clone(),
+        });
+        watermark.observe(told.clone());
+        watermark.advance(at(3));
+        watermark.note(&applied(3, 5));
+        watermark.note(&applied(3, 5));
+        watermark.advance(at(5));
+        watermark.note(&applied(6, 8));
+        watermark.note(&applied(4, 9));
+        watermark.replaced();
+        assert_eq!(
+            *told.what.lock().unwrap(),
+            [
+                "lost to 3, when at 0",
+                "[\"a\"] to 5, when at 3",
+                "lost to 8, when at 5",
+                "lost to 9, when at 8",
+                "lost to 9, when at 9",
+            ]
+        );
+        assert_eq!(watermark.progress(), at(9));
     }
 }

@@ -2,11 +2,20 @@
 
 mod harness;
 
+mod append;
 mod bad_input_http;
+mod bad_input_nats;
+mod commands;
+mod crash;
 mod dev_nats_server;
 mod dev_run;
+mod hot;
 mod http;
+mod in_doubt;
+mod linearizability;
+mod membership;
 mod serve_run;
+mod shared_store;
 mod topology;
 mod views;
 mod views_ops;

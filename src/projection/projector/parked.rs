@@ -103,6 +103,9 @@ impl Projector {
         let applied = self.commit(&fence, position, changes).await?;
         let parked = self.fold.parked();
         self.status.send_modify(|status| status.parked = parked);
+        if self.live().is_some() {
+            self.options.watermark.note(&applied);
+        }
         self.publish(&applied).await?;
         Ok(retried)
     }

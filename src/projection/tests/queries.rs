@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     projection::RegisteredView,
-    read_model::{QueryEndpoint, ReadModel, ReadModelOptions, Watermarks},
+    read_model::{DEFAULT_CACHE, QueryEndpoint, ReadModel, ReadModelOptions, Watermarks},
 };
 use async_nats::{HeaderMap, Message};
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ impl Queries {
             views: vec![view],
             aggregates: vec!["account", "owner", "elsewhere"],
             watermarks: watermarks.clone(),
+            cache: DEFAULT_CACHE,
             prepares: true,
         })
         .await
@@ -257,6 +258,7 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
         views: vec![RegisteredView::of::<Statements>().description().clone()],
         aggregates: Vec::new(),
         watermarks: queries.watermarks.clone(),
+        cache: DEFAULT_CACHE,
         prepares: true,
     })
     .await

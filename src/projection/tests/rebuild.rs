@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     projection::{
-        Ask, Home, RegisteredView, ReplyBody, Verb, ViewHandle, projector::ProjectorOptions,
+        Ask, RegisteredView, ReplyBody, Verb, ViewHandle, ViewPlacement,
+        projector::ProjectorOptions,
     },
     read_model::{Generation, GenerationState, Generations, exchange::Changes, schema::ViewTables},
     recorded::Recorded,
@@ -57,7 +58,7 @@ impl View for Doubled {
 
 fn kept(world: &World, options: ProjectorOptions, arbiter: &Arbiter) -> ViewHandle {
     let _ = world;
-    ViewHandle::start(options, Home::always(), &arbiter.handle())
+    ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle())
 }
 
 impl World {

@@ -1,0 +1,164 @@
+//! Documents kept in memory are never older than what a reader asked for, whichever announcements
+//! arrive.
+
+use super::world::{Account, Statement, Statements, World, deposited, opened};
+use crate::{
+    projection::RegisteredView,
+    read_model::{Applied, DEFAULT_CACHE, Freshness, ReadModel, ReadModelOptions, Watermarks},
+};
+use futures::{StreamExt, future::join_all};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+
+const WRITERS: usize = 6;
+const ROUNDS: u64 = 40;
+const READERS: usize = 8;
+
+async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
+    ReadModel::open(ReadModelOptions {
+        store: world.store.clone(),
+        views: vec![RegisteredView::of::<Statements>().description().clone()],
+        aggregates: vec!["account", "owner"],
+        watermarks: watermarks.clone(),
+        cache: DEFAULT_CACHE,
+        prepares: true,
+    })
+    .await
+    .unwrap()
+}
+
+fn at_least(position: u64) -> Freshness {
+    Freshness {
+        min_position: Some(("account".to_owned(), position)),
+        max_wait: Duration::from_secs(30),
+    }
+}
+
+/// Reads a statement; returns the number of its deposits.
+async fn deposits(model: &ReadModel, id: &str, freshness: &Freshness) -> u64 {
+    let answer = model.get("statement", id, freshness).await.unwrap();
+    let statement: Statement = serde_json::from_str(answer.value.document.get()).unwrap();
+    statement.deposits
+}
+
+/// Deposits again and again, and asks every model for what each deposit has made, while others read
+/// the same documents all the time.
+async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
+    let (writing, stopping) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
+    let projecting = async {
+        let mut projector = world.projector();
+        while !stopping.is_cancelled() {
+            let step = projector.step(Duration::from_millis(50), &stopping);
+            step.await.unwrap();
+        }
+    };
+    // So that there always is a next announcement after one that is lost.
+    let ticking = tokio::spawn({
+        let (world, writing) = (Arc::clone(world), Arc::clone(&writing));
+        async move {
+            while writing.load(Ordering::Relaxed) {
+                world.commit::<Account>("tick", &[deposited(1)]).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    let readers: Vec<_> = (0..READERS)
+        .map(|number| {
+            let (model, writing) = (models[number % models.len()].clone(), Arc::clone(&writing));
+            tokio::spawn(async move {
+                let mut reads = 0_u64;
+                while writing.load(Ordering::Relaxed) {
+                    let id = format!("a-{}", (number + reads as usize) % WRITERS);
+                    let _ = model.get("statement", &id, &Freshness::default()).await;
+                    reads += 1;
+                    tokio::task::yield_now().await;
+                }
+                reads
+            })
+        })
+        .collect();
+    let writers = (0..WRITERS).map(|number| {
+        let (world, models) = (Arc::clone(world), models.to_vec());
+        tokio::spawn(async move {
+            let id = format!("a-{number}");
+            world.commit::<Account>(&id, &[opened("o")]).await;
+            for round in 1..=ROUNDS {
+                let position = world.commit::<Account>(&id, &[deposited(1)]).await;
+                let freshness = at_least(position);
+                let seen = models.iter().map(|model| deposits(model, &id, &freshness));
+                assert_eq!(join_all(seen).await, vec![round; models.len()], "{id}");
+            }
+        })
+    });
+    let writers = async {
+        let written = join_all(writers).await;
+        stopping.cancel();
+        written
+    };
+    for written in tokio::join!(writers, projecting).0 {
+        written.unwrap();
+    }
+    writing.store(false, Ordering::Relaxed);
+    ticking.await.unwrap();
+    for reader in join_all(readers).await {
+        assert!(reader.unwrap() > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_with_a_position_never_meets_an_older_document() {
+    let mut world = World::new().await;
+    let watermarks = Watermarks::new(["statement"]);
+    world.watermark = watermarks.view("statement").unwrap().clone();
+    let model = model(&world, &watermarks).await;
+    hammer(&Arc::new(world), &[model]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lost_announcements_make_readers_wait_and_never_serve_an_older_document() {
+    let world = Arc::new(World::new().await);
+    let (all, some) = (
+        Watermarks::new(["statement"]),
+        Watermarks::new(["statement"]),
+    );
+    let models = [model(&world, &all).await, model(&world, &some).await];
+    let announced = world.log.client().subscribe("applied.statement").await;
+    let mut announced = announced.unwrap();
+    let relay = tokio::spawn(async move {
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        while let Some(message) = announced.next().await {
+            let applied: Applied = serde_json::from_slice(&message.payload).unwrap();
+            all.note(&applied);
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            if !random.is_multiple_of(3) {
+                some.note(&applied);
+            }
+        }
+    });
+    hammer(&world, &models).await;
+    relay.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_that_hears_no_announcement_at_all_still_gets_on() {
+    let world = Arc::new(World::new().await);
+    let elsewhere = World::new().await;
+    let model = model(&world, &Watermarks::new(["statement"])).await;
+    // On a server where nothing is announced: as if every announcement were lost.
+    let following = tokio::spawn(model.follow(elsewhere.log.client()).await.unwrap());
+    let mut projector = world.projector();
+    for round in 1..=3 {
+        let position = world.commit::<Account>("a", &[deposited(1)]).await;
+        world.drain(&mut projector).await;
+        assert_eq!(deposits(&model, "a", &at_least(position)).await, round);
+    }
+    following.abort();
+}
