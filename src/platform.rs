@@ -283,11 +283,10 @@ impl Platform {
             },
         )
         .await;
-        for endpoint in [self.query_endpoint.take(), self.control.take()] {
-            if let Some((stopping, running)) = endpoint {
-                stopping.cancel();
-                let _ = running.await;
-            }
+        let endpoints = [self.query_endpoint.take(), self.control.take()];
+        for (stopping, running) in endpoints.into_iter().flatten() {
+            stopping.cancel();
+            let _ = running.await;
         }
         self.commands.stop().await;
         futures::future::join_all(self.projectors.iter().map(ViewHandle::stop)).await;
