@@ -232,8 +232,21 @@ impl CommandClient {
         let Some(local) = &self.0.local else {
             return Err(Problem::unavailable("this replica serves no commands"));
         };
+        let span = tracing::debug_span!(
+            "command",
+            aggregate.name = %request.aggregate,
+            command.name = %request.command,
+            trace.parent = request.headers.traceparent.as_deref(),
+        );
         let outcome = local.execute(kind, request, place, arrived).await;
-        measures.answered(&outcome, arrived.elapsed().as_secs_f64());
+        let seconds = arrived.elapsed().as_secs_f64();
+        measures.answered(&outcome, seconds);
+        span.in_scope(|| {
+            let status = outcome
+                .as_ref()
+                .map_or_else(|problem| problem.status, |_| 200);
+            tracing::debug!(status, duration_ms = seconds * 1e3, "command answered");
+        });
         outcome.map(Answered::Here)
     }
 

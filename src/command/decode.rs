@@ -3,6 +3,8 @@
 //! A body of the wrong form is refused here, with the field at fault by its path, before anything
 //! is loaded.
 
+mod named;
+
 use crate::{aggregate::Aggregate, problem::Problem};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -13,6 +15,15 @@ use sha2::{Digest, Sha256};
 ///
 /// Returns a `malformed` problem that names the field.
 pub fn decode<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command, Problem> {
+    // Almost every body is right, and then read once.
+    match named::decode(command, body) {
+        Some(decoded) => Ok(decoded),
+        None => decode_slowly::<A>(command, body),
+    }
+}
+
+/// As [`decode`], and knows what is wrong.
+fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command, Problem> {
     // Parsing the body by itself first makes sure that it is one whole JSON object, so that the
     // tag put around it cannot be escaped.
     let object: &RawValue = serde_json::from_slice(body)

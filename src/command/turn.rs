@@ -5,28 +5,31 @@
 //! folded from the log again. A refusal is answered only when the state it was decided on is known
 //! to be the log's latest: by an append that succeeded, or by asking the stream leader.
 
+mod commit;
+mod state;
+
+pub use state::{Loaded, WORTH_A_SNAPSHOT, write_snapshot};
+
 use super::{
     actor::Reply,
     decode,
     measure::MEASURES,
-    memory::{Memory, Name, Remembered},
+    memory::{Name, Remembered},
     request::{CommandHeaders, Outcome},
 };
 use crate::{
-    aggregate::{Aggregate, Claim, Context, Rejection},
+    aggregate::{Aggregate, Context, Rejection},
     event_log::{
-        Append, AppendError, EventLog, LoadError, StoredMessage,
+        AppendError, EventLog, LoadError,
         claim::ClaimWrite,
-        codec::{self, CommandEvents, EncodedEvent, StoredEvent},
-        subject::{self, Id},
+        codec::{CommandEvents, EncodedEvent},
+        subject::Id,
     },
     problem::Problem,
-    recorded::decode_event,
 };
-use async_nats::HeaderMap;
-use bytes::Bytes;
+use commit::{append, commit_headers, resolve_claims};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use state::{last_position, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -39,11 +42,6 @@ const ATTEMPTS: u32 = 8;
 pub const MAX_GROUP: usize = 256;
 /// Past this many bytes of event data no further command joins the commit.
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
-/// A snapshot is written when this many events have been folded since the last.
-const SNAPSHOT_EVERY: u64 = 100;
-/// Passivation writes a snapshot when it saves a later load at least this many events. An aggregate
-/// with fewer has none.
-pub const WORTH_A_SNAPSHOT: u64 = 20;
 
 /// A decoded command with its caller.
 pub struct Pending<A: Aggregate> {
@@ -100,39 +98,6 @@ impl<A: Aggregate> Pending<A> {
             reply,
         })
     }
-}
-
-/// An aggregate's state as folded from the log.
-pub struct Loaded<A> {
-    state: A,
-    version: u64,
-    /// The position of the last commit folded in; 0 when there is none.
-    position: u64,
-    memory: Memory,
-    /// The version that the latest snapshot holds.
-    snapshot_version: u64,
-    /// From here on the log is to be read for the memory; up to `position` for nothing else.
-    remember_after: u64,
-}
-
-impl<A> Loaded<A> {
-    /// How many events the latest snapshot does not hold.
-    #[must_use]
-    pub fn events_since_snapshot(&self) -> u64 {
-        self.version - self.snapshot_version
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Snapshot<S, M> {
-    state_version: u32,
-    version: u64,
-    position: u64,
-    state: S,
-    memory: M,
-    /// The commits after this one and up to `position` are read again for the commands that they
-    /// remember, which were too many for the snapshot.
-    remember_after: u64,
 }
 
 /// What a turn works with.
@@ -434,272 +399,6 @@ fn refusal(rejection: &impl Rejection) -> Problem {
         Problem::not_found(rejection.code(), rejection.to_string())
     } else {
         Problem::refused(rejection.code(), rejection.to_string())
-    }
-}
-
-/// Looks up who holds each key and prepares the messages that take and give them up.
-async fn resolve_claims<A: Aggregate>(
-    desk: &Desk,
-    claims: &[Claim],
-    releases: &[Claim],
-) -> Result<Result<Vec<ClaimWrite>, Problem>, LoadError> {
-    let mut writes = Vec::new();
-    let own = |holder: &(String, String)| holder.0 == A::NAME && holder.1 == desk.id.as_str();
-    for claim in claims {
-        let record = desk.log.claim(claim).await?;
-        match &record.holder {
-            None => writes.push(ClaimWrite::take(claim, &record, A::NAME, desk.id.as_str())),
-            Some(holder) if own(holder) => {}
-            Some(_) => return Ok(Err(Problem::claim_taken(claim.scope))),
-        }
-    }
-    for claim in releases {
-        let record = desk.log.claim(claim).await?;
-        if record.holder.as_ref().is_some_and(own) {
-            writes.push(ClaimWrite::release(
-                claim,
-                &record,
-                A::NAME,
-                desk.id.as_str(),
-            ));
-        }
-    }
-    Ok(Ok(writes))
-}
-
-/// `Nats-Msg-Id` where one command makes the commit, and the trace of the first command.
-fn commit_headers<A: Aggregate>(
-    desk: &Desk,
-    commit: &[CommandEvents],
-    queue: &VecDeque<Pending<A>>,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert("Content-Type", codec::CONTENT_TYPE);
-    if let [single] = commit {
-        // The stream's ids are of all aggregates, a command's only of its own.
-        headers.insert(
-            async_nats::header::NATS_MESSAGE_ID,
-            format!("{}.{}.{}", A::NAME, desk.id, single.command_id),
-        );
-    }
-    let first = commit.first().and_then(|first| {
-        queue
-            .iter()
-            .find(|pending| pending.command_id == first.command_id)
-    });
-    if let Some(first) = first {
-        let traces = [
-            ("traceparent", &first.headers.traceparent),
-            ("tracestate", &first.headers.tracestate),
-        ];
-        for (name, value) in traces {
-            if let Some(value) = value {
-                headers.insert(name, value.as_str());
-            }
-        }
-    }
-    headers
-}
-
-async fn append<A: Aggregate>(
-    desk: &Desk,
-    expected: u64,
-    headers: HeaderMap,
-    commit: &[CommandEvents],
-    claims: Vec<ClaimWrite>,
-) -> Result<u64, AppendError> {
-    let payload: Bytes = codec::encode(A::NAME, desk.id.as_str(), commit)
-        .map_err(|error| AppendError::Refused(error.to_string()))?
-        .into();
-    let subject = subject::events_of(A::NAME, &desk.id);
-    let append = Append {
-        subject: subject.clone(),
-        expected,
-        payload: payload.clone(),
-        headers,
-        claims,
-    };
-    MEASURES.commands_per_commit.record(commit.len() as f64);
-    let begun = Instant::now();
-    let appended = match desk.log.append(append).await {
-        Err(AppendError::InDoubt(reason)) => {
-            let settled = settle(desk, &subject, expected, &payload, reason).await;
-            match &settled {
-                Ok(_) => MEASURES.doubts_stored.increment(1),
-                Err(AppendError::LostRace) => MEASURES.doubts_lost.increment(1),
-                Err(_) => MEASURES.doubts_open.increment(1),
-            }
-            settled
-        }
-        appended => appended,
-    };
-    MEASURES.append.record(begun.elapsed().as_secs_f64());
-    appended
-}
-
-/// Settles an append in doubt: what stands first after the expected position is this very commit,
-/// or somebody else's, or nothing yet.
-async fn settle(
-    desk: &Desk,
-    subject: &str,
-    expected: u64,
-    payload: &Bytes,
-    reason: String,
-) -> Result<u64, AppendError> {
-    let found = desk
-        .log
-        .commit_after(subject, expected)
-        .await
-        .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
-    let Some(message) = found else {
-        return Err(AppendError::InDoubt(reason));
-    };
-    // Another commit may begin with the same command, decided again at another time.
-    if message.payload == payload {
-        tracing::info!(
-            event.position = message.position,
-            reason,
-            "append in doubt was stored"
-        );
-        Ok(message.position)
-    } else {
-        Err(AppendError::LostRace)
-    }
-}
-
-async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, LoadError> {
-    let subject = subject::events_of(aggregate, &desk.id);
-    let last = desk.log.last_message(&subject).await?;
-    Ok(last.map_or(0, |message| message.position))
-}
-
-/// Folds the aggregate: its snapshot, then the commits after it.
-///
-/// Up to the leader's last commit when it is asked for. Otherwise up to the last one at hand, which
-/// costs less and is almost always the same: where it is not, the append is refused, and whatever
-/// appends nothing asks the leader.
-async fn load<A: Aggregate>(desk: &Desk, from_leader: bool) -> Result<Loaded<A>, LoadError> {
-    let subject = subject::events_of(A::NAME, &desk.id);
-    let mut loaded = Loaded {
-        state: A::default(),
-        version: 0,
-        position: 0,
-        memory: Memory::default(),
-        snapshot_version: 0,
-        remember_after: 0,
-    };
-    let last = if from_leader {
-        desk.log.last_message(&subject).await?
-    } else {
-        desk.log.last_message_at_hand(&subject).await?
-    };
-    let Some(last) = last else {
-        return Ok(loaded);
-    };
-    let events = decode_commit(&last)?;
-    if events
-        .first()
-        .is_some_and(|first| first.recorded.version == 1)
-    {
-        // The last commit is the only one.
-        fold(&mut loaded, last.position, &events)?;
-        return Ok(loaded);
-    }
-    let worth = events
-        .last()
-        .is_some_and(|event| event.recorded.version >= WORTH_A_SNAPSHOT);
-    let snapshot = if worth {
-        desk.log.snapshot(A::NAME, desk.id.as_str()).await
-    } else {
-        None
-    };
-    if let Some(snapshot) = snapshot.and_then(|body| read_snapshot::<A>(&body))
-        && snapshot.position <= last.position
-    {
-        loaded = snapshot;
-    }
-    let after = loaded.remember_after;
-    for message in desk.log.messages(&subject, after, last.position).await? {
-        let events = decode_commit(&message)?;
-        if message.position <= loaded.position {
-            loaded.memory.add_commit(&events);
-        } else {
-            fold(&mut loaded, message.position, &events)?;
-        }
-    }
-    if loaded.position != last.position {
-        return Err(LoadError::Unavailable(format!(
-            "read up to {} of {}",
-            loaded.position, last.position
-        )));
-    }
-    Ok(loaded)
-}
-
-fn decode_commit(message: &StoredMessage) -> Result<Vec<StoredEvent>, LoadError> {
-    codec::decode(&message.subject, message.position, &message.payload)
-        .map_err(|error| LoadError::Corrupt(error.to_string()))
-}
-
-/// Folds one commit in.
-fn fold<A: Aggregate>(
-    loaded: &mut Loaded<A>,
-    position: u64,
-    events: &[StoredEvent],
-) -> Result<(), LoadError> {
-    for stored in events {
-        let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
-            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
-        catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(&event)))
-            .map_err(|_| LoadError::Corrupt(format!("evolve panicked at {position}")))?;
-        loaded.version = stored.recorded.version;
-    }
-    loaded.memory.add_commit(events);
-    loaded.position = position;
-    Ok(())
-}
-
-fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
-    let snapshot: Snapshot<A, Memory> = serde_json::from_slice(body).ok()?;
-    (snapshot.state_version == A::STATE_VERSION).then_some(Loaded {
-        state: snapshot.state,
-        version: snapshot.version,
-        position: snapshot.position,
-        memory: snapshot.memory,
-        snapshot_version: snapshot.version,
-        remember_after: snapshot.remember_after,
-    })
-}
-
-async fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
-    // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely.
-    let remembered = loaded.memory.len() as u64;
-    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered / 2) {
-        write_snapshot(desk, loaded).await;
-    }
-}
-
-/// Writes a snapshot of the state.
-pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
-    let (memory, remember_after) = loaded.memory.for_snapshot(loaded.position);
-    let snapshot = Snapshot {
-        state_version: A::STATE_VERSION,
-        version: loaded.version,
-        position: loaded.position,
-        state: &loaded.state,
-        memory,
-        remember_after,
-    };
-    match serde_json::to_vec(&snapshot) {
-        Ok(body) => {
-            desk.log
-                .write_snapshot(A::NAME, desk.id.as_str(), body.into())
-                .await;
-            loaded.snapshot_version = loaded.version;
-        }
-        Err(error) => {
-            tracing::warn!(aggregate.name = A::NAME, %error, "state does not serialise");
-        }
     }
 }
 
