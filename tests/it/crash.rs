@@ -224,7 +224,11 @@ async fn a_unique_key_has_one_holder_through_every_crash() {
             assert_eq!(holders.remove(&email), Some(&logged.aggregate));
         }
     }
-    assert_eq!(holders.len(), untold.len(), "all have withdrawn: {holders:?}");
+    assert_eq!(
+        holders.len(),
+        untold.len(),
+        "all have withdrawn: {holders:?}"
+    );
     // No key is held by nobody.
     for number in (0..EMAILS).filter(|number| !holders.contains_key(&email(*number))) {
         let given = register(&format!("late-{number}"), &email(number));

@@ -141,7 +141,8 @@ impl Writer {
             match (one, other) {
                 (one, other) if one == other => one,
                 // The stock came in between.
-                (accepted @ Answer::Accepted(_), refused) | (refused, accepted @ Answer::Accepted(_))
+                (accepted @ Answer::Accepted(_), refused)
+                | (refused, accepted @ Answer::Accepted(_))
                     if !matches!(refused, Answer::Accepted(_)) =>
                 {
                     accepted
