@@ -1,14 +1,15 @@
 //! Runs a projector as an actor: one step after another, backing off where a step fails.
 
 use super::{
-    projector::{Projector, ProjectorError, ProjectorOptions, Step},
+    projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step},
     status::{ProjectorState, ProjectorStatus, Stalled},
 };
+use crate::view::PartKey;
 use actix::prelude::*;
 use futures::FutureExt;
 use jiff::Timestamp;
-use std::{panic::AssertUnwindSafe, time::Duration};
-use tokio::sync::watch;
+use std::{collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long a step waits for a commit before it looks whether there is something else to do.
@@ -51,6 +52,7 @@ impl ProjectorHandle {
             status: sender,
             stopping: stopping.clone(),
             failures: 0,
+            asked: VecDeque::new(),
         };
         Ok(Self {
             view,
@@ -78,6 +80,23 @@ impl ProjectorHandle {
         self.status.clone()
     }
 
+    /// Tries again, in order, what is parked of an aggregate, without its first event if `skip`.
+    /// `None` when the projector has stopped.
+    pub async fn retry(
+        &self,
+        aggregate: PartKey,
+        skip: bool,
+    ) -> Option<Result<Retried, ProjectorError>> {
+        let (answer, answered) = oneshot::channel();
+        let retry = Retry {
+            aggregate,
+            skip,
+            answer,
+        };
+        self.address.send(retry).await.ok()?;
+        answered.await.ok()
+    }
+
     /// Finishes the batch in hand and stops.
     pub async fn stop(&self) {
         self.stopping.cancel();
@@ -99,6 +118,14 @@ impl ProjectorHandle {
 #[rtype(result = "()")]
 struct Next;
 
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Retry {
+    aggregate: PartKey,
+    skip: bool,
+    answer: oneshot::Sender<Result<Retried, ProjectorError>>,
+}
+
 struct Runner {
     view: &'static str,
     /// Away while it does a step.
@@ -106,6 +133,16 @@ struct Runner {
     status: watch::Sender<ProjectorStatus>,
     stopping: CancellationToken,
     failures: u32,
+    /// What is to be done before the next step.
+    asked: VecDeque<Retry>,
+}
+
+impl Handler<Retry> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, retry: Retry, _: &mut Self::Context) {
+        self.asked.push_back(retry);
+    }
 }
 
 impl Actor for Runner {
@@ -130,7 +167,17 @@ impl Handler<Next> for Runner {
             return;
         };
         let stopping = self.stopping.clone();
+        let asked = std::mem::take(&mut self.asked);
         let work = async move {
+            for Retry {
+                aggregate,
+                skip,
+                answer,
+            } in asked
+            {
+                // Who has asked may be gone.
+                let _ = answer.send(projector.retry(&aggregate, skip).await);
+            }
             let result = if stopping.is_cancelled() {
                 Ok(Outcome::Stop)
             } else {

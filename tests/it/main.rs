@@ -21,5 +21,7 @@ mod in_doubt;
 mod linearizability;
 mod membership;
 mod serve_run;
+mod shared_store;
 mod topology;
 mod views;
+mod views_ops;
