@@ -11,6 +11,7 @@ pub mod client;
 pub mod decode;
 pub mod describe;
 mod discovery;
+mod drain;
 pub mod endpoint;
 mod local;
 mod measure;

@@ -13,7 +13,7 @@ use crate::{
     },
     config::Role,
     event_log::{
-        EventLog, Timeouts,
+        AppendMode, EventLog, Timeouts,
         topology::{Topology, TopologyError},
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
@@ -45,6 +45,8 @@ use tokio_util::sync::CancellationToken;
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
+/// How long a stop waits for tasks whose owners are gone.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -132,6 +134,8 @@ pub struct PlatformOptions {
     pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendMode,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
 }
@@ -153,6 +157,7 @@ impl PlatformOptions {
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
+            append: AppendMode::Pipelined,
             stream_replicas: None,
         }
     }
@@ -278,11 +283,10 @@ impl Platform {
             },
         )
         .await;
-        for endpoint in [self.query_endpoint.take(), self.control.take()] {
-            if let Some((stopping, running)) = endpoint {
-                stopping.cancel();
-                let _ = running.await;
-            }
+        let endpoints = [self.query_endpoint.take(), self.control.take()];
+        for (stopping, running) in endpoints.into_iter().flatten() {
+            stopping.cancel();
+            let _ = running.await;
         }
         self.commands.stop().await;
         futures::future::join_all(self.projectors.iter().map(ViewHandle::stop)).await;
@@ -291,6 +295,11 @@ impl Platform {
         }
         self.membership.stop();
         let _ = self.nats.flush().await;
+        let io = self._io.take();
+        drop(self);
+        if let Some(io) = io {
+            io.settle().await;
+        }
     }
 }
 
@@ -314,6 +323,20 @@ impl IoThreads {
             .as_ref()
             .expect("the runtime is there until it is dropped");
         runtime.handle().clone()
+    }
+
+    /// Waits, for as long as [`SETTLING`] at most, until the tasks have ended whose owners are gone: the
+    /// store closes its files in some of them.
+    async fn settle(&self) {
+        let metrics = self.handle().metrics();
+        let ended = async {
+            while metrics.num_alive_tasks() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SETTLING, ended).await.is_err() {
+            tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
+        }
     }
 }
 
@@ -342,7 +365,11 @@ async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default());
+    let log = {
+        let log = EventLog::new(nats.clone(), Timeouts::default());
+        let _on_these_threads = io.enter();
+        log.with_append_mode(options.append)
+    };
     let membership = {
         let (nats, replica) = (nats.clone(), options.replica.clone());
         let roles = options.roles.clone();

@@ -30,6 +30,8 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         cache: config.gateway.cache(),
         max_live: config.gateway.max_live,
         live_heartbeat: config.gateway.live_heartbeat(),
+        command: config.command.options(),
+        append: config.command.append,
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

@@ -7,13 +7,13 @@
 use super::{
     client::{Answered, CommandClient},
     discovery::{self, Discovery},
+    drain::Drainable,
     placement::Placement,
     request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
 };
 use crate::{event_log::subject::Id, membership::MembershipError, problem::Problem};
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
-use futures::StreamExt;
 use std::{sync::Arc, time::Instant};
 use tokio::{
     sync::{mpsc, watch},
@@ -67,10 +67,12 @@ impl CommandEndpoint {
         let (stop, stopped) = watch::channel(false);
 
         let membership = placement.membership();
+        let own = format!("own.{}", membership.replica());
         let passed_on = nats
-            .subscribe(format!("own.{}.>", membership.replica()))
+            .subscribe(format!("{own}.>"))
             .await
             .map_err(|error| fault(&error))?;
+        let passed_on = Drainable::new(nats.clone(), passed_on, format!("{own}.-"));
         // In force before anybody hears of this replica.
         nats.flush().await.map_err(|error| fault(&error))?;
         let passed_on = tokio::spawn(take(passed_on, desk.clone(), true, stopped.clone()));
@@ -80,6 +82,7 @@ impl CommandEndpoint {
             .queue_subscribe("cmd.>", discovery::QUEUE.to_owned())
             .await
             .map_err(|error| fault(&error))?;
+        let commands = Drainable::new(nats.clone(), commands, "cmd.-".to_owned());
         let commands = tokio::spawn(take(commands, desk, false, stopped));
         let discovery = discovery
             .serve(nats.clone())
@@ -104,7 +107,7 @@ impl CommandEndpoint {
 
 /// Answers what comes until it is stopped and all that came is answered.
 async fn take(
-    mut requests: Subscriber,
+    mut requests: Drainable,
     desk: Arc<Desk>,
     passed_on: bool,
     mut stopped: watch::Receiver<bool>,
@@ -117,10 +120,7 @@ async fn take(
             biased;
             _ = stopped.changed(), if !draining => {
                 draining = true;
-                if let Err(error) = requests.drain().await {
-                    tracing::warn!(%error, "commands not drained");
-                    break;
-                }
+                requests.drain().await;
             }
             request = requests.next() => {
                 let Some(request) = request else { break };

@@ -55,6 +55,6 @@ impl ViewPlacement {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

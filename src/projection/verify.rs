@@ -140,7 +140,7 @@ async fn compare(
     let wanted = |id: &str| {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
-        hasher.finish() % share == 0
+        hasher.finish().is_multiple_of(share)
     };
     let (mut verified, mut doubtful) = (Verified::default(), BTreeSet::new());
     let mut unseen: HashSet<String> = again.memory.documents.keys().cloned().collect();

@@ -440,7 +440,7 @@ impl Inner {
             match self.store.parked_documents(&live).await {
                 Ok(documents) => serving.park(applied.parked_at, documents),
                 Err(error) => {
-                    tracing::debug!(view.name = view.name, %error, "what is parked cannot be read")
+                    tracing::debug!(view.name = view.name, %error, "what is parked cannot be read");
                 }
             }
         }

@@ -428,7 +428,10 @@ async fn an_order_of_the_sample_catalogue_is_found_with_its_names_after_ctrl_c()
     assert_eq!(first["document"]["lines"][0]["name"], product["name"]);
 
     service.signal("INT");
-    assert_eq!(service.wait().code(), Some(0), "{}", service.transcript());
+    let status = service.wait();
+    let told = service.transcript();
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(!told.contains("ERROR"), "{told}");
     let service = Service::dev_in(&folder, &[]);
     assert_eq!(read(&service).await, first);
 }

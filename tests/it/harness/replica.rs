@@ -16,7 +16,15 @@ pub struct Replica {
 impl Replica {
     /// Starts one, and waits until it answers commands.
     pub fn start(nats_url: &str, more: &[&str]) -> Self {
-        let fixed = ["serve", "--roles", "command", "--nats", nats_url];
+        let fixed = [
+            "serve",
+            "--roles",
+            "command",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--nats",
+            nats_url,
+        ];
         let arguments = fixed.iter().chain(more);
         let mut replica = Self {
             folder: tempfile::tempdir().unwrap(),
