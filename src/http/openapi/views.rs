@@ -151,6 +151,11 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
             .default(Some(json!(DEFAULT_LIMIT))),
     ));
     parameters.push(parameter(
+        "count",
+        "Whether to count the documents that match on all pages, up to 10,000.".to_owned(),
+        typed(Type::Boolean).default(Some(json!(false))),
+    ));
+    parameters.push(parameter(
         "cursor",
         "Where to go on: `next` of the page before, with everything else the same.".to_owned(),
         typed(Type::String),

@@ -129,6 +129,7 @@ fn a_list_says_its_parameters_and_their_types() {
         ("q", "string"),
         ("sort", "string"),
         ("limit", "integer"),
+        ("count", "boolean"),
         ("cursor", "string"),
     ];
     let expected = expected.map(|(name, kind)| (name.to_owned(), json!(kind)));
