@@ -7,7 +7,7 @@ use crate::harness::{
     nats::{DURABLE, Nats},
     replica::Replica,
     seed::{Seed, chaos_length},
-    writers::{Answer, Answers, Given, Giver, Writers},
+    writers::{Answer, Answers, Given, Giver, WHILE, Writers},
 };
 use serde_json::json;
 use std::{
@@ -17,21 +17,29 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::task::JoinSet;
 
 const WRITERS: u64 = 48;
 const AGGREGATES: u64 = 300;
+/// Where no replica is killed an answer always comes, if late on a busy machine.
+const LONG: Duration = Duration::from_secs(25);
 
 /// Lets writers write while `chaos` is at work on a thread of its own, again and again, and then
 /// proves that no answer was a lie. `chaos` leaves everything running.
-async fn write_through<C, F>(urls: &[String], seed: &Seed, mut world: C, chaos: F) -> Answers
+async fn write_through<C, F>(
+    urls: &[String],
+    seed: &Seed,
+    patience: Duration,
+    mut world: C,
+    chaos: F,
+) -> Answers
 where
     C: Send + 'static,
     F: Fn(&mut C, &mut Seed) + Send + 'static,
 {
-    let writers = Writers::start(urls, seed, WRITERS, AGGREGATES).await;
+    let writers = Writers::start(urls, seed, WRITERS, AGGREGATES, patience).await;
     let mut chance = seed.part(1);
     let world = tokio::task::spawn_blocking(move || {
         let end = Instant::now() + chaos_length();
@@ -100,7 +108,7 @@ async fn replicas_that_are_killed_lose_double_and_change_nothing() {
         .iter()
         .map(|append| Replica::start(&nats.url(), &["--append", append]))
         .collect();
-    write_through(&urls, &seed, replicas, |replicas, chance| {
+    write_through(&urls, &seed, WHILE, replicas, |replicas, chance| {
         kill_or_pause_replicas(replicas, chance);
     })
     .await;
@@ -112,7 +120,7 @@ async fn replicas_that_are_told_to_stop_leave_no_command_unanswered() {
     let nats = Nats::start();
     let urls = [nats.url()];
     let replicas: Vec<_> = (0..3).map(|_| Replica::start(&nats.url(), &[])).collect();
-    let answers = write_through(&urls, &seed, replicas, |replicas, chance| {
+    let answers = write_through(&urls, &seed, LONG, replicas, |replicas, chance| {
         pass_time(chance, 50..500);
         let leaving = &mut replicas[chance.within(0..3) as usize];
         leaving.service().signal("TERM");
@@ -134,7 +142,7 @@ async fn a_nats_server_that_is_killed_or_paused_loses_doubles_and_changes_nothin
     let replicas =
         ["grouped", "pipelined"].map(|append| Replica::start(&nats.url(), &["--append", append]));
     let world = (replicas, nats);
-    write_through(&urls, &seed, world, |(_, nats), chance| {
+    write_through(&urls, &seed, WHILE, world, |(_, nats), chance| {
         kill_or_pause_nats(nats, chance);
     })
     .await;
@@ -152,7 +160,7 @@ async fn a_cluster_whose_leader_is_killed_loses_doubles_and_changes_nothing() {
         .map(|url| Replica::start(url, &["--stream-replicas", "3"]))
         .collect();
     let world = (replicas, cluster);
-    write_through(&urls, &seed, world, move |(_, cluster), chance| {
+    write_through(&urls, &seed, WHILE, world, move |(_, cluster), chance| {
         pass_time(chance, 500..2_000);
         let leader = runtime.block_on(cluster.leader_of("EVENTS"));
         let paused = chance.once_in(3);

@@ -24,9 +24,9 @@ use tokio::task::JoinSet;
 
 /// How long a command is given again and again: longer than anything is ever away in a test.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long an answer is waited for. Shorter than an append in doubt takes to settle, so that some
-/// commands are given again while they are under way elsewhere.
-const WHILE: Duration = Duration::from_secs(2);
+/// How long an answer is waited for where replicas are killed. Shorter than an append in doubt takes
+/// to settle, so that some commands are given again while they are under way elsewhere.
+pub const WHILE: Duration = Duration::from_secs(2);
 /// Younger outcomes are surely remembered: the promise is two minutes.
 const REMEMBERED: Duration = Duration::from_secs(90);
 /// Many times more than this many commands for one aggregate would be remembered too.
@@ -80,13 +80,22 @@ pub async fn client(urls: &[String]) -> NatsApi {
 
 impl Writers {
     /// Starts so many writers over so many aggregates.
-    pub async fn start(urls: &[String], seed: &Seed, writers: u64, aggregates: u64) -> Self {
+    pub async fn start(
+        urls: &[String],
+        seed: &Seed,
+        writers: u64,
+        aggregates: u64,
+        patience: Duration,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut running = JoinSet::new();
         for number in 0..writers {
             let mut writer = Writer {
                 number,
-                api: Giver::connect(urls).await,
+                api: Giver {
+                    patience,
+                    ..Giver::connect(urls).await
+                },
                 seed: seed.part(1_000 + number),
                 aggregates,
                 reserved: Vec::new(),
@@ -222,6 +231,7 @@ impl Writer {
 pub struct Giver {
     pub api: NatsApi,
     unanswered: AtomicU64,
+    patience: Duration,
 }
 
 impl Giver {
@@ -229,6 +239,7 @@ impl Giver {
         Self {
             api: client(urls).await,
             unanswered: AtomicU64::new(0),
+            patience: WHILE,
         }
     }
 
@@ -269,7 +280,7 @@ impl Giver {
         let headers = [("Idempotency-Key", given.key.as_str())];
         let asked = self.api.request(subject, body, &headers);
         // No answer within a while: the replica may have been killed.
-        tokio::time::timeout(WHILE, asked).await.ok()?.ok()
+        tokio::time::timeout(self.patience, asked).await.ok()?.ok()
     }
 
     /// Gives an answered command again. An accepted one must get the same outcome; a refused one
