@@ -18,7 +18,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test $(ARGS)
-	@$(CARGO) run --quiet --example ledger
+	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
 
 chaos: tools ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \

@@ -50,11 +50,11 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 2 s for an append, so that settling one in doubt still fits into the 5 s after which a
-    /// client usually gives up; 2 s for each answer of a load.
+    /// 4 s for an append, which a log under the heaviest load that is let in still keeps on a small
+    /// machine; 2 s for each answer of a load.
     fn default() -> Self {
         Self {
-            append: Duration::from_secs(2),
+            append: Duration::from_secs(4),
             load: Duration::from_secs(2),
         }
     }

@@ -37,7 +37,7 @@ use std::{
     collections::BTreeSet,
     net::{SocketAddr, TcpListener},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -45,8 +45,10 @@ use tokio_util::sync::CancellationToken;
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
-/// How long a stop waits for tasks whose owners are gone.
-const SETTLING: Duration = Duration::from_secs(1);
+/// How long a stop waits for tasks whose owners are gone, at most.
+const SETTLING: Duration = Duration::from_secs(2);
+/// After how long without one more that has ended they are taken to have.
+const SETTLED: Duration = Duration::from_millis(200);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -325,16 +327,20 @@ impl IoThreads {
         runtime.handle().clone()
     }
 
-    /// Waits, for as long as [`SETTLING`] at most, until the tasks have ended whose owners are gone: the
-    /// store closes its files in some of them.
+    /// Waits, for as long as [`SETTLING`] at most, until no more tasks end: the store closes its files
+    /// in some of them once its last owner is gone, and none of them says when it has.
     async fn settle(&self) {
         let metrics = self.handle().metrics();
-        let ended = async {
-            while metrics.num_alive_tasks() > 0 {
+        let settled = async {
+            let (mut alive, mut since) = (metrics.num_alive_tasks(), Instant::now());
+            while alive > 0 && since.elapsed() < SETTLED {
                 tokio::time::sleep(Duration::from_millis(5)).await;
+                if metrics.num_alive_tasks() != alive {
+                    (alive, since) = (metrics.num_alive_tasks(), Instant::now());
+                }
             }
         };
-        if tokio::time::timeout(SETTLING, ended).await.is_err() {
+        if tokio::time::timeout(SETTLING, settled).await.is_err() {
             tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     },
     config::Role,
     event_log::{
-        EventLog, Timeouts,
+        AppendMode, EventLog, Timeouts,
         subject::{self, Id},
         topology::Durability,
     },
@@ -66,6 +66,22 @@ pub struct CommandsOptions {
     pub nats_server: Option<PathBuf>,
 }
 
+impl CommandsOptions {
+    /// The mode that the server is made for.
+    fn append(&self) -> AppendMode {
+        if self.durable {
+            AppendMode::Grouped
+        } else {
+            AppendMode::Pipelined
+        }
+    }
+
+    /// All that are measured stay live.
+    fn max_actors(&self) -> usize {
+        (2 * self.aggregates).max(100_000)
+    }
+}
+
 type Operation =
     Arc<dyn Fn(usize, u64) -> BoxFuture<'static, Result<(), BenchError>> + Send + Sync>;
 
@@ -110,6 +126,7 @@ async fn measure(
     let clients = connect(url, options.connections, &threads).await?;
     let target = Target::start(options, url, scratch, &clients).await?;
 
+    let resident_before = target.resident_bytes();
     let ours = target.operation();
     let count = options.aggregates;
     let warm = ours.clone();
@@ -177,8 +194,9 @@ async fn measure(
         ("in_process".to_owned(), options.in_process.into()),
         ("commit_bytes".to_owned(), sizes.commit.len().into()),
     ]);
-    if let Some(bytes) = target.resident_bytes() {
-        settings.insert("replica_resident_mib".into(), (bytes >> 20).into());
+    if let (Some(before), Some(after)) = (resident_before, target.resident_bytes()) {
+        settings.insert("replica_resident_mib_before".into(), (before >> 20).into());
+        settings.insert("replica_resident_mib".into(), (after >> 20).into());
     }
     let mut bench = rounds.into_bench(options.name, settings);
     let floors = bench.floors["request_reply"].p50_ms + bench.floors["publish"].p50_ms;
@@ -228,6 +246,8 @@ impl Target {
         if options.in_process {
             let mut platform = PlatformOptions::new(url, "mem://", "bench");
             platform.roles = [Role::Command].into();
+            platform.append = options.append();
+            platform.command.max_actors = options.max_actors();
             let platform = Platform::start(Domain::mart(), platform).await;
             return Ok(Self::InProcess(Box::new(
                 platform.map_err(BenchError::new)?,
@@ -237,9 +257,14 @@ impl Target {
             None => None,
             Some(scratch) => {
                 let folder = scratch.folder().join("replica");
-                Some(Box::new(
-                    processes::replica("command", url, &folder, &[]).await?,
-                ))
+                let max_actors = options.max_actors().to_string();
+                let append = match options.append() {
+                    AppendMode::Grouped => "grouped",
+                    AppendMode::Pipelined => "pipelined",
+                };
+                let more = ["--max-actors", &max_actors, "--append", append];
+                let replica = processes::replica("command", url, &folder, &more);
+                Some(Box::new(replica.await?))
             }
         };
         Ok(Self::Nats(process, clients.clone()))

@@ -15,10 +15,10 @@ use crate::{
 use async_nats::{Message, client::RequestErrorKind};
 use std::time::Duration;
 
-/// How long a home's answer is waited for: an append in doubt is settled within four seconds.
-const HOME_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a home's answer is waited for: an append in doubt is settled within six seconds.
+const HOME_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an answer on `cmd` is waited for: whoever takes it may pass it on once.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Finds the homes of aggregates and asks them.
 #[derive(Debug, Clone)]

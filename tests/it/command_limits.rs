@@ -48,22 +48,28 @@ async fn a_flood_over_nats_is_answered_to_the_last() {
             api.request(subject, br#"{"amount":1}"#.to_vec(), &[])
         })
         .collect();
-    let mut accepted = 0;
+    let (mut accepted, mut in_doubt) = (0, 0);
     while let Some(reply) = given.next().await {
         let reply = reply.expect("every request is answered");
         if reply.status == 200 {
             accepted += 1;
-        } else {
-            reply.problem(429, "overloaded");
-            assert_eq!(reply.header("Retry-After"), "1");
+            continue;
         }
+        // A log that the flood has slowed down leaves some in doubt, and says so.
+        let refused = reply.json()["code"].clone();
+        in_doubt += usize::from(refused == "unavailable");
+        assert!(
+            ["overloaded", "unavailable"].contains(&refused.as_str().unwrap()),
+            "{refused}"
+        );
+        assert_eq!(reply.header("Retry-After"), "1");
     }
     let log = log(&nats, AppendMode::Pipelined).await;
     let mut stored = 0;
     for number in 0..100 {
         stored += logged(&log, &format!("t-{number}")).await.len();
     }
-    assert_eq!(stored, accepted);
+    assert!((accepted..=accepted + in_doubt).contains(&stored));
     replica.stop().await;
 }
 

@@ -95,7 +95,11 @@ async fn replicas_that_are_killed_lose_double_and_change_nothing() {
     let seed = Seed::of_this_run();
     let nats = Nats::start();
     let urls = [nats.url()];
-    let replicas: Vec<_> = (0..3).map(|_| Replica::start(&nats.url(), &[])).collect();
+    // Each its own way: one refuses whole groups of the other's appends.
+    let replicas: Vec<_> = ["grouped", "grouped", "pipelined"]
+        .iter()
+        .map(|append| Replica::start(&nats.url(), &["--append", append]))
+        .collect();
     write_through(&urls, &seed, replicas, |replicas, chance| {
         kill_or_pause_replicas(replicas, chance);
     })
@@ -126,7 +130,9 @@ async fn a_nats_server_that_is_killed_or_paused_loses_doubles_and_changes_nothin
     let seed = Seed::of_this_run();
     let nats = Nats::start_with(DURABLE);
     let urls = [nats.url()];
-    let replicas = [(); 2].map(|()| Replica::start(&nats.url(), &[]));
+    // Each its own way: one refuses whole groups of the other's appends.
+    let replicas =
+        ["grouped", "pipelined"].map(|append| Replica::start(&nats.url(), &["--append", append]));
     let world = (replicas, nats);
     write_through(&urls, &seed, world, |(_, nats), chance| {
         kill_or_pause_nats(nats, chance);

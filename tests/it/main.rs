@@ -5,6 +5,7 @@ mod harness;
 mod append;
 mod bad_input_http;
 mod bad_input_nats;
+mod bench;
 mod command_append;
 mod command_drain;
 mod command_limits;
