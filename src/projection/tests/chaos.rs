@@ -57,7 +57,7 @@ async fn append(world: &World, chance: &mut Chance) {
 }
 
 /// One step that ends where chance wills: after reading, writing, acknowledging or announcing.
-async fn step(world: &World, projector: &mut Projector, chance: &mut Chance) {
+async fn step(projector: &mut Projector, chance: &mut Chance) {
     let Ok(batch) = projector.fetch(Duration::from_millis(50)).await else {
         return projector.close();
     };
@@ -79,7 +79,6 @@ async fn step(world: &World, projector: &mut Projector, chance: &mut Chance) {
     if end == 2 || acknowledged.is_err() || projector.announce(&written).await.is_err() {
         projector.close();
     }
-    let _ = world;
 }
 
 /// What the log says that the documents are, one event after another.
@@ -139,7 +138,7 @@ async fn documents_are_what_the_log_says_however_their_projectors_are_killed() {
                 world.kill_nats().await;
                 last_away = Instant::now();
             }
-            _ => step(&world, &mut projectors[which], &mut chance).await,
+            _ => step(&mut projectors[which], &mut chance).await,
         }
     }
     drop(projectors);

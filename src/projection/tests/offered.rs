@@ -4,7 +4,10 @@ use super::world::open_store;
 use crate::{
     mart::view::{OrderView, ProductView, SalesView, StorefrontView},
     projection::RegisteredView,
-    read_model::{parameters::ListQuery, schema::ViewTables},
+    read_model::{
+        parameters::{ListQuery, Order},
+        schema::ViewTables,
+    },
     view::Kind,
 };
 use std::collections::BTreeMap;
@@ -53,13 +56,19 @@ async fn no_list_that_a_view_offers_scans_its_table_or_sorts() {
                 for page in 0..2 {
                     let plan = store.explain(&tables, &query).await.unwrap();
                     let shown = format!("{} {parameters:?} page {page}\n{plan}", view.name);
-                    assert!(plan.contains("IndexScan"), "{shown}");
+                    // A range that a cursor leaves nothing of is not read at all.
+                    let nothing = plan.contains("EmptyScan");
+                    assert!(nothing || plan.contains("IndexScan"), "{shown}");
                     assert!(!plan.contains("TableScan"), "{shown}");
-                    assert!(!plan.contains("Sort"), "{shown}");
+                    assert!(nothing || !plan.contains("Sort"), "{shown}");
                     asked += 1;
-                    let key = match view.query.sorts[0].kind {
-                        Kind::Integer => 5.into(),
-                        Kind::Text | Kind::Boolean => "5".into(),
+                    let Order::Field { sort, .. } = query.order else {
+                        panic!("{shown}");
+                    };
+                    let key = match sort.kind {
+                        Kind::Text => "2027-01-01".into(),
+                        Kind::Integer => 7.into(),
+                        Kind::Boolean => true.into(),
                     };
                     query.after = Some((Some(key), "a".to_owned()));
                 }

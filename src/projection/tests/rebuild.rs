@@ -56,8 +56,7 @@ impl View for Doubled {
     }
 }
 
-fn kept(world: &World, options: ProjectorOptions, arbiter: &Arbiter) -> ViewHandle {
-    let _ = world;
+fn kept(options: ProjectorOptions, arbiter: &Arbiter) -> ViewHandle {
     ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle())
 }
 
@@ -113,7 +112,7 @@ async fn a_rebuilt_generation_takes_over_while_readers_see_time_go_forward_only(
     for amount in 0..200 {
         world.commit::<Account>("a", &[deposited(amount % 3)]).await;
     }
-    let view = kept(&world, world.options(), &arbiter);
+    let view = kept(world.options(), &arbiter);
     world.until("a first one", |all| live(all) == "v1").await;
     ask(&view, Verb::Rebuild).await;
     let (mut last, mut deposits, mut turned) = (0, 0, false);
@@ -167,7 +166,7 @@ async fn a_rebuild_that_was_killed_goes_on_from_its_checkpoint() {
     }
     let mut options = world.options();
     options.batch = 5;
-    let view = kept(&world, options.clone(), &arbiter);
+    let view = kept(options.clone(), &arbiter);
     world.until("a first one", |all| live(all) == "v1").await;
     let ReplyBody::Done {} = ask(&view, Verb::Rebuild).await else {
         panic!("it was not begun");
@@ -191,7 +190,7 @@ async fn a_rebuild_that_was_killed_goes_on_from_its_checkpoint() {
     view.stop().await;
     let stopped = world.store.find_checkpoint(&tables).await.unwrap().unwrap();
     assert!(stopped.position >= reached.position);
-    let again = kept(&world, options, &arbiter);
+    let again = kept(options, &arbiter);
     world
         .until("it takes over", |all| live(all) == "v1.1")
         .await;
@@ -212,7 +211,7 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     let world = World::new().await;
     let arbiter = Arbiter::new();
     let last = world.commit::<Account>("a", &[deposited(5)]).await;
-    let old = kept(&world, world.options(), &arbiter);
+    let old = kept(world.options(), &arbiter);
     world.wait_for(last).await;
     assert_eq!(world.served("a").await, Some((5, 1)));
     old.stop().await;
@@ -220,7 +219,7 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     let mut options = world.options();
     options.view = RegisteredView::of::<Doubled>();
     options.generation = Generation::first(2);
-    let new = kept(&world, options, &arbiter);
+    let new = kept(options, &arbiter);
     world
         .until("it takes over", |all| live(all) == "v2.1")
         .await;
@@ -237,7 +236,7 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     new.stop().await;
 
     // An older program that comes back leaves what is live alone.
-    let old = kept(&world, world.options(), &arbiter);
+    let old = kept(world.options(), &arbiter);
     let mut status = old.watch();
     tokio::time::timeout(WAIT, status.wait_for(|status| status.ready))
         .await
@@ -253,7 +252,7 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
 async fn verifying_finds_what_differs_and_nothing_else() {
     let world = World::new().await;
     let arbiter = Arbiter::new();
-    let view = kept(&world, world.options(), &arbiter);
+    let view = kept(world.options(), &arbiter);
     let mut last = 0;
     for number in 0..40_i64 {
         let id = format!("a{number}");
