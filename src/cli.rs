@@ -3,6 +3,7 @@
 //! Exit codes: 0 for done, 1 for failed (or, of a check, "something differs"), 2 for a
 //! configuration that cannot work.
 
+mod bench;
 mod dev;
 mod serve;
 mod signals;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> ExitCode {
                     Command::Dev(config) => dev::run(config).await,
                     Command::Serve(config) => serve::run(config).await,
                     Command::Topology { action } => topology::run(action).await,
+                    Command::Bench { action } => bench::run(action).await,
                 }
             })
         });

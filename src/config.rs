@@ -3,6 +3,15 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
+mod bench;
+
+pub use bench::{
+    BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
+    BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, QueryBenchConfig,
+    ResponderConfig,
+};
+
+use crate::platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -30,6 +39,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
+    },
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
     },
 }
 
@@ -101,8 +116,14 @@ pub struct ServeConfig {
         default_value = "command,projector,gateway"
     )]
     pub roles: Vec<Role>,
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
@@ -185,12 +206,23 @@ pub enum TopologyAction {
 /// Which NATS the streams and buckets are on.
 #[derive(Debug, Clone, Args)]
 pub struct TopologyConfig {
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
+}
+
+/// Refuses a list of servers that cannot be read while nothing has been begun.
+fn nats(list: &str) -> Result<String, String> {
+    platform::nats_servers(list).map(|_| list.to_owned())
 }
 
 #[cfg(test)]

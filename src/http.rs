@@ -18,6 +18,7 @@ mod health;
 mod index;
 mod input;
 mod live;
+mod meters;
 mod openapi;
 mod refusal;
 mod views;
@@ -39,15 +40,16 @@ use actix_web::{
 };
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
+use tokio::net::TcpSocket;
 
 /// How the gateway listens, and what it bounds.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen. Port 0 takes a free one, which [`Gateway::bind`] returns.
+    /// Where to listen. Port 0 takes a free one, which the listener then has.
     pub address: SocketAddr,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
@@ -96,15 +98,36 @@ impl Default for Options {
 pub struct Gateway;
 
 impl Gateway {
-    /// Binds the address and returns the server, which serves while it is awaited, and the address
-    /// it listens on. The server leaves signals alone; stop it by its handle.
+    /// Takes the address, so that a replica that cannot have it finds out before it begins anything.
+    /// Clients wait in the backlog until [`Gateway::serve`].
     ///
     /// # Errors
     ///
     /// Returns the error of the operating system when the address cannot be bound.
-    pub fn bind(options: Options, backends: Backends) -> io::Result<(Server, SocketAddr)> {
+    pub fn listen(options: &Options) -> io::Result<TcpListener> {
+        let socket = match options.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart need not wait for the connections of the process before it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(options.address)?;
+        socket.listen(options.backlog)?.into_std()
+    }
+
+    /// Returns the server, which serves while it is awaited. It leaves signals alone; stop it by its
+    /// handle.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the listener cannot be used.
+    pub fn serve(
+        listener: TcpListener,
+        options: &Options,
+        backends: Backends,
+    ) -> io::Result<Server> {
         let workers = options.workers.max(1);
-        let site = Site::new(backends, &options);
+        let site = Site::new(backends, options);
         let server = HttpServer::new(move || {
             App::new()
                 .wrap_fn(boundary::guard)
@@ -113,17 +136,13 @@ impl Gateway {
         .on_connect(live::hold)
         .workers(workers)
         .max_connections(options.max_connections.div_ceil(workers))
-        .backlog(options.backlog)
         .client_request_timeout(options.head_timeout)
         .client_disconnect_timeout(options.disconnect_timeout)
         .keep_alive(options.keep_alive)
         .shutdown_timeout(options.shutdown_timeout.as_secs())
         .disable_signals()
-        .bind(options.address)?;
-        let address = server.addrs().first().copied().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::AddrNotAvailable, "no address was bound")
-        })?;
-        Ok((server.run(), address))
+        .listen(listener)?;
+        Ok(server.run())
     }
 }
 

@@ -8,13 +8,15 @@
 //!    both sides see it, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
 //!    written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
-//!    actor of its aggregate, which decides it and appends the events to the [`event_log`].
+//!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
+//!    replica that actor lives on is told by the [`membership`].
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
 //! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
 //!    own on NATS.
 //! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
-//!    [`cli`] is the program, [`config`] and [`telemetry`] what it reads and writes.
+//!    [`bench`] measures it, [`cli`] is the program, [`config`] and [`telemetry`] what it reads and
+//!    writes.
 //!
 //! The dependency rule: the pure vocabulary, the mart and the test kit import nothing of the runtime;
 //! only `event_log` speaks JetStream, only `read_model` speaks SurrealQL, only `http` speaks HTTP.
@@ -29,6 +31,7 @@ pub mod testkit;
 
 pub mod command;
 pub mod event_log;
+pub mod membership;
 
 pub mod projection;
 pub mod read_model;
@@ -39,6 +42,7 @@ pub mod config;
 pub mod data_dir;
 pub mod telemetry;
 
+pub mod bench;
 pub mod cli;
 pub mod dev;
 pub mod platform;

@@ -17,7 +17,8 @@ use crate::{
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck},
     mart,
-    projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView},
+    membership::{Membership, MembershipError, MembershipOptions},
+    projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView, meters},
     read_model::{
         DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
         StoreOptions, Watermarks,
@@ -26,7 +27,13 @@ use crate::{
 };
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use async_nats::ServerAddr;
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::runtime::{Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -98,14 +105,14 @@ impl Domain {
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
-    /// The NATS to connect to, for example `nats://127.0.0.1:4222`.
+    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
     pub nats: String,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
     /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
-    /// The replica's lasting name, which sets its consumers apart from those of other replicas
-    /// where each keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
+    /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
@@ -150,6 +157,7 @@ impl PlatformOptions {
 pub struct Platform {
     _io: Option<IoThreads>,
     nats: async_nats::Client,
+    membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
     projectors: Vec<ProjectorHandle>,
@@ -168,8 +176,16 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let listener = match options.has(Role::Gateway) {
+            true => Some(Gateway::listen(&options.http).map_err(unbound)?),
+            false => None,
+        };
         let io = IoThreads::start()?;
-        let started = start(&domain, &options, &io.handle()).await?;
+        let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
             _io: Some(io),
             ..started
@@ -180,6 +196,12 @@ impl Platform {
     #[must_use]
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats
+    }
+
+    /// Who is there, and which replica is the home of what.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// Gives commands.
@@ -224,6 +246,7 @@ impl Platform {
 
     /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
+        self.membership.leave().await;
         if let Some(queries) = &self.queries {
             queries.stop_following();
         }
@@ -242,6 +265,7 @@ impl Platform {
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
         }
+        self.membership.stop();
         let _ = self.nats.flush().await;
     }
 }
@@ -281,9 +305,11 @@ impl Drop for IoThreads {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
+    listener: Option<TcpListener>,
     io: &Handle,
 ) -> Result<Platform, StartError> {
-    let nats = io.spawn(connect(options.nats.clone(), options.replica.clone()));
+    let (servers, name) = (options.nats.clone(), options.replica.clone());
+    let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
     let topology = Topology::embedded();
     let topology = match options.stream_replicas {
@@ -292,6 +318,14 @@ async fn start(
     };
     topology.apply(&nats).await?;
     let log = EventLog::new(nats.clone(), Timeouts::default());
+    let membership = {
+        let (nats, replica) = (nats.clone(), options.replica.clone());
+        let roles = options.roles.clone();
+        let opening = async move {
+            Membership::open(nats, &replica, roles, MembershipOptions::default()).await
+        };
+        joined(io.spawn(opening)).await??
+    };
 
     let commands = if options.has(Role::Command) {
         CommandClient::start(&domain.aggregates, &log, options.command)
@@ -305,9 +339,13 @@ async fn start(
         None
     };
 
+    let announcing = membership.clone();
+    joined(io.spawn(async move { announcing.announce().await })).await??;
+
     let mut platform = Platform {
         _io: None,
         nats,
+        membership,
         commands,
         command_endpoint,
         projectors: Vec::new(),
@@ -319,17 +357,18 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
-    if options.has(Role::Gateway) {
+    if let Some(listener) = listener {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
             readiness: readiness(&platform),
         };
-        let (server, address) =
-            Gateway::bind(options.http.clone(), backends).map_err(|source| StartError::Bind {
-                address: options.http.address,
-                source,
-            })?;
+        let unbound = |source| StartError::Bind {
+            address: options.http.address,
+            source,
+        };
+        let address = listener.local_addr().map_err(unbound)?;
+        let server = Gateway::serve(listener, &options.http, backends).map_err(unbound)?;
         platform.gateway = Some((server.handle(), address));
         actix::spawn(async move {
             if let Err(error) = server.await {
@@ -377,6 +416,7 @@ async fn start_query_side(
                 .push(ProjectorHandle::start(projector, &arbiter.handle())?);
         }
         platform.projector_arbiter = Some(arbiter);
+        io.spawn(meters::keep(platform.projectors.clone()));
     }
 
     if options.is_shared() {
@@ -424,22 +464,48 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
     })
 }
 
-async fn connect(url: String, replica: String) -> Result<async_nats::Client, StartError> {
+/// Reads a list of NATS servers, `nats://a:4222,nats://b:4222`.
+///
+/// # Errors
+///
+/// Returns what is wrong with the first that cannot be read, without any password.
+pub fn nats_servers(list: &str) -> Result<Vec<ServerAddr>, String> {
+    list.split(',')
+        .map(|server| {
+            let parsed = server.trim().parse::<ServerAddr>();
+            parsed.map_err(|error| format!("not the address of a NATS server: {error}"))
+        })
+        .collect()
+}
+
+/// The servers of a list as they may be shown: without user and password.
+#[must_use]
+pub fn shown(servers: &[ServerAddr]) -> String {
+    let shown =
+        |server: &ServerAddr| format!("{}://{}:{}", server.scheme(), server.host(), server.port());
+    let servers: Vec<_> = servers.iter().map(shown).collect();
+    servers.join(",")
+}
+
+/// Connects to one of a list of NATS servers, and to another when it goes away.
+///
+/// # Errors
+///
+/// Returns [`StartError::Nats`] when the list cannot be read, or none answers in time.
+pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
+    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
+    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
     let connecting = async_nats::ConnectOptions::new()
-        .name(format!("headwater {replica}"))
+        .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
-        .connect(&url);
-    let failed = |reason: String| StartError::Nats {
-        url: url.clone(),
-        reason,
-    };
+        .connect(&servers[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("no answer in time".to_owned())),
+        Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
+        Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),
     }
 }
 
@@ -452,16 +518,19 @@ async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// NATS does not answer, or refuses the connection.
-    #[error("cannot connect to NATS at {url}: {reason}")]
+    #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
         /// Where it was looked for.
-        url: String,
+        servers: String,
         /// What went wrong.
         reason: String,
     },
     /// The streams cannot be brought to what the files say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The other replicas cannot be joined.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The commands cannot be subscribed to.
     #[error(transparent)]
     Commands(#[from] EndpointError),

@@ -6,6 +6,7 @@
 //! module owns no query text and no consumer, it only uses the store's and the log's.
 
 mod fold;
+pub(crate) mod meters;
 mod projector;
 mod registered;
 mod runner;

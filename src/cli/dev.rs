@@ -14,6 +14,8 @@ use std::{process::ExitCode, time::Duration};
 
 /// How many sample commands are under way at once.
 const SEEDING: usize = 64;
+/// How often a sample command is given, where the log does not answer in time.
+const SEEDING_ATTEMPTS: u32 = 10;
 /// How long the views may take to read the log at the start before the banner is printed anyway.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
@@ -81,10 +83,21 @@ async fn give(platform: &Platform, phase: usize, sample: SampleCommand) -> Resul
             ..CommandHeaders::default()
         },
     };
-    let outcome = platform.commands().execute(request).await;
-    outcome
-        .map(|_| ())
-        .map_err(|problem| Failure::operation(format!("sample command {name}: {problem}")))
+    let mut attempt = 1;
+    loop {
+        match platform.commands().execute(request.clone()).await {
+            Ok(_) => return Ok(()),
+            // Busy, or in doubt: with its key the command can safely be given again.
+            Err(problem) if problem.retry_after.is_some() && attempt < SEEDING_ATTEMPTS => {
+                tokio::time::sleep(Duration::from_millis(200) * attempt).await;
+                attempt += 1;
+            }
+            Err(problem) => {
+                let reason = format!("sample command {name}: {problem}");
+                return Err(Failure::operation(reason));
+            }
+        }
+    }
 }
 
 async fn caught_up(platform: &Platform) {

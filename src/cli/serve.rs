@@ -4,7 +4,7 @@ use super::{Failure, signals};
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
-    platform::{Domain, Platform, PlatformOptions, StartError},
+    platform::{self, Domain, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, process::ExitCode};
 
@@ -38,7 +38,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .map_err(failure)?;
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    println!("  NATS   {}", config.nats);
+    let servers = platform::nats_servers(&config.nats).unwrap_or_default();
+    println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");
     }

@@ -4,6 +4,7 @@ use super::Failure;
 use crate::{
     config::{TopologyAction, TopologyConfig},
     event_log::topology::{Change, Topology},
+    platform,
 };
 use std::process::ExitCode;
 
@@ -43,12 +44,9 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
-    let client = async_nats::connect(&config.nats).await.map_err(|error| {
-        Failure::operation(format!(
-            "cannot connect to NATS at {}: {error}",
-            config.nats
-        ))
-    })?;
+    let client = platform::connect(&config.nats, "topology")
+        .await
+        .map_err(Failure::operation)?;
     let topology = Topology::embedded();
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),

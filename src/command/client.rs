@@ -158,7 +158,7 @@ impl CommandClient {
         let (kind, commands) = self.0.names.get(aggregate).ok_or_else(|| {
             Problem::not_found(
                 "unknown_aggregate",
-                format!("there is no aggregate {aggregate:?}"),
+                format!("there is no aggregate named {aggregate:?}"),
             )
         })?;
         if commands.iter().any(|name| name == command) {
@@ -166,7 +166,7 @@ impl CommandClient {
         } else {
             Err(Problem::not_found(
                 "unknown_command",
-                format!("{aggregate} has no command {command:?}"),
+                format!("there is no command named {command:?}"),
             ))
         }
     }

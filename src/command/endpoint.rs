@@ -6,7 +6,7 @@
 
 use super::{
     client::CommandClient,
-    request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
+    request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome, is_json},
 };
 use crate::{event_log::subject::Id, problem::Problem};
 use async_nats::{HeaderMap, Message, service::ServiceExt};
@@ -129,10 +129,15 @@ fn parse(client: &CommandClient, message: &Message) -> Result<CommandRequest, Pr
     if message.payload.len() > MAX_BODY {
         return Err(Problem::too_large(MAX_BODY));
     }
-    let headers = CommandHeaders::read(|name| {
+    let header = |name: &str| {
         let value = message.headers.as_ref()?.get(name)?;
         Some(value.as_str())
-    })?;
+    };
+    // On NATS a body need not say what it is, but when it does it is taken at its word.
+    if header("Content-Type").is_some_and(|value| !is_json(value)) {
+        return Err(Problem::unsupported_media_type());
+    }
+    let headers = CommandHeaders::read(header)?;
     Ok(CommandRequest {
         aggregate: aggregate.to_owned(),
         id,

@@ -9,6 +9,7 @@ use crate::event_log::codec::StoredEvent;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock, Mutex},
@@ -71,6 +72,9 @@ pub struct Memory {
     numbers: HashMap<u64, u64>,
 }
 
+/// Up to this many commands go into a snapshot: some 100 KiB.
+const SNAPSHOT: usize = 512;
+
 /// Up to this many commands a scan is as good as an index, and an idle aggregate stays small.
 const SCANNED: usize = 16;
 
@@ -119,6 +123,34 @@ impl Memory {
                 }
                 self.forgotten += 1;
             }
+        }
+    }
+
+    /// How many commands are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether none is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// What of the memory goes into a snapshot taken at `position`, and the position after which
+    /// the log has the rest.
+    ///
+    /// A busy aggregate remembers far more than a message holds. All but what was accepted without
+    /// events is in the log too, so the snapshot then says from where on to read it again.
+    #[must_use]
+    pub fn for_snapshot(&self, position: u64) -> (Cow<'_, Self>, u64) {
+        match self.commands.front() {
+            Some(oldest) if self.commands.len() > SNAPSHOT => (
+                Cow::Owned(Self::default()),
+                oldest.position.saturating_sub(1),
+            ),
+            _ => (Cow::Borrowed(self), position),
         }
     }
 
@@ -277,6 +309,24 @@ mod tests {
             memory.add(recent, now);
         }
         assert_eq!(memory.commands.len(), KEEP_AT_MOST);
+    }
+
+    #[test]
+    fn a_snapshot_holds_a_small_memory_and_points_at_the_log_for_a_large_one() {
+        let small = filled(256);
+        let (memory, after) = small.for_snapshot(9);
+        assert_eq!((memory.len(), after), (256, 9));
+
+        let mut large = Memory::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        for number in 0..1_000 {
+            let mut recent = remembered(number);
+            recent.at = 1_000;
+            recent.position = 50 + number as u64 / 10;
+            large.add(recent, now);
+        }
+        let (memory, after) = large.for_snapshot(149);
+        assert_eq!((memory.len(), after), (0, 49));
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub struct Loaded<A> {
     memory: Memory,
     /// The version that the latest snapshot holds.
     snapshot_version: u64,
+    /// From here on the log is to be read for the memory; up to `position` for nothing else.
+    remember_after: u64,
 }
 
 impl<A> Loaded<A> {
@@ -117,6 +119,9 @@ struct Snapshot<S, M> {
     position: u64,
     state: S,
     memory: M,
+    /// The commits after this one and up to `position` are read again for the commands that they
+    /// remember, which were too many for the snapshot.
+    remember_after: u64,
 }
 
 /// What a turn works with.
@@ -537,10 +542,16 @@ async fn load<A: Aggregate>(desk: &Desk) -> Result<Loaded<A>, LoadError> {
             position: 0,
             memory: Memory::default(),
             snapshot_version: 0,
+            remember_after: 0,
         });
-    for message in desk.log.messages(&subject, loaded.position, last).await? {
+    let after = loaded.remember_after;
+    for message in desk.log.messages(&subject, after, last).await? {
         let events = codec::decode(&message.subject, message.position, &message.payload)
             .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+        if message.position <= loaded.position {
+            loaded.memory.add_commit(&events);
+            continue;
+        }
         for stored in &events {
             let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
                 .map_err(|error| LoadError::Corrupt(error.to_string()))?;
@@ -569,23 +580,28 @@ fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
         position: snapshot.position,
         memory: snapshot.memory,
         snapshot_version: snapshot.version,
+        remember_after: snapshot.remember_after,
     })
 }
 
 async fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
-    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY {
+    // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely.
+    let remembered = loaded.memory.len() as u64;
+    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered / 2) {
         write_snapshot(desk, loaded).await;
     }
 }
 
 /// Writes a snapshot of the state.
 pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+    let (memory, remember_after) = loaded.memory.for_snapshot(loaded.position);
     let snapshot = Snapshot {
         state_version: A::STATE_VERSION,
         version: loaded.version,
         position: loaded.position,
         state: &loaded.state,
-        memory: &loaded.memory,
+        memory,
+        remember_after,
     };
     match serde_json::to_vec(&snapshot) {
         Ok(body) => {

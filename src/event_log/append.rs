@@ -153,3 +153,44 @@ fn refusal(error: &async_nats::jetstream::Error) -> AppendError {
         _ => AppendError::Refused(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, err_code: u64) -> AppendError {
+        let error = serde_json::json!({
+            "code": code, "err_code": err_code, "description": "in the server's words"
+        });
+        refusal(&serde_json::from_value(error).unwrap())
+    }
+
+    #[test]
+    fn both_codes_of_a_lost_race_are_one() {
+        for code in [10071, 10164] {
+            let error = refused(400, code);
+            assert!(matches!(error, AppendError::LostRace), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_that_is_known_leaves_the_append_in_doubt() {
+        for code in [10158, 10201] {
+            let error = refused(400, code);
+            assert!(matches!(error, AppendError::InDoubt(_)), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_cannot_do_now_is_no_refusal() {
+        for (status, code) in [(503, 10008), (429, 10210), (500, 10077), (400, 10176)] {
+            let error = refused(status, code);
+            assert!(
+                matches!(error, AppendError::Unavailable(_)),
+                "{code}: {error}"
+            );
+        }
+        let error = refused(400, 10054);
+        assert!(matches!(error, AppendError::Refused(_)), "{error}");
+    }
+}

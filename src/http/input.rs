@@ -5,7 +5,7 @@
 //! parameter that is given twice, is refused by name rather than resolved in some order.
 
 use crate::{
-    command::request::{CommandHeaders, MAX_BODY},
+    command::request::{CommandHeaders, MAX_BODY, is_json},
     event_log::subject::Id,
     problem::Problem,
 };
@@ -182,20 +182,6 @@ async fn read_bounded(mut payload: Payload) -> Result<Bytes, Problem> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-/// Whether a content type is `application/json`, in UTF-8 if it says anything of that.
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let json = parts
-        .next()
-        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
-    json && parts.filter(|part| !part.is_empty()).all(|parameter| {
-        parameter.split_once('=').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("charset")
-                && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-        })
-    })
 }
 
 #[cfg(test)]

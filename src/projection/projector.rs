@@ -6,6 +6,7 @@
 
 use super::{
     fold::{Fold, FoldError, Folded},
+    meters,
     registered::RegisteredView,
     status::{ProjectorState, ProjectorStatus},
 };
@@ -173,6 +174,7 @@ impl Projector {
         self.acknowledge(&written).await?;
         self.announce(&written).await?;
         let Written { applied, pending } = written;
+        meters::applied(self.view(), batch.len());
         self.follow(applied.position, pending, applied.behind_since);
         Ok(Step::Applied(batch.len()))
     }

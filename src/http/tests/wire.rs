@@ -25,7 +25,9 @@ fn start() -> Running {
         body_timeout: Duration::from_millis(200),
         ..Options::default()
     };
-    let (server, address) = Gateway::bind(options, Fakes::content().backends()).unwrap();
+    let listener = Gateway::listen(&options).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Gateway::serve(listener, &options, Fakes::content().backends()).unwrap();
     assert_ne!(address.port(), 0);
     let handle = server.handle();
     actix_web::rt::spawn(server);

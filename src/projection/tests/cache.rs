@@ -137,7 +137,7 @@ async fn lost_announcements_make_readers_wait_and_never_serve_an_older_document(
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            if random % 3 > 0 {
+            if !random.is_multiple_of(3) {
                 some.note(&applied);
             }
         }

@@ -1,0 +1,358 @@
+//! `bench commands` and `bench hot`: commands against NATS alone.
+//!
+//! Every command is a `receive` of one piece with an idempotency key of its own, to a stock of the
+//! mart. The floors use its very bytes: request-reply the command's request and its answer,
+//! publishing the commit that it left in the log.
+
+use super::{
+    Bench, BenchError, LoadThreads, Rounds, Sample, closed_loop,
+    floor::{Publish, RequestReply, own},
+    load::once_each,
+    processes::{self, Process, Scratch},
+    report::common_settings,
+};
+use crate::{
+    command::{
+        client::CommandClient,
+        request::{CommandHeaders, CommandRequest},
+    },
+    config::Role,
+    event_log::{
+        EventLog, Timeouts,
+        subject::{self, Id},
+        topology::Durability,
+    },
+    platform::{Domain, Platform, PlatformOptions},
+};
+use async_nats::{Client, HeaderMap, Request};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// The body of every command.
+const BODY: &[u8] = br#"{"quantity":1}"#;
+/// So many commands are in flight while each aggregate is loaded once before anything is measured.
+const WARMING: usize = 256;
+
+/// How commands are measured.
+#[derive(Debug, Clone)]
+pub struct CommandsOptions {
+    /// The bench's name in what it tells.
+    pub name: &'static str,
+    /// Over how many aggregates the commands are spread.
+    pub aggregates: usize,
+    /// How many are in flight.
+    pub concurrency: usize,
+    /// How long ours, and each floor, is measured altogether.
+    pub length: Duration,
+    /// In how many rounds.
+    pub rounds: u32,
+    /// How many connections the load comes by.
+    pub connections: usize,
+    /// Whether commands are given within the replica's process, by the short way.
+    pub in_process: bool,
+    /// A NATS that is there, with a replica on it; started when `None`.
+    pub nats: Option<String>,
+    /// Whether a nats-server that is started syncs each append.
+    pub durable: bool,
+    /// The nats-server to start.
+    pub nats_server: Option<PathBuf>,
+}
+
+type Operation =
+    Arc<dyn Fn(usize, u64) -> BoxFuture<'static, Result<(), BenchError>> + Send + Sync>;
+
+/// Measures commands.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when the servers cannot be started or an operation fails.
+pub async fn run(options: CommandsOptions) -> Result<Bench, BenchError> {
+    let durability = if options.durable {
+        Durability::SingleDurable
+    } else {
+        Durability::Dev
+    };
+    let scratch = match options.nats {
+        None => Some(Scratch::start(durability, options.nats_server.clone()).await?),
+        Some(_) => None,
+    };
+    let url = match (&options.nats, &scratch) {
+        (Some(url), _) => url.clone(),
+        (None, Some(scratch)) => scratch.nats_url(),
+        (None, None) => unreachable!("one of both is there"),
+    };
+    let measured = measure(&options, &url, scratch.as_ref()).await;
+    if let Some(scratch) = scratch {
+        scratch.stop().await;
+    }
+    let mut bench = measured?;
+    if options.nats.is_none() {
+        let mode = if options.durable { "always" } else { "default" };
+        bench.settings.insert("sync_interval".into(), mode.into());
+    }
+    Ok(bench)
+}
+
+async fn measure(
+    options: &CommandsOptions,
+    url: &str,
+    scratch: Option<&Scratch>,
+) -> Result<Bench, BenchError> {
+    let threads = LoadThreads::start()?;
+    let clients = connect(url, options.connections, &threads).await?;
+    let target = Target::start(options, url, scratch, &clients).await?;
+
+    let ours = target.operation();
+    let count = options.aggregates;
+    let warm = ours.clone();
+    once_each(threads.handle(), WARMING.min(count), count, move |number| {
+        warm(number, 0)
+    })
+    .await?;
+    let sizes = Sizes::measure(&clients[0]).await?;
+    let echo = RequestReply::start(
+        url,
+        clients.clone(),
+        (target.headers(), Bytes::from_static(BODY)),
+        sizes.reply,
+    )
+    .await?;
+    let publish = Publish::create(
+        clients.clone(),
+        count,
+        sizes.commit_headers.clone(),
+        sizes.commit.clone(),
+    )
+    .await?;
+
+    let length = options.length / options.rounds.max(1);
+    let workers = options.concurrency;
+    let publishers = workers.min(count);
+    let measure = async |workers: usize, operation: Operation, length| -> Result<Sample, _> {
+        let operation = move |worker, done| operation(worker, done);
+        closed_loop(threads.handle(), workers, length, operation).await
+    };
+    let command: Operation =
+        Arc::new(move |worker, done| ours(own(worker, workers, count, done), done));
+    let echoes: Operation = Arc::new(echo.operation());
+    let publishes: Operation = Arc::new(publish.operation(publishers));
+
+    let short = length.min(Duration::from_secs(1));
+    for (workers, operation) in [
+        (workers, &echoes),
+        (publishers, &publishes),
+        (workers, &command),
+    ] {
+        measure(workers, operation.clone(), short).await?;
+    }
+    let mut rounds = Rounds::default();
+    for _ in 0..options.rounds.max(1) {
+        rounds.floor(
+            "request_reply",
+            &measure(workers, echoes.clone(), length).await?,
+        );
+        rounds.floor(
+            "publish",
+            &measure(publishers, publishes.clone(), length).await?,
+        );
+        rounds.ours(&measure(workers, command.clone(), length).await?);
+    }
+
+    let mut settings = common_settings();
+    settings.extend([
+        ("aggregates".to_owned(), count.into()),
+        ("concurrency".to_owned(), workers.into()),
+        ("publish_concurrency".to_owned(), publishers.into()),
+        ("connections".to_owned(), clients.len().into()),
+        ("seconds".to_owned(), options.length.as_secs_f64().into()),
+        ("rounds".to_owned(), options.rounds.into()),
+        ("in_process".to_owned(), options.in_process.into()),
+        ("commit_bytes".to_owned(), sizes.commit.len().into()),
+    ]);
+    if let Some(bytes) = target.resident_bytes() {
+        settings.insert("replica_resident_mib".into(), (bytes >> 20).into());
+    }
+    let mut bench = rounds.into_bench(options.name, settings);
+    let floors = bench.floors["request_reply"].p50_ms + bench.floors["publish"].p50_ms;
+    bench
+        .ratios
+        .insert("p50_to_floors_p50", bench.ours.p50_ms / floors);
+
+    echo.stop().await;
+    publish.delete().await?;
+    target.stop().await;
+    Ok(bench)
+}
+
+async fn connect(
+    url: &str,
+    count: usize,
+    threads: &LoadThreads,
+) -> Result<Arc<[Client]>, BenchError> {
+    let mut clients = Vec::new();
+    for _ in 0..count.max(1) {
+        let url = url.to_owned();
+        // Where it is made is where its connection is served.
+        let connecting = threads
+            .handle()
+            .spawn(async move { async_nats::connect(url).await });
+        let client = connecting.await.map_err(BenchError::new)?;
+        clients.push(client.map_err(BenchError::new)?);
+    }
+    Ok(clients.into())
+}
+
+/// What commands are given to.
+enum Target {
+    /// A replica that answers on NATS, ours to stop if we started it.
+    Nats(Option<Box<Process>>, Arc<[Client]>),
+    /// A replica within this process.
+    InProcess(Box<Platform>),
+}
+
+impl Target {
+    async fn start(
+        options: &CommandsOptions,
+        url: &str,
+        scratch: Option<&Scratch>,
+        clients: &Arc<[Client]>,
+    ) -> Result<Self, BenchError> {
+        if options.in_process {
+            let mut platform = PlatformOptions::new(url, "mem://", "bench");
+            platform.roles = [Role::Command].into();
+            let platform = Platform::start(Domain::mart(), platform).await;
+            return Ok(Self::InProcess(Box::new(
+                platform.map_err(BenchError::new)?,
+            )));
+        }
+        let process = match scratch {
+            None => None,
+            Some(scratch) => {
+                let folder = scratch.folder().join("replica");
+                Some(Box::new(
+                    processes::replica("command", url, &folder, &[]).await?,
+                ))
+            }
+        };
+        Ok(Self::Nats(process, clients.clone()))
+    }
+
+    /// The headers of a command, with a key as long as those that are used.
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("Idempotency-Key", keys()().as_str());
+        headers
+    }
+
+    /// Gives a command to the aggregate of this number; the second argument is not looked at.
+    fn operation(&self) -> Operation {
+        let key = keys();
+        match self {
+            Self::Nats(_, clients) => {
+                let clients = clients.clone();
+                Arc::new(move |number, _| {
+                    let client = clients[number % clients.len()].clone();
+                    Box::pin(by_nats(client, number, key()))
+                })
+            }
+            Self::InProcess(platform) => {
+                let commands = platform.commands().clone();
+                Arc::new(move |number, _| Box::pin(within(commands.clone(), number, key())))
+            }
+        }
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Nats(process, _) => process.as_ref()?.resident_bytes(),
+            Self::InProcess(_) => None,
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Nats(Some(process), _) => process.kill().await,
+            Self::Nats(None, _) => {}
+            Self::InProcess(platform) => platform.stop().await,
+        }
+    }
+}
+
+/// Keys that no other run of a bench uses, 45 characters each.
+fn keys() -> impl Fn() -> String + Send + Sync + 'static {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let run = uuid::Uuid::now_v7().simple().to_string();
+    move || format!("{run}-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn by_nats(client: Client, number: usize, key: String) -> Result<(), BenchError> {
+    let mut headers = HeaderMap::new();
+    headers.insert("Idempotency-Key", key);
+    let request = Request::new()
+        .headers(headers)
+        .payload(Bytes::from_static(BODY));
+    let reply = client
+        .send_request(format!("cmd.stock.b_{number}.receive"), request)
+        .await
+        .map_err(BenchError::new)?;
+    let refused = |headers: &HeaderMap| headers.get("Nats-Service-Error-Code").is_some();
+    if reply.headers.as_ref().is_some_and(refused) {
+        let problem = String::from_utf8_lossy(&reply.payload);
+        return Err(BenchError::new(format!("a command was refused: {problem}")));
+    }
+    Ok(())
+}
+
+async fn within(commands: CommandClient, number: usize, key: String) -> Result<(), BenchError> {
+    let request = CommandRequest {
+        aggregate: "stock".to_owned(),
+        id: Id::new(format!("b_{number}")).map_err(BenchError::new)?,
+        command: "receive".to_owned(),
+        body: Bytes::from_static(BODY),
+        headers: CommandHeaders {
+            idempotency_key: Some(key),
+            ..CommandHeaders::default()
+        },
+    };
+    commands.execute(request).await.map_err(BenchError::new)?;
+    Ok(())
+}
+
+/// What a command's answer and commit are made of.
+struct Sizes {
+    reply: usize,
+    commit: Bytes,
+    commit_headers: HeaderMap,
+}
+
+impl Sizes {
+    /// Looks at what the warming up left in the log.
+    async fn measure(client: &Client) -> Result<Self, BenchError> {
+        let id = Id::new("b_0").map_err(BenchError::new)?;
+        let log = EventLog::new(client.clone(), Timeouts::default());
+        let last = log
+            .last_message(&subject::events_of("stock", &id))
+            .await
+            .map_err(BenchError::new)?
+            .ok_or_else(|| BenchError::new("the warming up left nothing in the log"))?;
+        let outcome = serde_json::json!({
+            "aggregate": "stock", "id": "b_0", "version": 1000, "position": 1_000_000,
+            "events": [{"type": "stock.received.v1", "version": 1000}], "replayed": false,
+        });
+        let mut commit_headers = HeaderMap::new();
+        commit_headers.insert("Content-Type", "application/cloudevents-batch+json");
+        Ok(Self {
+            reply: outcome.to_string().len(),
+            commit: last.payload,
+            commit_headers,
+        })
+    }
+}

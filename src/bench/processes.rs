@@ -1,0 +1,164 @@
+//! The servers that are measured, as processes of their own: nothing is measured in the process
+//! that makes the load, unless a bench says so.
+
+use super::BenchError;
+use crate::{
+    dev::nats_server::{NatsServer, NatsServerOptions},
+    event_log::topology::Durability,
+};
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+/// A cold start on a busy machine.
+const START: Duration = Duration::from_secs(60);
+
+/// A temporary folder with a nats-server in it.
+pub struct Scratch {
+    nats: NatsServer,
+    folder: PathBuf,
+}
+
+impl Scratch {
+    /// Starts a nats-server in a new folder under the system's temporary one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when it cannot be started.
+    pub async fn start(
+        durability: Durability,
+        nats_server: Option<PathBuf>,
+    ) -> Result<Self, BenchError> {
+        let name = format!("headwater-bench-{}", uuid::Uuid::now_v7().simple());
+        let folder = std::env::temp_dir().join(name);
+        let mut options = NatsServerOptions::new(folder.join("nats"));
+        options.durability = durability;
+        options.binary = nats_server;
+        let nats = NatsServer::start(options).await.map_err(BenchError::new)?;
+        Ok(Self { nats, folder })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn nats_url(&self) -> String {
+        self.nats.client_url()
+    }
+
+    /// The folder, for whatever else the bench starts.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Stops the server and deletes the folder.
+    pub async fn stop(self) {
+        self.nats.stop().await;
+        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+            tracing::warn!(%error, "the temporary folder stays");
+        }
+    }
+}
+
+/// This very program as a child process. It is killed when dropped.
+pub struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// Starts the program with these arguments, and waits for a line of its output with `ready` in
+    /// it. Its log goes where this process's goes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when it ends before, or says nothing for a minute.
+    pub async fn start(
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        ready: &str,
+    ) -> Result<(Self, String), BenchError> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take();
+        let stdout = stdout.ok_or_else(|| BenchError::new("the child has no output"))?;
+        let mut process = Self {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        };
+        let line = tokio::time::timeout(START, process.line_with(ready)).await;
+        let line =
+            line.map_err(|_| BenchError::new("the child process is not ready in time"))??;
+        Ok((process, line))
+    }
+
+    /// Reads on to the next line with this text in it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when the output ends before.
+    pub async fn line_with(&mut self, text: &str) -> Result<String, BenchError> {
+        while let Some(line) = self.lines.next_line().await? {
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+        Err(BenchError::new("the child process has ended"))
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// The memory that it has resident, in bytes, where the system tells.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(kib * 1024)
+    }
+
+    /// Ends it at once.
+    pub async fn kill(mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill().await;
+    }
+}
+
+/// A replica with these roles, on a folder of its own, and the line that says that it runs.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when it does not start.
+pub async fn replica(
+    roles: &str,
+    nats_url: &str,
+    data_dir: &Path,
+    more: &[&str],
+) -> Result<Process, BenchError> {
+    let mut arguments: Vec<OsString> = vec!["serve".into(), "--data-dir".into(), data_dir.into()];
+    let fixed = [
+        "--roles",
+        roles,
+        "--nats",
+        nats_url,
+        "--http-addr",
+        "127.0.0.1:0",
+    ];
+    arguments.extend(fixed.iter().chain(more).map(OsString::from));
+    let (process, _) = Process::start(arguments, " runs").await?;
+    Ok(process)
+}

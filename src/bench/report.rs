@@ -1,0 +1,174 @@
+//! What a bench measured, for people and for programs.
+
+use super::{BenchError, Figures, Sample, sample};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
+
+/// The samples of a bench as its rounds go by.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    ours: Vec<Figures>,
+    floors: BTreeMap<&'static str, Vec<Figures>>,
+}
+
+impl Rounds {
+    /// Takes in a stretch of our own work.
+    pub fn ours(&mut self, sample: &Sample) {
+        self.ours.push(sample.figures());
+    }
+
+    /// Takes in a stretch of a floor.
+    pub fn floor(&mut self, name: &'static str, sample: &Sample) {
+        self.floors.entry(name).or_default().push(sample.figures());
+    }
+
+    /// The medians, with the ratio of our rate to each floor's as the median over the rounds.
+    ///
+    /// # Panics
+    ///
+    /// Panics when there was no round, or one without each of the floors: a defect of the bench.
+    #[must_use]
+    pub fn into_bench(self, bench: &'static str, settings: Map<String, Value>) -> Bench {
+        let ratio = |floor: &Vec<Figures>| {
+            assert_eq!(floor.len(), self.ours.len(), "each round has each floor");
+            let pairs = self.ours.iter().zip(floor);
+            sample::median(pairs.map(|(o, f)| o.per_second / f.per_second).collect())
+        };
+        Bench {
+            bench,
+            ratios: self.floors.iter().map(|(n, f)| (*n, ratio(f))).collect(),
+            ours: Figures::medians(&self.ours),
+            floors: self
+                .floors
+                .iter()
+                .map(|(name, figures)| (*name, Figures::medians(figures)))
+                .collect(),
+            settings,
+        }
+    }
+}
+
+/// What a bench measured. Serialised, it is the form that all benches share; displayed, a table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Bench {
+    /// The bench's name.
+    pub bench: &'static str,
+    /// What our own work reached.
+    pub ours: Figures,
+    /// What each floor reached in the same run.
+    pub floors: BTreeMap<&'static str, Figures>,
+    /// Ours as a multiple of a floor's rate, and whatever else the bench compares.
+    pub ratios: BTreeMap<&'static str, f64>,
+    /// With what it was measured.
+    pub settings: Map<String, Value>,
+}
+
+impl Bench {
+    /// Prints the table and, if a file is named, writes the JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when the file cannot be written.
+    pub fn tell(&self, json: Option<&Path>) -> Result<(), BenchError> {
+        print!("{self}");
+        let Some(path) = json else { return Ok(()) };
+        let mut text = serde_json::to_string_pretty(self).map_err(BenchError::new)?;
+        text.push('\n');
+        fs::write(path, text)
+            .map_err(|error| BenchError::new(format!("{}: {error}", path.display())))
+    }
+}
+
+impl fmt::Display for Bench {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<24}{:>12}{:>11}{:>11}{:>11}{:>11}",
+            self.bench, "per second", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms"
+        )?;
+        let mut row = |name: &str, figures: &Figures| {
+            writeln!(
+                f,
+                "{name:<24}{:>12.0}{:>11.3}{:>11.3}{:>11.3}{:>11.3}",
+                figures.per_second, figures.p50_ms, figures.p95_ms, figures.p99_ms, figures.p999_ms
+            )
+        };
+        row("  ours", &self.ours)?;
+        for (name, figures) in &self.floors {
+            row(&format!("  floor {name}"), figures)?;
+        }
+        for (name, ratio) in &self.ratios {
+            writeln!(f, "  ratio {name:<16}{ratio:>12.2}")?;
+        }
+        for (name, value) in &self.settings {
+            match value {
+                Value::String(text) => writeln!(f, "  {name}: {text}")?,
+                other => writeln!(f, "  {name}: {other}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The settings that every bench tells: the build and the machine.
+#[must_use]
+pub fn common_settings() -> Map<String, Value> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
+    Map::from_iter([
+        ("version".to_owned(), env!("CARGO_PKG_VERSION").into()),
+        ("profile".to_owned(), profile.into()),
+        ("cores".to_owned(), cores.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn sample(count: u64) -> Sample {
+        Sample::new(vec![1_000_000; count as usize], Duration::from_secs(1))
+    }
+
+    fn bench() -> Bench {
+        let mut rounds = Rounds::default();
+        for (ours, floor) in [(50, 100), (30, 40), (10, 100)] {
+            rounds.floor("publish", &sample(floor));
+            rounds.ours(&sample(ours));
+        }
+        rounds.into_bench("commands", Map::from_iter([("seconds".into(), 10.into())]))
+    }
+
+    #[test]
+    fn a_ratio_is_of_neighbours_in_time() {
+        assert_eq!(bench().ratios["publish"], 0.5);
+    }
+
+    #[test]
+    fn the_json_has_the_form_that_all_benches_share() {
+        let figures = |per_second: f64| json!({"per_second": per_second, "p50_ms": 1.0, "p95_ms": 1.0, "p99_ms": 1.0, "p999_ms": 1.0});
+        let expected = json!({
+            "bench": "commands",
+            "ours": figures(30.0),
+            "floors": {"publish": figures(100.0)},
+            "ratios": {"publish": 0.5},
+            "settings": {"seconds": 10},
+        });
+        assert_eq!(serde_json::to_value(bench()).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_table_tells_ours_floors_ratios_and_settings() {
+        let table = bench().to_string();
+        for line in ["ours", "floor publish", "ratio publish", "seconds: 10"] {
+            assert!(table.contains(line), "{table}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The flags of `headwater bench`.
+
+use clap::{Args, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+/// What can be measured.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BenchAction {
+    /// Commands over many aggregates, against NATS request-reply and publishing alone
+    Commands(BenchCommandsConfig),
+    /// Commands on one aggregate, against serial publishing
+    Hot(BenchHotConfig),
+    /// One document by id over HTTP, against a bare handler or, not cached, the store's select
+    Get(BenchGetConfig),
+    /// Filling an empty view from the log, against inserting the documents
+    Catchup(BenchCatchupConfig),
+    /// From a command's acceptance until its document can be read
+    Fresh(BenchFreshConfig),
+    /// One change to all who follow the document
+    Live(BenchLiveConfig),
+    /// Answers every request with one body: the floor of HTTP
+    #[command(hide = true)]
+    Bare(BareConfig),
+    /// Answers requests at once: the floor of request-reply, in the replica's place
+    #[command(hide = true)]
+    Responder(ResponderConfig),
+}
+
+/// What every bench is told.
+#[derive(Debug, Clone, Args)]
+pub struct BenchConfig {
+    /// A NATS that is there, with a replica on it; without it, both are started and stopped again
+    #[arg(long, env = "HEADWATER_NATS")]
+    pub nats: Option<String>,
+    /// The nats-server to start syncs every append to disk
+    #[arg(long, env = "HEADWATER_DURABLE", conflicts_with = "nats")]
+    pub durable: bool,
+    /// The nats-server to start; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// How long ours and each floor is measured, in seconds
+    #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// In how many rounds the seconds are taken; medians of the rounds are told
+    #[arg(long, env = "HEADWATER_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// How many connections the load comes by
+    // Two threads make the load on the machine that the targets are set for; more connections than
+    // that only make smaller writes.
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// The file to write the figures to, as JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: Option<PathBuf>,
+}
+
+impl BenchConfig {
+    /// How long ours and each floor is measured.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// `headwater bench commands`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchCommandsConfig {
+    /// What every bench is told.
+    #[command(flatten)]
+    pub bench: BenchConfig,
+    /// Over how many aggregates the commands are spread
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
+    /// How many commands are in flight
+    #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+    /// Give the commands within the replica's process
+    #[arg(long, env = "HEADWATER_IN_PROCESS")]
+    pub in_process: bool,
+}
+
+/// `headwater bench hot`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchHotConfig {
+    /// What every bench is told.
+    #[command(flatten)]
+    pub bench: BenchConfig,
+    /// How many commands are in flight
+    #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+    /// Give the commands within the replica's process
+    #[arg(long, env = "HEADWATER_IN_PROCESS")]
+    pub in_process: bool,
+}
+
+/// `headwater bench responder`.
+#[derive(Debug, Clone, Args)]
+pub struct ResponderConfig {
+    /// The NATS to connect to
+    #[arg(long, env = "HEADWATER_NATS")]
+    pub nats: String,
+    /// How long each answer is, in bytes
+    #[arg(long, env = "HEADWATER_REPLY_BYTES")]
+    pub reply_bytes: usize,
+}
+
+/// What every bench of the query side is told. It starts the servers that it needs.
+#[derive(Debug, Clone, Args)]
+pub struct QueryBenchConfig {
+    /// The nats-server to start syncs every append to disk
+    #[arg(long, env = "HEADWATER_DURABLE")]
+    pub durable: bool,
+    /// The nats-server to start; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// How long ours and each floor is measured, in seconds
+    #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// In how many rounds; medians of the rounds are told
+    #[arg(long, env = "HEADWATER_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// The file to write the figures to, as JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: Option<PathBuf>,
+}
+
+/// `headwater bench get`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchGetConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many connections there are, each with one request in flight
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// How many documents the reads are spread over
+    #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub documents: u32,
+    /// Read from the store each time
+    #[arg(long, env = "HEADWATER_NO_CACHE")]
+    pub no_cache: bool,
+}
+
+/// `headwater bench catchup`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchCatchupConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many events there are
+    #[arg(long, env = "HEADWATER_EVENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub events: u32,
+    /// Of how many aggregates, each of which makes one document
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
+}
+
+/// `headwater bench fresh`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchFreshConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many commands are given a second
+    #[arg(long, env = "HEADWATER_RATE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// By how many connections the documents are read
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+}
+
+/// `headwater bench live`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLiveConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many clients follow the document
+    #[arg(long, env = "HEADWATER_CLIENTS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: u16,
+}
+
+/// `headwater bench bare`.
+#[derive(Debug, Clone, Args)]
+pub struct BareConfig {
+    /// What every request is answered with
+    #[arg(long, env = "HEADWATER_BODY")]
+    pub body: String,
+}

@@ -1,0 +1,209 @@
+//! Who is there: the live replicas, and which of them is the home of what.
+//!
+//! Every replica tells of itself each second on `member.<replica>` and hears the others there. The
+//! home of a thing is chosen by rendezvous hashing over those that have the role for it, so a
+//! replica that comes or goes moves only what was its own. Two replicas may disagree for a moment:
+//! placement is an optimisation, and the log's sequence numbers are the safety.
+
+mod heartbeat;
+mod members;
+
+pub use heartbeat::MembershipError;
+pub use members::{Key, Member, Members};
+
+use crate::config::Role;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+/// How often a replica tells of itself, and what silence means.
+#[derive(Debug, Clone, Copy)]
+pub struct MembershipOptions {
+    /// How often a replica tells of itself; 1 s.
+    pub heartbeat: Duration,
+    /// A replica that was silent for so long is gone; 3 s, so that two may be lost.
+    pub gone_after: Duration,
+    /// How long the answers to the first announcement are waited for; 100 ms, a hundred times what
+    /// they take on a network of one site.
+    pub answers: Duration,
+}
+
+impl Default for MembershipOptions {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(1),
+            gone_after: Duration::from_secs(3),
+            answers: Duration::from_millis(100),
+        }
+    }
+}
+
+/// A handle to the membership of this replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Membership(Arc<Inner>);
+
+struct Inner {
+    nats: async_nats::Client,
+    me: Member,
+    /// Tells this process from another one of the same name.
+    instance: String,
+    options: MembershipOptions,
+    members: watch::Sender<Arc<Members>>,
+    voice: watch::Sender<Voice>,
+    /// Another process was heard under this name.
+    namesake: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a replica says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    /// Nothing: it is not ready to be anybody's home.
+    Silent,
+    Here,
+    Leaving,
+}
+
+impl Membership {
+    /// Begins to listen. The replica knows only itself, and nobody knows it, until
+    /// [`Membership::announce`].
+    ///
+    /// `replica` is the lasting name of this replica, which no other may have.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MembershipError`] when the subscription is refused.
+    pub async fn open(
+        nats: async_nats::Client,
+        replica: &str,
+        roles: BTreeSet<Role>,
+        options: MembershipOptions,
+    ) -> Result<Self, MembershipError> {
+        let me = Member::new(replica, roles);
+        let membership = Self(Arc::new(Inner {
+            nats,
+            members: watch::Sender::new(Arc::new(Members::of([me.clone()]))),
+            me,
+            instance: uuid::Uuid::now_v7().simple().to_string(),
+            options,
+            voice: watch::Sender::new(Voice::Silent),
+            namesake: watch::Sender::new(false),
+            task: Mutex::new(None),
+        }));
+        let task = heartbeat::start(&membership.0).await?;
+        *membership.task() = Some(task);
+        Ok(membership)
+    }
+
+    /// Tells the others that this replica is there, and waits until they had time to answer. From
+    /// then on it is the home of its share, so what it is to be reached by must be in place.
+    /// Calling it again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MembershipError::NameTaken`] when another live process has this replica's name.
+    pub async fn announce(&self) -> Result<(), MembershipError> {
+        let first = self.0.voice.send_if_modified(|voice| {
+            let silent = *voice == Voice::Silent;
+            if silent {
+                *voice = Voice::Here;
+            }
+            silent
+        });
+        if !first {
+            return Ok(());
+        }
+        self.0.say(true).await?;
+        let mut namesake = self.0.namesake.subscribe();
+        let taken = namesake.wait_for(|taken| *taken);
+        match tokio::time::timeout(self.0.options.answers, taken).await {
+            Ok(_) => Err(MembershipError::NameTaken {
+                replica: self.replica().to_owned(),
+            }),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// This replica's name.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        self.0.me.replica()
+    }
+
+    /// The replica that is the home of `key` among those with the role; `None` when there is none.
+    #[must_use]
+    pub fn home_of(&self, role: Role, key: Key) -> Option<Arc<str>> {
+        let members = self.0.members.borrow();
+        members.home_of(role, key).map(Member::shared_name)
+    }
+
+    /// As [`Membership::home_of`], told apart from this replica without copying its name.
+    #[must_use]
+    pub fn home(&self, role: Role, key: Key) -> Home {
+        match self.0.members.borrow().home_of(role, key) {
+            None => Home::Nowhere,
+            Some(member) if member.replica() == self.replica() => Home::Here,
+            Some(member) => Home::At(member.shared_name()),
+        }
+    }
+
+    /// The live replicas, now and whenever they change.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<Members>> {
+        self.0.members.subscribe()
+    }
+
+    /// Whether this replica is leaving.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        *self.0.voice.borrow() == Voice::Leaving
+    }
+
+    /// Tells the others that this replica is going. It is nobody's home from then on, not its own
+    /// either while others are there.
+    pub async fn leave(&self) {
+        let said = self.0.voice.send_replace(Voice::Leaving) != Voice::Silent;
+        self.0.members.send_modify(|members| {
+            *members = Arc::new(members.without(self.replica()));
+        });
+        if said && let Err(error) = self.0.say(false).await {
+            tracing::warn!(%error, "the others will notice by silence that this replica has left");
+        }
+    }
+
+    /// Stops listening and telling. Without [`Membership::leave`] before, the others notice it by
+    /// the silence.
+    pub fn stop(&self) {
+        if let Some(task) = self.task().take() {
+            task.abort();
+        }
+    }
+
+    fn task(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.0.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership")
+            .field("me", &self.0.me)
+            .field("members", &*self.0.members.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where the home of something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Home {
+    /// In this process.
+    Here,
+    /// At another replica, by name.
+    At(Arc<str>),
+    /// No live replica has the role.
+    Nowhere,
+}

@@ -1,0 +1,195 @@
+//! Telling and hearing: the task behind a [`Membership`](super::Membership).
+
+use super::{Inner, Member, Voice};
+use crate::config::Role;
+use async_nats::{Message, Subscriber};
+use clap::ValueEnum;
+use futures::StreamExt;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+
+/// What is said on `member.<replica>`. Fields are added, never renamed.
+#[derive(Serialize, Deserialize)]
+struct Heartbeat {
+    replica: String,
+    /// Sets apart two processes that use one name.
+    instance: String,
+    roles: Vec<String>,
+    #[serde(default)]
+    leaving: bool,
+    /// Whether the others are asked to tell of themselves at once.
+    #[serde(default)]
+    hello: bool,
+}
+
+/// The replica cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// NATS refuses what it takes. Terminal.
+    #[error("the membership cannot be joined: {0}")]
+    Nats(String),
+    /// Another live process has the name. Terminal.
+    #[error("another live replica is named {replica}; every replica needs a name of its own")]
+    NameTaken {
+        /// The name.
+        replica: String,
+    },
+}
+
+impl Inner {
+    /// Tells of this replica, unless it is silent.
+    pub(super) async fn say(&self, hello: bool) -> Result<(), MembershipError> {
+        let voice = *self.voice.borrow();
+        if voice == Voice::Silent {
+            return Ok(());
+        }
+        let heartbeat = Heartbeat {
+            replica: self.me.replica().to_owned(),
+            instance: self.instance.clone(),
+            roles: self.me.roles().iter().map(|role| name_of(*role)).collect(),
+            leaving: voice == Voice::Leaving,
+            hello,
+        };
+        let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is plain data");
+        let fault = |error: &dyn std::fmt::Display| MembershipError::Nats(error.to_string());
+        self.nats
+            .publish(format!("member.{}", self.me.replica()), body.into())
+            .await
+            .map_err(|error| fault(&error))?;
+        self.nats.flush().await.map_err(|error| fault(&error))
+    }
+
+    fn change(&self, change: impl FnOnce(&super::Members) -> super::Members) {
+        self.members.send_if_modified(|members| {
+            let changed = change(members);
+            let differs = changed != **members;
+            if differs {
+                *members = Arc::new(changed);
+            }
+            differs
+        });
+    }
+}
+
+fn name_of(role: Role) -> String {
+    let value = role.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+pub(super) async fn start(inner: &Arc<Inner>) -> Result<JoinHandle<()>, MembershipError> {
+    let fault = |error: &dyn std::fmt::Display| MembershipError::Nats(error.to_string());
+    let heard = inner
+        .nats
+        .subscribe("member.*")
+        .await
+        .map_err(|error| fault(&error))?;
+    inner.nats.flush().await.map_err(|error| fault(&error))?;
+    let task = Task {
+        inner: Arc::downgrade(inner),
+        others: HashMap::new(),
+        myself: Instant::now(),
+        told_of_namesake: false,
+    };
+    Ok(tokio::spawn(task.run(heard, inner.options.heartbeat)))
+}
+
+struct Task {
+    inner: Weak<Inner>,
+    /// When each of the others was heard last.
+    others: HashMap<String, Instant>,
+    /// When this replica heard itself last.
+    myself: Instant,
+    told_of_namesake: bool,
+}
+
+impl Task {
+    async fn run(mut self, mut heard: Subscriber, often: std::time::Duration) {
+        let mut ticks = tokio::time::interval(often);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // What was said is heard before silence is judged.
+                biased;
+                message = heard.next() => {
+                    let (Some(message), Some(inner)) = (message, self.inner.upgrade()) else { return };
+                    self.hear(&inner, &message).await;
+                }
+                _ = ticks.tick() => {
+                    let Some(inner) = self.inner.upgrade() else { return };
+                    self.forget_the_silent(&inner);
+                    if let Err(error) = inner.say(false).await {
+                        tracing::debug!(%error, "heartbeat not sent");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn hear(&mut self, inner: &Inner, message: &Message) {
+        let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&message.payload) else {
+            tracing::debug!(subject = %message.subject, "a heartbeat of another form");
+            return;
+        };
+        if heartbeat.instance == inner.instance {
+            let away = self.myself.elapsed() >= inner.options.gone_after;
+            self.myself = Instant::now();
+            if away && !heartbeat.hello {
+                // The connection was lost and is back: who is there may have changed.
+                let _ = inner.say(true).await;
+            }
+            return;
+        }
+        if heartbeat.replica == inner.me.replica() {
+            if heartbeat.leaving {
+                return;
+            }
+            self.meet_namesake(inner);
+        } else if heartbeat.leaving {
+            self.others.remove(&heartbeat.replica);
+            inner.change(|members| members.without(&heartbeat.replica));
+        } else {
+            let roles = heartbeat.roles.iter();
+            // A role that this build does not know is none that it would look for.
+            let roles = roles.filter_map(|role| Role::from_str(role, false).ok());
+            let member = Member::new(&heartbeat.replica, roles.collect());
+            inner.change(|members| members.with(member));
+            self.others.insert(heartbeat.replica, Instant::now());
+        }
+        if heartbeat.hello {
+            let _ = inner.say(false).await;
+        }
+    }
+
+    fn meet_namesake(&mut self, inner: &Inner) {
+        inner.namesake.send_replace(true);
+        if !self.told_of_namesake {
+            self.told_of_namesake = true;
+            tracing::error!(
+                replica = inner.me.replica(),
+                "another process uses this name"
+            );
+        }
+    }
+
+    /// A replica that does not even hear itself learns nothing from the silence of others: it is
+    /// its own connection that is away.
+    fn forget_the_silent(&mut self, inner: &Inner) {
+        let silence = inner.options.gone_after;
+        if self.myself.elapsed() >= silence {
+            return;
+        }
+        self.others.retain(|replica, heard| {
+            let lives = heard.elapsed() < silence;
+            if !lives {
+                tracing::info!(replica, "replica is gone");
+                inner.change(|members| members.without(replica));
+            }
+            lives
+        });
+    }
+}

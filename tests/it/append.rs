@@ -1,0 +1,126 @@
+//! Appending to real servers: of those that expect the same position exactly one is stored, whatever
+//! code the server refuses the others with.
+
+use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually};
+use async_nats::HeaderMap;
+use futures::future::join_all;
+use headwater::{
+    aggregate::Claim,
+    event_log::{
+        Append, AppendError, EventLog, Timeouts,
+        claim::{ClaimRecord, ClaimWrite},
+        topology::Topology,
+    },
+};
+
+/// How many append at once.
+const RIVALS: usize = 16;
+
+fn append(subject: &str, expected: u64, claims: Vec<ClaimWrite>) -> Append {
+    Append {
+        subject: subject.to_owned(),
+        expected,
+        payload: "[]".into(),
+        headers: HeaderMap::new(),
+        claims,
+    }
+}
+
+/// Appends all at once; returns the position of the one that was stored.
+async fn race(log: &EventLog, rivals: impl IntoIterator<Item = Append>) -> u64 {
+    let results = join_all(rivals.into_iter().map(|rival| log.append(rival))).await;
+    let mut stored = Vec::new();
+    for result in results {
+        match result {
+            Ok(position) => stored.push(position),
+            Err(AppendError::LostRace) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(stored.len(), 1, "{stored:?}");
+    stored[0]
+}
+
+async fn one_rival_wins(log: &EventLog) {
+    let mut position = 0;
+    for _ in 0..5 {
+        let rivals = (0..RIVALS).map(|_| append("evt.test.a", position, Vec::new()));
+        let next = race(log, rivals).await;
+        assert!(next > position);
+        let stale = log.append(append("evt.test.a", 0, Vec::new())).await;
+        assert!(matches!(stale, Err(AppendError::LostRace)), "{stale:?}");
+        let stored = log.commit_after("evt.test.a", position).await.unwrap();
+        assert_eq!(stored.unwrap().position, next);
+        position = next;
+    }
+}
+
+async fn log(client: async_nats::Client) -> EventLog {
+    EventLog::new(client, Timeouts::default())
+}
+
+#[tokio::test]
+async fn one_of_many_that_expect_the_same_position_wins_on_one_server() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    one_rival_wins(&log(client).await).await;
+}
+
+#[tokio::test]
+async fn one_of_many_that_expect_the_same_position_wins_on_three_replicas() {
+    let cluster = NatsCluster::start().await;
+    let client = cluster.client().await;
+    let topology = Topology::embedded().with_replicas(3);
+    eventually("the streams are created", || async {
+        match topology.apply(&client).await {
+            Ok(_) => Some(()),
+            Err(error) if error.is_retryable() => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
+    .await;
+    one_rival_wins(&log(client).await).await;
+}
+
+#[tokio::test]
+async fn one_of_many_that_take_the_same_key_wins_and_the_others_leave_nothing() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    let log = log(client).await;
+    let claim = Claim {
+        scope: "email",
+        key: "ada@example.com".to_owned(),
+    };
+    let free = log.claim(&claim).await.unwrap();
+    assert_eq!(
+        free,
+        ClaimRecord {
+            position: 0,
+            holder: None
+        }
+    );
+    let rivals = (0..RIVALS).map(|n| {
+        let take = ClaimWrite::take(&claim, &free, "test", &format!("m-{n}"));
+        append(&format!("evt.test.m-{n}"), 0, vec![take])
+    });
+    let position = race(&log, rivals).await;
+    let held = log.claim(&claim).await.unwrap();
+    let (aggregate, holder) = held.holder.clone().unwrap();
+    assert_eq!(aggregate, "test");
+    assert!(held.position < position, "the commit comes last");
+    for n in 0..RIVALS {
+        let id = format!("m-{n}");
+        let commit = log
+            .commit_after(&format!("evt.test.{id}"), 0)
+            .await
+            .unwrap();
+        assert_eq!(commit.is_some(), id == holder, "{id}");
+    }
+
+    let release = ClaimWrite::release(&claim, &held, "test", &holder);
+    let leaving = append(&format!("evt.test.{holder}"), position, vec![release]);
+    log.append(leaving).await.unwrap();
+    assert_eq!(log.claim(&claim).await.unwrap().holder, None);
+}

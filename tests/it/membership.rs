@@ -1,0 +1,111 @@
+//! Replicas that find each other over a real nats-server.
+
+use crate::harness::{nats::Nats, poll::eventually, proxy::Proxy};
+use headwater::{
+    config::Role,
+    membership::{Home, Key, Membership, MembershipError, MembershipOptions},
+};
+use std::{collections::BTreeSet, time::Duration};
+
+/// Ten times as fast as it is by default.
+const OPTIONS: MembershipOptions = MembershipOptions {
+    heartbeat: Duration::from_millis(100),
+    gone_after: Duration::from_millis(400),
+    answers: Duration::from_millis(100),
+};
+
+async fn join(url: &str, replica: &str) -> Result<Membership, MembershipError> {
+    let client = async_nats::connect(url).await.unwrap();
+    let roles = BTreeSet::from([Role::Command]);
+    let membership = Membership::open(client, replica, roles, OPTIONS).await?;
+    membership.announce().await?;
+    Ok(membership)
+}
+
+fn seen_by(membership: &Membership) -> Vec<String> {
+    let members = membership.watch();
+    let members = members.borrow();
+    members.iter().map(|one| one.replica().to_owned()).collect()
+}
+
+async fn sees(membership: &Membership, replicas: &[&str]) {
+    eventually("the replica sees who is there", || async {
+        (seen_by(membership) == replicas).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_knows_all_others_once_it_has_announced_itself() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let b = join(&nats.url(), "b").await.unwrap();
+    sees(&b, &["a", "b"]).await;
+    sees(&a, &["a", "b"]).await;
+    for number in 0..100 {
+        let key = Key::of(&["order", &number.to_string()]);
+        let home = a.home_of(Role::Command, key);
+        assert_eq!(home, b.home_of(Role::Command, key));
+        assert_eq!(
+            home.as_deref() == Some("a"),
+            a.home(Role::Command, key) == Home::Here
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_leaves_is_nobodys_home_and_one_that_is_silent_is_gone() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let b = join(&nats.url(), "b").await.unwrap();
+    let c = join(&nats.url(), "c").await.unwrap();
+    sees(&a, &["a", "b", "c"]).await;
+    b.leave().await;
+    sees(&a, &["a", "c"]).await;
+    sees(&b, &["a", "c"]).await;
+    c.stop();
+    sees(&a, &["a"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_cannot_have_one_name() {
+    let nats = Nats::start();
+    let _first = join(&nats.url(), "same").await.unwrap();
+    let error = join(&nats.url(), "same").await.unwrap_err();
+    assert!(
+        matches!(error, MembershipError::NameTaken { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_cut_off_keeps_the_others_and_is_found_again() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let proxy = Proxy::start(nats.port());
+    let b = join(&proxy.nats_url(), "b").await.unwrap();
+    sees(&b, &["a", "b"]).await;
+    proxy.cut();
+    sees(&a, &["a"]).await;
+    assert_eq!(seen_by(&b), ["a", "b"], "its own silence tells it nothing");
+    proxy.heal();
+    sees(&a, &["a", "b"]).await;
+    sees(&b, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_heartbeat_changes_nothing() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let client = nats.client().await;
+    for body in ["", "{}", "[1]", r#"{"replica":"x"}"#] {
+        client.publish("member.x", body.into()).await.unwrap();
+    }
+    let future = r#"{"replica":"y","instance":"1","roles":["command","dreamer"],"mood":"good"}"#;
+    client.publish("member.y", future.into()).await.unwrap();
+    eventually("the replica of another version is seen", || async {
+        seen_by(&a).contains(&"y".to_owned()).then_some(())
+    })
+    .await;
+    assert!(!seen_by(&a).contains(&"x".to_owned()));
+}
