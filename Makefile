@@ -3,9 +3,11 @@
 CARGO ?= cargo
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 60
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint release tools clean-data
+.PHONY: help run test chaos lint release tools clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -16,6 +18,11 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test $(ARGS)
+	@$(CARGO) run --quiet --example ledger
+
+chaos: tools ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
+	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
+	  $(CARGO) test --test it -- crash:: linearizability:: --nocapture --test-threads 1 $(ARGS)
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

@@ -1,4 +1,4 @@
-//! A domain of your own in 100 lines: bank accounts, and a view of their balances.
+//! A domain of your own: bank accounts, and a view of their balances.
 //!
 //! `cargo run --example ledger` starts everything on free ports in a temporary folder, moves some
 //! money, and reads the balance back at the position that the command answered.
@@ -6,137 +6,104 @@
 use headwater::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// An account's state: what the rules need to know, and nothing else.
-#[derive(Default, Clone, Serialize, Deserialize)]
-struct Account {
-    owner: Option<String>,
-    balance: i64,
-}
-
 // Event names are the storage format: they are never renamed, only versioned.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
-enum AccountEvent {
+enum Event {
     #[serde(rename = "account.opened.v1")]
     Opened { owner: String },
-    #[serde(rename = "account.deposited.v1")]
-    Deposited { amount: i64, balance: i64 },
-    #[serde(rename = "account.withdrawn.v1")]
-    Withdrawn { amount: i64, balance: i64 },
+    #[serde(rename = "account.moved.v1")]
+    Moved { amount: i64, balance: i64 },
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum AccountCommand {
+enum Command {
     /// Opens the account.
     Open { owner: String },
     /// Pays money in.
-    Deposit { amount: i64 },
+    Deposit { amount: u32 },
     /// Takes money out, as far as there is any.
-    Withdraw { amount: i64 },
+    Withdraw { amount: u32 },
 }
 
 #[derive(Debug, thiserror::Error)]
-enum AccountRejection {
+enum Refusal {
     #[error("the account is not open")]
     NotFound,
-    #[error("the account is open already")]
-    AlreadyOpened,
-    #[error("amount is at least 1")]
-    InvalidAmount,
     #[error("the balance is {0}")]
     InsufficientFunds(i64),
 }
 
-impl Rejection for AccountRejection {
+impl Rejection for Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
-            Self::AlreadyOpened => "already_opened",
-            Self::InvalidAmount => "invalid_amount",
             Self::InsufficientFunds(_) => "insufficient_funds",
         }
     }
 
     fn codes(command: &str) -> &'static [&'static str] {
         match command {
-            "open" => &["already_opened"],
-            "deposit" => &["not_found", "invalid_amount"],
-            _ => &["not_found", "invalid_amount", "insufficient_funds"],
+            "open" => &[],
+            "deposit" => &["not_found"],
+            _ => &["not_found", "insufficient_funds"],
         }
     }
 }
 
+/// An account's state: what the rules need to know, and nothing else.
+#[derive(Default, Clone, Serialize, Deserialize)]
+struct Account {
+    open: bool,
+    balance: i64,
+}
+
 impl Aggregate for Account {
     const NAME: &'static str = "account";
-    type Command = AccountCommand;
-    type Event = AccountEvent;
-    type Rejection = AccountRejection;
+    type Command = Command;
+    type Event = Event;
+    type Rejection = Refusal;
 
-    fn decide(
-        &self,
-        command: AccountCommand,
-        _: &Context,
-    ) -> Result<Decision<AccountEvent>, AccountRejection> {
-        use AccountCommand::{Deposit, Open, Withdraw};
-        let balance = self.balance;
-        match command {
-            Open { .. } if self.owner.is_some() => Err(AccountRejection::AlreadyOpened),
-            Open { owner } => Ok(Decision::event(AccountEvent::Opened { owner })),
-            _ if self.owner.is_none() => Err(AccountRejection::NotFound),
-            Deposit { amount } | Withdraw { amount } if amount < 1 => {
-                Err(AccountRejection::InvalidAmount)
-            }
-            Deposit { amount } => {
-                let balance = balance
-                    .checked_add(amount)
-                    .ok_or(AccountRejection::InvalidAmount)?;
-                Ok(Decision::event(AccountEvent::Deposited { amount, balance }))
-            }
-            Withdraw { amount } if amount > balance => {
-                Err(AccountRejection::InsufficientFunds(balance))
-            }
-            Withdraw { amount } => Ok(Decision::event(AccountEvent::Withdrawn {
-                amount,
-                balance: balance - amount,
-            })),
+    fn decide(&self, command: Command, _: &Context) -> Result<Decision<Event>, Refusal> {
+        let amount = match command {
+            Command::Open { .. } if self.open => return Ok(Decision::nothing()),
+            Command::Open { owner } => return Ok(Decision::event(Event::Opened { owner })),
+            _ if !self.open => return Err(Refusal::NotFound),
+            Command::Deposit { amount } => i64::from(amount),
+            Command::Withdraw { amount } => -i64::from(amount),
+        };
+        let balance = self.balance + amount;
+        if balance < 0 {
+            return Err(Refusal::InsufficientFunds(self.balance));
         }
+        Ok(Decision::event(Event::Moved { amount, balance }))
     }
 
-    fn evolve(&mut self, event: &AccountEvent) {
+    fn evolve(&mut self, event: &Event) {
         match event {
-            AccountEvent::Opened { owner } => self.owner = Some(owner.clone()),
-            AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. } => {
-                self.balance = *balance;
-            }
+            Event::Opened { .. } => self.open = true,
+            Event::Moved { balance, .. } => self.balance = *balance,
         }
     }
 }
 
 /// What is read: one document an account.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 struct Balance {
     owner: String,
     balance: i64,
 }
 
-struct Balances;
-
-impl View for Balances {
+impl View for Balance {
     const NAME: &'static str = "balance";
     const VERSION: u32 = 1;
     const AGGREGATES: &'static [&'static str] = &[Account::NAME];
-    type Document = Balance;
-    type Part = ();
+    type Document = Self;
+    type Part = (); // a view composed of several aggregates keeps what it needs of each
 
     fn query() -> Query {
-        Query {
-            sorts: vec![Sort {
-                field: "balance",
-                kind: Kind::Integer,
-            }],
-            ..Query::default()
-        }
+        Query::default() // nothing to filter, sort or search by
     }
 
     fn route(event: &Recorded, _: &Parts<()>) -> Result<Route, ApplyError> {
@@ -150,47 +117,32 @@ impl View for Balances {
         _: &Parts<()>,
     ) -> Result<Change<Balance>, ApplyError> {
         Ok(match (event.event::<Account>()?, document) {
-            (AccountEvent::Opened { owner }, _) => Change::Put(Balance { owner, balance: 0 }),
-            (
-                AccountEvent::Deposited { balance, .. } | AccountEvent::Withdrawn { balance, .. },
-                Some(document),
-            ) => Change::Put(Balance {
-                balance,
-                ..document
-            }),
-            (_, None) => return Err(ApplyError::refused("an account begins by being opened")),
+            (Event::Opened { owner }, _) => Change::Put(Balance { owner, balance: 0 }),
+            (Event::Moved { balance, .. }, Some(old)) => Change::Put(Balance { balance, ..old }),
+            (Event::Moved { .. }, None) => return Err(ApplyError::refused("it was not opened")),
         })
     }
 }
 
 fn main() -> anyhow::Result<()> {
-    let domain = Domain::new().aggregate::<Account>().view::<Balances>();
+    let domain = Domain::new().aggregate::<Account>().view::<Balance>();
     headwater::run(async {
         let dev = Dev::start_temporary(domain).await?;
         let (commands, queries) = (dev.platform().commands(), dev.platform().queries());
-        let give = async |command| {
-            commands
-                .send::<Account>("ada", &command, CommandHeaders::default())
-                .await
+        let send = async |command| {
+            let headers = CommandHeaders::default();
+            commands.send::<Account>("ada", &command, headers).await
         };
-
-        give(AccountCommand::Open {
-            owner: "Ada".into(),
-        })
-        .await?;
-        give(AccountCommand::Deposit { amount: 100 }).await?;
-        let outcome = give(AccountCommand::Withdraw { amount: 30 }).await?;
-        if let Err(problem) = give(AccountCommand::Withdraw { amount: 1_000 }).await {
+        let owner = "Ada".to_owned();
+        send(Command::Open { owner }).await?;
+        send(Command::Deposit { amount: 100 }).await?;
+        let outcome = send(Command::Withdraw { amount: 30 }).await?;
+        if let Err(problem) = send(Command::Withdraw { amount: 1_000 }).await {
             println!("refused: {problem}");
         }
-        let balance = queries
-            .get(Balances::NAME, "ada", &Freshness::at_least(&outcome))
-            .await?;
-        println!(
-            "at {}: {}",
-            outcome.position_token(),
-            balance.value.document
-        );
+        let at_least = Freshness::at_least(&outcome); // reads its own writes
+        let read = queries.get("balance", "ada", &at_least).await?;
+        println!("{}: {}", outcome.position_token(), read.value.document);
         dev.stop().await;
         Ok(())
     })

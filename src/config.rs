@@ -11,7 +11,7 @@ pub use bench::{
     ResponderConfig,
 };
 
-use crate::platform;
+use crate::{command::client::CommandOptions, event_log::AppendMode, platform};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -52,11 +52,12 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// Which log lines are written to standard error, as tracing directives
-    // Warnings by default: a run that goes well is quiet.
+    // Warnings by default: a run that goes well is quiet. SurrealDB's store warns at every stop that
+    // it cannot be closed any more, when it has been closed.
     #[arg(
         long = "log",
         env = "HEADWATER_LOG",
-        default_value = "warn",
+        default_value = "warn,surrealkv::lsm=error",
         global = true
     )]
     pub filter: String,
@@ -103,6 +104,9 @@ pub struct DevConfig {
     /// How queries are answered.
     #[command(flatten)]
     pub gateway: GatewayConfig,
+    /// How the command side is sized
+    #[command(flatten)]
+    pub command: CommandConfig,
 }
 
 /// `headwater serve`.
@@ -144,6 +148,9 @@ pub struct ServeConfig {
     /// How queries are answered.
     #[command(flatten)]
     pub gateway: GatewayConfig,
+    /// How the command side is sized
+    #[command(flatten)]
+    pub command: CommandConfig,
 }
 
 /// How a gateway answers queries.
@@ -172,6 +179,35 @@ impl GatewayConfig {
     #[must_use]
     pub fn live_heartbeat(&self) -> Duration {
         Duration::from_secs(self.live_heartbeat_seconds)
+    }
+}
+
+/// How the command side is sized, and how it appends.
+#[derive(Debug, Clone, Args)]
+pub struct CommandConfig {
+    /// How appends reach the log: each by itself, or grouped, for a single server with sync_interval always
+    // A server does not tell its sync interval, so it is known only where this program started it.
+    #[arg(long, env = "HEADWATER_APPEND", default_value = "pipelined")]
+    pub append: AppendMode,
+    /// The most live aggregates of this replica; past it the least recently used go first
+    // At some 4 KiB each, 400 MB.
+    #[arg(long, env = "HEADWATER_MAX_ACTORS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_actors: u32,
+    /// The most commands under way on this replica; the next is answered 429
+    // At the largest body, 64 KiB, 1 GiB.
+    #[arg(long, env = "HEADWATER_MAX_COMMANDS", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_commands: u32,
+}
+
+impl CommandConfig {
+    /// The sizes, and the defaults of what cannot be set from outside.
+    #[must_use]
+    pub fn options(&self) -> CommandOptions {
+        CommandOptions {
+            max_actors: self.max_actors as usize,
+            max_commands: self.max_commands,
+            ..CommandOptions::default()
+        }
     }
 }
 

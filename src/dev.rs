@@ -7,8 +7,9 @@
 pub mod nats_server;
 
 use crate::{
+    command::client::CommandOptions,
     data_dir::{DataDir, DataDirError},
-    event_log::topology::Durability,
+    event_log::{AppendMode, topology::Durability},
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     read_model::DEFAULT_CACHE,
@@ -39,6 +40,10 @@ pub struct DevOptions {
     pub max_live: usize,
     /// How often such a client hears that its connection stands.
     pub live_heartbeat: Duration,
+    /// How the command side is sized.
+    pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendMode,
 }
 
 impl DevOptions {
@@ -55,6 +60,8 @@ impl DevOptions {
             cache: DEFAULT_CACHE,
             max_live: http.max_live,
             live_heartbeat: http.live_heartbeat,
+            command: CommandOptions::default(),
+            append: AppendMode::Pipelined,
         }
     }
 }
@@ -91,6 +98,8 @@ impl Dev {
         platform.http.max_live = options.max_live;
         platform.http.live_heartbeat = options.live_heartbeat;
         platform.cache = options.cache;
+        platform.command = options.command;
+        platform.append = options.append;
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {
                 platform,

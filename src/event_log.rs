@@ -7,6 +7,7 @@
 pub mod append;
 pub mod claim;
 pub mod codec;
+mod group;
 pub mod load;
 pub mod reader;
 pub mod snapshot;
@@ -25,6 +26,18 @@ pub struct EventLog {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     timeouts: Timeouts,
+    grouping: Option<group::Grouping>,
+}
+
+/// How concurrent appends of different aggregates reach the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum AppendMode {
+    /// Each as a message of its own, many in flight. For a server that acknowledges before its sync,
+    /// and for a cluster, which syncs many with one entry by itself.
+    Pipelined,
+    /// What waits at the same time as one atomic batch, one in flight. For a single server that syncs
+    /// before it acknowledges.
+    Grouped,
 }
 
 /// How long the log is waited for.
@@ -55,7 +68,19 @@ impl EventLog {
             jetstream: jetstream::new(client.clone()),
             client,
             timeouts,
+            grouping: None,
         }
+    }
+
+    /// Chooses how concurrent appends reach the log; pipelined unless chosen otherwise. Needs a tokio
+    /// runtime for [`AppendMode::Grouped`].
+    #[must_use]
+    pub fn with_append_mode(mut self, mode: AppendMode) -> Self {
+        self.grouping = match mode {
+            AppendMode::Pipelined => None,
+            AppendMode::Grouped => Some(group::Grouping::start(self.clone())),
+        };
+        self
     }
 
     /// The connection.

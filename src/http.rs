@@ -19,6 +19,7 @@ mod index;
 mod input;
 mod live;
 mod meters;
+mod metrics;
 mod openapi;
 mod refusal;
 mod views;
@@ -28,7 +29,7 @@ mod fakes;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backends, Commands, Readiness, ReadinessCheck, Views};
+pub use backend::{Backends, Commands, Readiness, ReadinessCheck, ReadinessProbe, Views};
 pub use openapi::describe;
 
 use actix_web::{
@@ -126,24 +127,50 @@ impl Gateway {
         options: &Options,
         backends: Backends,
     ) -> io::Result<Server> {
-        let workers = options.workers.max(1);
         let site = Site::new(backends, options);
-        let server = HttpServer::new(move || {
-            App::new()
-                .wrap_fn(boundary::guard)
-                .configure(|config| routes(config, &site))
-        })
-        .on_connect(live::hold)
-        .workers(workers)
-        .max_connections(options.max_connections.div_ceil(workers))
-        .client_request_timeout(options.head_timeout)
-        .client_disconnect_timeout(options.disconnect_timeout)
-        .keep_alive(options.keep_alive)
-        .shutdown_timeout(options.shutdown_timeout.as_secs())
-        .disable_signals()
-        .listen(listener)?;
-        Ok(server.run())
+        serve(listener, options, move |config| routes(config, &site))
     }
+
+    /// As [`Gateway::serve`], for a replica without the gateway role: only how it is and what it
+    /// measures.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the listener cannot be used.
+    pub fn serve_operations(
+        listener: TcpListener,
+        options: &Options,
+        readiness: ReadinessProbe,
+    ) -> io::Result<Server> {
+        let readiness = web::Data::new(readiness);
+        serve(listener, options, move |config| {
+            config.app_data(readiness.clone());
+            operations(config);
+        })
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    options: &Options,
+    configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+) -> io::Result<Server> {
+    let workers = options.workers.max(1);
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap_fn(boundary::guard)
+            .configure(configure.clone())
+    })
+    .on_connect(live::hold)
+    .workers(workers)
+    .max_connections(options.max_connections.div_ceil(workers))
+    .client_request_timeout(options.head_timeout)
+    .client_disconnect_timeout(options.disconnect_timeout)
+    .keep_alive(options.keep_alive)
+    .shutdown_timeout(options.shutdown_timeout.as_secs())
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
 }
 
 /// What all workers share: the back ends, and the pages, which are made once.
@@ -192,9 +219,17 @@ fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
         .service(readable("/openapi.json").to(openapi::serve))
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
+        .service(readable("/").to(index::serve))
+        .app_data(web::Data::new(site.backends.readiness.clone()));
+    operations(config);
+}
+
+/// How the replica is and what it measures.
+fn operations(config: &mut ServiceConfig) {
+    config
         .service(readable("/healthz").to(health::alive))
         .service(readable("/readyz").to(health::ready))
-        .service(readable("/").to(index::serve))
+        .service(readable("/metrics").to(metrics::serve))
         .default_service(web::to(refusal::no_such_path));
 }
 

@@ -9,13 +9,14 @@ use crate::{
     command::{
         client::{Aggregates, CommandClient, CommandOptions},
         endpoint::{CommandEndpoint, EndpointError},
+        placement::Placement,
     },
     config::Role,
     event_log::{
-        EventLog, Timeouts,
+        AppendMode, EventLog, Timeouts,
         topology::{Topology, TopologyError},
     },
-    http::{self, Backends, Gateway, Readiness, ReadinessCheck},
+    http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
     mart,
     membership::{Membership, MembershipError, MembershipOptions},
     projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView, meters},
@@ -23,6 +24,7 @@ use crate::{
         DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
         StoreOptions, Watermarks,
     },
+    telemetry,
     view::View,
 };
 use actix::Arbiter;
@@ -40,6 +42,8 @@ use tokio_util::sync::CancellationToken;
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
+/// How long a stop waits for tasks whose owners are gone.
+const SETTLING: Duration = Duration::from_secs(1);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -120,6 +124,8 @@ pub struct PlatformOptions {
     pub cache: usize,
     /// How the command side is sized.
     pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendMode,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
 }
@@ -140,6 +146,7 @@ impl PlatformOptions {
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
+            append: AppendMode::Pipelined,
             stream_replicas: None,
         }
     }
@@ -180,10 +187,7 @@ impl Platform {
             address: options.http.address,
             source,
         };
-        let listener = match options.has(Role::Gateway) {
-            true => Some(Gateway::listen(&options.http).map_err(unbound)?),
-            false => None,
-        };
+        let listener = Gateway::listen(&options.http).map_err(unbound)?;
         let io = IoThreads::start()?;
         let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
@@ -222,7 +226,8 @@ impl Platform {
             .expect("this replica keeps no documents")
     }
 
-    /// Where HTTP is served, when it is.
+    /// Where HTTP is served: the whole surface with the gateway role, otherwise only how the replica
+    /// is and what it measures.
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.gateway.as_ref().map(|(_, address)| *address)
@@ -244,18 +249,28 @@ impl Platform {
         }
     }
 
-    /// Stops taking, finishes what is in flight, acknowledges, and lets go of everything.
+    /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
         self.membership.leave().await;
         if let Some(queries) = &self.queries {
             queries.stop_following();
         }
-        if let Some((gateway, _)) = self.gateway.take() {
-            gateway.stop(true).await;
-        }
-        if let Some(endpoint) = self.command_endpoint.take() {
-            endpoint.stop().await;
-        }
+        // What still comes to this replica finds its way to others, or is finished here.
+        let gateway = self.gateway.take();
+        let endpoint = self.command_endpoint.take();
+        futures::future::join(
+            async {
+                if let Some((gateway, _)) = gateway {
+                    gateway.stop(true).await;
+                }
+            },
+            async {
+                if let Some(endpoint) = endpoint {
+                    endpoint.stop().await;
+                }
+            },
+        )
+        .await;
         if let Some((stopping, endpoint)) = self.query_endpoint.take() {
             stopping.cancel();
             let _ = endpoint.await;
@@ -267,6 +282,11 @@ impl Platform {
         }
         self.membership.stop();
         let _ = self.nats.flush().await;
+        let io = self._io.take();
+        drop(self);
+        if let Some(io) = io {
+            io.settle().await;
+        }
     }
 }
 
@@ -291,6 +311,20 @@ impl IoThreads {
             .expect("the runtime is there until it is dropped");
         runtime.handle().clone()
     }
+
+    /// Waits, for as long as [`SETTLING`] at most, until the tasks have ended whose owners are gone: the
+    /// store closes its files in some of them.
+    async fn settle(&self) {
+        let metrics = self.handle().metrics();
+        let ended = async {
+            while metrics.num_alive_tasks() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(SETTLING, ended).await.is_err() {
+            tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
+        }
+    }
 }
 
 impl Drop for IoThreads {
@@ -305,9 +339,10 @@ impl Drop for IoThreads {
 async fn start(
     domain: &Domain,
     options: &PlatformOptions,
-    listener: Option<TcpListener>,
+    listener: TcpListener,
     io: &Handle,
 ) -> Result<Platform, StartError> {
+    telemetry::metrics::install();
     let (servers, name) = (options.nats.clone(), options.replica.clone());
     let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
@@ -317,7 +352,11 @@ async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default());
+    let log = {
+        let log = EventLog::new(nats.clone(), Timeouts::default());
+        let _on_these_threads = io.enter();
+        log.with_append_mode(options.append)
+    };
     let membership = {
         let (nats, replica) = (nats.clone(), options.replica.clone());
         let roles = options.roles.clone();
@@ -327,20 +366,19 @@ async fn start(
         joined(io.spawn(opening)).await??
     };
 
-    let commands = if options.has(Role::Command) {
-        CommandClient::start(&domain.aggregates, &log, options.command)
+    let placement = Placement::new(nats.clone(), membership.clone());
+    let (aggregates, sized) = (&domain.aggregates, options.command);
+    let (commands, command_endpoint) = if options.has(Role::Command) {
+        let commands = CommandClient::start(aggregates, &log, sized, Some(placement.clone()));
+        let (nats, client) = (nats.clone(), commands.clone());
+        let opening = async move { CommandEndpoint::open(nats, client, &placement).await };
+        (commands, Some(joined(io.spawn(opening)).await??))
     } else {
-        CommandClient::remote(&domain.aggregates, nats.clone())
+        (CommandClient::remote(aggregates, sized, placement), None)
     };
-    let command_endpoint = if options.has(Role::Command) {
-        let opening = CommandEndpoint::open(nats.clone(), commands.clone());
-        Some(joined(io.spawn(opening)).await??)
-    } else {
-        None
-    };
-
     let announcing = membership.clone();
     joined(io.spawn(async move { announcing.announce().await })).await??;
+    io.spawn(keep_metrics(membership.clone()));
 
     let mut platform = Platform {
         _io: None,
@@ -357,25 +395,29 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
-    if let Some(listener) = listener {
+    let unbound = |source| StartError::Bind {
+        address: options.http.address,
+        source,
+    };
+    let address = listener.local_addr().map_err(unbound)?;
+    let readiness = readiness(&platform);
+    let server = if options.has(Role::Gateway) {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
-            readiness: readiness(&platform),
+            readiness,
         };
-        let unbound = |source| StartError::Bind {
-            address: options.http.address,
-            source,
-        };
-        let address = listener.local_addr().map_err(unbound)?;
-        let server = Gateway::serve(listener, &options.http, backends).map_err(unbound)?;
-        platform.gateway = Some((server.handle(), address));
-        actix::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "gateway ended");
-            }
-        });
-    }
+        Gateway::serve(listener, &options.http, backends)
+    } else {
+        Gateway::serve_operations(listener, &options.http, readiness)
+    };
+    let server = server.map_err(unbound)?;
+    platform.gateway = Some((server.handle(), address));
+    actix::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "gateway ended");
+        }
+    });
     Ok(platform)
 }
 
@@ -440,7 +482,8 @@ async fn start_query_side(
     Ok(())
 }
 
-fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
+fn readiness(platform: &Platform) -> ReadinessProbe {
+    let membership = platform.membership.clone();
     let nats = platform.nats.clone();
     let projectors = platform.projectors.clone();
     Arc::new(move || {
@@ -451,6 +494,9 @@ fn readiness(platform: &Platform) -> Arc<dyn Fn() -> Readiness + Send + Sync> {
             "not connected"
         };
         let mut checks = vec![ReadinessCheck::new("nats", connected, detail)];
+        if membership.is_leaving() {
+            checks.push(ReadinessCheck::new("membership", false, "leaving"));
+        }
         checks.extend(projectors.iter().map(|projector| {
             let status = projector.status();
             let detail = match status.stalled {
@@ -506,6 +552,17 @@ pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, St
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
         Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),
+    }
+}
+
+/// Looks after the metrics as long as the replica's threads live.
+async fn keep_metrics(membership: Membership) {
+    let members = metrics::gauge!("headwater_members");
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        members.set(membership.watch().borrow().iter().count() as f64);
+        telemetry::metrics::upkeep();
     }
 }
 

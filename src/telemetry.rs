@@ -1,4 +1,6 @@
-//! Logs: structured lines on standard error, set up once.
+//! Logs: structured lines on standard error, set up once; and what is measured.
+
+pub mod metrics;
 
 use crate::config::{LogConfig, LogFormat};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};

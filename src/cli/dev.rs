@@ -30,6 +30,8 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         cache: config.gateway.cache(),
         max_live: config.gateway.max_live,
         live_heartbeat: config.gateway.live_heartbeat(),
+        command: config.command.options(),
+        append: config.command.append,
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();
@@ -121,7 +123,7 @@ fn print_banner(dev: &Dev) {
   durability  {durability}
 try, in another terminal:
   curl -s '{http}/views/product?q={apple}&limit=3'
-  curl -s '{http}/commands/stock/gangnam_tea/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",
+  curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",
         version = env!("CARGO_PKG_VERSION"),
         nats = dev.nats_url(),
         folder = dev.folder().display(),

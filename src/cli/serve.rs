@@ -33,6 +33,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.cache = config.gateway.cache();
     options.http.max_live = config.gateway.max_live;
     options.http.live_heartbeat = config.gateway.live_heartbeat();
+    options.command = config.command.options();
+    options.append = config.command.append;
     let platform = Platform::start(Domain::mart(), options)
         .await
         .map_err(failure)?;

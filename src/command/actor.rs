@@ -1,14 +1,16 @@
 //! One actor per live aggregate: it queues commands and runs one turn at a time.
 
 use super::{
+    measure::MEASURES,
     request::{CommandHeaders, Outcome},
+    room::Place,
     turn::{self, Desk, Loaded, Pending},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::{cell::Cell, collections::VecDeque, rc::Rc};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Instant};
+use tokio::sync::oneshot;
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -23,26 +25,25 @@ pub struct Execute {
     pub body: Bytes,
     /// Its headers.
     pub headers: CommandHeaders,
+    /// When it came.
+    pub arrived: Instant,
     /// Where the answer goes.
     pub reply: Reply,
 }
 
-/// Where the answer to one command goes, and the room that the command takes up until then.
+/// Where the answer to one command goes, and the place that the command takes up until then.
 pub struct Reply {
     sender: oneshot::Sender<Result<Outcome, Problem>>,
-    _room: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Reply {
-    /// Pairs the caller with the room.
+    /// Pairs the caller with the command's place.
     #[must_use]
-    pub fn new(
-        sender: oneshot::Sender<Result<Outcome, Problem>>,
-        room: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(sender: oneshot::Sender<Result<Outcome, Problem>>, place: Place) -> Self {
         Self {
             sender,
-            _room: room,
+            _place: place,
         }
     }
 
@@ -56,9 +57,6 @@ impl Reply {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Passivate;
-
-/// Passivation writes a snapshot when it saves a later load at least this many events.
-const WORTH_A_SNAPSHOT: u64 = 20;
 
 /// The actor of one live aggregate.
 pub struct AggregateActor<A: Aggregate> {
@@ -107,6 +105,11 @@ impl<A: Aggregate> AggregateActor<A> {
         let loaded = self.loaded.take();
         let mut queue = std::mem::take(&mut self.queue);
         let taken = queue.len();
+        let begun = Instant::now();
+        for pending in &queue {
+            let waited = begun.saturating_duration_since(pending.arrived);
+            MEASURES.queue.record(waited.as_secs_f64());
+        }
         let turn = async move { turn::run(desk, loaded, &mut queue).await };
         context.spawn(turn.into_actor(self).map(move |loaded, actor, context| {
             actor.loaded = loaded;
@@ -134,6 +137,7 @@ impl<A: Aggregate> Handler<Execute> for AggregateActor<A> {
             &execute.command,
             &execute.body,
             execute.headers,
+            execute.arrived,
             execute.reply,
         ) {
             Ok(pending) => self.queue.push_back(pending),
@@ -151,7 +155,7 @@ impl<A: Aggregate> Handler<Passivate> for AggregateActor<A> {
 
     fn handle(&mut self, _: Passivate, context: &mut Self::Context) {
         self.stopping = true;
-        let worth = |loaded: &Loaded<A>| loaded.events_since_snapshot() >= WORTH_A_SNAPSHOT;
+        let worth = |loaded: &Loaded<A>| loaded.events_since_snapshot() >= turn::WORTH_A_SNAPSHOT;
         if self.busy || !self.loaded.as_ref().is_some_and(worth) {
             self.start_turn(context);
             return;

@@ -1,11 +1,13 @@
 //! Giving commands: the one way in, for the NATS endpoint, the HTTP gateway and embedding programs.
 
 use super::{
-    actor::{Execute, Reply},
     describe::AggregateDescription,
-    registry::{Dispatch, Kind, KindOf, Registry, RegistryOptions},
-    remote,
+    local::Local,
+    measure::{CommandMeasures, MEASURES},
+    placement::{self, Placement, Unanswered},
+    registry::{Kind, KindOf},
     request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
+    room::Room,
 };
 use crate::{
     aggregate::Aggregate,
@@ -13,17 +15,17 @@ use crate::{
         EventLog,
         subject::{self, Id},
     },
+    membership::Home,
     problem::Problem,
 };
-use actix::{Actor, Addr, Arbiter};
+use async_nats::Message;
 use bytes::Bytes;
 use serde::Serialize;
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::Arc,
+    time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 /// The aggregates that a program has, in the order in which they were added.
 #[derive(Clone, Default)]
@@ -62,18 +64,23 @@ pub struct CommandOptions {
     pub threads: usize,
     /// The most commands under way or waiting on this replica; the next is answered `overloaded`.
     pub max_commands: u32,
-    /// When actors are passivated.
-    pub registry: RegistryOptions,
+    /// The most live actors of this replica; past it the least recently used idle ones go first.
+    pub max_actors: usize,
+    /// An actor that was not used for so long is passivated.
+    pub idle: Duration,
 }
 
 impl Default for CommandOptions {
-    /// One thread a core up to four; 16,384 commands, which at 64 KiB each is a bounded 1 GiB.
+    /// One thread a core up to four; 16,384 commands, which at 64 KiB each is a bounded 1 GiB;
+    /// 100,000 actors, some 400 MB at the usual size of a state; a minute, long enough that a
+    /// shopper's next click finds the actor warm.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             threads: cores.clamp(1, 4),
             max_commands: 16_384,
-            registry: RegistryOptions::default(),
+            max_actors: 100_000,
+            idle: Duration::from_secs(60),
         }
     }
 }
@@ -84,58 +91,69 @@ pub struct CommandClient(Arc<Inner>);
 
 struct Inner {
     descriptions: Vec<AggregateDescription>,
-    /// Aggregate name to its kind's index and the names of its commands.
-    names: HashMap<&'static str, (usize, Vec<String>)>,
-    way: Way,
+    /// Aggregate name to what is known of it.
+    names: HashMap<&'static str, Known>,
+    room: Room,
+    /// The actors of this process, when it has the command role.
+    local: Option<Local>,
+    /// How other replicas are reached, when there may be any.
+    placement: Option<Placement>,
 }
 
-/// How a command gets to its aggregate.
-enum Way {
-    /// To an actor of this process.
-    Local(Local),
-    /// By NATS, to whichever replica has the command role.
-    Remote(async_nats::Client),
+struct Known {
+    kind: usize,
+    commands: Vec<(String, CommandMeasures)>,
 }
 
-struct Local {
-    registries: Vec<Addr<Registry>>,
-    arbiters: Vec<Arbiter>,
-    hasher: RandomState,
-    room: Arc<Semaphore>,
-    max_commands: u32,
+/// The answer to a command, from here or from another replica as it came.
+pub(super) enum Answered {
+    Here(Outcome),
+    There(Message),
 }
 
 impl CommandClient {
-    /// Starts the command side in this process: its threads and an empty registry on each.
+    /// Starts the command side in this process: its threads and an empty registry on each. Without
+    /// a placement every aggregate's home is here.
     #[must_use]
-    pub fn start(aggregates: &Aggregates, log: &EventLog, options: CommandOptions) -> Self {
-        Self::new(
-            aggregates,
-            Way::Local(Local::start(aggregates, log, options)),
-        )
+    pub fn start(
+        aggregates: &Aggregates,
+        log: &EventLog,
+        options: CommandOptions,
+        placement: Option<Placement>,
+    ) -> Self {
+        let kinds = aggregates.kinds.clone().into();
+        let local = Local::start(kinds, log, options, placement.as_ref());
+        Self::new(aggregates, options, Some(local), placement)
     }
 
     /// A handle in a process without the command role: commands go out by NATS.
     #[must_use]
-    pub fn remote(aggregates: &Aggregates, nats: async_nats::Client) -> Self {
-        Self::new(aggregates, Way::Remote(nats))
+    pub fn remote(aggregates: &Aggregates, options: CommandOptions, placement: Placement) -> Self {
+        Self::new(aggregates, options, None, Some(placement))
     }
 
-    fn new(aggregates: &Aggregates, way: Way) -> Self {
-        let names = aggregates
-            .descriptions
-            .iter()
-            .enumerate()
-            .map(|(kind, description)| {
-                let commands = description.commands.iter();
-                let commands = commands.map(|command| command.name.clone()).collect();
-                (description.name, (kind, commands))
-            })
-            .collect();
+    fn new(
+        aggregates: &Aggregates,
+        options: CommandOptions,
+        local: Option<Local>,
+        placement: Option<Placement>,
+    ) -> Self {
+        let known = |(kind, description): (usize, &AggregateDescription)| {
+            let names = description.commands.iter().map(|one| one.name.clone());
+            let commands = names.zip(CommandMeasures::of(description)).collect();
+            (description.name, Known { kind, commands })
+        };
         Self(Arc::new(Inner {
+            names: aggregates
+                .descriptions
+                .iter()
+                .enumerate()
+                .map(known)
+                .collect(),
             descriptions: aggregates.descriptions.clone(),
-            names,
-            way,
+            room: Room::new(options.max_commands),
+            local,
+            placement,
         }))
     }
 
@@ -151,24 +169,24 @@ impl CommandClient {
     ///
     /// Returns the problem `unknown_aggregate` or `unknown_command`.
     pub fn check_name(&self, aggregate: &str, command: &str) -> Result<(), Problem> {
-        self.kind_of(aggregate, command).map(|_| ())
+        self.known(aggregate, command).map(|_| ())
     }
 
-    fn kind_of(&self, aggregate: &str, command: &str) -> Result<usize, Problem> {
-        let (kind, commands) = self.0.names.get(aggregate).ok_or_else(|| {
+    fn known(&self, aggregate: &str, command: &str) -> Result<(usize, &CommandMeasures), Problem> {
+        let known = self.0.names.get(aggregate).ok_or_else(|| {
             Problem::not_found(
                 "unknown_aggregate",
                 format!("there is no aggregate named {aggregate:?}"),
             )
         })?;
-        if commands.iter().any(|name| name == command) {
-            Ok(*kind)
-        } else {
-            Err(Problem::not_found(
+        let found = known.commands.iter().find(|(name, _)| name == command);
+        let (_, measures) = found.ok_or_else(|| {
+            Problem::not_found(
                 "unknown_command",
                 format!("there is no command named {command:?}"),
-            ))
-        }
+            )
+        })?;
+        Ok((known.kind, measures))
     }
 
     /// Gives a command and waits for its outcome.
@@ -180,14 +198,75 @@ impl CommandClient {
     /// Returns a [`Problem`] with the code of what refused it. With `unavailable` it may have been
     /// accepted: give it again with the same idempotency key.
     pub async fn execute(&self, request: CommandRequest) -> Result<Outcome, Problem> {
-        let kind = self.kind_of(&request.aggregate, &request.command)?;
+        match self.answer(request, false).await? {
+            Answered::Here(outcome) => Ok(outcome),
+            Answered::There(answer) => placement::read(&answer),
+        }
+    }
+
+    /// Has a command decided where its home is, or here when it was passed on to this replica.
+    pub(super) async fn answer(
+        &self,
+        mut request: CommandRequest,
+        passed_on: bool,
+    ) -> Result<Answered, Problem> {
+        let arrived = Instant::now();
+        let (kind, measures) = self.known(&request.aggregate, &request.command)?;
         if request.body.len() > MAX_BODY {
             return Err(Problem::too_large(MAX_BODY));
         }
-        match &self.0.way {
-            Way::Local(local) => local.execute(kind, request).await,
-            Way::Remote(nats) => remote::execute(nats, request).await,
+        let place = match self.0.room.enter() {
+            Ok(place) => place,
+            Err(problem) => {
+                let refused = Err(problem);
+                measures.answered(&refused, arrived.elapsed().as_secs_f64());
+                return refused.map(Answered::Here);
+            }
+        };
+        if !passed_on && let Some(placement) = &self.0.placement {
+            let home = placement.home(&request.aggregate, &request.id);
+            if let Some(answer) = self.elsewhere(placement, home, &mut request).await? {
+                return Ok(Answered::There(answer));
+            }
         }
+        let Some(local) = &self.0.local else {
+            return Err(Problem::unavailable("this replica serves no commands"));
+        };
+        let outcome = local.execute(kind, request, place, arrived).await;
+        measures.answered(&outcome, arrived.elapsed().as_secs_f64());
+        outcome.map(Answered::Here)
+    }
+
+    /// Has a command decided by another replica. `None` when it is to be decided here: its home is
+    /// here, or has gone and nobody got the command.
+    async fn elsewhere(
+        &self,
+        placement: &Placement,
+        home: Home,
+        request: &mut CommandRequest,
+    ) -> Result<Option<Message>, Problem> {
+        let here = self.0.local.is_some();
+        if here && !matches!(home, Home::At(_)) {
+            return Ok(None);
+        }
+        // With its id the command is the same wherever it is decided.
+        if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
+            request.headers.given_id = Some(uuid::Uuid::now_v7().to_string());
+        }
+        if let Home::At(replica) = home {
+            match placement.ask_home(&replica, request).await {
+                Ok(answer) => {
+                    MEASURES.passed_on.increment(1);
+                    return Ok(Some(answer));
+                }
+                Err(Unanswered::InDoubt) => return Err(Unanswered::InDoubt.into()),
+                Err(Unanswered::Nobody) => MEASURES.homeless.increment(1),
+            }
+        }
+        if here {
+            return Ok(None);
+        }
+        Ok(Some(placement.ask_any(request).await?))
     }
 
     /// Gives a typed command and waits for its outcome.
@@ -215,10 +294,11 @@ impl CommandClient {
     }
 
     /// Waits until no command is under way in this process, then stops its threads. New commands
-    /// are refused meanwhile.
+    /// are answered `unavailable` meanwhile.
     pub async fn stop(&self) {
-        if let Way::Local(local) = &self.0.way {
-            local.stop().await;
+        self.0.room.close().await;
+        if let Some(local) = &self.0.local {
+            local.stop();
         }
     }
 }
@@ -236,65 +316,4 @@ fn untag(command: &impl Serialize) -> Result<(String, Bytes), Problem> {
     };
     let (name, body) = fields.ok_or_else(|| defect(&"it is not an object"))?;
     Ok((name, body.to_string().into()))
-}
-
-impl Local {
-    fn start(aggregates: &Aggregates, log: &EventLog, options: CommandOptions) -> Self {
-        let kinds: Arc<[Arc<dyn Kind>]> = aggregates.kinds.clone().into();
-        let arbiters: Vec<Arbiter> = (0..options.threads.max(1))
-            .map(|_| Arbiter::new())
-            .collect();
-        let registries = arbiters
-            .iter()
-            .map(|arbiter| {
-                let kinds = kinds.clone();
-                let log = log.clone();
-                Registry::start_in_arbiter(&arbiter.handle(), move |_| {
-                    Registry::new(log, kinds, options.registry)
-                })
-            })
-            .collect();
-        Self {
-            registries,
-            arbiters,
-            hasher: RandomState::new(),
-            room: Arc::new(Semaphore::new(options.max_commands as usize)),
-            max_commands: options.max_commands,
-        }
-    }
-
-    async fn execute(&self, kind: usize, request: CommandRequest) -> Result<Outcome, Problem> {
-        // The command keeps its room until it is answered, even when its caller stops waiting.
-        let room = self.room.clone().try_acquire_owned();
-        let room = room.map_err(|error| match error {
-            TryAcquireError::NoPermits => Problem::overloaded(),
-            TryAcquireError::Closed => Problem::unavailable("the replica is stopping"),
-        })?;
-        let hash = self.hasher.hash_one((kind, &request.id));
-        let shard = (hash % self.registries.len() as u64) as usize;
-        let (reply, outcome) = oneshot::channel();
-        self.registries[shard].do_send(Dispatch {
-            kind,
-            id: request.id,
-            execute: Execute {
-                command: request.command,
-                body: request.body,
-                headers: request.headers,
-                reply: Reply::new(reply, room),
-            },
-        });
-        outcome
-            .await
-            .unwrap_or_else(|_| Err(Problem::unavailable("the replica is stopping")))
-    }
-
-    async fn stop(&self) {
-        if let Ok(room) = self.room.acquire_many(self.max_commands).await {
-            room.forget();
-        }
-        self.room.close();
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-    }
 }

@@ -6,11 +6,14 @@
 
 use super::{
     actor::{AggregateActor, Execute, Passivate},
+    measure::MEASURES,
+    placement::Placement,
     turn::Desk,
 };
 use crate::{
     aggregate::Aggregate,
     event_log::{EventLog, subject::Id},
+    membership::Home,
 };
 use actix::prelude::*;
 use std::{
@@ -24,6 +27,9 @@ use std::{
 
 /// One kind of aggregate, erased: how to start the actor of one of them.
 pub trait Kind: Send + Sync {
+    /// The aggregate's name.
+    fn name(&self) -> &'static str;
+
     /// Starts the actor of the aggregate with this id on the current arbiter.
     fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live;
 }
@@ -38,6 +44,10 @@ impl<A> Default for KindOf<A> {
 }
 
 impl<A: Aggregate> Kind for KindOf<A> {
+    fn name(&self) -> &'static str {
+        A::NAME
+    }
+
     fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live {
         let actor = AggregateActor::<A>::new(Desk { log, id }, waiting.clone()).start();
         Live {
@@ -66,17 +76,6 @@ pub struct RegistryOptions {
     pub max_actors: usize,
 }
 
-impl Default for RegistryOptions {
-    /// A minute, long enough that a shopper's next click finds the actor warm; 50,000 actors, some
-    /// 200 MB at the usual size of a state.
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(60),
-            max_actors: 50_000,
-        }
-    }
-}
-
 /// A command on its way to the actor of its aggregate.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -94,28 +93,54 @@ pub struct Registry {
     log: EventLog,
     kinds: Arc<[Arc<dyn Kind>]>,
     options: RegistryOptions,
+    /// Where homes are; `None` when all are here.
+    placement: Option<Placement>,
     live: HashMap<(usize, Id), Live>,
 }
+
+/// Asks for the passivation of what is idle, and of what has its home elsewhere.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Sweep;
 
 impl Registry {
     /// Makes an empty registry.
     #[must_use]
-    pub fn new(log: EventLog, kinds: Arc<[Arc<dyn Kind>]>, options: RegistryOptions) -> Self {
+    pub fn new(
+        log: EventLog,
+        kinds: Arc<[Arc<dyn Kind>]>,
+        options: RegistryOptions,
+        placement: Option<Placement>,
+    ) -> Self {
         Self {
             log,
             kinds,
             options,
+            placement,
             live: HashMap::new(),
         }
     }
 
-    fn passivate(&mut self, which: impl Fn(&Live) -> bool) {
-        self.live.retain(|_, live| {
-            let goes = live.waiting.get() == 0 && which(live);
+    fn passivate(&mut self, which: impl Fn(&(usize, Id), &Live) -> bool) {
+        let before = self.live.len();
+        self.live.retain(|key, live| {
+            let goes = live.waiting.get() == 0 && which(key, live);
             if goes {
                 live.passivate.do_send(Passivate);
             }
             !goes
+        });
+        MEASURES.live.decrement((before - self.live.len()) as f64);
+    }
+
+    fn sweep(&mut self) {
+        let idle = self.options.idle;
+        let (kinds, placement) = (self.kinds.clone(), self.placement.clone());
+        self.passivate(|(kind, id), live| {
+            let elsewhere = |placement: &Placement| {
+                matches!(placement.home(kinds[*kind].name(), id), Home::At(_))
+            };
+            live.used.elapsed() >= idle || placement.as_ref().is_some_and(elsewhere)
         });
     }
 
@@ -132,7 +157,7 @@ impl Registry {
         }
         let tenth = used.len() / 10;
         let (_, &mut horizon, _) = used.select_nth_unstable(tenth);
-        self.passivate(|live| live.used <= horizon);
+        self.passivate(|_, live| live.used <= horizon);
     }
 }
 
@@ -142,10 +167,15 @@ impl Actor for Registry {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(1024);
         let often = (self.options.idle / 4).max(Duration::from_millis(10));
-        context.run_interval(often, |registry, _| {
-            let idle = registry.options.idle;
-            registry.passivate(|live| live.used.elapsed() >= idle);
-        });
+        context.run_interval(often, |registry, _| registry.sweep());
+    }
+}
+
+impl Handler<Sweep> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, _: Sweep, _: &mut Self::Context) {
+        self.sweep();
     }
 }
 
@@ -165,11 +195,13 @@ impl Handler<Dispatch> for Registry {
             .is_some_and(|live| !live.execute.connected())
         {
             self.live.remove(&key);
+            MEASURES.live.decrement(1.0);
         }
         let Self {
             log, kinds, live, ..
         } = self;
         let live = live.entry(key).or_insert_with_key(|(kind, id)| {
+            MEASURES.live.increment(1.0);
             kinds[*kind].start(log.clone(), id.clone(), Rc::default())
         });
         live.used = Instant::now();

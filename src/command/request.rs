@@ -36,7 +36,13 @@ pub struct CommandHeaders {
     pub traceparent: Option<String>,
     /// `tracestate` (W3C Trace Context), carried on to the events.
     pub tracestate: Option<String>,
+    /// The id that a replica made up for a command without a key before it passed it on
+    /// ([`GIVEN_ID`]). Never read from a client.
+    pub given_id: Option<String>,
 }
+
+/// The header in which a command without a key carries its id from one replica to another.
+pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
 impl CommandHeaders {
     /// Reads the headers through a look-up by name.
@@ -82,7 +88,27 @@ impl CommandHeaders {
             if_match,
             traceparent: trace("traceparent", 55),
             tracestate: trace("tracestate", 512),
+            given_id: None,
         })
+    }
+
+    /// The headers with these names and values, as another replica reads them.
+    pub(super) fn written(&self) -> async_nats::HeaderMap {
+        let mut headers = async_nats::HeaderMap::new();
+        let if_match = self.if_match.map(|version| format!("\"{version}\""));
+        let named = [
+            ("Idempotency-Key", &self.idempotency_key),
+            ("If-Match", &if_match),
+            ("traceparent", &self.traceparent),
+            ("tracestate", &self.tracestate),
+            (GIVEN_ID, &self.given_id),
+        ];
+        for (name, value) in named {
+            if let Some(value) = value {
+                headers.insert(name, value.as_str());
+            }
+        }
+        headers
     }
 }
 

@@ -8,15 +8,16 @@
 use super::{
     actor::Reply,
     decode,
+    measure::MEASURES,
     memory::{Memory, Name, Remembered},
     request::{CommandHeaders, Outcome},
 };
 use crate::{
     aggregate::{Aggregate, Claim, Context, Rejection},
     event_log::{
-        Append, AppendError, EventLog, LoadError,
+        Append, AppendError, EventLog, LoadError, StoredMessage,
         claim::ClaimWrite,
-        codec::{self, CommandEvents, EncodedEvent},
+        codec::{self, CommandEvents, EncodedEvent, StoredEvent},
         subject::{self, Id},
     },
     problem::Problem,
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How often a turn decides again after lost races and lost connections before it gives up.
@@ -40,6 +41,9 @@ pub const MAX_GROUP: usize = 256;
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
 /// A snapshot is written when this many events have been folded since the last.
 const SNAPSHOT_EVERY: u64 = 100;
+/// Passivation writes a snapshot when it saves a later load at least this many events. An aggregate
+/// with fewer has none.
+pub const WORTH_A_SNAPSHOT: u64 = 20;
 
 /// A decoded command with its caller.
 pub struct Pending<A: Aggregate> {
@@ -47,12 +51,14 @@ pub struct Pending<A: Aggregate> {
     pub command: A::Command,
     /// Its id: the idempotency key, or a generated one.
     pub command_id: String,
-    /// Whether the client chose the id, so that a retry of it may come.
-    pub keyed: bool,
+    /// Whether the id may come again: the client chose it, or another replica gave it.
+    pub repeatable: bool,
     /// The fingerprint of its name and body.
     pub hash: String,
     /// The headers it came with.
     pub headers: CommandHeaders,
+    /// When it came.
+    pub arrived: Instant,
     /// Where the answer goes.
     pub reply: Reply,
 }
@@ -70,22 +76,27 @@ impl<A: Aggregate> Pending<A> {
     pub fn decode(
         name: &str,
         body: &[u8],
-        headers: CommandHeaders,
+        mut headers: CommandHeaders,
+        arrived: Instant,
         reply: Reply,
     ) -> Result<Self, (Problem, Reply)> {
         let command = match decode::decode::<A>(name, body) {
             Ok(command) => command,
             Err(problem) => return Err((problem, reply)),
         };
+        // Only a key can be used again for another command, so only with one there is a need to tell.
+        let hash = match headers.idempotency_key {
+            Some(_) => decode::fingerprint(name, body),
+            None => String::new(),
+        };
+        let id = headers.idempotency_key.take().or(headers.given_id.take());
         Ok(Self {
             command,
-            keyed: headers.idempotency_key.is_some(),
-            command_id: headers
-                .idempotency_key
-                .clone()
-                .unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
-            hash: decode::fingerprint(name, body),
+            repeatable: id.is_some(),
+            command_id: id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            hash,
             headers,
+            arrived,
             reply,
         })
     }
@@ -139,9 +150,9 @@ enum Decided {
     Appending {
         remembered: Remembered,
     },
-    /// Accepted at this version; nothing to append.
+    /// Accepted; nothing to append.
     Nothing {
-        version: u64,
+        remembered: Remembered,
     },
     /// It repeats an earlier command, remembered or of this very turn.
     Replayed {
@@ -169,6 +180,7 @@ pub async fn run<A: Aggregate>(
     queue: &mut VecDeque<Pending<A>>,
 ) -> Option<Loaded<A>> {
     let mut attempt = 0;
+    let mut lost = false;
     while !queue.is_empty() {
         attempt += 1;
         if attempt > ATTEMPTS {
@@ -176,10 +188,11 @@ pub async fn run<A: Aggregate>(
             answer_all(queue, queue.len(), &problem);
             return None;
         }
-        let fresh = loaded.is_none();
+        // What was read through the leader is the latest; what is at hand may be behind it.
+        let fresh = loaded.is_none() && lost;
         let mut state = match loaded.take() {
             Some(state) => state,
-            None => match load::<A>(&desk).await {
+            None => match load_measured::<A>(&desk, lost).await {
                 Ok(state) => state,
                 Err(error) => {
                     tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, %error, "aggregate not loaded");
@@ -200,6 +213,8 @@ pub async fn run<A: Aggregate>(
                 answer(&desk, &mut state, queue, decided);
                 snapshot_when_due(&desk, &mut state).await;
                 loaded = Some(state);
+                lost = false;
+                continue;
             }
             Attempt::Again => back_off(attempt).await,
             Attempt::Unavailable(reason) => {
@@ -211,12 +226,24 @@ pub async fn run<A: Aggregate>(
             }
             Attempt::Panicked(index) => {
                 attempt = 0;
+                MEASURES.panics.increment(1);
                 tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
                 if let Some(pending) = queue.remove(index) {
                     pending.reply.send(Err(Problem::internal()));
                 }
             }
         }
+        lost = true;
+    }
+    loaded
+}
+
+async fn load_measured<A: Aggregate>(desk: &Desk, again: bool) -> Result<Loaded<A>, LoadError> {
+    let begun = Instant::now();
+    let loaded = load(desk, again).await;
+    MEASURES.load.record(begun.elapsed().as_secs_f64());
+    if again {
+        MEASURES.reloads.increment(1);
     }
     loaded
 }
@@ -230,6 +257,7 @@ async fn decide_and_append<A: Aggregate>(
     taken: usize,
 ) -> Attempt {
     let now = Timestamp::now();
+    let begun = Instant::now();
     let mut decided: Vec<Decided> = Vec::with_capacity(taken);
     let mut commit: Vec<CommandEvents> = Vec::new();
     let mut claims: Vec<ClaimWrite> = Vec::new();
@@ -265,7 +293,14 @@ async fn decide_and_append<A: Aggregate>(
         };
         if decision.events.is_empty() {
             decided.push(Decided::Nothing {
-                version: loaded.version,
+                remembered: Remembered {
+                    key: pending.command_id.as_str().into(),
+                    hash: pending.hash.as_str().into(),
+                    version: loaded.version,
+                    position: loaded.position,
+                    at: now.as_second(),
+                    events: Box::new([]),
+                },
             });
             continue;
         }
@@ -326,6 +361,7 @@ async fn decide_and_append<A: Aggregate>(
         }
     }
 
+    MEASURES.decide.record(begun.elapsed().as_secs_f64());
     if commit.is_empty() {
         // Nothing is appended that would prove the state to be the latest, so the leader is asked.
         let replays = |decided: &Decided| matches!(decided, Decided::Replayed { .. });
@@ -343,8 +379,9 @@ async fn decide_and_append<A: Aggregate>(
         Ok(position) => {
             loaded.position = position;
             for decided in &mut decided {
-                if let Decided::Appending { remembered } | Decided::Replayed { remembered } =
-                    decided
+                if let Decided::Appending { remembered }
+                | Decided::Nothing { remembered }
+                | Decided::Replayed { remembered } = decided
                     && remembered.version > version_before
                 {
                     remembered.position = position;
@@ -352,7 +389,10 @@ async fn decide_and_append<A: Aggregate>(
             }
             Attempt::Done(decided)
         }
-        Err(AppendError::LostRace) => Attempt::Again,
+        Err(AppendError::LostRace) => {
+            MEASURES.lost_races.increment(1);
+            Attempt::Again
+        }
         Err(AppendError::InDoubt(reason) | AppendError::Unavailable(reason)) => {
             Attempt::Unavailable(reason)
         }
@@ -369,11 +409,13 @@ fn repeat_of<A: Aggregate>(
     decided: &[Decided],
     pending: &Pending<A>,
 ) -> Option<Decided> {
-    if !pending.keyed {
+    if !pending.repeatable {
         return None;
     }
     let in_this_turn = decided.iter().find_map(|decided| match decided {
-        Decided::Appending { remembered } if *remembered.key == pending.command_id => {
+        Decided::Appending { remembered } | Decided::Nothing { remembered }
+            if *remembered.key == pending.command_id =>
+        {
             Some(remembered)
         }
         _ => None,
@@ -466,32 +508,42 @@ async fn append<A: Aggregate>(
     commit: &[CommandEvents],
     claims: Vec<ClaimWrite>,
 ) -> Result<u64, AppendError> {
-    let payload = codec::encode(A::NAME, desk.id.as_str(), commit)
-        .map_err(|error| AppendError::Refused(error.to_string()))?;
+    let payload: Bytes = codec::encode(A::NAME, desk.id.as_str(), commit)
+        .map_err(|error| AppendError::Refused(error.to_string()))?
+        .into();
     let subject = subject::events_of(A::NAME, &desk.id);
     let append = Append {
         subject: subject.clone(),
         expected,
-        payload: payload.into(),
+        payload: payload.clone(),
         headers,
         claims,
     };
-    match desk.log.append(append).await {
+    MEASURES.commands_per_commit.record(commit.len() as f64);
+    let begun = Instant::now();
+    let appended = match desk.log.append(append).await {
         Err(AppendError::InDoubt(reason)) => {
-            let first = commit.first().map(|first| first.command_id.as_str());
-            settle(desk, &subject, expected, first, reason).await
+            let settled = settle(desk, &subject, expected, &payload, reason).await;
+            match &settled {
+                Ok(_) => MEASURES.doubts_stored.increment(1),
+                Err(AppendError::LostRace) => MEASURES.doubts_lost.increment(1),
+                Err(_) => MEASURES.doubts_open.increment(1),
+            }
+            settled
         }
-        settled => settled,
-    }
+        appended => appended,
+    };
+    MEASURES.append.record(begun.elapsed().as_secs_f64());
+    appended
 }
 
-/// Settles an append in doubt: what stands first after the expected position is this commit, or
-/// somebody else's, or nothing yet.
+/// Settles an append in doubt: what stands first after the expected position is this very commit,
+/// or somebody else's, or nothing yet.
 async fn settle(
     desk: &Desk,
     subject: &str,
     expected: u64,
-    command_id: Option<&str>,
+    payload: &Bytes,
     reason: String,
 ) -> Result<u64, AppendError> {
     let found = desk
@@ -502,12 +554,8 @@ async fn settle(
     let Some(message) = found else {
         return Err(AppendError::InDoubt(reason));
     };
-    let events = codec::decode(&message.subject, message.position, &message.payload)
-        .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
-    let first = events
-        .first()
-        .map(|event| event.recorded.command_id.as_str());
-    if first == command_id {
+    // Another commit may begin with the same command, decided again at another time.
+    if message.payload == payload {
         tracing::info!(
             event.position = message.position,
             reason,
@@ -525,51 +573,90 @@ async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, LoadError> {
     Ok(last.map_or(0, |message| message.position))
 }
 
-/// Folds the aggregate: its snapshot, then the commits after it, up to the leader's last.
-async fn load<A: Aggregate>(desk: &Desk) -> Result<Loaded<A>, LoadError> {
+/// Folds the aggregate: its snapshot, then the commits after it.
+///
+/// Up to the leader's last commit when it is asked for. Otherwise up to the last one at hand, which
+/// costs less and is almost always the same: where it is not, the append is refused, and whatever
+/// appends nothing asks the leader.
+async fn load<A: Aggregate>(desk: &Desk, from_leader: bool) -> Result<Loaded<A>, LoadError> {
     let subject = subject::events_of(A::NAME, &desk.id);
-    let (last, snapshot) = futures::join!(
-        last_position(desk, A::NAME),
-        desk.log.snapshot(A::NAME, desk.id.as_str())
-    );
-    let last = last?;
-    let mut loaded = snapshot
-        .and_then(|body| read_snapshot::<A>(&body))
-        .filter(|snapshot| snapshot.position <= last)
-        .unwrap_or_else(|| Loaded {
-            state: A::default(),
-            version: 0,
-            position: 0,
-            memory: Memory::default(),
-            snapshot_version: 0,
-            remember_after: 0,
-        });
+    let mut loaded = Loaded {
+        state: A::default(),
+        version: 0,
+        position: 0,
+        memory: Memory::default(),
+        snapshot_version: 0,
+        remember_after: 0,
+    };
+    let last = if from_leader {
+        desk.log.last_message(&subject).await?
+    } else {
+        desk.log.last_message_at_hand(&subject).await?
+    };
+    let Some(last) = last else {
+        return Ok(loaded);
+    };
+    let events = decode_commit(&last)?;
+    if events
+        .first()
+        .is_some_and(|first| first.recorded.version == 1)
+    {
+        // The last commit is the only one.
+        fold(&mut loaded, last.position, &events)?;
+        return Ok(loaded);
+    }
+    let worth = events
+        .last()
+        .is_some_and(|event| event.recorded.version >= WORTH_A_SNAPSHOT);
+    let snapshot = if worth {
+        desk.log.snapshot(A::NAME, desk.id.as_str()).await
+    } else {
+        None
+    };
+    if let Some(snapshot) = snapshot.and_then(|body| read_snapshot::<A>(&body))
+        && snapshot.position <= last.position
+    {
+        loaded = snapshot;
+    }
     let after = loaded.remember_after;
-    for message in desk.log.messages(&subject, after, last).await? {
-        let events = codec::decode(&message.subject, message.position, &message.payload)
-            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+    for message in desk.log.messages(&subject, after, last.position).await? {
+        let events = decode_commit(&message)?;
         if message.position <= loaded.position {
             loaded.memory.add_commit(&events);
-            continue;
+        } else {
+            fold(&mut loaded, message.position, &events)?;
         }
-        for stored in &events {
-            let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
-                .map_err(|error| LoadError::Corrupt(error.to_string()))?;
-            catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(&event))).map_err(|_| {
-                LoadError::Corrupt(format!("evolve panicked at {}", message.position))
-            })?;
-            loaded.version = stored.recorded.version;
-        }
-        loaded.memory.add_commit(&events);
-        loaded.position = message.position;
     }
-    if loaded.position != last {
+    if loaded.position != last.position {
         return Err(LoadError::Unavailable(format!(
-            "read up to {} of {last}",
-            loaded.position
+            "read up to {} of {}",
+            loaded.position, last.position
         )));
     }
     Ok(loaded)
+}
+
+fn decode_commit(message: &StoredMessage) -> Result<Vec<StoredEvent>, LoadError> {
+    codec::decode(&message.subject, message.position, &message.payload)
+        .map_err(|error| LoadError::Corrupt(error.to_string()))
+}
+
+/// Folds one commit in.
+fn fold<A: Aggregate>(
+    loaded: &mut Loaded<A>,
+    position: u64,
+    events: &[StoredEvent],
+) -> Result<(), LoadError> {
+    for stored in events {
+        let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
+            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
+        catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(&event)))
+            .map_err(|_| LoadError::Corrupt(format!("evolve panicked at {position}")))?;
+        loaded.version = stored.recorded.version;
+    }
+    loaded.memory.add_commit(events);
+    loaded.position = position;
+    Ok(())
 }
 
 fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
@@ -632,23 +719,7 @@ fn answer<A: Aggregate>(
         let reply = match decided {
             Decided::Refused(problem) => Err(problem),
             Decided::Replayed { remembered } => Ok(remembered.outcome(A::NAME, id)),
-            Decided::Appending { remembered } => {
-                let outcome = Outcome {
-                    replayed: false,
-                    ..remembered.outcome(A::NAME, id)
-                };
-                loaded.memory.add(remembered, now);
-                Ok(outcome)
-            }
-            Decided::Nothing { version } => {
-                let remembered = Remembered {
-                    key: pending.command_id.as_str().into(),
-                    hash: pending.hash.as_str().into(),
-                    version,
-                    position: loaded.position,
-                    at: now.as_second(),
-                    events: Box::new([]),
-                };
+            Decided::Appending { remembered } | Decided::Nothing { remembered } => {
                 let outcome = Outcome {
                     replayed: false,
                     ..remembered.outcome(A::NAME, id)

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 /// One commit to append.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Append {
     /// `evt.<aggregate>.<id>`.
     pub subject: String,
@@ -41,13 +41,31 @@ pub enum AppendError {
     Refused(String),
 }
 
+impl Append {
+    /// How many messages it is.
+    pub(super) fn messages(&self) -> usize {
+        self.claims.len() + 1
+    }
+}
+
 #[derive(Deserialize)]
 struct Ack {
     #[serde(default)]
     seq: u64,
     #[serde(default)]
     duplicate: bool,
+    /// The messages of a batch.
+    count: Option<u64>,
     error: Option<async_nats::jetstream::Error>,
+}
+
+/// What the server acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    /// The position of the message, or of a batch's last.
+    pub position: u64,
+    /// How many messages a batch had.
+    pub count: Option<u64>,
 }
 
 impl EventLog {
@@ -57,45 +75,36 @@ impl EventLog {
     ///
     /// See [`AppendError`]: each case says what is known of the log afterwards.
     pub async fn append(&self, append: Append) -> Result<u64, AppendError> {
+        match &self.grouping {
+            Some(grouping) => grouping.append(append).await,
+            None => self.append_alone(append).await,
+        }
+    }
+
+    pub(super) async fn append_alone(&self, append: Append) -> Result<u64, AppendError> {
+        if !append.claims.is_empty() {
+            let committed = self.batch().commit(append).await;
+            return committed.map(|published| published.position);
+        }
         let Append {
             subject,
             expected,
             payload,
             mut headers,
-            claims,
+            ..
         } = append;
-        headers.insert(
-            async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-            expected.to_string(),
-        );
-        if claims.is_empty() {
-            return self.publish(subject, headers, payload).await;
-        }
+        expect(&mut headers, expected);
+        let published = self.publish(subject, headers, payload).await;
+        published.map(|published| published.position)
+    }
 
-        // The claims come first and the commit last, so that the acknowledged sequence, which is
-        // the last message's, is the commit's position.
-        let batch_id = uuid::Uuid::now_v7().simple().to_string();
-        let mut number = 0_u32;
-        let mut in_batch = |headers: &mut HeaderMap| {
-            number += 1;
-            headers.insert("Nats-Batch-Id", batch_id.as_str());
-            headers.insert("Nats-Batch-Sequence", number.to_string());
-        };
-        for claim in claims {
-            let mut headers = HeaderMap::new();
-            in_batch(&mut headers);
-            headers.insert(
-                async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-                claim.expected.to_string(),
-            );
-            self.client
-                .publish_with_headers(claim.subject, headers, claim.payload)
-                .await
-                .map_err(|error| AppendError::Unavailable(error.to_string()))?;
+    /// Begins an atomic batch (ADR-50). Nothing is stored unless it is committed.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch {
+            log: self,
+            id: uuid::Uuid::now_v7().simple().to_string(),
+            messages: 0,
         }
-        in_batch(&mut headers);
-        headers.insert("Nats-Batch-Commit", "1");
-        self.publish(subject, headers, payload).await
     }
 
     async fn publish(
@@ -103,7 +112,7 @@ impl EventLog {
         subject: String,
         headers: HeaderMap,
         payload: Bytes,
-    ) -> Result<u64, AppendError> {
+    ) -> Result<Published, AppendError> {
         let request = async_nats::Request::new()
             .headers(headers)
             .payload(payload)
@@ -129,9 +138,81 @@ impl EventLog {
             None if ack.duplicate => Err(AppendError::InDoubt(
                 "the server has seen the message id".to_owned(),
             )),
-            None => Ok(ack.seq),
+            None => Ok(Published {
+                position: ack.seq,
+                count: ack.count,
+            }),
             Some(error) => Err(refusal(&error)),
         }
+    }
+}
+
+/// Every message says what it expects of its subject.
+fn expect(headers: &mut HeaderMap, expected: u64) {
+    headers.insert(
+        async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+        expected.to_string(),
+    );
+}
+
+/// An atomic batch that is being sent.
+pub(super) struct Batch<'a> {
+    log: &'a EventLog,
+    id: String,
+    messages: u32,
+}
+
+impl Batch<'_> {
+    fn number(&mut self, headers: &mut HeaderMap) {
+        self.messages += 1;
+        headers.insert("Nats-Batch-Id", self.id.as_str());
+        headers.insert("Nats-Batch-Sequence", self.messages.to_string());
+    }
+
+    async fn send(
+        &mut self,
+        subject: String,
+        mut headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), AppendError> {
+        self.number(&mut headers);
+        self.log
+            .client
+            .publish_with_headers(subject, headers, payload)
+            .await
+            // Without its last message a batch is never stored.
+            .map_err(|error| AppendError::Unavailable(error.to_string()))
+    }
+
+    /// The claims come first and the commit last, so that the position of the last message is the
+    /// commit's.
+    async fn send_claims(&mut self, claims: Vec<ClaimWrite>) -> Result<(), AppendError> {
+        for claim in claims {
+            let mut headers = HeaderMap::new();
+            expect(&mut headers, claim.expected);
+            self.send(claim.subject, headers, claim.payload).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one append as a part of the batch.
+    pub(super) async fn add(&mut self, append: Append) -> Result<(), AppendError> {
+        self.send_claims(append.claims).await?;
+        let mut headers = append.headers;
+        expect(&mut headers, append.expected);
+        self.send(append.subject, headers, append.payload).await
+    }
+
+    /// Sends the last append and has the batch stored.
+    pub(super) async fn commit(mut self, append: Append) -> Result<Published, AppendError> {
+        self.send_claims(append.claims).await?;
+        let mut headers = append.headers;
+        expect(&mut headers, append.expected);
+        self.number(&mut headers);
+        headers.insert("Nats-Batch-Commit", "1");
+        self.log
+            .publish(append.subject, headers, append.payload)
+            .await
     }
 }
 

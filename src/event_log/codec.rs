@@ -56,7 +56,8 @@ impl EncodedEvent {
 pub struct CommandEvents {
     /// The command's id.
     pub command_id: String,
-    /// The fingerprint of the command's name and body, which tells a reused key from a retry.
+    /// The fingerprint of the command's name and body, which tells a reused key from a retry; empty
+    /// when the client chose no key.
     pub command_hash: String,
     /// When it was decided.
     pub time: Timestamp,
@@ -76,6 +77,7 @@ struct Written<'a> {
     time: Timestamp,
     datacontenttype: &'static str,
     commandid: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     commandhash: &'a str,
     correlationid: &'a str,
     causationid: &'a str,

@@ -163,6 +163,9 @@ impl ReadinessCheck {
     }
 }
 
+/// Tells whether the replica is ready, asked on each `GET /readyz`. It must not block.
+pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
+
 /// What the gateway stands in front of.
 #[derive(Clone)]
 pub struct Backends {
@@ -170,8 +173,8 @@ pub struct Backends {
     pub commands: Arc<dyn Commands>,
     /// The query side.
     pub views: Arc<dyn Views>,
-    /// Whether the replica is ready, asked on each `GET /readyz`. It must not block.
-    pub readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    /// Whether the replica is ready.
+    pub readiness: ReadinessProbe,
 }
 
 impl fmt::Debug for Backends {

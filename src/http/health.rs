@@ -1,6 +1,6 @@
 //! `/healthz`: the process answers. `/readyz`: it can do its work now.
 
-use super::Site;
+use super::ReadinessProbe;
 use actix_web::{HttpResponse, http::header::CACHE_CONTROL, web::Data};
 use serde_json::json;
 
@@ -12,8 +12,8 @@ pub(super) async fn alive() -> HttpResponse {
 }
 
 /// Says whether the replica is ready, and what it waits for.
-pub(super) async fn ready(site: Data<Site>) -> HttpResponse {
-    let readiness = (site.backends.readiness)();
+pub(super) async fn ready(probe: Data<ReadinessProbe>) -> HttpResponse {
+    let readiness = probe();
     let mut response = if readiness.ready {
         HttpResponse::Ok()
     } else {

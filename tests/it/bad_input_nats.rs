@@ -51,7 +51,7 @@ impl Case {
 /// A service of this file's own, so that nobody else appends while a test looks at the log.
 fn service() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
-    SERVICE.get_or_init(|| Service::dev(&["--no-seed"]))
+    SERVICE.get_or_init(|| Service::lasting(&["--no-seed"]))
 }
 
 async fn last_sequence(nats: &NatsApi) -> u64 {

@@ -53,7 +53,15 @@ async fn a_replay_and_every_refusal_read_the_same_on_both_surfaces() {
     let stale = [("If-Match", "\"7\"")];
     let bad_key = [("Idempotency-Key", "not a key")];
     let price = |price: Value| json!({ "price": price });
-    let cases: [(&str, &str, Value, &[(&str, &str)], u16, &str); 8] = [
+    type Case<'a> = (
+        &'a str,
+        &'a str,
+        Value,
+        &'a [(&'a str, &'a str)],
+        u16,
+        &'a str,
+    );
+    let cases: [Case; 8] = [
         ("register", "product", tea(), &key, 200, ""),
         (
             "reprice",
@@ -420,7 +428,10 @@ async fn an_order_of_the_sample_catalogue_is_found_with_its_names_after_ctrl_c()
     assert_eq!(first["document"]["lines"][0]["name"], product["name"]);
 
     service.signal("INT");
-    assert_eq!(service.wait().code(), Some(0), "{}", service.transcript());
+    let status = service.wait();
+    let told = service.transcript();
+    assert_eq!(status.code(), Some(0), "{told}");
+    assert!(!told.contains("ERROR"), "{told}");
     let service = Service::dev_in(&folder, &[]);
     assert_eq!(read(&service).await, first);
 }

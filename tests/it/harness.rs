@@ -10,10 +10,15 @@
 
 pub mod api;
 pub mod cluster;
+pub mod history;
+pub mod log;
 pub mod nats;
 pub mod poll;
 pub mod proxy;
+pub mod replica;
+pub mod seed;
 pub mod service;
+pub mod writers;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

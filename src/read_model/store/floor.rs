@@ -3,6 +3,7 @@
 use super::{Store, StoreError, StoreOptions, load::document_id, take};
 use crate::read_model::{OpenError, ViewDescription, schema::ViewTables};
 use serde_json::Value as Json;
+use std::sync::OnceLock;
 use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
 use tokio::runtime::Runtime;
 
@@ -13,8 +14,10 @@ const BATCH: usize = 4_000;
 pub struct Floor {
     store: Store,
     tables: ViewTables,
-    runtime: Option<Runtime>,
 }
+
+/// Kept until the process ends: a store goes on writing for a while after its last handle is gone.
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 
 impl Floor {
     /// Opens a store in this process, and defines the view's tables in it.
@@ -23,20 +26,22 @@ impl Floor {
     ///
     /// Returns an error when the store cannot be opened.
     pub async fn open(url: &str, view: &ViewDescription) -> Result<Self, OpenError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("headwater-store")
-            .thread_stack_size(10 << 20)
-            .enable_all()
-            .build()
-            .map_err(|_| StoreError::Stopped)?;
+        let runtime = match RUNTIME.get() {
+            Some(runtime) => runtime,
+            None => {
+                let mut threads = tokio::runtime::Builder::new_multi_thread();
+                threads
+                    .thread_name("headwater-store")
+                    .thread_stack_size(10 << 20);
+                let runtime = threads.enable_all().build();
+                let runtime = runtime.map_err(|_| StoreError::Stopped)?;
+                RUNTIME.get_or_init(|| runtime)
+            }
+        };
         let store = Store::open(StoreOptions::new(url, runtime.handle().clone())).await?;
         let tables = ViewTables::of(view)?;
         store.define(&tables).await?;
-        Ok(Self {
-            store,
-            tables,
-            runtime: Some(runtime),
-        })
+        Ok(Self { store, tables })
     }
 
     /// The store, for a projector.
@@ -105,14 +110,5 @@ impl Floor {
         let rows = rows.map(super::select::Row::read);
         rows.map(|row| row.map(|row| (row.id, row.document)))
             .collect()
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for the threads is not allowed within a future.
-            runtime.shutdown_background();
-        }
     }
 }

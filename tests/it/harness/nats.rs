@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// The repository's own configurations.
 pub const DEV: &str = include_str!("../../../nats/server/dev.conf");
 pub const DURABLE: &str = include_str!("../../../nats/server/durable.conf");
-const GUARDIAN: &str = include_str!("../../../src/dev/nats_server/guardian.sh");
+pub const GUARDIAN: &str = include_str!("../../../src/dev/nats_server/guardian.sh");
 
 /// One nats-server. It can be killed, paused and started again on its port and store.
 pub struct Nats {

@@ -23,6 +23,18 @@ struct Shared {
     /// New connections are closed at once.
     closed: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
+    trap: Mutex<Option<(Vec<u8>, Fault)>>,
+}
+
+/// What happens when a client sends a text that is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The server gets it, and its answers are lost from then on.
+    Mute,
+    /// The server gets it, and all connections are cut.
+    CutAfter,
+    /// All connections are cut before the server gets it.
+    CutBefore,
 }
 
 impl Proxy {
@@ -34,6 +46,7 @@ impl Proxy {
             mute: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
+            trap: Mutex::new(None),
         });
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
@@ -60,8 +73,17 @@ impl Proxy {
 
     /// Cuts all connections, and refuses new ones until [`Proxy::heal`].
     pub fn cut(&self) {
-        self.shared.closed.store(true, Ordering::SeqCst);
-        self.shared.cut();
+        self.shared.close();
+    }
+
+    /// Once, as soon as a client sends this text.
+    pub fn when_sent(&self, text: &str, fault: Fault) {
+        *self.shared.trap.lock().unwrap() = Some((text.as_bytes().to_vec(), fault));
+    }
+
+    /// Whether what was waited for has been sent.
+    pub fn has_happened(&self) -> bool {
+        self.shared.trap.lock().unwrap().is_none()
     }
 
     /// New connections work as they should. Those that had lost answers are cut, since what was lost
@@ -95,10 +117,61 @@ impl Shared {
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (client_2, server_2) = (client.try_clone()?, server.try_clone()?);
-        thread::spawn(move || copy(client, server, || true));
         let shared = Arc::clone(self);
-        thread::spawn(move || copy(server_2, client_2, || !shared.mute.load(Ordering::SeqCst)));
+        let mut seen = Vec::new();
+        thread::spawn(move || {
+            copy(client, server, |sent| {
+                match shared.springs(&mut seen, sent) {
+                    None => Passes::Yes,
+                    Some(Fault::Mute) => {
+                        shared.mute.store(true, Ordering::SeqCst);
+                        Passes::Yes
+                    }
+                    Some(Fault::CutAfter) => {
+                        shared.closed.store(true, Ordering::SeqCst);
+                        Passes::AndEnds
+                    }
+                    Some(Fault::CutBefore) => {
+                        shared.close();
+                        Passes::No
+                    }
+                }
+            });
+        });
+        let shared = Arc::clone(self);
+        thread::spawn(move || {
+            copy(server_2, client_2, |_| {
+                if shared.mute.load(Ordering::SeqCst) {
+                    Passes::No
+                } else {
+                    Passes::Yes
+                }
+            });
+        });
         Ok(())
+    }
+
+    /// Looks for the text that is waited for, which may come in pieces.
+    fn springs(&self, seen: &mut Vec<u8>, sent: &[u8]) -> Option<Fault> {
+        let mut trap = self.trap.lock().unwrap();
+        let Some((text, fault)) = &*trap else {
+            seen.clear();
+            return None;
+        };
+        seen.extend_from_slice(sent);
+        if seen.windows(text.len()).any(|window| window == text) {
+            let fault = *fault;
+            *trap = None;
+            return Some(fault);
+        }
+        let keep = seen.len().min(text.len() - 1);
+        seen.drain(..seen.len() - keep);
+        None
+    }
+
+    fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.cut();
     }
 
     fn cut(&self) {
@@ -109,11 +182,22 @@ impl Shared {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passes {
+    Yes,
+    No,
+    AndEnds,
+}
+
 /// Copies until either side ends, and then ends the other.
-fn copy(mut from: TcpStream, mut to: TcpStream, passes: impl Fn() -> bool) {
+fn copy(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&[u8]) -> Passes) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if passes() && to.write_all(&buffer[..read]).is_err() {
+        let passes = passes(&buffer[..read]);
+        if passes != Passes::No && to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+        if passes == Passes::AndEnds {
             break;
         }
     }

@@ -7,7 +7,7 @@ use super::{
 };
 use std::{
     ffi::OsStr,
-    fs::File,
+    fs::{self, File},
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -50,7 +50,7 @@ pub struct Service {
 /// sample catalogue.
 pub fn shared() -> &'static Service {
     static SHARED: OnceLock<Service> = OnceLock::new();
-    SHARED.get_or_init(|| Service::dev(&[]))
+    SHARED.get_or_init(|| Service::lasting(&[]))
 }
 
 /// The shared service over both surfaces.
@@ -67,6 +67,25 @@ impl Service {
         Self::start(dev_command(&folder, arguments), folder, temp)
     }
 
+    /// As [`Service::dev`], for a static, which is never dropped: it ends with the test process, and
+    /// the next run removes its folder. Its process id is its guardian's: no signals.
+    pub fn lasting(arguments: &[&str]) -> Self {
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lasting-services");
+        fs::create_dir_all(&parent).expect("the target folder is writable");
+        for old in fs::read_dir(&parent).unwrap().flatten() {
+            let name = old.file_name().to_string_lossy().into_owned();
+            let owner = name.split('.').next().and_then(|pid| pid.parse().ok());
+            if !owner.is_some_and(nats::is_running) {
+                let _ = fs::remove_dir_all(old.path());
+            }
+        }
+        let prefix = format!("{}.", std::process::id());
+        let temp = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent);
+        let temp = temp.unwrap();
+        let folder = temp.path().join("data");
+        Self::start(guarded(&dev_command(&folder, arguments)), folder, temp)
+    }
+
     /// `headwater dev` on an existing data folder, which is kept.
     pub fn dev_in(folder: &Path, arguments: &[&str]) -> Self {
         let temp = tempfile::tempdir().unwrap();
@@ -75,7 +94,12 @@ impl Service {
 
     /// Starts any command that prints its URLs, and waits for them. Panics with its output when it
     /// ends before.
-    pub fn start(mut command: Command, folder: PathBuf, temp: TempDir) -> Self {
+    pub fn start(command: Command, folder: PathBuf, temp: TempDir) -> Self {
+        Self::start_until(command, folder, temp, "http://127.0.0.1:")
+    }
+
+    /// As [`Service::start`], for commands that print another text once they are ready.
+    pub fn start_until(mut command: Command, folder: PathBuf, temp: TempDir, ready: &str) -> Self {
         let stderr = File::create(temp.path().join("stderr")).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
@@ -96,11 +120,12 @@ impl Service {
             output,
             _temp: temp,
         };
-        eventually_blocking(START, "the service prints its URL", || {
+        eventually_blocking(START, "the service is ready", || {
             if let Some(status) = service.child.try_wait().unwrap() {
                 panic!("the service ended ({status}):\n{}", service.transcript());
             }
-            service.find_url("http://127.0.0.1:")
+            let output = service.output.lock().unwrap();
+            output.iter().any(|line| line.contains(ready)).then_some(())
         });
         service
     }
@@ -182,6 +207,22 @@ fn dev_command(folder: &Path, arguments: &[&str]) -> Command {
     }
     command.args(arguments);
     command
+}
+
+/// The same command under the guardian that the program has for its own nats-server: it is ended when
+/// the pipe to the guardian breaks.
+fn guarded(command: &Command) -> Command {
+    let mut guardian = Command::new("/bin/sh");
+    guardian.args(["-c", nats::GUARDIAN, "service-guardian", "30"]);
+    guardian.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => guardian.env(name, value),
+            None => guardian.env_remove(name),
+        };
+    }
+    guardian.stdin(Stdio::piped());
+    guardian
 }
 
 impl Drop for Service {

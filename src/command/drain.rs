@@ -1,0 +1,110 @@
+//! A subscription that can be ended without losing what the server has sent already.
+//!
+//! The client library forgets a subscription when it ends it, and drops what is still on its way.
+//! So the server is told to end it after a number of messages instead, a little more than it can
+//! have sent, and the rest of that number is made up by messages that mean nothing. The server then
+//! stops at exactly that message, and the client waits for exactly that many.
+
+use async_nats::{Client, Message, Subscriber};
+use futures::StreamExt;
+use std::{sync::atomic::Ordering, time::Duration};
+use tokio::{task::JoinHandle, time::Instant};
+
+/// More than there can be under way between the server and the reader.
+const SLACK: u64 = 4_096;
+/// How long the end may take to come, before what is left is given up: the connection is away then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A subscription that can be drained.
+pub struct Drainable {
+    nats: Client,
+    requests: Subscriber,
+    /// A subject that the subscription takes and that means nothing.
+    filler: String,
+    taken: u64,
+    /// The connection on which it was begun: another one counts anew.
+    connection: u64,
+    draining: Option<Draining>,
+}
+
+struct Draining {
+    filling: Option<JoinHandle<()>>,
+    until: Instant,
+}
+
+impl Drainable {
+    /// Takes over a subscription that was just made.
+    pub fn new(nats: Client, requests: Subscriber, filler: String) -> Self {
+        Self {
+            connection: connections(&nats),
+            nats,
+            requests,
+            filler,
+            taken: 0,
+            draining: None,
+        }
+    }
+
+    /// The next message; `None` once it is drained.
+    pub async fn next(&mut self) -> Option<Message> {
+        loop {
+            let next = match &self.draining {
+                None => self.requests.next().await,
+                Some(draining) => {
+                    let next = tokio::time::timeout_at(draining.until, self.requests.next());
+                    next.await.unwrap_or(None)
+                }
+            };
+            self.taken += 1;
+            match next {
+                Some(message) if *message.subject == *self.filler => {}
+                next => return next,
+            }
+        }
+    }
+
+    /// Ends it: what the server has sent by now still comes, and then the end.
+    pub async fn drain(&mut self) {
+        let whole = self.connection == connections(&self.nats);
+        let ended = if whole {
+            self.requests.unsubscribe_after(self.taken + SLACK).await
+        } else {
+            self.requests.drain().await
+        };
+        if let Err(error) = ended {
+            tracing::warn!(%error, "a subscription was not ended");
+        }
+        let (nats, filler) = (self.nats.clone(), self.filler.clone());
+        self.draining = Some(Draining {
+            filling: whole.then(|| tokio::spawn(fill(nats, filler))),
+            until: Instant::now() + PATIENCE,
+        });
+    }
+}
+
+impl Drop for Drainable {
+    fn drop(&mut self) {
+        if let Some(filling) = self.draining.take().and_then(|draining| draining.filling) {
+            filling.abort();
+        }
+    }
+}
+
+/// Sends what means nothing until it is aborted.
+async fn fill(nats: Client, filler: String) {
+    loop {
+        for _ in 0..256 {
+            if nats.publish(filler.clone(), "".into()).await.is_err() {
+                return;
+            }
+        }
+        // One portion after the other: others share the connection.
+        if nats.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn connections(nats: &Client) -> u64 {
+    nats.statistics().connects.load(Ordering::Relaxed)
+}

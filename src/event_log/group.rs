@@ -1,0 +1,167 @@
+//! Group commit: appends of different aggregates that wait at the same time become one atomic batch
+//! (ADR-50), which a server that syncs before it acknowledges writes with one sync.
+//!
+//! One append or batch is in flight at a time; what comes meanwhile is the next batch. A refused
+//! batch stored nothing, and its members are appended one by one, so that a conflict costs only its
+//! owner. Of a batch in doubt every member is in doubt and settled by its owner.
+
+use super::{
+    EventLog,
+    append::{Append, AppendError, Published},
+};
+use futures::future::join_all;
+use metrics::{Counter, Histogram, counter, histogram};
+use std::collections::HashSet;
+use tokio::sync::{mpsc, oneshot};
+
+/// The most messages of one batch, the server's own bound.
+const MAX_MESSAGES: usize = 1_000;
+/// Past this many bytes nothing further joins a batch.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// An append that waits for its group.
+struct Waiting {
+    append: Append,
+    done: oneshot::Sender<Result<u64, AppendError>>,
+}
+
+/// Where appends wait for their group.
+#[derive(Debug, Clone)]
+pub(super) struct Grouping(mpsc::UnboundedSender<Waiting>);
+
+impl Grouping {
+    /// Starts the task that groups, on the current runtime. It ends with the last handle.
+    pub(super) fn start(log: EventLog) -> Self {
+        // Not bounded here: every aggregate has one append under way at most, and commands are bounded.
+        let (sender, waiting) = mpsc::unbounded_channel();
+        let group = Group {
+            log,
+            waiting,
+            held: None,
+            sizes: histogram!("headwater_append_group_appends"),
+            refused: counter!("headwater_append_groups_refused_total"),
+        };
+        tokio::spawn(group.run());
+        Self(sender)
+    }
+
+    /// Appends with whatever else waits.
+    pub(super) async fn append(&self, append: Append) -> Result<u64, AppendError> {
+        let gone = || AppendError::Unavailable("the log is being closed".to_owned());
+        let (done, result) = oneshot::channel();
+        self.0.send(Waiting { append, done }).map_err(|_| gone())?;
+        result
+            .await
+            .unwrap_or_else(|_| Err(AppendError::InDoubt("the group was dropped".to_owned())))
+    }
+}
+
+struct Group {
+    log: EventLog,
+    waiting: mpsc::UnboundedReceiver<Waiting>,
+    /// Did not fit into the last batch.
+    held: Option<Waiting>,
+    sizes: Histogram,
+    refused: Counter,
+}
+
+impl Group {
+    async fn run(mut self) {
+        while let Some(members) = self.next_group().await {
+            self.sizes.record(members.len() as f64);
+            match <[Waiting; 1]>::try_from(members) {
+                Ok([alone]) => append_alone(&self.log, alone).await,
+                Err(members) => self.append_together(members).await,
+            }
+        }
+    }
+
+    /// All that waits, as far as it fits. Waits for the first.
+    async fn next_group(&mut self) -> Option<Vec<Waiting>> {
+        let first = match self.held.take() {
+            Some(held) => held,
+            None => self.waiting.recv().await?,
+        };
+        let mut messages = first.append.messages();
+        let mut bytes = first.append.payload.len();
+        let mut members = vec![first];
+        // A subject can have an expected sequence only once in a batch. Two commits of one aggregate
+        // do not wait at once, but two aggregates may be after one key.
+        let mut subjects = HashSet::new();
+        subjects.extend(hashes(&members[0].append));
+        while let Ok(next) = self.waiting.try_recv() {
+            messages += next.append.messages();
+            bytes += next.append.payload.len();
+            let mut hashes = hashes(&next.append);
+            let fits = messages <= MAX_MESSAGES
+                && bytes <= MAX_BYTES
+                && hashes.all(|hash| subjects.insert(hash));
+            if !fits {
+                drop(hashes);
+                self.held = Some(next);
+                break;
+            }
+            drop(hashes);
+            members.push(next);
+        }
+        Some(members)
+    }
+
+    async fn append_together(&self, members: Vec<Waiting>) {
+        match self.publish(&members).await {
+            Ok(last) => {
+                // The batch has the last positions up to the acknowledged one, in its order.
+                let mut behind: u64 = members.iter().map(|one| one.append.messages() as u64).sum();
+                for member in members {
+                    behind -= member.append.messages() as u64;
+                    let _ = member.done.send(Ok(last - behind));
+                }
+            }
+            Err(AppendError::InDoubt(reason)) => {
+                for member in members {
+                    let _ = member.done.send(Err(AppendError::InDoubt(reason.clone())));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, size = members.len(), "a group was refused");
+                self.refused.increment(1);
+                join_all(members.into_iter().map(|one| append_alone(&self.log, one))).await;
+            }
+        }
+    }
+
+    /// Publishes all as one batch and returns the position of its last message.
+    async fn publish(&self, members: &[Waiting]) -> Result<u64, AppendError> {
+        let mut batch = self.log.batch();
+        let (last, others) = members.split_last().expect("a group has members");
+        for member in others {
+            batch.add(member.append.clone()).await?;
+        }
+        let count: usize = members.iter().map(|one| one.append.messages()).sum();
+        let Published {
+            position,
+            count: stored,
+        } = batch.commit(last.append.clone()).await?;
+        if stored.is_some_and(|stored| stored != count as u64) {
+            return Err(AppendError::InDoubt(
+                "another number of messages was stored".to_owned(),
+            ));
+        }
+        Ok(position)
+    }
+}
+
+/// The hashes of the subjects that an append writes.
+fn hashes(append: &Append) -> impl Iterator<Item = u64> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let claims = append.claims.iter().map(|claim| claim.subject.as_str());
+    claims.chain([append.subject.as_str()]).map(|subject| {
+        let mut hasher = DefaultHasher::new();
+        subject.hash(&mut hasher);
+        hasher.finish()
+    })
+}
+
+async fn append_alone(log: &EventLog, member: Waiting) {
+    let _ = member.done.send(log.append_alone(member.append).await);
+}

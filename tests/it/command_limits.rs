@@ -1,0 +1,209 @@
+//! What a command side bounds, and what one command cannot do to others.
+
+use crate::{
+    command_support::{Replica, TallyCommand, add, alone, give, log, logged, options},
+    harness::{api::NatsApi, nats::Nats, poll::eventually, proxy::Proxy},
+};
+use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
+use headwater::{
+    command::client::{CommandClient, CommandOptions},
+    event_log::AppendMode,
+};
+
+#[actix::test]
+async fn of_a_flood_what_fits_is_accepted_and_the_rest_is_told_when_to_come_again() {
+    let nats = Nats::start();
+    let sized = CommandOptions {
+        max_commands: 1_000,
+        ..options()
+    };
+    let client = alone(&nats, sized).await;
+    let given = (0..50_000).map(|number| {
+        let client = client.clone();
+        async move { add(&client, &format!("t-{}", number % 100), 1, None).await }
+    });
+    let outcomes = join_all(given).await;
+    let accepted = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    assert!((1_000..50_000).contains(&accepted), "{accepted}");
+    for problem in outcomes.into_iter().filter_map(Result::err) {
+        assert_eq!((problem.status, &*problem.code), (429, "overloaded"));
+        assert_eq!(problem.retry_after, Some(1));
+    }
+    let log = log(&nats, AppendMode::Pipelined).await;
+    let mut stored = 0;
+    for number in 0..100 {
+        stored += logged(&log, &format!("t-{number}")).await.len();
+    }
+    assert_eq!(stored, accepted);
+}
+
+#[actix::test]
+async fn a_flood_over_nats_is_answered_to_the_last() {
+    let nats = Nats::start();
+    let replica = Replica::start(&nats, "a").await;
+    let api = NatsApi::connect(&nats.url()).await;
+    let mut given: FuturesUnordered<_> = (0..50_000)
+        .map(|number| {
+            let subject = format!("cmd.tally.t-{}.add", number % 100);
+            api.request(subject, br#"{"amount":1}"#.to_vec(), &[])
+        })
+        .collect();
+    let mut accepted = 0;
+    while let Some(reply) = given.next().await {
+        let reply = reply.expect("every request is answered");
+        if reply.status == 200 {
+            accepted += 1;
+        } else {
+            reply.problem(429, "overloaded");
+            assert_eq!(reply.header("Retry-After"), "1");
+        }
+    }
+    let log = log(&nats, AppendMode::Pipelined).await;
+    let mut stored = 0;
+    for number in 0..100 {
+        stored += logged(&log, &format!("t-{number}")).await.len();
+    }
+    assert_eq!(stored, accepted);
+    replica.stop().await;
+}
+
+#[actix::test]
+async fn a_command_that_panics_fails_alone_and_tells_nothing() {
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    add(&client, "t", 1, None).await.unwrap();
+    let given = (0..60).map(|number| {
+        let client = client.clone();
+        async move {
+            match number % 3 {
+                0 => give(&client, "t", TallyCommand::PanicDeciding {}, None).await,
+                1 => give(&client, "t", TallyCommand::PanicFolding {}, None).await,
+                _ => add(&client, "t", 1, None).await,
+            }
+        }
+    });
+    for (number, outcome) in join_all(given).await.into_iter().enumerate() {
+        match outcome {
+            Ok(_) => assert_eq!(number % 3, 2),
+            Err(problem) => {
+                assert_ne!(number % 3, 2, "{problem}");
+                assert_eq!((problem.status, &*problem.code), (500, "internal"));
+                assert!(!problem.detail.contains("secret"), "{}", problem.detail);
+            }
+        }
+    }
+    assert_eq!(add(&client, "t", 1, None).await.unwrap().version, 22);
+}
+
+#[actix::test]
+async fn a_refusal_does_not_touch_the_commands_of_its_group() {
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    let given = (0..300).map(|number| {
+        let client = client.clone();
+        async move {
+            if number % 3 == 0 {
+                give(&client, "t", TallyCommand::Fail {}, None).await
+            } else {
+                add(&client, "t", 1, None).await
+            }
+        }
+    });
+    for (number, outcome) in join_all(given).await.into_iter().enumerate() {
+        match outcome {
+            Ok(_) => assert_ne!(number % 3, 0),
+            Err(problem) => assert_eq!((number % 3, &*problem.code), (0, "told_to_fail")),
+        }
+    }
+}
+
+#[actix::test]
+async fn a_retry_while_the_first_is_in_flight_gets_the_same_outcome() {
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    add(&client, "t", 1, None).await.unwrap();
+    nats.pause();
+    let given: Vec<_> = (0..5)
+        .map(|_| {
+            let client = client.clone();
+            actix::spawn(async move { add(&client, "t", 5, Some("key")).await })
+        })
+        .collect();
+    let other = actix::spawn({
+        let client = client.clone();
+        async move { add(&client, "t", 6, Some("key")).await }
+    });
+    nats.resume();
+    let outcomes: Vec<_> = join_all(given)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let mut other = Some(other.await.unwrap());
+    let first = outcomes[0].clone().unwrap();
+    for outcome in outcomes {
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.version, outcome.position), (2, first.position));
+    }
+    let reused = other.take().unwrap().unwrap_err();
+    assert_eq!((reused.status, &*reused.code), (409, "key_reused"));
+    let log = log(&nats, AppendMode::Pipelined).await;
+    assert_eq!(logged(&log, "t").await.len(), 2);
+}
+
+#[actix::test]
+async fn the_live_set_is_bounded_and_nothing_is_lost_by_it() {
+    let nats = Nats::start();
+    let sized = CommandOptions {
+        max_actors: 20,
+        ..options()
+    };
+    let client = alone(&nats, sized).await;
+    for round in 1..=3 {
+        let given = (0..200).map(|number| {
+            let client = client.clone();
+            async move { add(&client, &format!("t-{number}"), 1, None).await }
+        });
+        for outcome in join_all(given).await {
+            assert_eq!(outcome.unwrap().version, round);
+        }
+    }
+}
+
+/// A client whose connection goes through a proxy.
+async fn behind(proxy: &Proxy, nats: &Nats) -> CommandClient {
+    log(nats, AppendMode::Pipelined).await;
+    let log = crate::command_support::log_at(&proxy.nats_url(), AppendMode::Pipelined).await;
+    CommandClient::start(&crate::command_support::tallies(), &log, options(), None)
+}
+
+#[actix::test]
+async fn an_append_whose_acknowledgement_is_lost_is_told_as_what_it_is() {
+    let nats = Nats::start();
+    let proxy = Proxy::start(nats.port());
+    let client = behind(&proxy, &nats).await;
+    let log = log(&nats, AppendMode::Pipelined).await;
+    add(&client, "t", 1, Some("first")).await.unwrap();
+    proxy.mute();
+    let waiting = actix::spawn({
+        let client = client.clone();
+        async move { add(&client, "t", 2, Some("second")).await }
+    });
+    eventually("the append is stored", || async {
+        (logged(&log, "t").await.len() == 2).then_some(())
+    })
+    .await;
+    proxy.heal();
+    // In doubt for the client, or settled in time, but never refused.
+    if let Err(problem) = waiting.await.unwrap() {
+        assert_eq!(problem.status, 503, "{problem}");
+    }
+    let outcome = eventually("the retry is answered", || async {
+        let retried = add(&client, "t", 2, Some("second")).await;
+        retried.ok()
+    })
+    .await;
+    let stored = logged(&log, "t").await;
+    assert_eq!((outcome.version, outcome.position), (2, stored[1].position));
+    assert_eq!(stored.len(), 2);
+}

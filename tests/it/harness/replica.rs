@@ -1,0 +1,74 @@
+//! Replicas with the command role, which can be killed, paused and started again.
+
+use super::{
+    nats,
+    service::{Service, headwater},
+};
+use tempfile::TempDir;
+
+/// One replica on a folder of its own.
+pub struct Replica {
+    folder: TempDir,
+    arguments: Vec<String>,
+    service: Option<Service>,
+}
+
+impl Replica {
+    /// Starts one, and waits until it answers commands.
+    pub fn start(nats_url: &str, more: &[&str]) -> Self {
+        let fixed = [
+            "serve",
+            "--roles",
+            "command",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--nats",
+            nats_url,
+        ];
+        let arguments = fixed.iter().chain(more);
+        let mut replica = Self {
+            folder: tempfile::tempdir().unwrap(),
+            arguments: arguments.map(|argument| (*argument).to_owned()).collect(),
+            service: None,
+        };
+        replica.start_again();
+        replica
+    }
+
+    /// Starts a killed one again, on the same folder.
+    pub fn start_again(&mut self) {
+        let folder = self.folder.path().join("data");
+        let mut command = headwater(&self.arguments);
+        command.arg("--data-dir").arg(&folder);
+        let temp = tempfile::tempdir().unwrap();
+        self.service = Some(Service::start_until(command, folder, temp, " runs"));
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.service = None;
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// The running process.
+    pub fn service(&mut self) -> &mut Service {
+        self.service.as_mut().expect("the replica runs")
+    }
+
+    /// SIGSTOP: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        if let Some(service) = &self.service {
+            nats::signal(service.pid(), "STOP");
+        }
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        if let Some(service) = &self.service {
+            nats::signal(service.pid(), "CONT");
+        }
+    }
+}

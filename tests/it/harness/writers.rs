@@ -1,0 +1,345 @@
+//! Writers that never give up, and the proof that none of them was lied to.
+//!
+//! Each command has an idempotency key, and is given again with it until it is answered for good.
+//! Answered commands are given again at once, later, twice at the same time, and at the end: the
+//! answer must always be the first one. [`Answers::verify`] then holds all answers against the log.
+
+use super::{
+    api::{NatsApi, Reply},
+    log::{Log, Logged},
+    poll::eventually_within,
+    seed::Seed,
+};
+use async_nats::ServerAddr;
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// How long a command is given again and again: longer than anything is ever away in a test.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer is waited for. Shorter than an append in doubt takes to settle, so that some
+/// commands are given again while they are under way elsewhere.
+const WHILE: Duration = Duration::from_secs(2);
+/// Younger outcomes are surely remembered: the promise is two minutes.
+const REMEMBERED: Duration = Duration::from_secs(90);
+/// Many times more than this many commands for one aggregate would be remembered too.
+const AT_THE_END: usize = 2_000;
+
+/// A command with its idempotency key.
+#[derive(Debug, Clone)]
+pub struct Given {
+    pub aggregate: &'static str,
+    pub id: String,
+    pub command: &'static str,
+    pub body: Value,
+    pub key: String,
+}
+
+/// Its final answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The outcome but for `replayed`.
+    Accepted(Value),
+    Refused(u16, String),
+}
+
+/// Commands with their answers.
+#[derive(Debug, Default)]
+pub struct Answers {
+    of: Vec<(Given, Answer, Instant)>,
+    /// How often a command was given and nobody said anything.
+    unanswered: u64,
+}
+
+/// Running writers.
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    running: JoinSet<Answers>,
+}
+
+/// A client that knows all these servers and does not mind when they are away.
+pub async fn client(urls: &[String]) -> NatsApi {
+    let addresses: Vec<ServerAddr> = urls.iter().map(|url| url.parse().unwrap()).collect();
+    let client = async_nats::ConnectOptions::new()
+        .reconnect_delay_callback(|_| Duration::from_millis(50))
+        .connect(addresses)
+        .await
+        .unwrap();
+    NatsApi { client }
+}
+
+impl Writers {
+    /// Starts so many writers over so many aggregates.
+    pub async fn start(urls: &[String], seed: &Seed, writers: u64, aggregates: u64) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut running = JoinSet::new();
+        for number in 0..writers {
+            let mut writer = Writer {
+                number,
+                api: Giver::connect(urls).await,
+                seed: seed.part(1_000 + number),
+                aggregates,
+                reserved: Vec::new(),
+                answers: Answers::default(),
+                given: 0,
+            };
+            let stop = stop.clone();
+            running.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    writer.work().await;
+                }
+                writer.answers.unanswered = writer.api.unanswered.into_inner();
+                writer.answers
+            });
+        }
+        Self { stop, running }
+    }
+
+    /// Waits until every command under way is answered for good.
+    pub async fn stop(mut self) -> Answers {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut answers = Answers::default();
+        while let Some(writer) = self.running.join_next().await {
+            match writer {
+                Ok(of_one) => {
+                    answers.of.extend(of_one.of);
+                    answers.unanswered += of_one.unanswered;
+                }
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        answers
+    }
+}
+
+struct Writer {
+    number: u64,
+    api: Giver,
+    seed: Seed,
+    aggregates: u64,
+    /// Accepted reservations that were not settled yet, as aggregate and order.
+    reserved: Vec<(String, String)>,
+    answers: Answers,
+    given: u64,
+}
+
+impl Writer {
+    async fn work(&mut self) {
+        let given = self.choose();
+        let answer = if self.seed.once_in(16) {
+            let (one, other) = tokio::join!(self.api.settle(&given), self.api.settle(&given));
+            assert_eq!(one, other, "two givings of {given:?} at the same time");
+            one
+        } else {
+            self.api.settle(&given).await
+        };
+        match (&answer, given.command) {
+            (Answer::Accepted(_), "reserve") => {
+                let order = given.body["order"].as_str().unwrap().to_owned();
+                self.reserved.push((given.id.clone(), order));
+            }
+            (Answer::Refused(..), "release" | "ship") => {
+                panic!("{given:?} settles an accepted reservation, and was refused: {answer:?}")
+            }
+            (Answer::Refused(_, code), _) => {
+                let expected = ["not_found", "out_of_stock"].contains(&code.as_str());
+                assert!(expected, "{given:?}: {answer:?}");
+            }
+            (Answer::Accepted(_), _) => {}
+        }
+        if self.seed.once_in(8) {
+            self.api.again(&given, &answer).await;
+        }
+        self.answers.of.push((given, answer, Instant::now()));
+        if self.seed.once_in(8) {
+            let (given, answer, at) = self.seed.one_of(&self.answers.of).clone();
+            if at.elapsed() < REMEMBERED {
+                self.api.again(&given, &answer).await;
+            }
+        }
+    }
+
+    fn choose(&mut self) -> Given {
+        self.given += 1;
+        let unique = format!("w{}-{}", self.number, self.given);
+        let seed = &mut self.seed;
+        if !self.reserved.is_empty() && seed.once_in(4) {
+            let which = seed.within(0..self.reserved.len() as u64) as usize;
+            let (id, order) = self.reserved.swap_remove(which);
+            let command = *seed.one_of(&["release", "ship"]);
+            return Given {
+                aggregate: "stock",
+                id,
+                command,
+                body: json!({"order": order}),
+                key: unique,
+            };
+        }
+        let number = if seed.once_in(8) {
+            seed.within(0..2)
+        } else {
+            seed.within(0..self.aggregates)
+        };
+        let quantity = seed.within(1..4);
+        let (command, body) = if seed.once_in(3) {
+            ("reserve", json!({"order": unique, "quantity": quantity}))
+        } else {
+            ("receive", json!({"quantity": quantity}))
+        };
+        Given {
+            aggregate: "stock",
+            id: format!("b_{number}"),
+            command,
+            body,
+            key: unique,
+        }
+    }
+}
+
+/// Gives commands over one connection.
+pub struct Giver {
+    pub api: NatsApi,
+    unanswered: AtomicU64,
+}
+
+impl Giver {
+    pub async fn connect(urls: &[String]) -> Self {
+        Self {
+            api: client(urls).await,
+            unanswered: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives a command until it is answered for good.
+    pub async fn settle(&self, given: &Given) -> Answer {
+        let what = format!("an answer to {given:?}");
+        eventually_within(PATIENCE, &what, || async {
+            let Some(reply) = self.give(given).await else {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            match reply.status {
+                200 => Some(Answer::Accepted(without_replayed(&reply))),
+                429 | 503 => None,
+                400..500 => {
+                    let code = reply.json()["code"].as_str().unwrap().to_owned();
+                    Some(Answer::Refused(reply.status, code))
+                }
+                _ => panic!("{given:?}: {} {}", reply.status, reply.json()),
+            }
+        })
+        .await
+    }
+
+    async fn give(&self, given: &Given) -> Option<Reply> {
+        let subject = format!("cmd.{}.{}.{}", given.aggregate, given.id, given.command);
+        let body = serde_json::to_vec(&given.body).unwrap();
+        let headers = [("Idempotency-Key", given.key.as_str())];
+        let asked = self.api.request(subject, body, &headers);
+        // No answer within a while: the replica may have been killed.
+        tokio::time::timeout(WHILE, asked).await.ok()?.ok()
+    }
+
+    /// Gives an answered command again. An accepted one must get the same outcome; a refused one
+    /// was never appended and may be decided otherwise now, so it is left alone.
+    async fn again(&self, given: &Given, answer: &Answer) {
+        if let Answer::Accepted(_) = answer {
+            let once_more = self.settle(given).await;
+            assert_eq!(&once_more, answer, "the outcome of a retry of {given:?}");
+        }
+    }
+}
+
+fn without_replayed(reply: &Reply) -> Value {
+    let mut outcome = reply.json();
+    let replayed = outcome.as_object_mut().unwrap().remove("replayed");
+    assert!(replayed.is_some_and(|replayed| replayed.is_boolean()));
+    outcome
+}
+
+impl Answers {
+    /// How many commands were accepted.
+    pub fn accepted(&self) -> usize {
+        let accepted =
+            |(_, answer, _): &&(Given, Answer, Instant)| matches!(answer, Answer::Accepted(_));
+        self.of.iter().filter(accepted).count()
+    }
+
+    /// How often a command was given and nobody said anything.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
+    }
+
+    /// Proves that every answer is true: retries still get the same one, every accepted outcome is
+    /// in the log exactly once and as it was told, nothing else is, and every command was decided
+    /// on the state that the log has before it.
+    pub async fn verify(&self, urls: &[String]) {
+        let api = Giver::connect(urls).await;
+        let step = self.of.len().div_ceil(AT_THE_END).max(1);
+        for (given, answer, at) in self.of.iter().step_by(step) {
+            if at.elapsed() < REMEMBERED {
+                api.again(given, answer).await;
+            }
+        }
+
+        let log = Log::read(&api.api.client).await;
+        let mut missing: BTreeMap<_, _> = log.commands.iter().collect();
+        for (given, answer, _) in &self.of {
+            let logged = missing.remove(&given.key);
+            match answer {
+                Answer::Refused(..) => {
+                    assert_eq!(logged, None, "{given:?} was refused with {answer:?}");
+                }
+                Answer::Accepted(outcome) => {
+                    let told = told(outcome);
+                    assert_eq!(logged, Some(&told), "the log's and the told of {given:?}");
+                }
+            }
+        }
+        assert!(
+            missing.is_empty(),
+            "nobody was told of what is in the log: {missing:?}"
+        );
+        for (aggregate, events) in &log.aggregates {
+            check_state(aggregate, events);
+        }
+    }
+}
+
+/// What the log must have for this outcome.
+fn told(outcome: &Value) -> Logged {
+    let text = |name: &str| outcome[name].as_str().unwrap().to_owned();
+    let events = outcome["events"].as_array().unwrap();
+    let types = events.iter().map(|event| event["type"].as_str().unwrap());
+    Logged {
+        aggregate: format!("{}.{}", text("aggregate"), text("id")),
+        position: outcome["position"].as_u64().unwrap(),
+        version: outcome["version"].as_u64().unwrap(),
+        types: types.map(str::to_owned).collect(),
+    }
+}
+
+/// Every event of a stock tells what was available after it, as its command saw it: a decision on
+/// a stale state would show.
+fn check_state(aggregate: &str, events: &[Value]) {
+    let mut available = 0;
+    for event in events {
+        let data = &event["data"];
+        let quantity = data["quantity"].as_i64().unwrap();
+        available += match event["type"].as_str().unwrap() {
+            "stock.received.v1" | "stock.released.v1" => quantity,
+            "stock.reserved.v1" => -quantity,
+            "stock.shipped.v1" => 0,
+            other => panic!("{other}"),
+        };
+        assert!(available >= 0, "{aggregate}: {event}");
+        assert_eq!(data["available"], available, "{aggregate}: {event}");
+    }
+}
