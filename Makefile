@@ -7,10 +7,10 @@ SECONDS ?= 60
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint release tools clean-data
+.PHONY: help run test test-shared chaos lint release tools surrealdb-server clean-data
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
 
 run: tools ## build, and run everything on this machine (ARGS: flags of `headwater dev`)
 	$(CARGO) build
@@ -23,6 +23,18 @@ test: tools ## run all tests, against real servers (ARGS: a filter, or flags of 
 chaos: tools ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
 	  $(CARGO) test --test it -- crash:: linearizability:: --nocapture --test-threads 1 $(ARGS)
+	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
+	  $(CARGO) test --lib -- projection::tests::chaos --nocapture
+
+surrealdb-server: ## build the SurrealDB server that the tests of shared storage start (takes long, once)
+	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-$(CURDIR)/target}" \
+	  $(CARGO) build --locked --manifest-path tools/surrealdb-server/Cargo.toml
+
+test-shared: tools surrealdb-server ## run the view tests on a SurrealDB server, and those of replicas that share one
+	$(PYTHON) tools/with_surrealdb_server.py "$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" -- \
+	  $(CARGO) test --lib -- projection:: read_model::
+	HEADWATER_TEST_SURREALDB="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" \
+	  $(CARGO) test --test it -- shared_store::
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

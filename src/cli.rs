@@ -4,10 +4,14 @@
 //! configuration that cannot work.
 
 mod bench;
+mod control;
 mod dev;
+mod parked;
+mod progress;
 mod serve;
 mod signals;
 mod topology;
+mod views;
 
 use crate::{
     config::{Cli, Command},
@@ -25,6 +29,8 @@ pub fn run(cli: Cli) -> ExitCode {
                 match cli.command {
                     Command::Dev(config) => dev::run(config).await,
                     Command::Serve(config) => serve::run(config).await,
+                    Command::Views { action } => views::run(action).await,
+                    Command::Parked { action } => parked::run(action).await,
                     Command::Topology { action } => topology::run(action).await,
                     Command::Bench { action } => bench::run(action).await,
                 }

@@ -11,7 +11,9 @@ pub use bench::{
     ResponderConfig,
 };
 
-use crate::{command::client::CommandOptions, event_log::AppendMode, platform};
+use crate::{
+    command::client::CommandOptions, event_log::AppendMode, platform, read_model::Generation,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -34,6 +36,18 @@ pub enum Command {
     Dev(DevConfig),
     /// Run one replica against a NATS that is there
     Serve(ServeConfig),
+    /// See and change what the views are read from: rebuild, verify, roll back
+    Views {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ViewsAction,
+    },
+    /// See and settle the events that a view could not apply
+    Parked {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ParkedAction,
+    },
     /// Create or check the streams and buckets
     Topology {
         /// What to do with them.
@@ -132,6 +146,17 @@ pub struct ServeConfig {
     /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
     pub surreal: Option<String>,
+    /// The user at a SurrealDB server: an EDITOR for the projector role, a VIEWER for queries alone
+    #[arg(long, env = "HEADWATER_SURREAL_USER", requires_all = ["surreal", "surreal_password"])]
+    pub surreal_user: Option<String>,
+    /// The user's password; better given as the variable, which other users do not see
+    #[arg(
+        long,
+        env = "HEADWATER_SURREAL_PASSWORD",
+        hide_env_values = true,
+        requires = "surreal_user"
+    )]
+    pub surreal_password: Option<String>,
     /// The folder that holds this replica's documents and its name
     #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
@@ -228,6 +253,127 @@ pub enum Role {
     Projector,
     /// Serves HTTP.
     Gateway,
+}
+
+/// How running projectors are reached.
+#[derive(Debug, Clone, Args)]
+pub struct ControlConfig {
+    /// The NATS that the projectors are connected to
+    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// The replica to ask, where each keeps documents of its own; all unless given
+    #[arg(long, env = "HEADWATER_REPLICA")]
+    pub replica: Option<String>,
+    /// Print one JSON object for each answer
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+}
+
+/// What to do with the views.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ViewsAction {
+    /// Show each view with its generations
+    List(ControlConfig),
+    /// Show how far the generations of a view are
+    Status {
+        /// The view
+        view: String,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Fill a new generation from the log beside the live one, which it then takes over from
+    Rebuild {
+        /// The view
+        view: String,
+        /// Do not wait for the end
+        #[arg(long, env = "HEADWATER_NO_WAIT")]
+        no_wait: bool,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Make the previous generation the live one again
+    Rollback {
+        /// The view
+        view: String,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Remove a generation that is not live
+    Drop {
+        /// The view
+        view: String,
+        /// Which one, such as v1.2; the previous one unless given, or else the one being filled
+        #[arg(long, env = "HEADWATER_GENERATION")]
+        generation: Option<Generation>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Fold the documents again from the log and report each that differs; exit 1 if any does
+    Verify {
+        /// The view; all unless given
+        view: Option<String>,
+        /// About how many documents to compare; all unless given
+        #[arg(long, env = "HEADWATER_SAMPLE", value_parser = clap::value_parser!(u64).range(1..))]
+        sample: Option<u64>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+}
+
+/// What to do with parked events.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ParkedAction {
+    /// Show what is parked
+    List {
+        /// The view; all unless given
+        view: Option<String>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Show what is parked of one aggregate, with its events
+    Show {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Apply again, in order, what is parked of one aggregate
+    Retry {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Leave out the one event that could not be applied, and apply those after it
+    Skip {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+}
+
+/// An aggregate of which something is parked.
+#[derive(Debug, Clone, Args)]
+pub struct ParkedAggregate {
+    /// The view
+    pub view: String,
+    /// The aggregate's name
+    pub aggregate: String,
+    /// The aggregate's id
+    pub id: String,
 }
 
 /// What to do with the streams and buckets.

@@ -19,10 +19,13 @@ use crate::{
     http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
     mart,
     membership::{Membership, MembershipError, MembershipOptions},
-    projection::{ProjectorError, ProjectorHandle, ProjectorOptions, RegisteredView, meters},
+    projection::{
+        ControlEndpoint, ProjectorError, ProjectorOptions, RegisteredView, ViewHandle,
+        ViewPlacement, meters,
+    },
     read_model::{
-        DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreError,
-        StoreOptions, Watermarks,
+        Credentials, DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store,
+        StoreError, StoreOptions, Watermarks,
     },
     telemetry,
     view::View,
@@ -46,6 +49,10 @@ const QUERY_STACK: usize = 10 << 20;
 const SETTLING: Duration = Duration::from_secs(1);
 /// How long the first connection to NATS is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a shared store may take to be there at the start, and the pause between two looks.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a program consists of: its aggregates and its views.
 #[derive(Clone, Default)]
@@ -115,6 +122,9 @@ pub struct PlatformOptions {
     pub roles: BTreeSet<Role>,
     /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
+    /// Who to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
+    /// suffices for queries alone.
+    pub credentials: Option<Credentials>,
     /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
     /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
     pub replica: String,
@@ -142,6 +152,7 @@ impl PlatformOptions {
             nats: nats.into(),
             roles: BTreeSet::from([Role::Command, Role::Projector, Role::Gateway]),
             store: store.into(),
+            credentials: None,
             replica: replica.into(),
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
@@ -167,7 +178,8 @@ pub struct Platform {
     membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
-    projectors: Vec<ProjectorHandle>,
+    projectors: Vec<ViewHandle>,
+    control: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     projector_arbiter: Option<Arbiter>,
     queries: Option<ReadModel>,
     query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
@@ -271,12 +283,13 @@ impl Platform {
             },
         )
         .await;
-        if let Some((stopping, endpoint)) = self.query_endpoint.take() {
+        let endpoints = [self.query_endpoint.take(), self.control.take()];
+        for (stopping, running) in endpoints.into_iter().flatten() {
             stopping.cancel();
-            let _ = endpoint.await;
+            let _ = running.await;
         }
         self.commands.stop().await;
-        futures::future::join_all(self.projectors.iter().map(ProjectorHandle::stop)).await;
+        futures::future::join_all(self.projectors.iter().map(ViewHandle::stop)).await;
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
         }
@@ -387,6 +400,7 @@ async fn start(
         commands,
         command_endpoint,
         projectors: Vec::new(),
+        control: None,
         projector_arbiter: None,
         queries: None,
         query_endpoint: None,
@@ -421,6 +435,26 @@ async fn start(
     Ok(platform)
 }
 
+async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, StartError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        let mut store = StoreOptions::new(&options.store, io.clone());
+        store.credentials.clone_from(&options.credentials);
+        match Store::open(store).await {
+            Ok(store) => return Ok(store),
+            Err(error)
+                if options.is_shared()
+                    && error.is_retryable()
+                    && started.elapsed() < STORE_TIMEOUT =>
+            {
+                tracing::info!(%error, "waits for the store");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 async fn start_query_side(
     domain: &Domain,
     options: &PlatformOptions,
@@ -434,31 +468,60 @@ async fn start_query_side(
         .map(|view| view.description().clone())
         .collect();
     let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
-    let store = Store::open(StoreOptions::new(&options.store, io.clone())).await?;
+    let store = open_store(options, io).await?;
     let aggregates = domain.aggregates.descriptions();
-    let queries = ReadModel::open(ReadModelOptions {
-        store: store.clone(),
-        views: descriptions,
-        aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
-        watermarks: watermarks.clone(),
-        cache: options.cache,
-    })
-    .await?;
+    let started = tokio::time::Instant::now();
+    let queries = loop {
+        let opened = ReadModel::open(ReadModelOptions {
+            store: store.clone(),
+            views: descriptions.clone(),
+            aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
+            watermarks: watermarks.clone(),
+            cache: options.cache,
+            prepares: options.has(Role::Projector) || !options.is_shared(),
+        });
+        match opened.await {
+            Ok(queries) => break queries,
+            // A gateway may be there before the first projector.
+            Err(error) if error.is_retryable() && started.elapsed() < STORE_TIMEOUT => {
+                tracing::info!(%error, "waits for the documents");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
 
     if options.has(Role::Projector) {
         let arbiter = Arbiter::new();
+        let writer = format!("{}-{}", options.replica, uuid::Uuid::now_v7().simple());
         for view in &domain.views {
             let name = view.description().name;
             let watermark = watermarks.view(name).cloned().unwrap_or_default();
             let mut projector =
                 ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
             projector.replica = (!options.is_shared()).then(|| options.replica.clone());
-            platform
-                .projectors
-                .push(ProjectorHandle::start(projector, &arbiter.handle())?);
+            projector.writer.clone_from(&writer);
+            let description = view.description();
+            let home = match options.is_shared() {
+                true => ViewPlacement::among(&platform.membership, description.name),
+                false => ViewPlacement::here(),
+            };
+            let kept = ViewHandle::start(projector, home, &arbiter.handle());
+            platform.projectors.push(kept);
         }
         platform.projector_arbiter = Some(arbiter);
         io.spawn(meters::keep(platform.projectors.clone()));
+        let opening = {
+            let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
+            let replica = options.replica.clone();
+            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views).await })
+        };
+        let control = joined(opening)
+            .await?
+            .map_err(|error| StartError::Queries(error.to_string()))?;
+        let stopping = CancellationToken::new();
+        let running = io.spawn(control.run(stopping.clone()));
+        platform.control = Some((stopping, running));
     }
 
     if options.is_shared() {

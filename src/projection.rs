@@ -5,18 +5,29 @@
 //! wrong, it begins again at the stored checkpoint. Folding is pure and has no part in I/O; this
 //! module owns no query text and no consumer, it only uses the store's and the log's.
 
+mod control;
 mod fold;
+mod keeper;
 pub(crate) mod meters;
+mod placement;
 mod projector;
 mod registered;
 mod runner;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod working_set;
 
+pub use control::{
+    ALL, Ask, ControlEndpoint, ControlError, GenerationReport, ParkedReport, Reply, ReplyBody,
+    Verb, ViewReport,
+};
 pub use fold::FoldError;
-pub use projector::{ProjectorError, ProjectorOptions};
+pub use keeper::ViewHandle;
+pub use placement::ViewPlacement;
+pub use projector::{ProjectorError, ProjectorOptions, Retried};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;
 pub use status::{ProjectorState, ProjectorStatus};
+pub use verify::{Difference, Verified, VerifyError};

@@ -10,10 +10,13 @@ mod endpoint;
 pub(crate) mod exchange;
 mod follow;
 mod freshness;
+pub(crate) mod generation;
 mod live;
-mod parameters;
+pub(crate) mod parameters;
+pub(crate) mod refresh;
 pub(crate) mod schema;
 mod search;
+pub(crate) mod serving;
 pub(crate) mod store;
 mod watermark;
 
@@ -22,10 +25,11 @@ pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
 pub use follow::MAX_LIVE_DOCUMENTS;
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
+pub use generation::{Generation, GenerationState, Generations};
 #[cfg(test)]
 pub(crate) use live::Feed;
 pub use live::{LiveEvent, LiveKind, Subscription};
-pub use parameters::{DEFAULT_LIMIT, MAX_LIMIT};
+pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
 pub use store::floor;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
@@ -99,15 +103,21 @@ pub struct ServedDocument {
 
 impl ServedDocument {
     /// Serialises a document of a view and its version. The tag names the version of the shape too:
-    /// a view that is rebuilt in another shape comes to the same positions.
-    pub(crate) fn new(view: &str, shape: u32, id: &str, version: u64, document: &str) -> Self {
+    /// a view that is rebuilt in another shape comes to the same positions. `edition` sets it apart from
+    /// others of its version: another filling of the view, or a change out of turn.
+    pub(crate) fn new(
+        (view, shape, edition): (&str, u32, &str),
+        id: &str,
+        version: u64,
+        document: &str,
+    ) -> Self {
         let mut bytes = BytesMut::with_capacity(document.len() + id.len() + view.len() + 96);
         let written = write!(
             bytes,
             r#"{{"id":"{id}","version":{version},"document":{document}}}"#
         );
         let body = bytes.len();
-        let tagged = write!(bytes, r#""{view}.{shape}.{version}""#);
+        let tagged = write!(bytes, r#""{view}.{shape}.{version}{edition}""#);
         debug_assert!(written.is_ok() && tagged.is_ok());
         let mut body_and_tag = bytes.freeze();
         let tag = body_and_tag.split_off(body);
@@ -126,6 +136,12 @@ pub struct Page {
     pub items: Vec<StoredDocument>,
     /// What to pass as `cursor` for the next page; `null` on the last.
     pub next: Option<String>,
+    /// How many documents match, on all pages, when that was asked for; at most 10,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// Whether more match than were counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub count_capped: bool,
 }
 
 /// An answer and how fresh it is.
@@ -137,6 +153,8 @@ pub struct Answer<T> {
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
+    /// Whether something in it is behind because of an event that could not be applied.
+    pub parked: bool,
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::{
         product::{Event, Product},
         view::ProductView,
     },
-    projection::{ProjectorHandle, ProjectorOptions, RegisteredView},
+    projection::{ProjectorOptions, RegisteredView, ViewHandle, ViewPlacement},
     read_model::{Watermark, floor::Floor},
 };
 use actix::Arbiter;
@@ -194,7 +194,7 @@ async fn catch_up(store: &Floor, log: &EventLog, round: u32) -> Result<Duration,
     options.replica = Some(format!("bench{round}"));
     let arbiter = Arbiter::new();
     let begun = Instant::now();
-    let projector = ProjectorHandle::start(options, &arbiter.handle()).map_err(BenchError::new)?;
+    let projector = ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle());
     let mut status = projector.watch();
     let ready = tokio::time::timeout(LIMIT, status.wait_for(|status| status.ready)).await;
     let elapsed = begun.elapsed();

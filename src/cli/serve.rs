@@ -1,6 +1,7 @@
 //! `headwater serve`: one replica against a NATS that is there, until SIGTERM.
 
 use super::{Failure, signals};
+use crate::read_model::Credentials;
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
@@ -27,6 +28,11 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
     let mut options = PlatformOptions::new(&config.nats, store, replica);
+    options.credentials = config
+        .surreal_user
+        .clone()
+        .zip(config.surreal_password.clone())
+        .map(|(username, password)| Credentials { username, password });
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
     options.stream_replicas = config.stream_replicas;

@@ -8,7 +8,10 @@
 use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
 use std::{sync::atomic::Ordering, time::Duration};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
 
 /// More than there can be under way between the server and the reader.
 const SLACK: u64 = 4_096;
@@ -52,13 +55,20 @@ impl Drainable {
                 None => self.requests.next().await,
                 Some(draining) => {
                     let next = tokio::time::timeout_at(draining.until, self.requests.next());
-                    next.await.unwrap_or(None)
+                    next.await.unwrap_or_else(|_| {
+                        tracing::warn!("a subscription was given up before its end came");
+                        None
+                    })
                 }
             };
             self.taken += 1;
             match next {
                 Some(message) if *message.subject == *self.filler => {}
-                next => return next,
+                Some(message) => return Some(message),
+                None => {
+                    self.stop_filling();
+                    return None;
+                }
             }
         }
     }
@@ -80,25 +90,32 @@ impl Drainable {
             until: Instant::now() + PATIENCE,
         });
     }
-}
 
-impl Drop for Drainable {
-    fn drop(&mut self) {
-        if let Some(filling) = self.draining.take().and_then(|draining| draining.filling) {
+    fn stop_filling(&mut self) {
+        let filling = self.draining.as_mut().and_then(|one| one.filling.take());
+        if let Some(filling) = filling {
             filling.abort();
         }
     }
 }
 
-/// Sends what means nothing until it is aborted.
+impl Drop for Drainable {
+    fn drop(&mut self) {
+        self.stop_filling();
+    }
+}
+
+/// Sends what means nothing until it is aborted: little by little, since commands queue behind it.
 async fn fill(nats: Client, filler: String) {
+    let mut portions = tokio::time::interval(Duration::from_millis(1));
+    portions.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        for _ in 0..256 {
+        portions.tick().await;
+        for _ in 0..64 {
             if nats.publish(filler.clone(), "".into()).await.is_err() {
                 return;
             }
         }
-        // One portion after the other: others share the connection.
         if nats.flush().await.is_err() {
             return;
         }

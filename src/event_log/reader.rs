@@ -6,7 +6,7 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
-use super::{EventLog, codec, subject};
+use super::{EventLog, StoredMessage, codec, subject};
 use crate::recorded::Recorded;
 use async_nats::jetstream::{
     self, Message,
@@ -175,6 +175,22 @@ impl Reader {
         Ok(batch)
     }
 
+    /// Deletes the consumer of this name, of a reader that will not be opened again.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when JetStream does not answer.
+    pub async fn forget(log: &EventLog, stream: &str, name: &str) -> Result<(), ReadError> {
+        use jetstream::stream::ConsumerErrorKind;
+        let stream = log.jetstream().get_stream_no_info(stream).await;
+        let stream = stream.map_err(ReadError::unavailable)?;
+        match stream.delete_consumer(name).await {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), ConsumerErrorKind::JetStream(_)) => Ok(()),
+            Err(error) => Err(ReadError::unavailable(error)),
+        }
+    }
+
     /// Acknowledges everything up to `position`, which must be one that was handed out.
     ///
     /// # Errors
@@ -289,6 +305,28 @@ async fn create(
     }
 }
 
+impl Commit {
+    /// A commit that was read from the log by itself.
+    #[must_use]
+    pub fn of(message: &StoredMessage) -> Self {
+        let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
+        Self {
+            position: message.position,
+            aggregate: aggregate.to_owned(),
+            id: id.to_owned(),
+            published: Timestamp::now(),
+            pending: 0,
+            events: decode(&message.subject, message.position, &message.payload),
+        }
+    }
+}
+
+fn decode(subject: &str, position: u64, payload: &[u8]) -> Result<Vec<Recorded>, String> {
+    codec::decode(subject, position, payload)
+        .map(|events| events.into_iter().map(|event| event.recorded).collect())
+        .map_err(|error| error.to_string())
+}
+
 fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
     let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
     Commit {
@@ -298,9 +336,7 @@ fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
         published: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())
             .unwrap_or_default(),
         pending: info.pending,
-        events: codec::decode(&message.subject, info.stream_sequence, &message.payload)
-            .map(|events| events.into_iter().map(|event| event.recorded).collect())
-            .map_err(|error| error.to_string()),
+        events: decode(&message.subject, info.stream_sequence, &message.payload),
     }
 }
 

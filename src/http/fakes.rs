@@ -169,6 +169,7 @@ impl FakeViews {
                 value,
                 applied: 90,
                 lag_ms: 7,
+                parked: false,
             }),
         }
     }
@@ -199,7 +200,7 @@ impl Views for FakeViews {
         self.seen.lock().unwrap().push(seen);
         let answer = match id.as_str() {
             "missing" => Err(Problem::not_found("not_found", "there is no such document")),
-            id => self.answer(ServedDocument::new("parcels", 3, id, 71, DOCUMENT)),
+            id => self.answer(ServedDocument::new(("parcels", 3, ""), id, 71, DOCUMENT)),
         };
         Box::pin(ready(answer))
     }
@@ -215,6 +216,8 @@ impl Views for FakeViews {
         let page = Page {
             items: vec![document("p-1"), document("p-2")],
             next: Some("further".to_owned()),
+            count: None,
+            count_capped: false,
         };
         Box::pin(ready(self.answer(page)))
     }

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 const APPLIED: HeaderName = HeaderName::from_static("headwater-applied");
 const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
+/// Something in the answer is behind because of an event that could not be applied.
+const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
 /// Reads one document.
 pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
@@ -71,6 +73,9 @@ fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {
     response
         .insert_header((APPLIED, answer.applied))
         .insert_header((LAG, answer.lag_ms));
+    if answer.parked {
+        response.insert_header(PARKED);
+    }
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -14,14 +14,18 @@ use crate::{
 };
 use std::{
     any::TypeId,
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
 /// The fold of one view, whichever it is.
 pub trait Fold: Send {
-    /// Starts over: nothing is known of the store but which aggregates are parked.
-    fn reset(&mut self, parked: HashSet<PartKey>);
+    /// Starts over: nothing is known of the store but which aggregates are parked, and which events
+    /// are skipped (the commit's position, and the event's index in it).
+    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>);
+
+    /// Leaves an event out from now on; of a commit that cannot be understood the first stands for all.
+    fn skip(&mut self, position: u64, event: usize);
 
     /// Applies a batch: commits in stream order, all after the checkpoint. The same batch is passed
     /// again after each [`Folded::Needs`], when what it asks for was supplied.
@@ -30,6 +34,24 @@ pub trait Fold: Send {
     ///
     /// Returns [`FoldError`] when a document or a part does not serialise, a defect of the view.
     fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError>;
+
+    /// Applies again, in stream order, what is parked of one aggregate, each commit from the event at
+    /// the index beside it on. What fails again is parked again. The documents get `position`, since
+    /// they may have gone on without it. Otherwise as [`Fold::apply`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Fold::apply`].
+    fn retry(
+        &mut self,
+        aggregate: &PartKey,
+        commits: &[(usize, Commit)],
+        position: u64,
+    ) -> Result<Folded, FoldError>;
+
+    /// Takes the events of an aggregate that came before those that are parked. Which documents a
+    /// commit concerns that cannot be understood is told from them.
+    fn history(&mut self, aggregate: PartKey, events: Vec<Recorded>);
 
     /// Takes what was asked for.
     ///
@@ -71,6 +93,12 @@ pub(super) struct ViewFold<V: View> {
     /// The parked aggregates as of the last committed batch, and those parked in this one.
     parked: HashSet<PartKey>,
     parking: HashSet<PartKey>,
+    /// The events that are left out.
+    skipped: HashSet<(u64, usize)>,
+    /// The parked aggregate that is tried again, and the position that its documents get.
+    retrying: Option<(PartKey, u64)>,
+    /// What came before the parked events of aggregates whose parked commits cannot be understood.
+    histories: HashMap<PartKey, Vec<Recorded>>,
 }
 
 impl<V: View> Default for ViewFold<V> {
@@ -79,25 +107,82 @@ impl<V: View> Default for ViewFold<V> {
             set: WorkingSet::default(),
             parked: HashSet::new(),
             parking: HashSet::new(),
+            skipped: HashSet::new(),
+            retrying: None,
+            histories: HashMap::new(),
         }
     }
 }
 
 impl<V: View> Fold for ViewFold<V> {
-    fn reset(&mut self, parked: HashSet<PartKey>) {
+    fn skip(&mut self, position: u64, event: usize) {
+        self.skipped.insert((position, event));
+    }
+
+    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>) {
         *self = Self {
             parked,
+            skipped,
             ..Self::default()
         };
     }
 
     fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError> {
+        self.retrying = None;
+        self.pass(commits.iter().map(|commit| (0, commit)))
+    }
+
+    fn retry(
+        &mut self,
+        aggregate: &PartKey,
+        commits: &[(usize, Commit)],
+        position: u64,
+    ) -> Result<Folded, FoldError> {
+        self.retrying = Some((aggregate.clone(), position));
+        self.pass(commits.iter().map(|(from, commit)| (*from, commit)))
+    }
+
+    fn history(&mut self, aggregate: PartKey, events: Vec<Recorded>) {
+        self.histories.insert(aggregate, events);
+    }
+
+    fn supply(&mut self, needs: Needs, found: Found) -> Result<(), FoldError> {
+        self.set.rewind();
+        self.set.supply(needs, found)
+    }
+
+    fn committed(&mut self) {
+        self.set.committed();
+        self.histories.clear();
+        if let Some((aggregate, _)) = self.retrying.take() {
+            self.parked.remove(&aggregate);
+        }
+        self.parked.extend(self.parking.drain());
+    }
+
+    fn parked(&self) -> usize {
+        self.parked.len()
+    }
+}
+
+struct SetAside {
+    parked: Parked,
+    /// Whether its aggregate was not parked before.
+    first: bool,
+}
+
+impl<V: View> ViewFold<V> {
+    /// Applies commits, each from the event at its index on.
+    fn pass<'a>(
+        &mut self,
+        commits: impl Iterator<Item = (usize, &'a Commit)>,
+    ) -> Result<Folded, FoldError> {
         let mut needs = Needs::default();
         let mut parked = Vec::new();
         self.set.rewind();
         self.parking.clear();
-        for commit in commits {
-            if let Some(set_aside) = self.commit(commit, &mut needs) {
+        for (from_event, commit) in commits {
+            if let Some(set_aside) = self.commit(commit, from_event, &mut needs) {
                 parked.push(set_aside);
             }
         }
@@ -119,65 +204,93 @@ impl<V: View> Fold for ViewFold<V> {
             documents,
             parts,
             parked: parked.into_iter().map(|parked| parked.parked).collect(),
+            skipped: None,
+            retried: self
+                .retrying
+                .as_ref()
+                .map(|(aggregate, _)| aggregate.clone()),
         }))
     }
 
-    fn supply(&mut self, needs: Needs, found: Found) -> Result<(), FoldError> {
-        self.set.rewind();
-        self.set.supply(needs, found)
-    }
-
-    fn committed(&mut self) {
-        self.set.committed();
-        self.parked.extend(self.parking.drain());
-    }
-
-    fn parked(&self) -> usize {
-        self.parked.len()
-    }
-}
-
-struct SetAside {
-    parked: Parked,
-    /// Whether its aggregate was not parked before.
-    first: bool,
-}
-
-impl<V: View> ViewFold<V> {
     /// Applies one commit, or sets it aside.
-    fn commit(&mut self, commit: &Commit, needs: &mut Needs) -> Option<SetAside> {
+    fn commit(
+        &mut self,
+        commit: &Commit,
+        from_event: usize,
+        needs: &mut Needs,
+    ) -> Option<SetAside> {
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
-        let parked = |from_event, reason| Parked {
+        let parked = |from_event, reason, documents| Parked {
             aggregate: aggregate.clone(),
             position: commit.position,
             from_event,
             reason,
+            documents,
+            at: None,
         };
-        if self.parked.contains(&aggregate) || self.parking.contains(&aggregate) {
+        let retrying = self
+            .retrying
+            .as_ref()
+            .is_some_and(|(key, _)| *key == aggregate);
+        if self.parking.contains(&aggregate) || (self.parked.contains(&aggregate) && !retrying) {
+            let documents = self.concerned(commit, from_event, needs);
+            let reason = "an earlier event of the aggregate is parked".to_owned();
             return Some(SetAside {
-                parked: parked(0, "an earlier event of the aggregate is parked".to_owned()),
+                parked: parked(from_event, reason, documents),
                 first: false,
             });
         }
         let failure = match &commit.events {
+            Err(_) if self.skipped.contains(&(commit.position, 0)) => None,
             Err(reason) => Some((0, reason.clone())),
-            Ok(events) => events.iter().enumerate().find_map(|(index, event)| {
-                match self.event(event, needs) {
-                    Ok(()) => None,
-                    // A pass that misses something proves nothing.
-                    Err(Failure::Unmet) => None,
-                    Err(Failure::Poison(_)) if !needs.is_empty() => None,
-                    Err(Failure::Poison(reason)) => Some((index, reason)),
-                }
-            }),
+            Ok(events) => events
+                .iter()
+                .enumerate()
+                .skip(from_event)
+                .find_map(|(index, event)| {
+                    if self.skipped.contains(&(commit.position, index)) {
+                        return None;
+                    }
+                    match self.event(event, needs) {
+                        Ok(()) => None,
+                        // A pass that misses something proves nothing.
+                        Err(Failure::Unmet) => None,
+                        Err(Failure::Poison(_)) if !needs.is_empty() => None,
+                        Err(Failure::Poison(reason)) => Some((index, reason)),
+                    }
+                }),
         };
         let (from_event, reason) = failure?;
-        let parked = parked(from_event, reason);
+        let documents = self.concerned(commit, from_event, needs);
+        let parked = parked(from_event, reason, documents);
         self.parking.insert(aggregate);
         Some(SetAside {
             parked,
             first: true,
         })
+    }
+
+    /// The documents that a commit which is set aside would have changed, as far as can be told: those
+    /// that its events are routed to, or if none is, those that the events before it are.
+    fn concerned(&self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Vec<String> {
+        let routed = |events: &[Recorded], needs: &mut Needs| {
+            let mut ids = BTreeSet::new();
+            for event in events {
+                // What cannot be routed is of no help here; why it is parked is noted elsewhere.
+                if let Ok(found) = self.route(event, needs) {
+                    ids.extend(found);
+                }
+            }
+            ids.into_iter().collect::<Vec<_>>()
+        };
+        let events = commit.events.as_deref().unwrap_or_default();
+        let ids = routed(events.get(from_event..).unwrap_or_default(), needs);
+        if !ids.is_empty() {
+            return ids;
+        }
+        let aggregate = (commit.aggregate.clone(), commit.id.clone());
+        let history = self.histories.get(&aggregate);
+        routed(history.map_or(&[], Vec::as_slice), needs)
     }
 
     /// Applies one event, entirely or not at all.
@@ -202,8 +315,9 @@ impl<V: View> ViewFold<V> {
         });
         match applied {
             Ok(changes) => {
+                let position = self.retrying.as_ref().map_or(event.position, |(_, at)| *at);
                 for (id, document) in changes {
-                    self.set.put(id, document, event.position);
+                    self.set.put(id, document, position);
                 }
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! What is measured of projectors. `docs/metrics-query.md` is the table of it.
 
-use super::{runner::ProjectorHandle, status::ProjectorState};
+use super::{keeper::ViewHandle, status::ProjectorState};
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
@@ -19,13 +19,14 @@ pub(super) fn retried(view: &'static str) {
     counter!("headwater_view_retries_total", "view" => view).increment(1);
 }
 
-/// Tells once a second how far the views have come, as long as a projector runs.
-pub async fn keep(projectors: Vec<ProjectorHandle>) {
+/// Tells once a second how far the views have come, until all are stopped.
+pub async fn keep(views: Vec<ViewHandle>) {
     let mut interval = tokio::time::interval(INTERVAL);
-    while projectors.iter().any(ProjectorHandle::is_running) {
+    let stopped = |view: &ViewHandle| view.status().state == ProjectorState::Stopped;
+    while !views.iter().all(stopped) {
         interval.tick().await;
-        for projector in &projectors {
-            let (view, status) = (projector.view(), projector.status());
+        for view in &views {
+            let (view, status) = (view.view(), view.status());
             let following = status.state == ProjectorState::Following;
             let lag = status.lag_ms(Timestamp::now()) as f64 / 1e3;
             gauge!("headwater_view_lag_commits", "view" => view).set(status.lag_commits as f64);

@@ -4,28 +4,35 @@
 //! may end between any two of these: what was written is at or below the checkpoint and is never
 //! applied again, what was not written is read again.
 
+mod error;
+mod parked;
+mod progress;
+
+pub use error::ProjectorError;
+pub use parked::Retried;
+
 use super::{
     fold::{Fold, FoldError, Folded},
     meters,
     registered::RegisteredView,
-    status::{ProjectorState, ProjectorStatus},
+    status::ProjectorStatus,
 };
 use crate::{
     event_log::{
         EventLog,
-        reader::{Commit, ReadError, Reader, ReaderOptions},
+        reader::{Commit, Reader, ReaderOptions},
         subject,
     },
     read_model::{
-        Applied, Progress, Watermark,
+        Applied, Generation, GenerationState, Watermark,
         exchange::{Changes, Checkpoint},
-        schema::{SchemaError, ViewTables},
-        store::{Store, StoreError},
+        schema::ViewTables,
+        store::{Store, StoreError, generations::TURNED},
     },
 };
 use jiff::Timestamp;
-use std::time::Duration;
-use tokio::sync::watch;
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 /// The largest batch, in commits, unless set. It is only reached while catching up, where a larger one
@@ -51,6 +58,13 @@ pub struct ProjectorOptions {
     pub replica: Option<String>,
     /// The largest batch, in commits.
     pub batch: usize,
+    /// Which filling of the view's tables it keeps.
+    pub generation: Generation,
+    /// Who it is, in the checkpoints that it writes.
+    pub writer: String,
+    /// Held by the projector from the reading of what a batch needs to its announcement: who holds
+    /// it meanwhile keeps the generation as it is.
+    pub gate: Arc<Mutex<()>>,
 }
 
 impl ProjectorOptions {
@@ -58,6 +72,9 @@ impl ProjectorOptions {
     #[must_use]
     pub fn new(view: RegisteredView, store: Store, log: EventLog, watermark: Watermark) -> Self {
         Self {
+            generation: Generation::first(view.description().version),
+            writer: uuid::Uuid::now_v7().simple().to_string(),
+            gate: Arc::default(),
             view,
             store,
             log,
@@ -68,15 +85,25 @@ impl ProjectorOptions {
         }
     }
 
-    fn reader(&self) -> ReaderOptions {
+    /// The name of its consumer.
+    pub(super) fn consumer(&self) -> String {
+        let Generation { version, number } = self.generation;
+        let mut name = format!("view-{}-v{version}", self.view.description().name);
+        if number > 0 {
+            name = format!("{name}-g{number}");
+        }
+        match &self.replica {
+            Some(replica) => format!("{name}-{replica}"),
+            None => name,
+        }
+    }
+
+    /// What it follows, by a consumer of this name.
+    pub(super) fn reader(&self, name: String) -> ReaderOptions {
         let view = self.view.description();
-        let name = format!("view-{}-v{}", view.name, view.version);
         ReaderOptions {
             stream: self.stream.clone(),
-            name: match &self.replica {
-                Some(replica) => format!("{name}-{replica}"),
-                None => name,
-            },
+            name,
             aggregates: view
                 .aggregates
                 .iter()
@@ -91,15 +118,19 @@ pub(super) struct Projector {
     options: ProjectorOptions,
     tables: ViewTables,
     fold: Box<dyn Fold>,
-    /// Who this is, in the checkpoints that it writes.
-    writer: String,
+    /// The number of the transaction that last changed what is parked.
+    parked_at: u64,
     open: Option<Open>,
+    /// Whether its generation was the live one when it last knew.
+    was_live: bool,
     status: watch::Sender<ProjectorStatus>,
 }
 
 struct Open {
     reader: Reader,
     checkpoint: Checkpoint,
+    /// The revision by which its generation is the live one, if it is.
+    live: Option<u64>,
 }
 
 /// A batch that is in the store.
@@ -125,10 +156,11 @@ impl Projector {
         status: watch::Sender<ProjectorStatus>,
     ) -> Result<Self, ProjectorError> {
         Ok(Self {
-            tables: ViewTables::of(options.view.description())?,
+            tables: ViewTables::generation(options.view.description(), options.generation)?,
             fold: options.view.fold(),
-            writer: uuid::Uuid::now_v7().simple().to_string(),
+            parked_at: 0,
             open: None,
+            was_live: false,
             status,
             options,
         })
@@ -167,7 +199,10 @@ impl Projector {
             batch = self.fetch(max_wait) => batch?,
             () = stopping.cancelled() => return Ok(Step::Stopped),
         };
+        let gate = Arc::clone(&self.options.gate);
+        let _turn = gate.lock().await;
         if batch.is_empty() {
+            self.announce_position().await?;
             return Ok(Step::Idle);
         }
         let written = self.apply(&batch).await?;
@@ -203,29 +238,79 @@ impl Projector {
             return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
         };
         let fence = open.checkpoint.clone();
-        let changes = self.fold(batch).await?;
-        let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
-        let checkpoint = self.write(&fence, last.position, changes).await?;
-        self.fold.committed();
-        if let Some(open) = &mut self.open {
-            open.checkpoint = checkpoint;
+        let changes = self.fold(&mut |fold| fold.apply(batch)).await?;
+        let mut applied = self.commit(&fence, last.position, changes).await?;
+        applied.behind_since = (last.pending > 0).then_some(last.published);
+        if self.live().is_some() {
+            // At once: until then, copies of these documents are served that are older than the store's.
+            self.options.watermark.note(&applied);
         }
-        let view = self.options.view.description();
-        let applied = Applied {
-            store: self.options.store.id().to_owned(),
-            view: view.name.to_owned(),
-            version: view.version,
-            previous: fence.position,
-            position: last.position,
-            behind_since: (last.pending > 0).then_some(last.published),
-            ids,
-        };
-        // At once: until then, copies of these documents are served that are older than the store's.
-        self.options.watermark.note(&applied);
         Ok(Written {
             applied,
             pending: last.pending,
         })
+    }
+
+    /// Writes changes with the checkpoint at `position`; returns what there is to announce.
+    async fn commit(
+        &mut self,
+        fence: &Checkpoint,
+        position: u64,
+        changes: Changes,
+    ) -> Result<Applied, ProjectorError> {
+        let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
+        let parks = !changes.parked.is_empty() || changes.retried.is_some();
+        let checkpoint = self.write(fence, position, changes).await?;
+        self.fold.committed();
+        let revision = checkpoint.revision;
+        if let Some(open) = &mut self.open {
+            open.checkpoint = checkpoint;
+        }
+        if parks {
+            self.parked_at = revision;
+            self.tell_parked().await?;
+        }
+        Ok(Applied {
+            previous: fence.position,
+            position,
+            ids,
+            ..self.nothing()
+        })
+    }
+
+    /// An announcement that nothing has changed.
+    fn nothing(&self) -> Applied {
+        let view = self.options.view.description();
+        let position = self
+            .open
+            .as_ref()
+            .map_or(0, |open| open.checkpoint.position);
+        Applied {
+            store: self.options.store.id().to_owned(),
+            view: view.name.to_owned(),
+            version: view.version,
+            previous: position,
+            position,
+            behind_since: None,
+            ids: Vec::new(),
+            writer: self.options.writer.clone(),
+            revision: self.live().unwrap_or(0),
+            parked_at: self.parked_at,
+        }
+    }
+
+    /// The revision by which the generation is the live one, if it is.
+    fn live(&self) -> Option<u64> {
+        self.open.as_ref().and_then(|open| open.live)
+    }
+
+    /// Says where it is although nothing has changed, where others depend on hearing it: an
+    /// announcement may have been lost.
+    async fn announce_position(&self) -> Result<(), ProjectorError> {
+        if self.options.replica.is_some() || self.open.is_none() {
+            return Ok(());
+        }
+        self.publish(&self.nothing()).await
     }
 
     /// Tells the log that the batch is done with.
@@ -238,7 +323,15 @@ impl Projector {
 
     /// Tells everyone what has changed.
     pub(super) async fn announce(&self, written: &Written) -> Result<(), ProjectorError> {
-        let body = serde_json::to_vec(&written.applied).expect("an announcement is plain data");
+        self.publish(&written.applied).await
+    }
+
+    /// Announces, if the generation is what is read.
+    async fn publish(&self, applied: &Applied) -> Result<(), ProjectorError> {
+        if self.live().is_none() {
+            return Ok(());
+        }
+        let body = serde_json::to_vec(applied).expect("an announcement is plain data");
         self.options
             .log
             .client()
@@ -251,29 +344,60 @@ impl Projector {
         let store = &self.options.store;
         store.define(&self.tables).await?;
         let checkpoint = store.checkpoint(&self.tables).await?;
-        self.fold.reset(store.parked(&self.tables).await?);
-        let reader = Reader::open(
-            &self.options.log,
-            &self.options.reader(),
-            checkpoint.position,
-        )
-        .await?;
+        // After the checkpoint: a turn that comes between the two is noticed by its fence.
+        let generations = store.generations(self.view()).await?;
+        let live = match generations.find(GenerationState::Live) {
+            Some(live) => (live == self.options.generation).then_some(generations.revision),
+            None => Some(0),
+        };
+        let skipped = store.skipped(&self.tables).await?;
+        self.fold.reset(store.parked(&self.tables).await?, skipped);
+        let consumer = self.options.reader(self.options.consumer());
+        let reader = Reader::open(&self.options.log, &consumer, checkpoint.position).await?;
         tracing::info!(
             view.name = self.view(),
-            view.version = self.options.view.description().version,
+            view.generation = %self.options.generation,
             checkpoint.position = checkpoint.position,
             log.pending = reader.pending(),
             "projector follows the log"
         );
-        self.opened(&checkpoint, reader.pending());
-        Ok(Open { reader, checkpoint })
+        self.parked_at = checkpoint.revision;
+        if live.is_some() {
+            let parked = store.parked_documents(&self.tables).await?;
+            self.options
+                .watermark
+                .serving()
+                .park(self.parked_at, parked);
+        }
+        self.was_live = live.is_some();
+        self.opened(&checkpoint, reader.pending(), self.was_live);
+        Ok(Open {
+            reader,
+            checkpoint,
+            live,
+        })
     }
 
     /// Folds the batch, reading what it needs until it needs nothing.
-    async fn fold(&mut self, batch: &[Commit]) -> Result<Changes, ProjectorError> {
+    async fn fold(
+        &mut self,
+        pass: &mut (dyn FnMut(&mut dyn Fold) -> Result<Folded, FoldError> + Send),
+    ) -> Result<Changes, ProjectorError> {
+        let mut told = HashSet::new();
         loop {
-            match self.fold.apply(batch)? {
-                Folded::Changes(changes) => return Ok(changes),
+            match pass(&mut *self.fold)? {
+                Folded::Changes(changes) => {
+                    // It cannot be told from these commits alone which documents they concern.
+                    let mut vague = changes.parked.iter().filter(|parked| {
+                        parked.documents.is_empty() && !told.contains(&parked.aggregate)
+                    });
+                    let Some(parked) = vague.next() else {
+                        return Ok(changes);
+                    };
+                    let events = self.history(parked).await?;
+                    self.fold.history(parked.aggregate.clone(), events);
+                    told.insert(parked.aggregate.clone());
+                }
                 Folded::Needs(needs) => {
                     let found = self.options.store.load(&self.tables, &needs).await?;
                     self.fold.supply(needs, found)?;
@@ -291,7 +415,7 @@ impl Projector {
         let next = Checkpoint {
             position,
             revision: fence.revision + 1,
-            writer: self.writer.clone(),
+            writer: self.options.writer.clone(),
             at: Timestamp::now(),
         };
         self.options
@@ -300,111 +424,13 @@ impl Projector {
             .await
     }
 
-    /// Notes that a batch has come that is not applied yet.
-    fn behind(&self, applied: u64, since: Timestamp, commits: u64) {
-        self.options.watermark.fall_behind(Some(since));
-        self.status.send_modify(|status| {
-            status.applied = applied;
-            status.behind_since = Some(since);
-            status.lag_commits = commits;
-        });
-    }
-
-    /// Notes what the store held at the start. Whether the projector gets on shows only when there is
-    /// something to apply.
-    fn opened(&self, checkpoint: &Checkpoint, pending: u64) {
-        let behind_since = (pending > 0).then_some(checkpoint.at);
-        if behind_since.is_none() {
-            return self.follow(checkpoint.position, 0, None);
-        }
-        self.options.watermark.advance(Progress {
-            position: checkpoint.position,
-            behind_since,
-        });
-        let parked = self.fold.parked();
-        self.status.send_modify(|status| {
-            status.applied = checkpoint.position;
-            status.lag_commits = pending;
-            status.behind_since = behind_since;
-            status.parked = parked;
-        });
-    }
-
-    /// Notes that nothing is known of the log any more.
-    pub(super) fn stall(&self) {
-        let since = self.options.watermark.progress().behind_since;
-        let since = since.unwrap_or_else(Timestamp::now);
-        self.options.watermark.fall_behind(Some(since));
-        self.status
-            .send_modify(|status| status.behind_since = Some(since));
-    }
-
-    /// Notes what the store now holds.
-    fn follow(&self, position: u64, pending: u64, behind_since: Option<Timestamp>) {
-        self.options.watermark.advance(Progress {
-            position,
-            behind_since,
-        });
-        let parked = self.fold.parked();
-        self.status.send_modify(|status| {
-            *status = ProjectorStatus {
-                state: ProjectorState::Following,
-                applied: position,
-                lag_commits: pending,
-                behind_since,
-                stalled: None,
-                parked,
-                ready: status.ready || pending == 0,
-            };
-        });
-    }
-
-    /// Whether the stored checkpoint is one that this projector wrote: then a fence that refused it
-    /// was its own, from a transaction of which it never learnt the end.
+    /// Whether the stored checkpoint is one that this projector wrote, so that a fence that refused it
+    /// was its own, from a transaction of which it never learnt the end; or one that was written
+    /// because its generation has got another place.
     pub(super) async fn wrote_last(&self) -> bool {
         let stored = self.options.store.checkpoint(&self.tables).await;
-        stored.is_ok_and(|checkpoint| checkpoint.writer == self.writer)
-    }
-}
-
-/// Why a projector does not get on.
-#[derive(Debug, thiserror::Error)]
-pub enum ProjectorError {
-    /// The view declares what cannot be stored.
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The log failed.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The view's data do not fit its types.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
-    /// The batch is written, but could not be announced.
-    #[error("the batch could not be announced: {0}")]
-    Announce(String),
-    /// A defect.
-    #[error("the projector panicked: {0}")]
-    Panicked(String),
-}
-
-impl ProjectorError {
-    /// Whether trying again may help without anybody doing something.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_retryable(),
-            Self::Read(error) => error.is_retryable(),
-            Self::Announce(_) => true,
-            Self::Schema(_) | Self::Fold(_) | Self::Panicked(_) => false,
-        }
-    }
-
-    /// Whether another projector wrote the view.
-    #[must_use]
-    pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Fenced))
+        stored.is_ok_and(|checkpoint| {
+            checkpoint.writer == self.options.writer || checkpoint.writer == TURNED
+        })
     }
 }

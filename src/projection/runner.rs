@@ -2,14 +2,15 @@
 
 use super::{
     meters,
-    projector::{Projector, ProjectorError, ProjectorOptions, Step},
+    projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step},
     status::{ProjectorState, ProjectorStatus, Stalled},
 };
+use crate::view::PartKey;
 use actix::prelude::*;
 use futures::FutureExt;
 use jiff::Timestamp;
-use std::{panic::AssertUnwindSafe, time::Duration};
-use tokio::sync::watch;
+use std::{collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long a step waits for a commit before it looks whether there is something else to do.
@@ -52,6 +53,7 @@ impl ProjectorHandle {
             status: sender,
             stopping: stopping.clone(),
             failures: 0,
+            asked: VecDeque::new(),
         };
         Ok(Self {
             view,
@@ -79,6 +81,23 @@ impl ProjectorHandle {
         self.status.clone()
     }
 
+    /// Tries again, in order, what is parked of an aggregate, without its first event if `skip`.
+    /// `None` when the projector has stopped.
+    pub async fn retry(
+        &self,
+        aggregate: PartKey,
+        skip: bool,
+    ) -> Option<Result<Retried, ProjectorError>> {
+        let (answer, answered) = oneshot::channel();
+        let retry = Retry {
+            aggregate,
+            skip,
+            answer,
+        };
+        self.address.send(retry).await.ok()?;
+        answered.await.ok()
+    }
+
     /// Finishes the batch in hand and stops.
     pub async fn stop(&self) {
         self.stopping.cancel();
@@ -100,6 +119,14 @@ impl ProjectorHandle {
 #[rtype(result = "()")]
 struct Next;
 
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Retry {
+    aggregate: PartKey,
+    skip: bool,
+    answer: oneshot::Sender<Result<Retried, ProjectorError>>,
+}
+
 struct Runner {
     view: &'static str,
     /// Away while it does a step.
@@ -107,6 +134,16 @@ struct Runner {
     status: watch::Sender<ProjectorStatus>,
     stopping: CancellationToken,
     failures: u32,
+    /// What is to be done before the next step.
+    asked: VecDeque<Retry>,
+}
+
+impl Handler<Retry> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, retry: Retry, _: &mut Self::Context) {
+        self.asked.push_back(retry);
+    }
 }
 
 impl Actor for Runner {
@@ -131,7 +168,17 @@ impl Handler<Next> for Runner {
             return;
         };
         let stopping = self.stopping.clone();
+        let asked = std::mem::take(&mut self.asked);
         let work = async move {
+            for Retry {
+                aggregate,
+                skip,
+                answer,
+            } in asked
+            {
+                // Who has asked may be gone.
+                let _ = answer.send(projector.retry(&aggregate, skip).await);
+            }
             let result = if stopping.is_cancelled() {
                 Ok(Outcome::Stop)
             } else {

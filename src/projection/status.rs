@@ -12,6 +12,8 @@ pub enum ProjectorState {
     Following,
     /// Something that it needs is away, or its view is defective; it tries again.
     Stalled,
+    /// Another program keeps the view.
+    StandingBy,
     /// Another projector wrote the view; it looks again later.
     SteppedDown,
     /// It was stopped.

@@ -1,7 +1,12 @@
 //! Projectors against a real log and a real store.
 
 mod cache;
+mod chaos;
+mod offered;
+mod parked;
+mod property;
 mod queries;
+mod rebuild;
 mod world;
 
 use super::{

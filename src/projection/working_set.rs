@@ -275,7 +275,7 @@ fn is_by(route: &[&'static str], fields: &RouteKey) -> bool {
 }
 
 /// Every combination of values by which a route finds this document.
-fn keys(route: &[&'static str], document: &Value) -> Vec<RouteKey> {
+pub(super) fn keys(route: &[&'static str], document: &Value) -> Vec<RouteKey> {
     let mut keys = vec![RouteKey::new()];
     for field in route {
         let Ok(path) = FieldPath::parse(field) else {

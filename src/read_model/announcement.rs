@@ -19,8 +19,18 @@ pub struct Applied {
     /// The time of the first commit that is known not to be applied yet, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind_since: Option<Timestamp>,
-    /// The ids of the documents that changed.
+    /// The ids of the documents that changed. None in an announcement that only tells, once a second
+    /// while there is nothing to do, how far the view is.
     pub ids: Vec<String>,
+    /// Who wrote it.
+    #[serde(default)]
+    pub writer: String,
+    /// The revision of the view's generations that the one written is live by.
+    #[serde(default)]
+    pub revision: u64,
+    /// The number of the transaction that last changed what is parked.
+    #[serde(default)]
+    pub parked_at: u64,
 }
 
 impl Applied {

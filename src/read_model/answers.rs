@@ -6,8 +6,10 @@ use super::{
     announcement::Applied,
     cache::{DocumentCache, ViewCache},
     cursor::Cursor,
+    generation::GenerationState,
     live::hub::ViewLive,
-    parameters::ListQuery,
+    parameters::{ListQuery, MAX_COUNT},
+    refresh,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
     watermark::Progress,
@@ -45,6 +47,9 @@ pub struct ReadModelOptions {
     pub watermarks: Watermarks,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
+    /// Whether this program may prepare the views' tables: it keeps documents, and does not only
+    /// read them.
+    pub prepares: bool,
 }
 
 /// Answers queries about every view. Cheap to clone.
@@ -56,7 +61,6 @@ pub struct ReadModel {
 pub(super) struct Inner {
     pub(super) store: Store,
     views: Vec<ViewDescription>,
-    tables: Vec<ViewTables>,
     caches: Vec<Arc<ViewCache>>,
     pub(super) lives: Vec<Arc<ViewLive>>,
     aggregates: BTreeSet<&'static str>,
@@ -65,10 +69,30 @@ pub(super) struct Inner {
 
 pub(super) struct Served<'a> {
     pub(super) view: &'a ViewDescription,
-    pub(super) tables: &'a ViewTables,
     cache: Option<&'a ViewCache>,
     pub(super) live: &'a Arc<ViewLive>,
     pub(super) watermark: &'a Watermark,
+}
+
+impl Served<'_> {
+    /// The tables to read now.
+    pub(super) fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
+        let live = self.watermark.serving().live();
+        live.ok_or(StoreError::Unprepared)
+    }
+
+    /// What to do when reading from `tables` has failed: read again if meanwhile others are live.
+    pub(super) fn instead(
+        &self,
+        tables: &Arc<ViewTables>,
+        error: StoreError,
+    ) -> Result<Arc<ViewTables>, StoreError> {
+        let now = self.tables()?;
+        match Arc::ptr_eq(&now, tables) {
+            true => Err(error),
+            false => Ok(now),
+        }
+    }
 }
 
 impl ReadModel {
@@ -79,18 +103,22 @@ impl ReadModel {
     /// Returns a terminal error when a view declares what cannot be stored, and a retryable one when
     /// the store does not answer.
     pub async fn open(options: ReadModelOptions) -> Result<Self, OpenError> {
-        let tables = options.views.iter().map(ViewTables::of);
-        let tables: Vec<_> = tables.collect::<Result<_, _>>()?;
-        for (view, tables) in options.views.iter().zip(&tables) {
-            options.store.define(tables).await?;
-            let checkpoint = options.store.find_checkpoint(tables).await?;
-            if let (Some(watermark), Some(checkpoint)) =
-                (options.watermarks.view(view.name), checkpoint)
-            {
-                watermark.advance(Progress {
-                    position: checkpoint.position,
-                    behind_since: None,
-                });
+        let store = &options.store;
+        if options.prepares {
+            store.define_shared().await?;
+        }
+        for view in &options.views {
+            let tables = ViewTables::of(view)?;
+            let generations = match options.prepares {
+                true => refresh::join(store, view).await?,
+                false => store.generations(view.name).await?,
+            };
+            let live = generations.find(GenerationState::Live);
+            if options.prepares && live == Some(tables.generation) {
+                store.define(&tables).await?;
+            }
+            if let Some(watermark) = options.watermarks.view(view.name) {
+                refresh::serve(store, view, watermark, &generations).await?;
             }
         }
         let mut caches = Vec::new();
@@ -118,7 +146,6 @@ impl ReadModel {
             inner: Arc::new(Inner {
                 store: options.store,
                 views: options.views,
-                tables,
                 caches,
                 lives,
                 aggregates: options.aggregates.into_iter().collect(),
@@ -155,6 +182,7 @@ impl ReadModel {
             value,
             applied: answer.applied,
             lag_ms: answer.lag_ms,
+            parked: answer.parked,
         })
     }
 
@@ -179,7 +207,8 @@ impl ReadModel {
         let document = document
             .ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
         let seen = document.version;
-        Ok(answer(document, progress, seen))
+        let parked = served.watermark.serving().is_parked(id);
+        Ok(answer(document, progress, seen, parked))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -200,20 +229,24 @@ impl ReadModel {
         let query = ListQuery::read(name, &served.view.query, parameters)?;
         self.wait(&served, freshness).await?;
         let progress = served.watermark.progress();
-        let rows = self.inner.store.list(served.tables, &query).await;
-        let mut rows = rows.map_err(|error| unavailable(view, &error))?;
+        let rows = self.inner.list(&served, &query).await;
+        let (mut rows, count) = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
             Cursor::new(name, &query, last.key(query.order), last.id.clone()).to_text()
         });
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
+        let serving = served.watermark.serving();
+        let parked = rows.iter().any(|row| serving.is_parked(&row.id));
         let items = rows.into_iter().map(|row| stored(row, view));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
             next,
+            count: count.map(|count| count.min(MAX_COUNT as u64)),
+            count_capped: count.is_some_and(|count| count > MAX_COUNT as u64),
         };
-        Ok(answer(page, progress, seen))
+        Ok(answer(page, progress, seen, parked))
     }
 
     /// Follows the announcements of projectors of other processes until it is dropped. Those about
@@ -237,7 +270,7 @@ impl ReadModel {
             loop {
                 tokio::select! {
                     message = announcements.next() => match message {
-                        Some(message) => inner.note(&message),
+                        Some(message) => inner.note(&message).await,
                         None => break,
                     },
                     _ = audit.tick() => {
@@ -262,7 +295,6 @@ impl ReadModel {
         let index = index.ok_or_else(unknown)?;
         Ok(Served {
             view: &inner.views[index],
-            tables: &inner.tables[index],
             cache: inner.caches.get(index).map(|cache| &**cache),
             live: &inner.lives[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
@@ -313,21 +345,60 @@ impl Inner {
             return Ok(Some(document));
         }
         let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let Some(row) = self.store.get(served.tables, id).await? else {
+        let mut tables = served.tables()?;
+        let row = loop {
+            match self.store.get(&tables, id).await {
+                Ok(row) => break row,
+                Err(error) => tables = served.instead(&tables, error)?,
+            }
+        };
+        let Some(row) = row else {
             return Ok(None);
         };
-        let document = self.serialise(served, &row);
+        let document = self.serialise(served, &tables, &row);
         if let Some((cache, begun)) = begun {
             cache.keep(begun, id, document.clone());
         }
         Ok(Some(document))
     }
 
-    pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
-        let (name, shape) = (served.view.name, served.view.version);
+    /// Reads a page of a list, and one document more if there is one; and how many there are, when
+    /// that is asked for.
+    pub(super) async fn list(
+        &self,
+        served: &Served<'_>,
+        query: &ListQuery,
+    ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
+        let mut tables = served.tables()?;
+        let rows = loop {
+            match self.store.list(&tables, query).await {
+                Ok(rows) => break rows,
+                Err(error) => tables = served.instead(&tables, error)?,
+            }
+        };
+        let count = match query.count {
+            true => Some(self.store.count(&tables, query).await?),
+            false => None,
+        };
+        Ok((rows, count))
+    }
+
+    pub(super) fn serialise(
+        &self,
+        served: &Served<'_>,
+        tables: &ViewTables,
+        row: &Row,
+    ) -> ServedDocument {
+        let generation = tables.generation;
+        let mut edition = String::new();
+        if generation.number != 0 {
+            edition = format!(".g{}", generation.number);
+        }
+        if let Some(fix) = row.fix {
+            edition = format!("{edition}.f{fix}");
+        }
         ServedDocument::new(
-            name,
-            shape,
+            (served.view.name, generation.version, &edition),
             &row.id,
             row.position,
             &row.document.to_string(),
@@ -335,9 +406,9 @@ impl Inner {
     }
 
     /// Takes note of an announcement.
-    fn note(&self, message: &async_nats::Message) {
+    async fn note(&self, message: &async_nats::Message) {
         match serde_json::from_slice::<Applied>(&message.payload) {
-            Ok(applied) if self.concerns(&applied) => self.watermarks.note(&applied),
+            Ok(applied) if applied.store == self.store.id() => self.follow(&applied).await,
             Ok(_) => {}
             Err(error) => tracing::warn!(
                 message.subject = %message.subject,
@@ -347,11 +418,44 @@ impl Inner {
         }
     }
 
-    /// Whether it is about a view that is served here: another version is being built beside it.
-    fn concerns(&self, applied: &Applied) -> bool {
+    /// Takes note of a transaction of another program. What is about a generation that is not live
+    /// any more is of no concern; one that is live since tells to look again.
+    async fn follow(&self, applied: &Applied) {
         let mut views = self.views.iter();
-        applied.store == self.store.id()
-            && views.any(|view| view.name == applied.view && view.version == applied.version)
+        let view = views.find(|view| view.name == applied.view);
+        let (Some(view), Some(watermark)) = (view, self.watermarks.view(&applied.view)) else {
+            return;
+        };
+        let serving = watermark.serving();
+        if applied.revision > serving.revision() || serving.live().is_none() {
+            self.look(view, watermark).await;
+        }
+        if applied.revision != serving.revision() {
+            return;
+        }
+        if let Some(live) = serving
+            .live()
+            .filter(|_| applied.parked_at != serving.parked_at())
+        {
+            match self.store.parked_documents(&live).await {
+                Ok(documents) => serving.park(applied.parked_at, documents),
+                Err(error) => {
+                    tracing::debug!(view.name = view.name, %error, "what is parked cannot be read");
+                }
+            }
+        }
+        watermark.note(applied);
+    }
+
+    /// Looks in the store which generation is live.
+    async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
+        let looked = async {
+            let generations = self.store.generations(view.name).await?;
+            refresh::serve(&self.store, view, watermark, &generations).await
+        };
+        if let Err(error) = looked.await {
+            tracing::debug!(view.name = view.name, %error, "what is live cannot be read");
+        }
     }
 
     /// Forgets copies: announcements may have been missed.
@@ -366,11 +470,15 @@ impl Inner {
     /// Asks the store how far the views are, for announcements that did not arrive: lost with a
     /// connection, or never made because the projector was killed before.
     async fn audit(&self) {
-        for (view, tables) in self.views.iter().zip(&self.tables) {
+        for view in &self.views {
             let Some(watermark) = self.watermarks.view(view.name) else {
                 continue;
             };
-            match self.store.find_checkpoint(tables).await {
+            self.look(view, watermark).await;
+            let Some(tables) = watermark.serving().live() else {
+                continue;
+            };
+            match self.store.find_checkpoint(&tables).await {
                 Ok(Some(stored)) if stored.position > watermark.progress().position => {
                     let behind_since = watermark.progress().behind_since;
                     watermark.advance(Progress {
@@ -389,7 +497,7 @@ impl Inner {
 
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
 /// watermark does not show yet.
-fn answer<T>(value: T, progress: Progress, seen: u64) -> Answer<T> {
+fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
     Answer {
         value,
         applied: progress.position.max(seen),
@@ -397,6 +505,7 @@ fn answer<T>(value: T, progress: Progress, seen: u64) -> Answer<T> {
         lag_ms: progress
             .behind_since
             .map_or(0, |_| progress.lag_ms(Timestamp::now())),
+        parked,
     }
 }
 
@@ -428,4 +537,25 @@ pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OpenError {
+    /// Whether trying again may help: a server that does not answer yet, or a store that no projector
+    /// has prepared yet.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Schema(_) => false,
+            Self::Store(error) => error.is_retryable(),
+        }
+    }
+}
+
+impl From<refresh::RefreshError> for OpenError {
+    fn from(error: refresh::RefreshError) -> Self {
+        match error {
+            refresh::RefreshError::Schema(error) => Self::Schema(error),
+            refresh::RefreshError::Store(error) => Self::Store(error),
+        }
+    }
 }

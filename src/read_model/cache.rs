@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn document(version: u64) -> ServedDocument {
-        ServedDocument::new("v", 1, "a", version, "{}")
+        ServedDocument::new(("v", 1, ""), "a", version, "{}")
     }
 
     fn changed(ids: &[&str]) -> Applied {
@@ -222,6 +222,9 @@ mod tests {
             position: 1,
             behind_since: None,
             ids: ids.iter().map(|&id| id.to_owned()).collect(),
+            writer: String::new(),
+            revision: 0,
+            parked_at: 0,
         }
     }
 

@@ -160,6 +160,9 @@ fn success<T>(answer: &Answer<T>, tag: &str) -> HeaderMap {
     headers.insert("ETag", tag);
     headers.insert("Headwater-Applied", answer.applied.to_string());
     headers.insert("Headwater-Lag-Ms", answer.lag_ms.to_string());
+    if answer.parked {
+        headers.insert("Headwater-Parked", "true");
+    }
     headers
 }
 

@@ -72,6 +72,10 @@ pub struct Parked {
     pub from_event: usize,
     /// Why: the failure, or that an earlier commit of the aggregate is parked.
     pub reason: String,
+    /// The documents that are known to be behind because of it.
+    pub documents: Vec<String>,
+    /// When it was set aside; known once it is stored.
+    pub at: Option<Timestamp>,
 }
 
 /// Everything that one batch changes, written in one transaction.
@@ -83,6 +87,10 @@ pub struct Changes {
     pub parts: Vec<PartChange>,
     /// What was set aside, in stream order.
     pub parked: Vec<Parked>,
+    /// The aggregate that was tried again: what is parked of it is replaced.
+    pub retried: Option<PartKey>,
+    /// The event that is left out from now on, by its aggregate: the commit's position, and its index.
+    pub skipped: Option<(PartKey, u64, usize)>,
 }
 
 /// How far a view's documents in the store have come.

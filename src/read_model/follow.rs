@@ -158,7 +158,7 @@ impl ReadModel {
         let declared = &served.view.query;
         let mut names = parameters.keys();
         let other = names.find(|name| {
-            ["q", "sort", "limit", "cursor"].contains(&name.as_str())
+            ["q", "sort", "limit", "count", "cursor"].contains(&name.as_str())
                 && !declared.filters.iter().any(|filter| filter.name == **name)
         });
         if let Some(other) = other {
@@ -182,8 +182,9 @@ impl ReadModel {
         let view = served.view.name;
         let mut all = BTreeMap::new();
         loop {
-            let rows = self.inner.store.list(served.tables, &query).await;
-            let mut rows = rows.map_err(|error| unavailable(view, &error))?;
+            let rows = self.inner.list(served, &query).await;
+            let (mut rows, _) = rows.map_err(|error| unavailable(view, &error))?;
+            let tables = served.tables().map_err(|error| unavailable(view, &error))?;
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             query.after = rows
@@ -191,7 +192,7 @@ impl ReadModel {
                 .filter(|_| more)
                 .map(|last| (last.key(query.order), last.id.clone()));
             for row in rows {
-                let document = self.inner.serialise(served, &row);
+                let document = self.inner.serialise(served, &tables, &row);
                 // One that changed between two pages may be on both.
                 all.insert(
                     row.id.clone(),

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 pub const DEFAULT_LIMIT: usize = 20;
 /// The most documents that a page can have.
 pub const MAX_LIMIT: usize = 200;
+/// The most documents that `count=true` counts.
+pub const MAX_COUNT: usize = 10_000;
 /// The longest text of a filter or of `q`, in bytes.
 pub(super) const MAX_TEXT: usize = 512;
 
@@ -27,6 +29,8 @@ pub(crate) struct ListQuery {
     pub(crate) search: Option<Search>,
     pub(crate) order: Order,
     pub(crate) limit: usize,
+    /// Whether to count what matches, on all pages.
+    pub(crate) count: bool,
     /// The last key of the page before.
     pub(crate) after: Option<(SortKey, String)>,
     /// What ties a cursor to the filters and the text it was made under.
@@ -68,7 +72,8 @@ impl ListQuery {
         parameters: &BTreeMap<String, String>,
     ) -> Result<Self, Problem> {
         let mut filters = Vec::new();
-        let (mut search, mut sort, mut limit, mut cursor) = (None, None, DEFAULT_LIMIT, None);
+        let (mut search, mut sort, mut cursor) = (None, None, None);
+        let (mut limit, mut count) = (DEFAULT_LIMIT, false);
         for (name, value) in parameters {
             if let Some(filter) = declared.filters.iter().find(|filter| filter.name == name) {
                 filters.push((*filter, read_value(filter, value)?));
@@ -78,6 +83,7 @@ impl ListQuery {
                 "q" if !declared.search.is_empty() => search = Some(Search::read(value)?),
                 "sort" => sort = Some(read_sort(declared, value)?),
                 "limit" => limit = read_limit(value)?,
+                "count" => count = read_count(value)?,
                 "cursor" => cursor = Some(value),
                 _ => return Err(undeclared(declared, name)),
             }
@@ -105,6 +111,7 @@ impl ListQuery {
             search,
             order,
             limit,
+            count,
             after,
             fingerprint,
         })
@@ -164,12 +171,18 @@ fn read_limit(value: &str) -> Result<usize, Problem> {
     }
 }
 
+fn read_count(value: &str) -> Result<bool, Problem> {
+    value
+        .parse()
+        .map_err(|_| Problem::malformed("count".to_owned(), "count is true or false"))
+}
+
 fn undeclared(declared: &Query, name: &str) -> Problem {
     let mut known: Vec<_> = declared.filters.iter().map(|filter| filter.name).collect();
     if !declared.search.is_empty() {
         known.push("q");
     }
-    known.extend(["sort", "limit", "cursor"]);
+    known.extend(["sort", "limit", "count", "cursor"]);
     // The name goes back to its sender: as long as any name that could be right.
     let shown: String = name.chars().take(64).collect();
     Problem::malformed(
@@ -249,6 +262,7 @@ mod tests {
             ("limit", "201"),
             ("limit", "+5"),
             ("limit", ""),
+            ("count", "yes"),
             ("sort", "category"),
             ("sort", "--price"),
             ("q", "  "),

@@ -3,7 +3,7 @@
 //! Everything that becomes part of a SurrealQL text passes through the types of this module, which
 //! are built from checked names only. Values never do: they are bound as parameters.
 
-use super::ViewDescription;
+use super::{ViewDescription, generation::Generation};
 use crate::{
     event_log::subject::is_name,
     view::{Compare, Query},
@@ -15,14 +15,16 @@ use std::fmt::{self, Write};
 const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_text TOKENIZERS blank, class \
      FILTERS lowercase, ngram(1, 2);";
 
-/// The tables that all views share: how far each has come, what it has parked, and which store
-/// this is.
-const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
+/// The tables that all views share: which generations each has, how far they have come, what they have
+/// parked and skipped, and which store this is.
+pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS skipped SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
 
 /// The parameters that every list has.
-const RESERVED: [&str; 4] = ["q", "sort", "limit", "cursor"];
+const RESERVED: [&str; 5] = ["q", "sort", "limit", "count", "cursor"];
 
 /// The name of the full-text index.
 pub(crate) const TEXT_INDEX: &str = "by_text";
@@ -143,9 +145,12 @@ pub(crate) struct Index {
     pub(crate) fields: Vec<FieldPath>,
 }
 
-/// The tables of one version of one view, and their indexes.
+/// The tables of one generation of one view, and their indexes.
 #[derive(Debug, Clone)]
 pub(crate) struct ViewTables {
+    pub(crate) generation: Generation,
+    /// Whether the indexes are known to be there: those of another version may be others.
+    pub(crate) indexed: bool,
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
     pub(crate) indexes: Vec<Index>,
@@ -156,6 +161,14 @@ pub(crate) struct ViewTables {
 impl ViewTables {
     /// Derives the tables from what the view declares.
     pub(crate) fn of(view: &ViewDescription) -> Result<Self, SchemaError> {
+        Self::generation(view, Generation::first(view.version))
+    }
+
+    /// The tables of one generation of the view, as far as is known when it is of another version.
+    pub(crate) fn generation(
+        view: &ViewDescription,
+        generation: Generation,
+    ) -> Result<Self, SchemaError> {
         if !is_name(view.name) {
             return Err(SchemaError::View(view.name.to_owned()));
         }
@@ -167,8 +180,10 @@ impl ViewTables {
         }
         let search = view.query.search.iter().map(|path| FieldPath::parse(path));
         Ok(Self {
-            documents: TableName(format!("{}_v{}", view.name, view.version)),
-            parts: TableName(format!("{}_v{}_part", view.name, view.version)),
+            generation,
+            indexed: generation.version == view.version,
+            documents: TableName(format!("{}_{}", view.name, generation.suffix())),
+            parts: TableName(format!("{}_{}_part", view.name, generation.suffix())),
             indexes: indexes(&view.query)?,
             search: search.collect::<Result<_, _>>()?,
         })

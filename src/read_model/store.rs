@@ -4,7 +4,9 @@
 //! that was built for them; a caller that goes away leaves its query to finish.
 
 pub mod floor;
+pub(crate) mod generations;
 mod load;
+mod parked;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,7 @@ use std::{borrow::Cow, sync::Arc};
 use surrealdb::{
     IndexedResults, Surreal,
     engine::any::{self, Any},
-    opt::auth::Root,
+    opt::auth::{Database, Root},
     types::{Error as SurrealError, QueryError, SurrealValue, Value, Variables},
 };
 use tokio::runtime::Handle;
@@ -94,8 +96,8 @@ impl Store {
         let runtime = options.runtime.clone();
         let connected = runtime.spawn(async move {
             let database = any::connect(options.url.as_str()).await?;
-            if let Some(Credentials { username, password }) = options.credentials {
-                database.signin(Root { username, password }).await?;
+            if let Some(credentials) = &options.credentials {
+                sign_in(&database, &options, credentials).await?;
             }
             database
                 .use_ns(options.namespace)
@@ -118,6 +120,22 @@ impl Store {
         })
     }
 
+    /// As [`Store::open`], for tests: where a server is named by `HEADWATER_TEST_SURREAL`
+    /// (`ws://<host>:<port>`, root/root), what would be in memory is in a database of its own there.
+    #[cfg(test)]
+    pub(crate) async fn for_tests(url: &str, runtime: Handle) -> Result<Self, StoreError> {
+        let mut options = StoreOptions::new(url, runtime);
+        if let (Ok(server), "mem://") = (std::env::var("HEADWATER_TEST_SURREAL"), url) {
+            options.url = server;
+            options.database = format!("t{}", uuid::Uuid::now_v7().simple());
+            options.credentials = Some(Credentials {
+                username: "root".to_owned(),
+                password: "root".to_owned(),
+            });
+        }
+        Self::open(options).await
+    }
+
     /// The store's identity, which tells announcements about it from those about others.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -136,6 +154,16 @@ impl Store {
     }
 
     async fn identify(&self) -> Result<String, StoreError> {
+        // One that may only read cannot even define what is defined.
+        let known = self.query(
+            "SELECT VALUE identity FROM ONLY store:this;",
+            Variables::new(),
+        );
+        if let Ok(mut results) = known.await
+            && let Value::String(id) = take(&mut results, 0)?
+        {
+            return Ok(id);
+        }
         let mut variables = Variables::new();
         variables.insert("id", uuid::Uuid::now_v7().simple().to_string());
         let mut results = self
@@ -148,7 +176,7 @@ impl Store {
             .await?;
         match take(&mut results, 2)? {
             Value::String(id) => Ok(id),
-            _ => Err(StoreError::shape("store:this")),
+            _ => Err(StoreError::Unprepared),
         }
     }
 
@@ -171,6 +199,29 @@ impl Store {
             None => Ok(results),
         }
     }
+}
+
+/// Signs in as a user of the whole server, or else as one of the database.
+async fn sign_in(
+    database: &Surreal<Any>,
+    options: &StoreOptions,
+    Credentials { username, password }: &Credentials,
+) -> Result<(), SurrealError> {
+    let root = Root {
+        username: username.clone(),
+        password: password.clone(),
+    };
+    if database.signin(root).await.is_ok() {
+        return Ok(());
+    }
+    let user = Database {
+        namespace: options.namespace.clone(),
+        database: options.database.clone(),
+        username: username.clone(),
+        password: password.clone(),
+    };
+    database.signin(user).await?;
+    Ok(())
 }
 
 async fn join<T>(task: tokio::task::JoinHandle<Result<T, SurrealError>>) -> Result<T, StoreError> {
@@ -232,6 +283,9 @@ pub enum StoreError {
     /// What is stored has another form than this program writes.
     #[error("{0} in the store has an unknown form")]
     Shape(String),
+    /// Nobody who may write has used the store yet.
+    #[error("no projector has prepared the store yet")]
+    Unprepared,
     /// The query panicked inside the engine.
     #[error("the store failed while it worked on this")]
     Panicked,
@@ -249,7 +303,7 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Conflict(_) | Self::Unavailable(_) | Self::Panicked => true,
+            Self::Conflict(_) | Self::Unavailable(_) | Self::Panicked | Self::Unprepared => true,
             Self::Fenced | Self::Refused(_) | Self::Shape(_) | Self::Stopped => false,
         }
     }

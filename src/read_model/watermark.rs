@@ -8,7 +8,7 @@
 //! watermark moves, so whoever waited for a position never meets a copy from before it. A move whose
 //! changes are not known, because an announcement was lost, tells it that anything may have changed.
 
-use super::announcement::Applied;
+use super::{announcement::Applied, serving::Serving};
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
@@ -55,6 +55,7 @@ pub struct Watermark {
 
 struct Shared {
     progress: watch::Sender<Progress>,
+    serving: Serving,
     /// Held while the watermark moves, so that moves and what observers are told have one order.
     observers: Mutex<Vec<Arc<dyn Observer>>>,
 }
@@ -63,6 +64,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             progress: watch::Sender::new(Progress::default()),
+            serving: Serving::default(),
             observers: Mutex::default(),
         }
     }
@@ -81,15 +83,31 @@ impl Watermark {
         *self.shared.progress.borrow()
     }
 
+    /// What the view is served from.
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.shared.serving
+    }
+
+    /// Moves the watermark to where another generation of the view is, back too.
+    pub(crate) fn reset(&self, to: Progress) {
+        let observers = self.observers();
+        for observer in observers.iter() {
+            observer.lost(to.position);
+        }
+        self.shared.progress.send_replace(to);
+    }
+
     /// Takes note of a transaction that is in the store: tells the observers, then moves on. One that
     /// does not follow on where the watermark is tells them that anything may have changed; one that
     /// is behind it was noted before.
     pub fn note(&self, applied: &Applied) {
         let observers = self.observers();
         let current = self.progress().position;
-        if applied.position > current {
+        // What is applied out of turn changes documents at the position that the view has.
+        let in_place = applied.previous == applied.position && !applied.ids.is_empty();
+        if applied.position > current || (in_place && applied.position == current) {
             for observer in observers.iter() {
-                if applied.previous == current {
+                if applied.previous == current && !in_place {
                     observer.changed(applied);
                 } else {
                     observer.lost(applied.position);
@@ -275,6 +293,9 @@ mod tests {
             position,
             behind_since: None,
             ids: vec!["a".to_owned()],
+            writer: String::new(),
+            revision: 0,
+            parked_at: 0,
         }
     }
 

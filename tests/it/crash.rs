@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-const WRITERS: u64 = 24;
+const WRITERS: u64 = 48;
 const AGGREGATES: u64 = 300;
 
 /// Lets writers write while `chaos` is at work on a thread of its own, again and again, and then
@@ -103,7 +103,6 @@ async fn replicas_that_are_killed_lose_double_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a replica that is told to stop does not yet answer what was sent to it before"]
 async fn replicas_that_are_told_to_stop_leave_no_command_unanswered() {
     let seed = Seed::of_this_run();
     let nats = Nats::start();
@@ -194,16 +193,20 @@ async fn a_unique_key_has_one_holder_through_every_crash() {
     });
     let _world = world.await.unwrap();
     stop.store(true, Ordering::Relaxed);
-    let mut accepted = BTreeSet::new();
+    let (mut accepted, mut in_doubt) = (BTreeSet::new(), BTreeSet::new());
     while let Some(keys) = members.join_next().await {
-        accepted.extend(keys.unwrap());
+        let keys = keys.unwrap();
+        accepted.extend(keys.0);
+        in_doubt.extend(keys.1);
     }
     eprintln!("{} commands were accepted", accepted.len());
 
     let giver = Giver::connect(&urls).await;
     let log = Log::read(&giver.api.client).await;
     let logged: BTreeSet<_> = log.commands.keys().cloned().collect();
-    assert_eq!(logged, accepted);
+    assert!(accepted.is_subset(&logged));
+    let untold: BTreeSet<_> = logged.difference(&accepted).cloned().collect();
+    assert!(untold.is_subset(&in_doubt), "{untold:?}");
     let mut events: Vec<_> = log
         .commands
         .values()
@@ -221,9 +224,13 @@ async fn a_unique_key_has_one_holder_through_every_crash() {
             assert_eq!(holders.remove(&email), Some(&logged.aggregate));
         }
     }
-    assert!(holders.is_empty(), "all have withdrawn: {holders:?}");
+    assert_eq!(
+        holders.len(),
+        untold.len(),
+        "all have withdrawn: {holders:?}"
+    );
     // No key is held by nobody.
-    for number in 0..EMAILS {
+    for number in (0..EMAILS).filter(|number| !holders.contains_key(&email(*number))) {
         let given = register(&format!("late-{number}"), &email(number));
         let answer = giver.settle(&given).await;
         assert!(matches!(answer, Answer::Accepted(_)), "{answer:?}");
@@ -247,14 +254,14 @@ fn register(id: &str, email: &str) -> Given {
 }
 
 /// Registers under emails that others want too, and withdraws again. Answers with the keys of what
-/// was accepted.
+/// was accepted, and of what was refused after it had been given before.
 async fn come_and_go(
     giver: &Giver,
     number: u64,
     mut chance: Seed,
     stop: &AtomicBool,
-) -> Vec<String> {
-    let mut accepted = Vec::new();
+) -> (Vec<String>, Vec<String>) {
+    let (mut accepted, mut in_doubt) = (Vec::new(), Vec::new());
     let mut came = 0;
     while !stop.load(Ordering::Relaxed) {
         came += 1;
@@ -266,8 +273,12 @@ async fn come_and_go(
         let given = register(&id, &email);
         match giver.settle(&given).await {
             Answer::Accepted(_) => accepted.push(given.key),
-            Answer::Refused(409, code) if code == "claim_taken" => continue,
-            refused @ Answer::Refused(..) => panic!("{given:?}: {refused:?}"),
+            Answer::Refused(_, code) if code == "claim_taken" => continue,
+            Answer::RefusedInDoubt(code) if code == "claim_taken" => {
+                in_doubt.push(given.key);
+                continue;
+            }
+            refused => panic!("{given:?}: {refused:?}"),
         }
         let given = Given {
             command: "withdraw",
@@ -282,5 +293,5 @@ async fn come_and_go(
         );
         accepted.push(given.key);
     }
-    accepted
+    (accepted, in_doubt)
 }

@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod replica;
 pub mod seed;
 pub mod service;
+pub mod surreal;
 pub mod writers;
 
 use std::sync::atomic::{AtomicU32, Ordering};

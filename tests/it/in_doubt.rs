@@ -10,6 +10,10 @@ use crate::harness::{
     replica::Replica,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Longer than an append in doubt takes to settle.
+const WHILE: Duration = Duration::from_secs(6);
 
 /// A replica that speaks to NATS through a proxy, and a client that does not.
 struct World {
@@ -47,7 +51,9 @@ impl World {
     /// Gives the command again until it is accepted.
     async fn receive_in_the_end(&self, key: &str) -> Value {
         eventually("the command is accepted", || async {
-            let reply = self.receive(key).await?;
+            // A command may be lost on its way to the replica too.
+            let reply = tokio::time::timeout(WHILE, self.receive(key)).await;
+            let reply = reply.ok()??;
             match reply.status {
                 200 => Some(reply.json()),
                 503 => None,

@@ -23,5 +23,7 @@ mod linearizability;
 mod live;
 mod membership;
 mod serve_run;
+mod shared_store;
 mod topology;
 mod views;
+mod views_ops;

@@ -27,6 +27,7 @@ async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
         aggregates: vec!["account", "owner"],
         watermarks: watermarks.clone(),
         cache: DEFAULT_CACHE,
+        prepares: true,
     })
     .await
     .unwrap()

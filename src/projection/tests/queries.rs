@@ -33,6 +33,7 @@ impl Queries {
             aggregates: vec!["account", "owner", "elsewhere"],
             watermarks: watermarks.clone(),
             cache: DEFAULT_CACHE,
+            prepares: true,
         })
         .await
         .unwrap();
@@ -258,13 +259,14 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
         aggregates: Vec::new(),
         watermarks: queries.watermarks.clone(),
         cache: DEFAULT_CACHE,
+        prepares: true,
     })
     .await
     .unwrap();
     let following = tokio::spawn(model.follow(world.log.client()).await.unwrap());
     let announce = |store: &str, position: u64| {
         json!({"store": store, "view": "statement", "version": 1, "previous": 0,
-               "position": position, "ids": []})
+               "position": position, "ids": [], "revision": 1})
         .to_string()
     };
     let client = world.log.client();

@@ -353,7 +353,7 @@ impl World {
 }
 
 pub(super) async fn open_store(url: &str) -> Store {
-    Store::open(StoreOptions::new(url, RUNTIME.handle().clone()))
+    Store::for_tests(url, RUNTIME.handle().clone())
         .await
         .unwrap()
 }

@@ -19,7 +19,7 @@ fn fruit() -> Vec<Condition> {
 
 fn document(id: &str, version: u64, category: &str) -> ServedDocument {
     let document = json!({"category": category}).to_string();
-    ServedDocument::new("v", 1, id, version, &document)
+    ServedDocument::new(("v", 1, ""), id, version, &document)
 }
 
 fn applied(previous: u64, position: u64, ids: &[&str]) -> Applied {
@@ -31,6 +31,9 @@ fn applied(previous: u64, position: u64, ids: &[&str]) -> Applied {
         position,
         behind_since: None,
         ids: ids.iter().map(|&id| id.to_owned()).collect(),
+        writer: String::new(),
+        revision: 0,
+        parked_at: 0,
     }
 }
 

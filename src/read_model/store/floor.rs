@@ -1,7 +1,7 @@
 //! What the store does alone: the floor that the query side is measured against.
 
 use super::{Store, StoreError, StoreOptions, load::document_id, take};
-use crate::read_model::{OpenError, ViewDescription, schema::ViewTables};
+use crate::read_model::{OpenError, ViewDescription, refresh, schema::ViewTables};
 use serde_json::Value as Json;
 use std::sync::OnceLock;
 use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
@@ -40,6 +40,8 @@ impl Floor {
         };
         let store = Store::open(StoreOptions::new(url, runtime.handle().clone())).await?;
         let tables = ViewTables::of(view)?;
+        store.define_shared().await?;
+        refresh::join(&store, view).await?;
         store.define(&tables).await?;
         Ok(Self { store, tables })
     }

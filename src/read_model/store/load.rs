@@ -3,13 +3,13 @@
 use super::{Row, Store, StoreError, field, rows, take};
 use crate::{
     read_model::{
-        exchange::{Checkpoint, Found, Needs, Parked, RouteKey},
+        exchange::{Checkpoint, Found, Needs, RouteKey},
         schema::{FieldPath, TableName, ViewTables},
     },
     view::PartKey,
 };
 use jiff::Timestamp;
-use std::{collections::HashSet, fmt::Write};
+use std::fmt::Write;
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
 
 impl Store {
@@ -53,57 +53,24 @@ impl Store {
         }))
     }
 
-    /// Reads which aggregates a view has parked.
-    pub(crate) async fn parked(&self, tables: &ViewTables) -> Result<HashSet<PartKey>, StoreError> {
-        let mut variables = Variables::new();
-        variables.insert("view", tables.documents.as_str());
-        let mut results = self
-            .query(
-                "SELECT aggregate, instance FROM parked:[$view, NONE]..[$view, ..];",
-                variables,
-            )
-            .await?;
-        rows(take(&mut results, 0)?)
-            .into_iter()
-            .map(|row| {
-                let Value::Object(mut row) = row else {
-                    return Err(StoreError::shape("parked"));
-                };
-                Ok((field(&mut row, "aggregate")?, field(&mut row, "instance")?))
-            })
-            .collect()
-    }
-
-    /// Reads what a view has parked, each aggregate's in stream order.
-    #[allow(dead_code, reason = "what operators will see")]
-    pub(crate) async fn parked_commits(
+    /// Reads the documents after this id, in the order of ids, at most so many.
+    pub(crate) async fn documents_after(
         &self,
         tables: &ViewTables,
-    ) -> Result<Vec<Parked>, StoreError> {
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
         let mut variables = Variables::new();
-        variables.insert("view", tables.documents.as_str());
-        let mut results = self
-            .query(
-                "SELECT * OMIT id FROM parked:[$view, NONE]..[$view, ..];",
-                variables,
-            )
-            .await?;
-        rows(take(&mut results, 0)?)
-            .into_iter()
-            .map(|row| {
-                let Value::Object(mut row) = row else {
-                    return Err(StoreError::shape("parked"));
-                };
-                Ok(Parked {
-                    aggregate: (field(&mut row, "aggregate")?, field(&mut row, "instance")?),
-                    position: unsigned(&mut row, "position")?,
-                    from_event: field::<i64>(&mut row, "from_event")?
-                        .try_into()
-                        .map_err(|_| StoreError::shape("parked.from_event"))?,
-                    reason: field(&mut row, "reason")?,
-                })
-            })
-            .collect()
+        let mut sql = format!("SELECT id, seq, doc FROM {}", tables.documents);
+        if let Some(after) = after {
+            sql.push_str(" WHERE id > $after");
+            let after = document_id(&tables.documents, after);
+            variables.insert("after", Value::RecordId(after));
+        }
+        let sql = format!("{sql} ORDER BY id ASC LIMIT {limit}");
+        let mut results = self.query(sql, variables).await?;
+        let found = rows(take(&mut results, 0)?);
+        found.into_iter().map(Row::read).collect()
     }
 
     /// Reads all that a batch needs, in one round trip.

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     read_model::{
-        parameters::{ListQuery, Order, SortKey, leading},
+        parameters::{ListQuery, MAX_COUNT, Order, SortKey, leading},
         schema::{FieldPath, TEXT_INDEX, ViewTables},
         search::RANK,
     },
@@ -22,6 +22,8 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) position: u64,
     pub(crate) document: Json,
+    /// What sets it apart from others of its position: the transaction that changed it out of turn.
+    pub(crate) fix: Option<i64>,
     /// How well it matches the text searched for: less is better.
     rank: Option<i64>,
 }
@@ -41,6 +43,7 @@ impl Row {
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
+            fix: field(&mut row, "fix")?,
             rank: field(&mut row, "rank")?,
             document: row.remove("doc").unwrap_or_default().into_json_value(),
         })
@@ -69,7 +72,7 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("id", Value::RecordId(document_id(&tables.documents, id)));
         let mut results = self
-            .query("SELECT id, seq, doc FROM ONLY $id", variables)
+            .query("SELECT id, seq, fix, doc FROM ONLY $id", variables)
             .await?;
         match take(&mut results, 0)? {
             Value::None => Ok(None),
@@ -89,6 +92,26 @@ impl Store {
             .into_iter()
             .map(Row::read)
             .collect()
+    }
+
+    /// Counts what a list matches on all pages, up to one more than the bound.
+    pub(crate) async fn count(
+        &self,
+        tables: &ViewTables,
+        query: &ListQuery,
+    ) -> Result<u64, StoreError> {
+        let all = ListQuery {
+            after: None,
+            limit: MAX_COUNT,
+            ..query.clone()
+        };
+        let statement = Statement::of(tables, &all)?;
+        let sql = format!("RETURN array::len(({}));", statement.ids());
+        let mut results = self.query(sql, statement.variables).await?;
+        match take(&mut results, 0)?.into_json_value() {
+            Json::Number(count) => count.as_u64().ok_or_else(|| StoreError::shape("count")),
+            _ => Err(StoreError::shape("count")),
+        }
     }
 
     /// How the engine would go about a list, as it describes it.
@@ -111,6 +134,9 @@ impl Store {
 /// A list as SurrealQL. Only checked names are part of the text; every value is bound.
 struct Statement {
     sql: String,
+    /// From where, and which.
+    matches: String,
+    limit: usize,
     variables: Variables,
 }
 
@@ -166,17 +192,25 @@ impl Statement {
             }
             _ => "id ASC".to_owned(),
         };
-        let mut sql = format!("SELECT id, seq, doc{rank} FROM {}", tables.documents);
+        let mut matches = format!("FROM {}", tables.documents);
         if let Some(index) = index(tables, query, sort.as_ref())? {
-            sql = format!("{sql} WITH INDEX {index}");
+            matches = format!("{matches} WITH INDEX {index}");
         }
         if !conditions.is_empty() {
-            sql = format!("{sql} WHERE {}", conditions.join(" AND "));
+            matches = format!("{matches} WHERE {}", conditions.join(" AND "));
         }
+        let limit = query.limit + 1;
         Ok(Self {
-            sql: format!("{sql} ORDER BY {order} LIMIT {}", query.limit + 1),
+            sql: format!("SELECT id, seq, doc{rank} {matches} ORDER BY {order} LIMIT {limit}"),
+            matches,
+            limit,
             variables,
         })
+    }
+
+    /// The ids alone, in no order.
+    fn ids(&self) -> String {
+        format!("SELECT VALUE id {} LIMIT {}", self.matches, self.limit)
     }
 }
 
@@ -188,6 +222,9 @@ fn index(
 ) -> Result<Option<String>, StoreError> {
     if query.search.is_some() {
         return Ok(Some(TEXT_INDEX.to_owned()));
+    }
+    if !tables.indexed {
+        return Ok(None);
     }
     let leading = match leading(&query.filters) {
         Some((filter, _)) => Some(path(filter.field)?),

@@ -26,9 +26,9 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
 });
 
 pub(crate) async fn store(url: &str) -> Store {
-    Store::open(StoreOptions::new(url, RUNTIME.handle().clone()))
+    Store::for_tests(url, RUNTIME.handle().clone())
         .await
-        .expect("an embedded store opens")
+        .expect("a store opens")
 }
 
 fn description() -> ViewDescription {

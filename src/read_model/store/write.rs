@@ -8,6 +8,7 @@ use crate::read_model::{
     exchange::{Changes, Checkpoint, DocumentChange, Parked, PartChange},
     schema::ViewTables,
 };
+use crate::view::PartKey;
 use jiff::Timestamp;
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables};
 
@@ -33,31 +34,37 @@ impl Store {
              IF $stored != $fence {{ THROW '{FENCED}' }}; \
              UPDATE $checkpoint CONTENT $next RETURN NONE;"
         );
-        let mut bulk = |statement: &str, name: &str, rows: Vec<Value>| {
-            if !rows.is_empty() {
-                sql.push(' ');
-                sql.push_str(statement);
-                variables.insert(name, Value::Array(Array::from(rows)));
-            }
-        };
+        let fix = changes.retried.as_ref().map(|_| next.revision);
         let Documents {
             inserted,
             changed,
             removed,
-        } = documents(tables, changes.documents);
+        } = documents(tables, changes.documents, fix);
         let (parts, forgotten) = parts(tables, changes.parts);
         bulk(
+            &mut sql,
+            &mut variables,
             &format!("INSERT INTO {} $inserted RETURN NONE;", tables.documents),
             "inserted",
             inserted,
         );
         bulk(
+            &mut sql,
+            &mut variables,
             "FOR $row IN $changed { UPDATE $row.id CONTENT $row.row RETURN NONE };",
             "changed",
             changed,
         );
-        bulk("DELETE $removed RETURN NONE;", "removed", removed);
         bulk(
+            &mut sql,
+            &mut variables,
+            "DELETE $removed RETURN NONE;",
+            "removed",
+            removed,
+        );
+        bulk(
+            &mut sql,
+            &mut variables,
             &format!(
                 "INSERT INTO {} $parts ON DUPLICATE KEY UPDATE part = $input.part RETURN NONE;",
                 tables.parts
@@ -65,9 +72,31 @@ impl Store {
             "parts",
             parts,
         );
-        bulk("DELETE $forgotten RETURN NONE;", "forgotten", forgotten);
+        bulk(
+            &mut sql,
+            &mut variables,
+            "DELETE $forgotten RETURN NONE;",
+            "forgotten",
+            forgotten,
+        );
+        // What is tried again is parked again as a whole, or not at all.
+        if let Some((aggregate, instance)) = changes.retried {
+            sql.push_str(
+                " DELETE parked:[$view, $aggregate, $instance, NONE]\
+                 ..[$view, $aggregate, $instance, ..] RETURN NONE;",
+            );
+            variables.insert("view", tables.documents.as_str());
+            variables.insert("aggregate", aggregate);
+            variables.insert("instance", instance);
+        }
+        if let Some((aggregate, position, event)) = changes.skipped {
+            sql.push_str(" INSERT INTO skipped $skipped RETURN NONE;");
+            variables.insert("skipped", skipped_row(tables, &aggregate, position, event));
+        }
         let parked = changes.parked.into_iter();
         bulk(
+            &mut sql,
+            &mut variables,
             "INSERT INTO parked $parked RETURN NONE;",
             "parked",
             parked.map(|parked| parked_row(tables, parked)).collect(),
@@ -78,6 +107,21 @@ impl Store {
     }
 }
 
+/// Adds a statement over `rows`, if there are any.
+fn bulk(
+    sql: &mut String,
+    variables: &mut Variables,
+    statement: &str,
+    name: &str,
+    rows: Vec<Value>,
+) {
+    if !rows.is_empty() {
+        sql.push(' ');
+        sql.push_str(statement);
+        variables.insert(name, Value::Array(Array::from(rows)));
+    }
+}
+
 #[derive(Default)]
 struct Documents {
     inserted: Vec<Value>,
@@ -85,7 +129,8 @@ struct Documents {
     removed: Vec<Value>,
 }
 
-fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Documents {
+/// `fix` sets documents that are changed out of their turn apart from others of the same position.
+fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>) -> Documents {
     let mut documents = Documents::default();
     for change in changes {
         let id = Value::RecordId(document_id(&tables.documents, &change.id));
@@ -97,6 +142,9 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Documents {
                 }
                 row.insert("seq", integer(change.position));
                 row.insert("doc", document.into_value());
+                if let Some(fix) = fix {
+                    row.insert("fix", integer(fix));
+                }
                 if change.exists {
                     let mut changed = Object::new();
                     changed.insert("id", id);
@@ -154,6 +202,34 @@ fn parked_row(tables: &ViewTables, parked: Parked) -> Value {
     row.insert("position", integer(parked.position));
     row.insert("from_event", integer(parked.from_event as u64));
     row.insert("reason", parked.reason);
+    let documents = parked.documents.into_iter().map(Value::String);
+    row.insert(
+        "documents",
+        Value::Array(documents.collect::<Vec<_>>().into()),
+    );
+    let at = parked.at.unwrap_or_else(Timestamp::now);
+    row.insert("at", at.to_string());
+    Value::Object(row)
+}
+
+fn skipped_row(
+    tables: &ViewTables,
+    (aggregate, instance): &PartKey,
+    position: u64,
+    event: usize,
+) -> Value {
+    let key = vec![
+        Value::String(tables.documents.as_str().to_owned()),
+        integer(position),
+        integer(event as u64),
+    ];
+    let id = RecordId::new("skipped", RecordIdKey::Array(Array::from(key)));
+    let mut row = Object::new();
+    row.insert("id", Value::RecordId(id));
+    row.insert("aggregate", aggregate.clone());
+    row.insert("instance", instance.clone());
+    row.insert("position", integer(position));
+    row.insert("event", integer(event as u64));
     row.insert("at", Timestamp::now().to_string());
     Value::Object(row)
 }
@@ -168,6 +244,6 @@ fn checkpoint_row(checkpoint: &Checkpoint) -> Value {
 }
 
 /// Stream sequences and counts stay far below 2^63.
-fn integer(value: u64) -> Value {
+pub(super) fn integer(value: u64) -> Value {
     i64::try_from(value).unwrap_or(i64::MAX).into_value()
 }

@@ -66,7 +66,7 @@ impl Seed {
 pub fn chaos_length() -> Duration {
     let given = std::env::var("HEADWATER_CHAOS_SECONDS").ok();
     let seconds = match given.as_deref() {
-        None | Some("") => 6,
+        None | Some("") => 4,
         Some(given) => given.parse().expect("HEADWATER_CHAOS_SECONDS is a number"),
     };
     Duration::from_secs(seconds)

@@ -1,0 +1,140 @@
+//! Asking the projectors that run.
+
+use super::Failure;
+use crate::{
+    config::ControlConfig,
+    projection::{ALL, Ask, Reply, ReplyBody, Verb},
+};
+use futures::StreamExt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout_at};
+
+/// How long the first answer may take, and how long after any answer another may come from a
+/// replica that has not answered yet.
+const FIRST: Duration = Duration::from_secs(3);
+const OTHERS: Duration = Duration::from_millis(300);
+/// How long a replica that works may say nothing. Retrying waits for a batch that is under way.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// A connection to the projectors.
+pub(super) struct Control {
+    client: async_nats::Client,
+    config: ControlConfig,
+}
+
+impl Control {
+    pub(super) async fn connect(config: ControlConfig) -> Result<Self, Failure> {
+        let client = async_nats::connect(&config.nats).await.map_err(|error| {
+            let url = &config.nats;
+            Failure::operation(format!("cannot connect to NATS at {url}: {error}"))
+        })?;
+        Ok(Self { client, config })
+    }
+
+    pub(super) fn prints_json(&self) -> bool {
+        self.config.json
+    }
+
+    /// Asks, and returns the last answer of each store about each view: of the replica that keeps the
+    /// view, where several share the store.
+    pub(super) async fn ask(
+        &self,
+        view: Option<&str>,
+        verb: Verb,
+        ask: &Ask,
+        mut progress: impl FnMut(&Reply, u64, u64),
+    ) -> Result<Vec<Reply>, Failure> {
+        let replica = self.config.replica.as_deref().unwrap_or(ALL);
+        let view = view.unwrap_or(ALL);
+        let subject = format!("ctl.projector.{replica}.{view}.{}", verb.token());
+        let inbox = self.client.new_inbox();
+        let failed = |error: &dyn std::fmt::Display| Failure::operation(error);
+        let mut replies = self
+            .client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(|e| failed(&e))?;
+        let body = serde_json::to_vec(ask).map_err(Failure::operation)?;
+        let sent = self
+            .client
+            .publish_with_reply(subject, inbox, body.into())
+            .await;
+        sent.map_err(|error| failed(&error))?;
+
+        let mut working = BTreeSet::new();
+        let mut last: BTreeMap<(String, String), Reply> = BTreeMap::new();
+        let mut until = Instant::now() + FIRST;
+        while let Ok(Some(message)) = timeout_at(until, replies.next()).await {
+            if message.status.is_some() {
+                return Err(Failure::operation("no projector is connected to this NATS"));
+            }
+            let Ok(reply) = serde_json::from_slice::<Reply>(&message.payload) else {
+                continue;
+            };
+            let who = (reply.replica.clone(), reply.view.clone());
+            if let ReplyBody::Progress { done, total } = reply.body {
+                progress(&reply, done, total);
+            }
+            if reply.body.is_last() {
+                working.remove(&who);
+                let key = (reply.view.clone(), reply.store.clone());
+                let better = last.get(&key).is_none_or(|known| !known.here);
+                if better {
+                    last.insert(key, reply);
+                }
+            } else {
+                working.insert(who);
+            }
+            until = Instant::now() + if working.is_empty() { OTHERS } else { SILENT };
+        }
+        if let Some((replica, view)) = working.first() {
+            return Err(Failure::operation(format!(
+                "replica {replica} does not answer any more about {view}"
+            )));
+        }
+        if last.is_empty() {
+            return Err(Failure::operation(format!(
+                "no projector knows the view {view}, or none runs"
+            )));
+        }
+        for reply in last.values() {
+            match &reply.body {
+                ReplyBody::Refused { reason } => {
+                    return Err(Failure::operation(format!("{}: {reason}", reply.view)));
+                }
+                ReplyBody::Elsewhere {} => {
+                    return Err(Failure::operation(format!(
+                        "no replica keeps {} at the moment; try again",
+                        reply.view
+                    )));
+                }
+                _ => {}
+            }
+        }
+        let mut replies: Vec<_> = last.into_values().collect();
+        replies.sort_by(|a, b| (&a.view, &a.replica).cmp(&(&b.view, &b.replica)));
+        Ok(replies)
+    }
+}
+
+/// The replica of an answer, where there are several that keep documents of their own.
+pub(super) fn place(reply: &Reply, all: &[Reply]) -> String {
+    let several = all.iter().any(|other| other.store != reply.store);
+    if several {
+        format!("{} ({})", reply.view, reply.replica)
+    } else {
+        reply.view.clone()
+    }
+}
+
+/// Prints answers as they are.
+pub(super) fn print_json(replies: &[Reply]) -> Result<(), Failure> {
+    for reply in replies {
+        let json = serde_json::to_string(reply).map_err(Failure::operation)?;
+        println!("{json}");
+    }
+    Ok(())
+}

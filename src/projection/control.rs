@@ -1,0 +1,379 @@
+//! What operators can ask of a running projector role: `ctl.projector.<replica>.<view>.<verb>`, where `all`
+//! stands for every replica or every view.
+//!
+//! Each replica answers for each view with one or more messages: perhaps some that tell how far the
+//! work is, then one that ends it. Where replicas share a store, those that do not keep the view say
+//! so, and leave the work to the one that does.
+
+mod messages;
+
+pub use messages::{Ask, GenerationReport, ParkedReport, Reply, ReplyBody, Verb, ViewReport};
+
+use super::{
+    keeper::{Shared, ViewHandle},
+    projector::Retried,
+    verify,
+};
+use crate::{
+    event_log::{
+        reader::Commit,
+        subject::{self, Id},
+    },
+    read_model::{
+        Generation, GenerationState, Generations, generation::GenerationError,
+        refresh::RefreshError, schema::ViewTables, store::StoreError,
+    },
+    view::PartKey,
+};
+use async_nats::{Client, Message, Subscriber};
+use futures::StreamExt;
+use std::{error::Error as StdError, sync::Arc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The token that stands for every replica, or every view.
+pub const ALL: &str = "all";
+
+/// Answers operators.
+pub struct ControlEndpoint {
+    asked: futures::stream::SelectAll<Subscriber>,
+    shared: Arc<Answering>,
+}
+
+struct Answering {
+    client: Client,
+    replica: String,
+    views: Vec<ViewHandle>,
+}
+
+impl ControlEndpoint {
+    /// Subscribes.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when the connection is closed.
+    pub async fn open(
+        client: &Client,
+        replica: &str,
+        views: Vec<ViewHandle>,
+    ) -> Result<Self, async_nats::SubscribeError> {
+        let all = client.subscribe(format!("ctl.projector.{ALL}.>")).await?;
+        let own = client
+            .subscribe(format!("ctl.projector.{replica}.>"))
+            .await?;
+        client.flush().await.ok();
+        Ok(Self {
+            asked: futures::stream::select_all([all, own]),
+            shared: Arc::new(Answering {
+                client: client.clone(),
+                replica: replica.to_owned(),
+                views,
+            }),
+        })
+    }
+
+    /// Answers until told to stop.
+    pub async fn run(mut self, stopping: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let message = tokio::select! {
+                message = self.asked.next() => message,
+                () = stopping.cancelled() => None,
+            };
+            let Some(message) = message else { break };
+            while tasks.try_join_next().is_some() {}
+            for view in &self.shared.views {
+                let (answering, view) = (Arc::clone(&self.shared), view.clone());
+                let message = message.clone();
+                tasks.spawn(async move { answering.answer(&view, message).await });
+            }
+        }
+        tasks.abort_all();
+    }
+}
+
+impl Answering {
+    async fn answer(&self, view: &ViewHandle, message: Message) {
+        let tokens: Vec<_> = message.subject.split('.').collect();
+        let [_, _, _, name, verb] = tokens[..] else {
+            return;
+        };
+        let Some(reply) = message.reply else { return };
+        if name != ALL && name != view.view() {
+            return;
+        }
+        let shared = view.shared();
+        let here = shared.home.is_here();
+        let send = |body: ReplyBody| {
+            let body = Reply {
+                replica: self.replica.clone(),
+                store: shared.options.store.id().to_owned(),
+                view: view.view().to_owned(),
+                here,
+                body,
+            };
+            let body = serde_json::to_vec(&body).expect("an answer is plain data");
+            let (client, reply) = (self.client.clone(), reply.clone());
+            async move {
+                // Who has asked may be gone.
+                let _ = client.publish(reply, body.into()).await;
+            }
+        };
+        let ask = match message.payload.is_empty() {
+            true => Ok(Ask::default()),
+            false => serde_json::from_slice::<Ask>(&message.payload),
+        };
+        let verb = serde_json::from_value::<Verb>(verb.into());
+        let (Ok(ask), Ok(verb)) = (ask, verb) else {
+            let reason = "this cannot be asked".to_owned();
+            return send(ReplyBody::Refused { reason }).await;
+        };
+        let changes = !matches!(verb, Verb::Status | Verb::Parked);
+        if changes && !here {
+            return send(ReplyBody::Elsewhere {}).await;
+        }
+        let told = std::sync::Mutex::new(std::time::Instant::now());
+        let tell = |done, total| {
+            // Some ten times a second are enough for a person, and keep an answer alive.
+            let mut told = told
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            if told.elapsed().as_millis() >= 100 {
+                *told = std::time::Instant::now();
+                tokio::spawn(send(ReplyBody::Progress { done, total }));
+            }
+        };
+        send(ReplyBody::Taken {}).await;
+        let body = match shared.work(verb, ask, &tell).await {
+            Ok(body) => body,
+            Err(error) => ReplyBody::Refused {
+                reason: error.to_string(),
+            },
+        };
+        send(body).await;
+    }
+}
+
+impl Shared {
+    pub(super) async fn work(
+        &self,
+        verb: Verb,
+        ask: Ask,
+        tell: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<ReplyBody, ControlError> {
+        let view = self.options.view.description();
+        let generations = self.options.store.generations(view.name).await?;
+        match verb {
+            Verb::Status => Ok(ReplyBody::Status(self.report(&generations).await?)),
+            Verb::Rebuild => {
+                self.change(&generations.rebuild(view.version)?).await?;
+                Ok(ReplyBody::Done {})
+            }
+            Verb::Rollback => {
+                let next = generations.rollback()?;
+                match self.turn(&generations, &next).await? {
+                    true => {
+                        self.look_now();
+                        Ok(ReplyBody::Done {})
+                    }
+                    false => Err(ControlError::Behind),
+                }
+            }
+            Verb::Drop => {
+                let one = ask
+                    .generation
+                    .or_else(|| generations.find(GenerationState::Previous))
+                    .or_else(|| generations.find(GenerationState::Building));
+                let one = one.ok_or(GenerationError::NoPrevious)?;
+                self.change(&generations.without(one)?).await?;
+                Ok(ReplyBody::Done {})
+            }
+            Verb::Verify => Ok(ReplyBody::Verified(
+                verify::verify(self, ask.sample, tell).await?,
+            )),
+            Verb::Parked => {
+                let tables = self.tables(chosen(&ask, &generations)?)?;
+                Ok(ReplyBody::Parked(self.parked(&tables, &ask).await?))
+            }
+            Verb::Retry | Verb::Skip => {
+                let generation = chosen(&ask, &generations)?;
+                self.try_again(generation, &ask, verb == Verb::Skip).await
+            }
+        }
+    }
+
+    async fn change(&self, next: &Generations) -> Result<(), ControlError> {
+        let view = self.options.view.description();
+        self.options
+            .store
+            .change_generations(view.name, next)
+            .await?;
+        self.look_now();
+        Ok(())
+    }
+
+    async fn report(&self, generations: &Generations) -> Result<ViewReport, ControlError> {
+        let view = self.options.view.description();
+        let mut all = Vec::new();
+        for (generation, state) in &generations.all {
+            let tables = self.tables(*generation)?;
+            let checkpoint = self.options.store.find_checkpoint(&tables).await?;
+            let status = self.status_of(*generation);
+            let parked = match status {
+                Some(_) => self.options.store.parked(&tables).await?.len(),
+                None => 0,
+            };
+            let pending = status.as_ref().map(|status| status.lag_commits);
+            all.push(GenerationReport {
+                generation: *generation,
+                state: *state,
+                position: checkpoint.map_or(0, |checkpoint| checkpoint.position),
+                lag_commits: pending,
+                lag_ms: status
+                    .as_ref()
+                    .map(|status| status.lag_ms(jiff::Timestamp::now())),
+                parked,
+                stalled: status
+                    .and_then(|status| status.stalled)
+                    .map(|stalled| stalled.reason),
+            });
+        }
+        Ok(ViewReport {
+            version: view.version,
+            generations: all,
+        })
+    }
+
+    async fn parked(
+        &self,
+        tables: &ViewTables,
+        ask: &Ask,
+    ) -> Result<Vec<ParkedReport>, ControlError> {
+        let mut reports = Vec::new();
+        for parked in self.options.store.parked_commits(tables).await? {
+            if !ask.concerns(&parked.aggregate) {
+                continue;
+            }
+            let (aggregate, id) = parked.aggregate;
+            let mut report = ParkedReport {
+                aggregate,
+                id,
+                position: parked.position,
+                from_event: parked.from_event,
+                reason: parked.reason,
+                documents: parked.documents,
+                at: parked.at,
+                events: Vec::new(),
+            };
+            if ask.id.is_some() {
+                report.events = self.events(&report).await?;
+            }
+            reports.push(report);
+        }
+        Ok(reports)
+    }
+
+    /// The events of a parked commit from the log, as far as they can be read.
+    async fn events(&self, parked: &ParkedReport) -> Result<Vec<serde_json::Value>, ControlError> {
+        let Ok(id) = Id::new(parked.id.as_str()) else {
+            return Ok(Vec::new());
+        };
+        let subject = subject::events_of(&parked.aggregate, &id);
+        let log = &self.options.log;
+        let messages = log
+            .messages(&subject, parked.position - 1, parked.position)
+            .await;
+        let messages = messages.map_err(|error| ControlError::Other(Box::new(error)))?;
+        let events = messages
+            .iter()
+            .flat_map(|message| match Commit::of(message).events {
+                Ok(events) => events
+                    .into_iter()
+                    .map(|event| {
+                        serde_json::json!({"type": event.event_type, "version": event.version,
+                        "time": event.time, "data": event.data})
+                    })
+                    .collect(),
+                Err(_) => vec![String::from_utf8_lossy(&message.payload).into()],
+            });
+        Ok(events.collect())
+    }
+
+    async fn try_again(
+        &self,
+        generation: Generation,
+        ask: &Ask,
+        skip: bool,
+    ) -> Result<ReplyBody, ControlError> {
+        let tables = self.tables(generation)?;
+        let mut parked: Vec<PartKey> = self
+            .options
+            .store
+            .parked(&tables)
+            .await?
+            .into_iter()
+            .collect();
+        parked.retain(|aggregate| ask.concerns(aggregate));
+        parked.sort();
+        if skip && ask.id.is_none() {
+            return Err(ControlError::Unnamed);
+        }
+        if parked.is_empty() && ask.id.is_some() {
+            return Err(ControlError::NotParked);
+        }
+        let mut all = Vec::new();
+        for aggregate in parked {
+            let tried = self.retry(generation, aggregate.clone(), skip).await;
+            let tried: Retried = tried
+                .ok_or(ControlError::NotKept)?
+                .map_err(|error| ControlError::Other(Box::new(error)))?;
+            all.push((aggregate.0, aggregate.1, tried));
+        }
+        Ok(ReplyBody::Retried(all))
+    }
+}
+
+fn chosen(ask: &Ask, generations: &Generations) -> Result<Generation, ControlError> {
+    let live = generations.find(GenerationState::Live);
+    let chosen = ask.generation.or(live);
+    let chosen = chosen.filter(|one| generations.all.iter().any(|(other, _)| other == one));
+    chosen.ok_or(ControlError::Generation(GenerationError::Unknown))
+}
+
+/// Why what an operator has asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The view's generations do not allow it.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// The store failed, or somebody else changed the same.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The one to go back to does not come up to what is live.
+    #[error("the other generation is behind what is live, and does not come up to it")]
+    Behind,
+    /// Nothing of this aggregate is parked.
+    #[error("nothing of this aggregate is parked")]
+    NotParked,
+    /// Skipping concerns one aggregate.
+    #[error("skipping needs the aggregate and its id")]
+    Unnamed,
+    /// This program does not keep this generation.
+    #[error("this program does not keep this generation")]
+    NotKept,
+    /// Anything else.
+    #[error("{0}")]
+    Other(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl From<RefreshError> for ControlError {
+    fn from(error: RefreshError) -> Self {
+        Self::Other(Box::new(error))
+    }
+}
+
+impl From<verify::VerifyError> for ControlError {
+    fn from(error: verify::VerifyError) -> Self {
+        Self::Other(Box::new(error))
+    }
+}

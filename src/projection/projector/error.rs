@@ -1,0 +1,53 @@
+//! Why a projector does not get on.
+
+use crate::{
+    event_log::{LoadError, reader::ReadError},
+    projection::fold::FoldError,
+    read_model::{SchemaError, StoreError},
+};
+
+/// Why a projector does not get on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectorError {
+    /// The view declares what cannot be stored.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The log failed, when an aggregate's history was read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The view's data do not fit its types.
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+    /// The batch is written, but could not be announced.
+    #[error("the batch could not be announced: {0}")]
+    Announce(String),
+    /// A defect.
+    #[error("the projector panicked: {0}")]
+    Panicked(String),
+}
+
+impl ProjectorError {
+    /// Whether trying again may help without anybody doing something.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_retryable(),
+            Self::Read(error) => error.is_retryable(),
+            Self::Load(error) => error.is_retryable(),
+            Self::Announce(_) => true,
+            Self::Schema(_) | Self::Fold(_) | Self::Panicked(_) => false,
+        }
+    }
+
+    /// Whether another projector wrote the view.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Fenced))
+    }
+}

@@ -1,0 +1,113 @@
+//! A view's generations as they are stored, and what is done with whole generations.
+
+use super::{FENCED, Store, StoreError, load::checkpoint_id, take, write::integer};
+use crate::read_model::{
+    generation::Generations,
+    schema::{SHARED, ViewTables},
+};
+use surrealdb::types::{RecordId, SurrealValue, Value, Variables};
+
+/// What a take-over throws that would go back in time.
+const BEHIND: &str = "headwater: behind";
+/// The writer of a checkpoint whose generation has got another place: its projector looks again.
+pub(crate) const TURNED: &str = "turned";
+
+impl Store {
+    /// Defines the tables that all views share. What exists stays.
+    pub(crate) async fn define_shared(&self) -> Result<(), StoreError> {
+        self.query(SHARED, Variables::new()).await?;
+        Ok(())
+    }
+
+    /// Reads a view's generations; none at all before a projector has made the first.
+    pub(crate) async fn generations(&self, view: &str) -> Result<Generations, StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("view", Value::RecordId(RecordId::new("view", view)));
+        let mut results = self
+            .query("SELECT VALUE generations FROM ONLY $view;", variables)
+            .await?;
+        match take(&mut results, 0)? {
+            Value::None => Ok(Generations::default()),
+            stored => serde_json::from_value(stored.into_json_value())
+                .map_err(|_| StoreError::shape("view.generations")),
+        }
+    }
+
+    /// Stores a view's next generations, if nobody else has changed them.
+    pub(crate) async fn change_generations(
+        &self,
+        view: &str,
+        next: &Generations,
+    ) -> Result<(), StoreError> {
+        let sql = format!("BEGIN; {} COMMIT;", change());
+        self.query(sql, changing(view, next)).await?;
+        Ok(())
+    }
+
+    /// Stores a view's next generations, in which `to` is live in place of `from`, in one transaction
+    /// with a new revision of both checkpoints: their projectors are fenced, and look again which is
+    /// live. With `forward` it is refused, with `false`, when `to` is behind `from`.
+    pub(crate) async fn turn(
+        &self,
+        view: &str,
+        next: &Generations,
+        from: &ViewTables,
+        to: &ViewTables,
+        forward: bool,
+    ) -> Result<bool, StoreError> {
+        let mut variables = changing(view, next);
+        variables.insert("from", Value::RecordId(checkpoint_id(from)));
+        variables.insert("to", Value::RecordId(checkpoint_id(to)));
+        let check = match forward {
+            true => format!(
+                "IF ((SELECT VALUE position FROM ONLY $to) ?? 0) \
+                 < ((SELECT VALUE position FROM ONLY $from) ?? 0) {{ THROW '{BEHIND}' }};"
+            ),
+            false => String::new(),
+        };
+        let sql = format!(
+            "BEGIN; {} {check} \
+             UPDATE $from SET revision += 1, writer = '{TURNED}' RETURN NONE; \
+             UPDATE $to SET revision += 1, writer = '{TURNED}' RETURN NONE; COMMIT;",
+            change()
+        );
+        match self.query(sql, variables).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Unavailable(error)) if error.message().contains(BEHIND) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes all that a generation has.
+    pub(crate) async fn remove(&self, tables: &ViewTables) -> Result<(), StoreError> {
+        let mut variables = Variables::new();
+        variables.insert("view", tables.documents.as_str());
+        variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
+        let sql = format!(
+            "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
+             DELETE parked:[$view, NONE]..[$view, ..] RETURN NONE; \
+             DELETE skipped:[$view, NONE]..[$view, ..] RETURN NONE; \
+             DELETE $checkpoint RETURN NONE;",
+            tables.documents, tables.parts
+        );
+        self.query(sql, variables).await?;
+        Ok(())
+    }
+}
+
+fn change() -> String {
+    format!(
+        "LET $stored = (SELECT VALUE generations.revision FROM ONLY $view) ?? 0; \
+         IF $stored != $fence {{ THROW '{FENCED}' }}; \
+         UPSERT $view CONTENT {{ generations: $next }} RETURN NONE;"
+    )
+}
+
+fn changing(view: &str, next: &Generations) -> Variables {
+    let mut variables = Variables::new();
+    variables.insert("view", Value::RecordId(RecordId::new("view", view)));
+    variables.insert("fence", integer(next.revision - 1));
+    let next = serde_json::to_value(next).expect("generations are plain data");
+    variables.insert("next", next.into_value());
+    variables
+}
