@@ -8,10 +8,16 @@
 //! [`closed_loop`] makes the load, [`Rounds`] gathers samples, [`Bench`] is what was measured, and
 //! [`processes`] starts the servers that are measured.
 
+pub mod catchup;
 pub mod commands;
 pub mod floor;
+pub mod fresh;
+pub mod get;
+pub mod http;
+pub mod live;
 pub mod load;
 pub mod processes;
+pub mod queries;
 pub mod report;
 pub mod sample;
 

@@ -5,7 +5,11 @@
 
 mod bench;
 
-pub use bench::{BenchAction, BenchCommandsConfig, BenchConfig, BenchHotConfig, ResponderConfig};
+pub use bench::{
+    BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
+    BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, QueryBenchConfig,
+    ResponderConfig,
+};
 
 use crate::{
     command::client::CommandOptions, event_log::AppendMode, platform, read_model::Generation,

@@ -18,6 +18,7 @@ mod health;
 mod index;
 mod input;
 mod live;
+mod meters;
 mod metrics;
 mod openapi;
 mod refusal;
@@ -204,23 +205,38 @@ impl Site {
 /// The paths. An id is matched even when it is empty, so that the answer can say what is wrong
 /// with it; it is read from the undecoded path (see [`input`]).
 fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
+    // The router tries one after the other: what is asked most stands first.
     config
         .app_data(site.clone())
+        .service(document_or_live())
+        .service(readable("/views/{view}").to(views::list))
         .service(
             web::resource("/commands/{aggregate}/{id:[^/]*}/{command}")
                 .route(web::post().to(commands::execute))
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
-        .service(readable("/views/{view}").to(views::list))
-        .service(followable("/views/{view}/live").to(live::list))
         .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
-        .service(readable("/views/{view}/{id:[^/]*}").to(views::get))
         .service(readable("/openapi.json").to(openapi::serve))
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
         .service(readable("/").to(index::serve))
         .app_data(web::Data::new(site.backends.readiness.clone()));
     operations(config);
+}
+
+/// A document, or where its id would stand, `live`: one pattern instead of two to try.
+fn document_or_live() -> Resource {
+    let live = || guard::fn_guard(|context| context.head().uri.path().ends_with("/live"));
+    let read = guard::Any(guard::Get()).or(guard::Head());
+    web::resource("/views/{view}/{id:[^/]*}")
+        .route(web::get().guard(live()).to(live::list))
+        .route(
+            web::route()
+                .guard(live())
+                .to(|| refusal::method_not_allowed("GET")),
+        )
+        .route(web::route().guard(read).to(views::get))
+        .default_service(web::to(|| refusal::method_not_allowed("GET, HEAD")))
 }
 
 /// How the replica is and what it measures.

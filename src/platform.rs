@@ -21,7 +21,7 @@ use crate::{
     membership::{Membership, MembershipError, MembershipOptions},
     projection::{
         ControlEndpoint, ProjectorError, ProjectorOptions, RegisteredView, ViewHandle,
-        ViewPlacement,
+        ViewPlacement, meters,
     },
     read_model::{
         Credentials, DEFAULT_CACHE, OpenError, QueryEndpoint, ReadModel, ReadModelOptions, Store,
@@ -516,6 +516,7 @@ async fn start_query_side(
             platform.projectors.push(kept);
         }
         platform.projector_arbiter = Some(arbiter);
+        io.spawn(meters::keep(platform.projectors.clone()));
         let opening = {
             let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
             let replica = options.replica.clone();

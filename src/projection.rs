@@ -8,6 +8,7 @@
 mod control;
 mod fold;
 mod keeper;
+pub(crate) mod meters;
 mod placement;
 mod projector;
 mod registered;

@@ -26,9 +26,12 @@ pub use endpoint::{EndpointError, QueryEndpoint};
 pub use follow::MAX_LIVE_DOCUMENTS;
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
 pub use generation::{Generation, GenerationState, Generations};
+#[cfg(test)]
+pub(crate) use live::Feed;
 pub use live::{LiveEvent, LiveKind, Subscription};
 pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
+pub use store::floor;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub use watermark::{Progress, Watermark, Watermarks};
 

@@ -1,11 +1,19 @@
 //! Making load: workers that each have one operation in flight.
 
 use super::{BenchError, Sample};
-use std::time::{Duration, Instant};
+use futures::future::BoxFuture;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     runtime::{Handle, Runtime},
     task::JoinSet,
 };
+
+/// One operation, given its worker's number and how many that worker has done before.
+pub type Operation =
+    Arc<dyn Fn(usize, u64) -> BoxFuture<'static, Result<(), BenchError>> + Send + Sync>;
 
 /// The threads that make the load, apart from the program's own.
 pub struct LoadThreads(Option<Runtime>);

@@ -3,13 +3,14 @@
 use super::Failure;
 use crate::{
     bench::{
-        BenchError,
+        Bench, BenchError, catchup,
         commands::{self, CommandsOptions},
-        floor,
+        floor, fresh, get, live,
+        queries::QueriesOptions,
     },
-    config::{BenchAction, BenchConfig},
+    config::{BenchAction, BenchConfig, QueryBenchConfig},
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
     match action {
@@ -26,6 +27,42 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.in_process = config.in_process;
             measure(options, &config.bench).await
         }
+        BenchAction::Get(config) => {
+            let options = QueriesOptions {
+                documents: config.documents as usize,
+                clients: config.connections.into(),
+                cached: !config.no_cache,
+                ..queries(&config.bench)
+            };
+            tell(get::run(options).await, &config.bench)
+        }
+        BenchAction::Catchup(config) => {
+            let options = QueriesOptions {
+                documents: config.aggregates.min(config.events) as usize,
+                ..queries(&config.bench)
+            };
+            tell(
+                catchup::run(options, config.events as usize).await,
+                &config.bench,
+            )
+        }
+        BenchAction::Fresh(config) => {
+            let options = QueriesOptions {
+                clients: config.connections.into(),
+                rate: config.rate.into(),
+                ..queries(&config.bench)
+            };
+            tell(fresh::run(options).await, &config.bench)
+        }
+        BenchAction::Live(config) => {
+            let options = QueriesOptions {
+                documents: 1,
+                clients: config.clients.into(),
+                ..queries(&config.bench)
+            };
+            tell(live::run(options).await, &config.bench)
+        }
+        BenchAction::Bare(config) => get::serve_bare(config.body).await,
         BenchAction::Responder(config) => floor::respond(&config.nats, config.reply_bytes).await,
     }
     .map_err(Failure::operation)?;
@@ -50,4 +87,21 @@ fn options(name: &'static str, config: &BenchConfig) -> CommandsOptions {
 async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), BenchError> {
     let bench = commands::run(options).await?;
     bench.tell(config.json.as_deref())
+}
+
+fn queries(config: &QueryBenchConfig) -> QueriesOptions {
+    QueriesOptions {
+        documents: 1_000,
+        clients: 64,
+        length: Duration::from_secs(config.seconds),
+        rounds: config.rounds,
+        cached: true,
+        rate: 1_000,
+        durable: config.durable,
+        nats_server: config.nats_server.clone(),
+    }
+}
+
+fn tell(bench: Result<Bench, BenchError>, config: &QueryBenchConfig) -> Result<(), BenchError> {
+    bench?.tell(config.json.as_deref())
 }

@@ -10,6 +10,17 @@ pub enum BenchAction {
     Commands(BenchCommandsConfig),
     /// Commands on one aggregate, against serial publishing
     Hot(BenchHotConfig),
+    /// One document by id over HTTP, against a bare handler or, not cached, the store's select
+    Get(BenchGetConfig),
+    /// Filling an empty view from the log, against inserting the documents
+    Catchup(BenchCatchupConfig),
+    /// From a command's acceptance until its document can be read
+    Fresh(BenchFreshConfig),
+    /// One change to all who follow the document
+    Live(BenchLiveConfig),
+    /// Answers every request with one body: the floor of HTTP
+    #[command(hide = true)]
+    Bare(BareConfig),
     /// Answers requests at once: the floor of request-reply, in the replica's place
     #[command(hide = true)]
     Responder(ResponderConfig),
@@ -91,4 +102,88 @@ pub struct ResponderConfig {
     /// How long each answer is, in bytes
     #[arg(long, env = "HEADWATER_REPLY_BYTES")]
     pub reply_bytes: usize,
+}
+
+/// What every bench of the query side is told. It starts the servers that it needs.
+#[derive(Debug, Clone, Args)]
+pub struct QueryBenchConfig {
+    /// The nats-server to start syncs every append to disk
+    #[arg(long, env = "HEADWATER_DURABLE")]
+    pub durable: bool,
+    /// The nats-server to start; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// How long ours and each floor is measured, in seconds
+    #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// In how many rounds; medians of the rounds are told
+    #[arg(long, env = "HEADWATER_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// The file to write the figures to, as JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: Option<PathBuf>,
+}
+
+/// `headwater bench get`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchGetConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many connections there are, each with one request in flight
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// How many documents the reads are spread over
+    #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub documents: u32,
+    /// Read from the store each time
+    #[arg(long, env = "HEADWATER_NO_CACHE")]
+    pub no_cache: bool,
+}
+
+/// `headwater bench catchup`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchCatchupConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many events there are
+    #[arg(long, env = "HEADWATER_EVENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub events: u32,
+    /// Of how many aggregates, each of which makes one document
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
+}
+
+/// `headwater bench fresh`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchFreshConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many commands are given a second
+    #[arg(long, env = "HEADWATER_RATE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
+    /// By how many connections the documents are read
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+}
+
+/// `headwater bench live`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchLiveConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many clients follow the document
+    #[arg(long, env = "HEADWATER_CLIENTS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub clients: u16,
+}
+
+/// `headwater bench bare`.
+#[derive(Debug, Clone, Args)]
+pub struct BareConfig {
+    /// What every request is answered with
+    #[arg(long, env = "HEADWATER_BODY")]
+    pub body: String,
 }

@@ -1,6 +1,7 @@
 //! What every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
+use super::meters;
 use crate::problem::Problem;
 use actix_web::{
     Error, ResponseError,
@@ -44,17 +45,20 @@ where
     }
 }
 
-/// Writes the access line. Neither the path nor the query is in it: both carry ids and search
-/// words, which may say something of a person.
+/// Measures the request, and writes the access line. Neither the path nor the query is in it: both
+/// carry ids and search words, which may say something of a person.
 fn log(response: &ServiceResponse, started: Instant) {
-    let status = response.status();
+    let request = response.request();
+    let (status, route) = (response.status(), meters::route_of(request.path()));
+    let (method, elapsed) = (request.method(), started.elapsed());
+    meters::answered(route, method, status, elapsed);
     macro_rules! write {
         ($level:ident) => {
             tracing::$level!(
-                http.method = response.request().method().as_str(),
-                http.route = route_of(response),
+                http.method = method.as_str(),
+                http.route = route,
                 http.status = status.as_u16(),
-                duration_ms = started.elapsed().as_secs_f64() * 1e3,
+                duration_ms = elapsed.as_secs_f64() * 1e3,
                 "request answered"
             )
         };
@@ -65,13 +69,5 @@ fn log(response: &ServiceResponse, started: Instant) {
         write!(info);
     } else {
         write!(debug);
-    }
-}
-
-/// The path template that the request matched, without what the router alone needs of it.
-fn route_of(response: &ServiceResponse) -> String {
-    match response.request().match_pattern() {
-        Some(pattern) => pattern.replace(":[^/]*}", "}").replace(":.*}", "}"),
-        None => "unmatched".to_owned(),
     }
 }

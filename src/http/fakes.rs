@@ -10,8 +10,8 @@ use crate::{
     event_log::subject::Id,
     problem::Problem,
     read_model::{
-        Answer, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument, Subscription,
-        ViewDescription,
+        Answer, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument,
+        Subscription, ViewDescription,
     },
     view::{Compare, Filter, Kind, Query, Sort},
 };
@@ -155,6 +155,8 @@ impl Commands for FakeCommands {
 pub(super) struct FakeViews {
     views: Vec<ViewDescription>,
     refusal: Option<Problem>,
+    /// Where the changes of lists come from, unless it is always the same ones.
+    feed: Option<Arc<Feed>>,
     /// The parameters and the freshness of each read that reached the query side.
     pub(super) seen: Mutex<Vec<(BTreeMap<String, String>, Freshness)>>,
 }
@@ -248,7 +250,10 @@ impl Views for FakeViews {
             LiveEvent::put("p-1", 71, 71, DOCUMENT.into()),
             LiveEvent::gone(LiveKind::Leave, "p-1", 80, 80),
         ];
-        let subscription = self.answer(()).map(|_| Subscription::of(events));
+        let subscription = self.answer(()).map(|_| match &self.feed {
+            Some(feed) => feed.follow(),
+            None => Subscription::of(events),
+        });
         Box::pin(ready(subscription))
     }
 }
@@ -273,6 +278,14 @@ impl Fakes {
         Self::with(move |_| Err(answer.clone()), Some(problem.clone()))
     }
 
+    /// As [`Fakes::content`], the changes of lists coming from a feed.
+    pub(super) fn fed(feed: Arc<Feed>) -> Self {
+        let mut fakes = Self::content();
+        let views = Arc::get_mut(&mut fakes.views).expect("nobody has it yet");
+        views.feed = Some(feed);
+        fakes
+    }
+
     fn with(
         answer: impl Fn(&CommandRequest) -> Result<Outcome, Problem> + Send + Sync + 'static,
         refusal: Option<Problem>,
@@ -286,6 +299,7 @@ impl Fakes {
             views: Arc::new(FakeViews {
                 views: views(),
                 refusal,
+                feed: None,
                 seen: Mutex::default(),
             }),
             ready: true,

@@ -11,7 +11,7 @@ use crate::{
 };
 use actix_web::{
     HttpRequest,
-    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     web::{Bytes, BytesMut, Payload},
 };
 use futures::StreamExt;
@@ -91,7 +91,22 @@ pub(super) fn header<'a>(
     request: &'a HttpRequest,
     name: &'static str,
 ) -> Result<Option<&'a str>, Problem> {
-    let mut values = request.headers().get_all(name);
+    single(request.headers().get_all(name), name)
+}
+
+/// As [`header`], its name made beforehand: to be read with each request.
+pub(super) fn header_of<'a>(
+    request: &'a HttpRequest,
+    header: &HeaderName,
+    name: &'static str,
+) -> Result<Option<&'a str>, Problem> {
+    single(request.headers().get_all(header), name)
+}
+
+fn single<'a>(
+    mut values: impl Iterator<Item = &'a HeaderValue>,
+    name: &'static str,
+) -> Result<Option<&'a str>, Problem> {
     let Some(value) = values.next() else {
         return Ok(None);
     };

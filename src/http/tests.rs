@@ -2,6 +2,7 @@
 
 mod commands;
 mod description;
+mod live;
 mod site;
 mod views;
 mod wire;

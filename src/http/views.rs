@@ -58,8 +58,10 @@ pub(super) fn known_view<'a>(
 }
 
 pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
-    let min_position = input::header(request, MIN_POSITION)?;
-    let max_wait = input::header(request, MAX_WAIT)?;
+    const POSITION: HeaderName = HeaderName::from_static("headwater-min-position");
+    const WAIT: HeaderName = HeaderName::from_static("headwater-max-wait-ms");
+    let min_position = input::header_of(request, &POSITION, MIN_POSITION)?;
+    let max_wait = input::header_of(request, &WAIT, MAX_WAIT)?;
     Freshness::read(|name| match name {
         MIN_POSITION => min_position,
         MAX_WAIT => max_wait,

@@ -13,6 +13,7 @@ pub use parked::Retried;
 
 use super::{
     fold::{Fold, FoldError, Folded},
+    meters,
     registered::RegisteredView,
     status::ProjectorStatus,
 };
@@ -208,6 +209,7 @@ impl Projector {
         self.acknowledge(&written).await?;
         self.announce(&written).await?;
         let Written { applied, pending } = written;
+        meters::applied(self.view(), batch.len());
         self.follow(applied.position, pending, applied.behind_since);
         Ok(Step::Applied(batch.len()))
     }

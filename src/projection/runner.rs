@@ -1,6 +1,7 @@
 //! Runs a projector as an actor: one step after another, backing off where a step fails.
 
 use super::{
+    meters,
     projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step},
     status::{ProjectorState, ProjectorStatus, Stalled},
 };
@@ -239,6 +240,7 @@ impl Runner {
     /// Takes note of a failure; returns how long to pause.
     fn failed(&mut self, error: &ProjectorError) -> Duration {
         self.failures += 1;
+        meters::retried(self.view);
         let stalled = self.status.borrow().stalled.is_some();
         self.status.send_modify(|status| {
             let since = status

@@ -275,6 +275,29 @@ impl Subscription {
     }
 }
 
+/// A list that is followed, and told what a test tells it.
+#[cfg(test)]
+pub(crate) struct Feed(Arc<ViewLive>);
+
+#[cfg(test)]
+impl Feed {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(ViewLive::new(0)))
+    }
+
+    pub(crate) fn follow(&self) -> Subscription {
+        let following = self.0.follow_list(Vec::new());
+        let following = following.unwrap_or_else(|_| unreachable!("it is not closed"));
+        following.start(Vec::new(), &[]);
+        following
+    }
+
+    pub(crate) fn put(&self, id: &str, version: u64, document: &str) {
+        let document = super::ServedDocument::new(("v", 1, ""), id, version, document);
+        self.0.offer(id, Some(&document), version);
+    }
+}
+
 impl Stream for Subscription {
     type Item = Arc<LiveEvent>;
 

@@ -3,6 +3,7 @@
 //! Queries need a deep stack and must not be dropped half-way, so each runs as a task of a runtime
 //! that was built for them; a caller that goes away leaves its query to finish.
 
+pub mod floor;
 pub(crate) mod generations;
 mod load;
 mod parked;

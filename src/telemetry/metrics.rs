@@ -17,6 +17,9 @@ const SECONDS: [f64; 16] = [
 /// Sizes of groups.
 const SIZES: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 1_000.0];
 
+/// Sizes of batches.
+const BATCHES: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_000.0, 2_000.0, 4_000.0];
+
 /// Begins to keep what is measured. Calling it again does nothing, and neither does it where the
 /// program has a recorder of its own.
 pub fn install() {
@@ -28,6 +31,9 @@ pub fn install() {
             })
             .and_then(|builder| {
                 builder.set_buckets_for_metric(Matcher::Suffix("_appends".to_owned()), &SIZES)
+            })
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Suffix("_commits".to_owned()), &BATCHES)
             });
         let installed = builder.and_then(PrometheusBuilder::install_recorder);
         match installed {
@@ -59,7 +65,6 @@ pub fn upkeep() {
 }
 
 fn describe() {
-    let seconds = |name, help| describe_histogram!(name, Unit::Seconds, help);
     seconds(
         "headwater_command_seconds",
         "from a command's arrival at the replica that decides it to its answer",
@@ -90,7 +95,6 @@ fn describe() {
         Unit::Count,
         "appends of one atomic batch"
     );
-    let total = |name, help| describe_counter!(name, Unit::Count, help);
     total("headwater_commands_total", "commands answered");
     total(
         "headwater_commands_passed_on_total",
@@ -113,10 +117,82 @@ fn describe() {
         "groups that were retried member by member",
     );
     total("headwater_command_panics_total", "commands that panicked");
+    describe_queries();
     describe_gauge!("headwater_live_actors", Unit::Count, "live aggregates");
     describe_gauge!(
         "headwater_members",
         Unit::Count,
         "live replicas that this one knows"
     );
+}
+
+fn describe_queries() {
+    seconds(
+        "headwater_http_request_seconds",
+        "from a request's head to the head of its answer",
+    );
+    describe_histogram!(
+        "headwater_view_batch_commits",
+        Unit::Count,
+        "commits of one transaction of a view"
+    );
+    total("headwater_http_requests_total", "requests answered");
+    total("headwater_view_applied_total", "commits applied to a view");
+    total(
+        "headwater_view_retries_total",
+        "steps of a view that failed and were tried again",
+    );
+    total(
+        "headwater_cache_hits_total",
+        "documents answered from memory",
+    );
+    total(
+        "headwater_cache_misses_total",
+        "documents read from the store",
+    );
+    total(
+        "headwater_live_cut_total",
+        "live clients that were cut off because they did not keep up",
+    );
+    let gauge = |name, unit, help| describe_gauge!(name, unit, help);
+    let count = Unit::Count;
+    gauge(
+        "headwater_view_lag_commits",
+        count,
+        "commits that the log is ahead of the view",
+    );
+    gauge(
+        "headwater_view_lag_seconds",
+        Unit::Seconds,
+        "how long ago the first commit was published that is not applied",
+    );
+    gauge(
+        "headwater_view_position",
+        count,
+        "the stream sequence of the last commit applied",
+    );
+    gauge(
+        "headwater_view_following",
+        count,
+        "whether this replica's projector keeps the view",
+    );
+    gauge(
+        "headwater_view_parked_aggregates",
+        count,
+        "aggregates that are set aside",
+    );
+    gauge("headwater_cache_bytes", Unit::Bytes, "documents in memory");
+    gauge(
+        "headwater_live_clients",
+        count,
+        "clients that follow documents",
+    );
+}
+
+fn seconds(name: &'static str, help: &'static str) {
+    describe_histogram!(name, Unit::Seconds, help);
+}
+
+fn total(name: &'static str, help: &'static str) {
+    describe_counter!(name, Unit::Count, help);
 }

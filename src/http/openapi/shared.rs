@@ -176,6 +176,16 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
             ),
         ),
         (
+            "LastEventId",
+            header(
+                crate::http::live::LAST_EVENT_ID,
+                "The id of the last event that the client has had of this stream. What is not newer \
+                 is not sent again.",
+                typed(Type::Integer).minimum(Some(0)),
+                None,
+            ),
+        ),
+        (
             "IfNoneMatch",
             header(
                 "If-None-Match",

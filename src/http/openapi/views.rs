@@ -1,4 +1,4 @@
-//! The two ways to read a view: one document, and a list.
+//! The ways to read a view: one document, a list, and both as they change.
 
 use super::{
     schemas::Schemas,
@@ -21,11 +21,11 @@ pub(super) fn tag(view: &ViewDescription) -> String {
     format!("{} view", view.name)
 }
 
-/// The path and the operation of both.
+/// The paths and the operations of them.
 pub(super) fn operations(
     view: &ViewDescription,
     schemas: &mut Schemas,
-) -> [(String, OperationBuilder); 2] {
+) -> [(String, OperationBuilder); 4] {
     let name = view.name;
     let scope = schemas.take(&format!("{name}.view"), &view.schemas);
     let document = schemas.put(format!("{name}.view.document"), &view.document, &scope);
@@ -65,13 +65,68 @@ pub(super) fn operations(
         list = list.parameter(parameter);
     }
     list = with_headers(list).response("200", found(page));
+
+    let one = operation(view, "follow")
+        .summary(Some(format!(
+            "One document of {name}, and each change of it"
+        )))
+        .description(Some(DOCUMENT_STREAM))
+        .parameter_ref(parameter_ref("DocumentId"));
+    let mut many = operation(view, "follow_list")
+        .summary(Some(format!(
+            "Documents of {name}, and each change among them"
+        )))
+        .description(Some(LIST_STREAM));
+    for parameter in view.query.filters.iter().map(filter) {
+        many = many.parameter(parameter);
+    }
     [
         (
             format!("/views/{name}/{{id}}"),
             with_refusals(get).response("404", response_ref("NotFound")),
         ),
         (format!("/views/{name}"), with_refusals(list)),
+        (
+            format!("/views/{name}/{{id}}/live"),
+            followed(one).response("404", response_ref("NotFound")),
+        ),
+        (format!("/views/{name}/live"), followed(many)),
     ]
+}
+
+const DOCUMENT_STREAM: &str = "Server-sent events: the document, then each change of it. `event` is \
+    `put` with the document as a read answers it, or `delete` with its id alone; `id` is the position \
+    of the change. Changes that follow each other closely may come as one. A comment is sent where \
+    nothing else is for some time. A document that does not exist is not found, unless Last-Event-ID \
+    says that it did. A client that does not keep up is cut off; it may come again, as any client \
+    whose stream has ended.";
+
+const LIST_STREAM: &str = "Server-sent events: the documents that fulfil all filters, at most 1,000, \
+    then each change among them. `event` is `put` with the document as a read answers it, `leave` with \
+    its id when it does not fulfil them any more, `delete` with its id when it is gone, or `reset` \
+    when what was sent before Last-Event-ID is to be forgotten, as all documents follow again. `id` is \
+    the position to go on from. For the rest it is as with one document.";
+
+/// What both streams take and answer.
+fn followed(mut operation: OperationBuilder) -> OperationBuilder {
+    for parameter in ["LastEventId", "MinPosition", "MaxWait"] {
+        operation = operation.parameter_ref(parameter_ref(parameter));
+    }
+    let stream = ResponseBuilder::new()
+        .description("The stream. It ends when the replica stops or changes were missed.")
+        .content(
+            "text/event-stream",
+            ContentBuilder::new()
+                .schema(Some(typed(Type::String)))
+                .build(),
+        )
+        .build();
+    operation
+        .response("200", stream)
+        .response("400", response_ref("Malformed"))
+        .response("500", response_ref("Internal"))
+        .response("503", response_ref("Unavailable"))
+        .response("504", response_ref("NotYetApplied"))
 }
 
 fn operation(view: &ViewDescription, what: &str) -> OperationBuilder {

@@ -67,6 +67,8 @@ fn every_operation_has_a_name_of_its_own_a_known_tag_and_its_path_parameters() {
         "command.parcel.send",
         "operations.alive",
         "operations.ready",
+        "view.parcels.follow",
+        "view.parcels.follow_list",
         "view.parcels.get",
         "view.parcels.list",
     ];

@@ -1,0 +1,207 @@
+//! `bench catchup`: a view is filled from a log that is there, against inserting the documents that come
+//! of it.
+
+use super::{
+    Bench, BenchError, Figures, LoadThreads, load::once_each, queries::QueriesOptions,
+    report::common_settings, sample,
+};
+use crate::{
+    aggregate::Aggregate,
+    event_log::{
+        EventLog, Timeouts,
+        append::Append,
+        codec::{self, CommandEvents, EncodedEvent},
+        subject::{self, Id},
+        topology::Topology,
+    },
+    mart::{
+        product::{Event, Product},
+        view::ProductView,
+    },
+    projection::{ProjectorOptions, RegisteredView, ViewHandle, ViewPlacement},
+    read_model::{Watermark, floor::Floor},
+};
+use actix::Arbiter;
+use jiff::Timestamp;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// How many appends are under way while the log is made.
+const MAKING: usize = 256;
+/// The longest that filling a view may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Measures how fast a view is filled: `events` of as many products as there are documents.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when the servers cannot be started or the view is not filled.
+pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchError> {
+    let scratch = options.scratch().await?;
+    let measured = async {
+        let threads = LoadThreads::start()?;
+        let (url, nats) = (scratch.nats_url(), threads.handle());
+        let connecting = nats.spawn(async move { async_nats::connect(url).await });
+        let nats = connecting
+            .await
+            .map_err(BenchError::new)?
+            .map_err(BenchError::new)?;
+        Topology::embedded()
+            .apply(&nats)
+            .await
+            .map_err(BenchError::new)?;
+        let log = EventLog::new(nats, Timeouts::default());
+        fill(&log, &threads, options.documents, events).await?;
+
+        let (mut ours, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..options.rounds.max(1) {
+            let folder = |what: &str| {
+                let folder = scratch.folder().join(format!("{what}-{round}"));
+                format!("surrealkv://{}?sync=1s", folder.display())
+            };
+            let view = RegisteredView::of::<ProductView>();
+            let open = |url: String| {
+                let view = view.clone();
+                async move {
+                    Floor::open(&url, view.description())
+                        .await
+                        .map_err(BenchError::new)
+                }
+            };
+            let filled = open(folder("view")).await?;
+            let elapsed = catch_up(&filled, &log, round).await?;
+            let documents = filled.documents().await.map_err(BenchError::new)?;
+            if documents.len() != options.documents {
+                return Err(BenchError::new(format!(
+                    "{} documents came of it",
+                    documents.len()
+                )));
+            }
+            let bulk = open(folder("floor")).await?;
+            let begun = Instant::now();
+            bulk.bulk_insert(documents).await.map_err(BenchError::new)?;
+            let inserting = begun.elapsed();
+            ours.push(rate(events, elapsed));
+            floors.push(rate(options.documents, inserting));
+            ratios.push(
+                rate(events, elapsed).per_second / rate(options.documents, inserting).per_second,
+            );
+        }
+        let mut settings = common_settings();
+        settings.extend([
+            ("events".to_owned(), events.into()),
+            ("aggregates".to_owned(), options.documents.into()),
+            ("rounds".to_owned(), options.rounds.into()),
+            (
+                "per_second".to_owned(),
+                "events of ours, documents of the floor".into(),
+            ),
+        ]);
+        Ok(Bench {
+            bench: "catchup",
+            ours: Figures::medians(&ours),
+            floors: BTreeMap::from([("bulk_insert", Figures::medians(&floors))]),
+            ratios: BTreeMap::from([("bulk_insert", sample::median(ratios))]),
+            settings,
+        })
+    }
+    .await;
+    scratch.stop().await;
+    measured
+}
+
+/// One long operation: its time is every quantile.
+fn rate(count: usize, elapsed: Duration) -> Figures {
+    let ms = elapsed.as_secs_f64() * 1e3;
+    Figures {
+        per_second: count as f64 / elapsed.as_secs_f64(),
+        p50_ms: ms,
+        p95_ms: ms,
+        p99_ms: ms,
+        p999_ms: ms,
+    }
+}
+
+/// Appends one event a commit: each product is registered, then given prices in turn.
+async fn fill(
+    log: &EventLog,
+    threads: &LoadThreads,
+    products: usize,
+    events: usize,
+) -> Result<(), BenchError> {
+    let log = log.clone();
+    once_each(
+        threads.handle(),
+        MAKING.min(products),
+        products,
+        move |product| {
+            let log = log.clone();
+            async move {
+                let id = Id::new(super::queries::sku(product)).map_err(BenchError::new)?;
+                let mut expected = 0;
+                for version in 0..(events - product).div_ceil(products) as u64 {
+                    let event = match version {
+                        0 => Event::Registered {
+                            name: format!("Gala apples, bag {product}"),
+                            name_en: None,
+                            price: 4_900,
+                            category: "fruit".to_owned(),
+                            unit: Some("bag".to_owned()),
+                            barcode: None,
+                            description: None,
+                        },
+                        version => Event::Repriced {
+                            price: 4_900 + version as i64,
+                        },
+                    };
+                    let command = CommandEvents {
+                        command_id: format!("bench-{product}-{version}"),
+                        command_hash: String::new(),
+                        time: Timestamp::now(),
+                        version_before: version,
+                        events: vec![EncodedEvent::of::<Product>(&event).map_err(BenchError::new)?],
+                    };
+                    let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
+                    let appended = log.append(Append {
+                        subject: subject::events_of(Product::NAME, &id),
+                        expected,
+                        payload: payload.map_err(BenchError::new)?.into(),
+                        headers: async_nats::HeaderMap::new(),
+                        claims: Vec::new(),
+                    });
+                    expected = appended.await.map_err(BenchError::new)?;
+                }
+                Ok(())
+            }
+        },
+    )
+    .await
+}
+
+/// Runs a projector into an empty store until it has read the log to its end; returns how long it
+/// took.
+async fn catch_up(store: &Floor, log: &EventLog, round: u32) -> Result<Duration, BenchError> {
+    let view = RegisteredView::of::<ProductView>();
+    let mut options = ProjectorOptions::new(
+        view,
+        store.store().clone(),
+        log.clone(),
+        Watermark::default(),
+    );
+    // A consumer of its own in each round.
+    options.replica = Some(format!("bench{round}"));
+    let arbiter = Arbiter::new();
+    let begun = Instant::now();
+    let projector = ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle());
+    let mut status = projector.watch();
+    let ready = tokio::time::timeout(LIMIT, status.wait_for(|status| status.ready)).await;
+    let elapsed = begun.elapsed();
+    ready
+        .map_err(|_| BenchError::new("the view was not filled in time"))?
+        .map_err(BenchError::new)?;
+    projector.stop().await;
+    arbiter.stop();
+    Ok(elapsed)
+}

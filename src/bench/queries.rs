@@ -1,0 +1,187 @@
+//! What the benches of the query side share: a replica with products in its views.
+
+use super::{
+    BenchError,
+    http::{self, Connection},
+    load::once_each,
+    processes::{self, Process, Scratch},
+};
+use crate::event_log::topology::Durability;
+use async_nats::{Client, HeaderMap, Request};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::runtime::Handle;
+
+/// How many commands are under way while the products are made.
+const MAKING: usize = 128;
+
+/// How the query side is measured.
+#[derive(Debug, Clone)]
+pub struct QueriesOptions {
+    /// How many documents there are.
+    pub documents: usize,
+    /// How many connections or clients there are.
+    pub clients: usize,
+    /// How long ours, and each floor, is measured altogether.
+    pub length: Duration,
+    /// In how many rounds.
+    pub rounds: u32,
+    /// Whether documents are kept in the gateway's memory.
+    pub cached: bool,
+    /// How many commands a second are given, where commands are.
+    pub rate: u64,
+    /// Whether the nats-server that is started syncs each append.
+    pub durable: bool,
+    /// The nats-server to start.
+    pub nats_server: Option<PathBuf>,
+}
+
+impl QueriesOptions {
+    /// Starts a nats-server in a folder of its own.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when it cannot be started.
+    pub async fn scratch(&self) -> Result<Scratch, BenchError> {
+        let durability = if self.durable {
+            Durability::SingleDurable
+        } else {
+            Durability::Dev
+        };
+        Scratch::start(durability, self.nats_server.clone()).await
+    }
+}
+
+/// A replica of all roles, and products in it.
+pub struct Mart {
+    process: Process,
+    /// Where it serves HTTP.
+    pub address: SocketAddr,
+    /// A connection to its NATS.
+    pub nats: Client,
+    documents: usize,
+    next: Arc<AtomicU64>,
+}
+
+/// The path of a product's document.
+#[must_use]
+pub fn path(number: usize) -> String {
+    format!("/views/product/{}", sku(number))
+}
+
+/// The id of a product.
+#[must_use]
+pub fn sku(number: usize) -> String {
+    format!("bench-{number}")
+}
+
+impl Mart {
+    /// Starts the replica, makes products, and waits until the view has them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when it does not start or a command is refused.
+    pub async fn start(
+        scratch: &Scratch,
+        options: &QueriesOptions,
+        threads: &Handle,
+    ) -> Result<Self, BenchError> {
+        let more: &[&str] = if options.cached {
+            &[]
+        } else {
+            &["--cache-mb", "0"]
+        };
+        let folder = scratch.folder().join("replica");
+        let url = scratch.nats_url();
+        let roles = "command,projector,gateway";
+        let mut process = processes::replica(roles, &url, &folder, more).await?;
+        let address = http::address_in(&process.line_with("http://").await?)?;
+        let connecting = threads.spawn(async move { async_nats::connect(url).await });
+        let nats = connecting.await.map_err(BenchError::new)?;
+        let mart = Self {
+            process,
+            address,
+            nats: nats.map_err(BenchError::new)?,
+            documents: options.documents,
+            next: Arc::default(),
+        };
+        let (nats, next) = (mart.nats.clone(), Arc::clone(&mart.next));
+        once_each(threads, MAKING.min(options.documents), options.documents, move |number| {
+            let (nats, next) = (nats.clone(), Arc::clone(&next));
+            async move {
+                let fields = format!(
+                    r#"{{"name":"Gala apples, bag {number}","price":4900,"category":"fruit","unit":"bag"}}"#
+                );
+                command(&nats, &next, number, "register", fields).await?;
+                Ok(())
+            }
+        })
+        .await?;
+        let position = mart.reprice(0, 5_000).await?;
+        let mut connection = Connection::open(address).await?;
+        let wait = [
+            ("Headwater-Min-Position", &*position),
+            ("Headwater-Max-Wait-Ms", "30000"),
+        ];
+        connection.ask(&http::get(&path(0), &wait)).await?;
+        Ok(mart)
+    }
+
+    /// How many products there are.
+    #[must_use]
+    pub fn documents(&self) -> usize {
+        self.documents
+    }
+
+    /// The memory that the replica has resident, in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> Option<u64> {
+        self.process.resident_bytes()
+    }
+
+    /// Gives a product a price; returns the position.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when the command is refused.
+    pub async fn reprice(&self, number: usize, price: u64) -> Result<String, BenchError> {
+        let fields = format!(r#"{{"price":{price}}}"#);
+        command(&self.nats, &self.next, number, "reprice", fields).await
+    }
+
+    /// Ends the replica.
+    pub async fn stop(self) {
+        self.process.kill().await;
+    }
+}
+
+async fn command(
+    nats: &Client,
+    next: &AtomicU64,
+    number: usize,
+    command: &str,
+    fields: String,
+) -> Result<String, BenchError> {
+    let mut headers = HeaderMap::new();
+    let key = next.fetch_add(1, Ordering::Relaxed);
+    headers.insert("Idempotency-Key", format!("bench-{key}"));
+    let request = Request::new().headers(headers).payload(fields.into());
+    let subject = format!("cmd.product.{}.{command}", sku(number));
+    let reply = nats
+        .send_request(subject, request)
+        .await
+        .map_err(BenchError::new)?;
+    let headers = reply.headers.as_ref();
+    let position = headers.and_then(|headers| headers.get("Headwater-Position"));
+    position.map(ToString::to_string).ok_or_else(|| {
+        let problem = String::from_utf8_lossy(&reply.payload);
+        BenchError::new(format!("a command was refused: {problem}"))
+    })
+}

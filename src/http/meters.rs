@@ -1,0 +1,89 @@
+//! What is measured of requests. `docs/metrics-query.md` is the table of it.
+
+use actix_web::http::{Method, StatusCode};
+use metrics::{Counter, Histogram, counter, histogram};
+use std::{cell::RefCell, collections::HashMap, time::Duration};
+
+type Key = (&'static str, &'static str, u16);
+
+thread_local! {
+    // Looking a metric up by its labels costs more than all else that is measured.
+    static METERS: RefCell<HashMap<Key, (Counter, Histogram)>> = RefCell::default();
+}
+
+/// A request was answered.
+pub(super) fn answered(
+    route: &'static str,
+    method: &Method,
+    status: StatusCode,
+    elapsed: Duration,
+) {
+    let method = match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        // A client may make up any.
+        _ => "other",
+    };
+    METERS.with_borrow_mut(|meters| {
+        let key = (route, method, status.as_u16());
+        let (requests, seconds) = meters.entry(key).or_insert_with(|| {
+            let status = status.as_u16().to_string();
+            (
+                counter!("headwater_http_requests_total", "route" => route, "method" => method, "status" => status),
+                histogram!("headwater_http_request_seconds", "route" => route),
+            )
+        });
+        requests.increment(1);
+        seconds.record(elapsed.as_secs_f64());
+    });
+}
+
+/// The template of a path: what is measured of it must not depend on ids.
+pub(super) fn route_of(path: &str) -> &'static str {
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
+    let mut next = || segments.next();
+    match (next(), next(), next(), next(), next()) {
+        (Some("views"), Some(_), None, ..) => "/views/{view}",
+        (Some("views"), Some(_), Some("live"), None, _) => "/views/{view}/live",
+        (Some("views"), Some(_), Some(_), None, _) => "/views/{view}/{id}",
+        (Some("views"), Some(_), Some(_), Some("live"), None) => "/views/{view}/{id}/live",
+        (Some("commands"), Some(_), Some(_), Some(_), None) => {
+            "/commands/{aggregate}/{id}/{command}"
+        }
+        (Some("docs"), ..) => "/docs/{file}",
+        (Some("openapi.json"), None, ..) => "/openapi.json",
+        (Some("healthz"), None, ..) => "/healthz",
+        (Some("readyz"), None, ..) => "/readyz",
+        (Some("metrics"), None, ..) => "/metrics",
+        (Some(""), None, ..) => "/",
+        _ => "unmatched",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_measured_by_its_template() {
+        for (path, route) in [
+            ("/", "/"),
+            ("/views/product", "/views/{view}"),
+            ("/views/product/live", "/views/{view}/live"),
+            ("/views/product/p-1", "/views/{view}/{id}"),
+            ("/views/product/p-1/live", "/views/{view}/{id}/live"),
+            ("/views/product/p-1/live/x", "unmatched"),
+            (
+                "/commands/product/p-1/rename",
+                "/commands/{aggregate}/{id}/{command}",
+            ),
+            ("/commands/product/p-1", "unmatched"),
+            ("/docs/", "/docs/{file}"),
+            ("/elsewhere", "unmatched"),
+            ("/healthz", "/healthz"),
+        ] {
+            assert_eq!(route_of(path), route, "{path}");
+        }
+    }
+}

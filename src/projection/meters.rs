@@ -1,0 +1,39 @@
+//! What is measured of projectors. `docs/metrics-query.md` is the table of it.
+
+use super::{keeper::ViewHandle, status::ProjectorState};
+use jiff::Timestamp;
+use metrics::{counter, gauge, histogram};
+use std::time::Duration;
+
+/// How often it is told how far behind the views are. A view that stalls falls behind with time alone.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A batch of commits is in the store.
+pub(super) fn applied(view: &'static str, commits: usize) {
+    counter!("headwater_view_applied_total", "view" => view).increment(commits as u64);
+    histogram!("headwater_view_batch_commits", "view" => view).record(commits as f64);
+}
+
+/// A step failed and is tried again.
+pub(super) fn retried(view: &'static str) {
+    counter!("headwater_view_retries_total", "view" => view).increment(1);
+}
+
+/// Tells once a second how far the views have come, until all are stopped.
+pub async fn keep(views: Vec<ViewHandle>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    let stopped = |view: &ViewHandle| view.status().state == ProjectorState::Stopped;
+    while !views.iter().all(stopped) {
+        interval.tick().await;
+        for view in &views {
+            let (view, status) = (view.view(), view.status());
+            let following = status.state == ProjectorState::Following;
+            let lag = status.lag_ms(Timestamp::now()) as f64 / 1e3;
+            gauge!("headwater_view_lag_commits", "view" => view).set(status.lag_commits as f64);
+            gauge!("headwater_view_lag_seconds", "view" => view).set(lag);
+            gauge!("headwater_view_position", "view" => view).set(status.applied as f64);
+            gauge!("headwater_view_parked_aggregates", "view" => view).set(status.parked as f64);
+            gauge!("headwater_view_following", "view" => view).set(f64::from(u8::from(following)));
+        }
+    }
+}
