@@ -104,17 +104,27 @@ async fn the_description_is_whole_and_every_path_of_it_is_served() {
             // An id that no path takes tells a path that is served from one that is not, and
             // leaves the log alone.
             let method = method.to_uppercase().parse().unwrap();
-            let path = path.replace("{id}", "a.b");
+            let mut path = path.replace("{id}", "a.b");
+            let endless = path.ends_with("/live") && !path.contains("a.b");
+            if endless {
+                path.push_str("?nothing=1");
+            }
             let reply = http.send(method, &path, Some("{}".into()), &[]).await;
             if path.contains("a.b") {
                 assert_eq!(reply.problem(400, "malformed")["field"], "id", "{path}");
+            } else if endless {
+                assert_eq!(
+                    reply.problem(400, "malformed")["field"],
+                    "nothing",
+                    "{path}"
+                );
             } else {
                 assert_eq!(reply.status, 200, "{path}");
             }
         }
     }
-    // 28 commands, two ways to read each of four views, and the two that say how the service is.
-    assert_eq!(names.len(), 28 + 2 * 4 + 2, "{names:?}");
+    // 28 commands, four ways to read each of four views, and the two that say how the service is.
+    assert_eq!(names.len(), 28 + 4 * 4 + 2, "{names:?}");
 }
 
 #[tokio::test]
