@@ -34,7 +34,7 @@ test-shared: tools surrealdb-server ## run the view tests on a SurrealDB server,
 	$(PYTHON) tools/with_surrealdb_server.py "$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" -- \
 	  $(CARGO) test --lib -- projection:: read_model::
 	HEADWATER_TEST_SURREALDB="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" \
-	  $(CARGO) test --test it -- shared_store::
+	  $(CARGO) test --test it -- --ignored shared_store::
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

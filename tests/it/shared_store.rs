@@ -1,4 +1,5 @@
-//! Replicas that share one SurrealDB server. Skipped where there is none; see `make test-shared`.
+//! Replicas that share one SurrealDB server. Ignored unless asked for, since its build takes long:
+//! `make test-shared` builds it and runs them.
 
 use crate::harness::{
     api::Api,
@@ -69,10 +70,9 @@ async fn shown(service: &Service, sku: &str, position: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a SurrealDB server: make test-shared"]
 async fn each_view_has_one_home_and_another_when_that_dies() {
-    let Some(binary) = surreal::binary() else {
-        return;
-    };
+    let binary = surreal::binary().expect("make test-shared builds the server");
     let (nats, server) = (Nats::start(), Surreal::start(binary));
     let root = ("root", "root");
     let mut replicas: Vec<_> = (0..3).map(|_| replica(&nats, &server, root, &[])).collect();
@@ -111,10 +111,9 @@ async fn each_view_has_one_home_and_another_when_that_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a SurrealDB server: make test-shared"]
 async fn a_viewer_suffices_to_answer_queries_and_an_editor_to_keep_documents() {
-    let Some(binary) = surreal::binary() else {
-        return;
-    };
+    let binary = surreal::binary().expect("make test-shared builds the server");
     let (nats, server) = (Nats::start(), Surreal::start(binary));
     server
         .run(
@@ -140,10 +139,9 @@ async fn a_viewer_suffices_to_answer_queries_and_an_editor_to_keep_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a SurrealDB server: make test-shared"]
 async fn a_store_that_was_away_loses_nothing() {
-    let Some(binary) = surreal::binary() else {
-        return;
-    };
+    let binary = surreal::binary().expect("make test-shared builds the server");
     let (nats, mut server) = (Nats::start(), Surreal::start(binary));
     let service = replica(&nats, &server, ("root", "root"), &[]);
     let (first, position) = register(&service).await;

@@ -27,11 +27,7 @@ pub fn binary() -> Option<PathBuf> {
         return Some(named);
     }
     let beside = Path::new(env!("CARGO_BIN_EXE_headwater")).with_file_name("surrealdb-server");
-    if beside.exists() {
-        return Some(beside);
-    }
-    eprintln!("skipped: there is no surrealdb-server; `make surrealdb-server` builds it");
-    None
+    beside.exists().then_some(beside)
 }
 
 impl Surreal {
