@@ -171,6 +171,13 @@ impl PlatformOptions {
     fn is_shared(&self) -> bool {
         self.store.starts_with("ws")
     }
+
+    fn unbound(&self, source: std::io::Error) -> StartError {
+        StartError::Bind {
+            address: self.http.address,
+            source,
+        }
+    }
 }
 
 /// A running replica.
@@ -197,11 +204,7 @@ impl Platform {
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
-        let unbound = |source| StartError::Bind {
-            address: options.http.address,
-            source,
-        };
-        let listener = Gateway::listen(&options.http).map_err(unbound)?;
+        let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
         let io = IoThreads::start()?;
         let started = start(&domain, &options, listener, &io.handle()).await?;
         Ok(Self {
@@ -245,14 +248,6 @@ impl Platform {
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.gateway.as_ref().map(|(_, address)| *address)
-    }
-
-    /// Whether every view has read the log to its end once.
-    #[must_use]
-    pub fn caught_up(&self) -> bool {
-        self.projectors
-            .iter()
-            .all(|projector| projector.status().ready)
     }
 
     /// Waits until every view has read the log to its end once.
@@ -415,10 +410,7 @@ async fn start(
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         start_query_side(domain, options, &log, io, &mut platform).await?;
     }
-    let unbound = |source| StartError::Bind {
-        address: options.http.address,
-        source,
-    };
+    let unbound = |source| options.unbound(source);
     let address = listener.local_addr().map_err(unbound)?;
     let readiness = readiness(&platform);
     let server = if options.has(Role::Gateway) {
