@@ -10,8 +10,10 @@ use crate::{
         client::{Aggregates, CommandClient, CommandOptions},
         endpoint::{CommandEndpoint, EndpointError},
         placement::Placement,
+        threads::CommandThreads,
     },
     config::Role,
+    connection,
     event_log::{
         AppendMode, EventLog, Timeouts,
         topology::{Topology, TopologyError},
@@ -291,7 +293,7 @@ impl Platform {
             arbiter.stop();
         }
         self.membership.stop();
-        let _ = self.nats.flush().await;
+        let _ = connection::flush(&self.nats).await;
         let io = self._io.take();
         drop(self);
         if let Some(io) = io {
@@ -366,13 +368,15 @@ async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let log = {
-        let log = EventLog::new(nats.clone(), Timeouts::default());
-        let _on_these_threads = io.enter();
-        log.with_append_mode(options.append)
+    let log = EventLog::new(nats.clone(), Timeouts::default());
+    let threads = match options.has(Role::Command) {
+        true => Some(command_threads(options).await?),
+        false => None,
     };
     let membership = {
-        let (nats, replica) = (nats.clone(), options.replica.clone());
+        // By the connection that commands come by: a replica that they cannot reach falls silent.
+        let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
+        let (nats, replica) = (told_by.clone(), options.replica.clone());
         let roles = options.roles.clone();
         let opening = async move {
             Membership::open(nats, &replica, roles, MembershipOptions::default()).await
@@ -382,10 +386,10 @@ async fn start(
 
     let placement = Placement::new(nats.clone(), membership.clone());
     let (aggregates, sized) = (&domain.aggregates, options.command);
-    let (commands, command_endpoint) = if options.has(Role::Command) {
-        let commands = CommandClient::start(aggregates, &log, sized, Some(placement.clone()));
-        let (nats, client) = (nats.clone(), commands.clone());
-        let opening = async move { CommandEndpoint::open(nats, client, &placement).await };
+    let (commands, command_endpoint) = if let Some(threads) = threads {
+        let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
+        let client = commands.clone();
+        let opening = async move { CommandEndpoint::open(client, &placement).await };
         (commands, Some(joined(io.spawn(opening)).await??))
     } else {
         (CommandClient::remote(aggregates, sized, placement), None)
@@ -431,6 +435,22 @@ async fn start(
         }
     });
     Ok(platform)
+}
+
+/// The threads of the command side, each with a connection of its own.
+async fn command_threads(options: &PlatformOptions) -> Result<CommandThreads, StartError> {
+    let open = |first: Option<EventLog>| {
+        let (servers, name) = (options.nats.clone(), options.replica.clone());
+        let append = options.append;
+        async move {
+            let nats = connect(&servers, &name).await?;
+            Ok(match first {
+                None => EventLog::new(nats, Timeouts::default()).with_append_mode(append),
+                Some(first) => first.over(nats),
+            })
+        }
+    };
+    CommandThreads::opening(options.command.threads, open).await
 }
 
 async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, StartError> {
@@ -545,10 +565,15 @@ async fn start_query_side(
 
 fn readiness(platform: &Platform) -> ReadinessProbe {
     let membership = platform.membership.clone();
-    let nats = platform.nats.clone();
+    let connections: Vec<async_nats::Client> = std::iter::once(&platform.nats)
+        .chain(platform.commands.connections())
+        .cloned()
+        .collect();
     let projectors = platform.projectors.clone();
     Arc::new(move || {
-        let connected = nats.connection_state() == async_nats::connection::State::Connected;
+        let connected = connections
+            .iter()
+            .all(|nats| nats.connection_state() == async_nats::connection::State::Connected);
         let detail = if connected {
             "connected"
         } else {

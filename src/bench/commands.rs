@@ -197,6 +197,8 @@ async fn measure(
     if let (Some(before), Some(after)) = (resident_before, target.resident_bytes()) {
         settings.insert("replica_resident_mib_before".into(), (before >> 20).into());
         settings.insert("replica_resident_mib".into(), (after >> 20).into());
+        let grown = after.saturating_sub(before) / count as u64;
+        settings.insert("replica_bytes_per_aggregate".into(), grown.into());
     }
     let mut bench = rounds.into_bench(options.name, settings);
     let floors = bench.floors["request_reply"].p50_ms + bench.floors["publish"].p50_ms;
@@ -248,6 +250,7 @@ impl Target {
             platform.roles = [Role::Command].into();
             platform.append = options.append();
             platform.command.max_actors = options.max_actors();
+            platform.command.idle = Duration::from_secs(3600);
             let platform = Platform::start(Domain::mart(), platform).await;
             return Ok(Self::InProcess(Box::new(
                 platform.map_err(BenchError::new)?,
@@ -262,8 +265,13 @@ impl Target {
                     AppendMode::Grouped => "grouped",
                     AppendMode::Pipelined => "pipelined",
                 };
-                let more = ["--max-actors", &max_actors, "--append", append];
-                let replica = processes::replica("command", url, &folder, &more);
+                let more = [
+                    ["--max-actors", &max_actors],
+                    ["--idle-seconds", "3600"],
+                    ["--append", append],
+                ];
+                let more = more.as_flattened();
+                let replica = processes::replica("command", url, &folder, more);
                 Some(Box::new(replica.await?))
             }
         };
