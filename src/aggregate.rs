@@ -7,6 +7,7 @@
 
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// A consistency boundary: one state, folded from its own events, that accepts or refuses commands.
@@ -80,11 +81,11 @@ pub trait Rejection: std::error::Error + Send + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     /// The aggregate's id.
-    pub id: String,
+    pub id: Arc<str>,
     /// The version of the state that decides: the number of events folded into it.
     pub version: u64,
     /// The command's id: its `Idempotency-Key`, or a generated one.
-    pub command_id: String,
+    pub command_id: Arc<str>,
     /// The time of the decision. It becomes the `time` of the events.
     pub now: Timestamp,
 }

@@ -157,8 +157,8 @@ async fn fill(
                         },
                     };
                     let command = CommandEvents {
-                        command_id: format!("bench-{product}-{version}"),
-                        command_hash: String::new(),
+                        command_id: format!("bench-{product}-{version}").into(),
+                        command_hash: None,
                         time: Timestamp::now(),
                         version_before: version,
                         events: vec![EncodedEvent::of::<Product>(&event).map_err(BenchError::new)?],

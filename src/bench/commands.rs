@@ -171,16 +171,20 @@ async fn measure(
         measure(workers, operation.clone(), short).await?;
     }
     let mut rounds = Rounds::default();
+    let (mut of_publish, mut of_ours) = (Cpu::default(), Cpu::default());
     for _ in 0..options.rounds.max(1) {
         rounds.floor(
             "request_reply",
             &measure(workers, echoes.clone(), length).await?,
         );
-        rounds.floor(
-            "publish",
-            &measure(publishers, publishes.clone(), length).await?,
-        );
-        rounds.ours(&measure(workers, command.clone(), length).await?);
+        let begun = Cpu::now(&target, scratch);
+        let sample = measure(publishers, publishes.clone(), length).await?;
+        of_publish.add(begun, Cpu::now(&target, scratch), sample.count());
+        rounds.floor("publish", &sample);
+        let begun = Cpu::now(&target, scratch);
+        let sample = measure(workers, command.clone(), length).await?;
+        of_ours.add(begun, Cpu::now(&target, scratch), sample.count());
+        rounds.ours(&sample);
     }
 
     let mut settings = common_settings();
@@ -200,6 +204,8 @@ async fn measure(
         let grown = after.saturating_sub(before) / count as u64;
         settings.insert("replica_bytes_per_aggregate".into(), grown.into());
     }
+    settings.insert("cpu_us_per_command".into(), of_ours.told());
+    settings.insert("cpu_us_per_publish".into(), of_publish.told());
     let mut bench = rounds.into_bench(options.name, settings);
     let floors = bench.floors["request_reply"].p50_ms + bench.floors["publish"].p50_ms;
     bench
@@ -228,6 +234,40 @@ async fn connect(
         clients.push(client.map_err(BenchError::new)?);
     }
     Ok(clients.into())
+}
+
+/// Processor time: of the nats-server, the replica, and the process that makes the load, as far as they
+/// are processes of their own; and how many operations it went to.
+#[derive(Default)]
+struct Cpu {
+    used: [Option<Duration>; 3],
+    operations: usize,
+}
+
+impl Cpu {
+    fn now(target: &Target, scratch: Option<&Scratch>) -> Self {
+        let nats = scratch.and_then(Scratch::nats_cpu_time);
+        let load = processes::cpu_time(std::process::id());
+        Self {
+            used: [nats, target.cpu_time(), load],
+            operations: 0,
+        }
+    }
+
+    fn add(&mut self, begun: Self, ended: Self, operations: usize) {
+        self.operations += operations;
+        for (sum, (from, to)) in self.used.iter_mut().zip(begun.used.iter().zip(ended.used)) {
+            let spent = from.zip(to).map(|(from, to)| to.saturating_sub(from));
+            *sum = spent.map(|spent| sum.unwrap_or_default() + spent);
+        }
+    }
+
+    /// In microseconds for one operation.
+    fn told(&self) -> serde_json::Value {
+        let each = |spent: Duration| spent.as_secs_f64() * 1e6 / self.operations.max(1) as f64;
+        let each = self.used.map(|spent| spent.map(each).map(f64::round));
+        serde_json::json!({ "nats_server": each[0], "replica": each[1], "load": each[2] })
+    }
 }
 
 /// What commands are given to.
@@ -300,6 +340,13 @@ impl Target {
                 let commands = platform.commands().clone();
                 Arc::new(move |number, _| Box::pin(within(commands.clone(), number, key())))
             }
+        }
+    }
+
+    fn cpu_time(&self) -> Option<Duration> {
+        match self {
+            Self::Nats(process, _) => process.as_ref()?.cpu_time(),
+            Self::InProcess(_) => None,
         }
     }
 

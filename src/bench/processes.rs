@@ -45,6 +45,12 @@ impl Scratch {
         Ok(Self { nats, folder })
     }
 
+    /// The processor time that the nats-server has used, where the system tells.
+    #[must_use]
+    pub fn nats_cpu_time(&self) -> Option<Duration> {
+        cpu_time(self.nats.state().borrow().pid?)
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn nats_url(&self) -> String {
@@ -122,6 +128,12 @@ impl Process {
         self.child.id()
     }
 
+    /// The processor time that it has used, where the system tells.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        cpu_time(self.pid()?)
+    }
+
     /// The memory that it has resident, in bytes, where the system tells.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
@@ -136,6 +148,19 @@ impl Process {
         // It may have ended by itself.
         let _ = self.child.kill().await;
     }
+}
+
+/// The processor time that a process has used, where the system tells: in steps of 10 ms on Linux.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    /// What a tick is, on every Linux there is.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u32>().ok();
+    Some(TICK * (ticks()? + ticks()?))
 }
 
 /// A replica with these roles, on a folder of its own, and the line that says that it runs.

@@ -3,6 +3,7 @@
 use super::{
     answer::Reply,
     measure::MEASURES,
+    memory::Remembered,
     request::CommandHeaders,
     turn::{self, Desk, Loaded, Pending},
 };
@@ -38,6 +39,8 @@ pub struct AggregateActor<A: Aggregate> {
     desk: Desk,
     /// `None` before the first turn, and whenever the state is not known to be the log's.
     loaded: Option<Loaded<A>>,
+    /// What the log does not have of a state that was thrown away.
+    carried: Vec<Remembered>,
     queue: VecDeque<Pending<A>>,
     busy: bool,
     stopping: bool,
@@ -53,6 +56,7 @@ impl<A: Aggregate> AggregateActor<A> {
         Self {
             desk,
             loaded: None,
+            carried: Vec::new(),
             queue: VecDeque::new(),
             busy: false,
             stopping: false,
@@ -78,6 +82,7 @@ impl<A: Aggregate> AggregateActor<A> {
         self.busy = true;
         let desk = self.desk.clone();
         let loaded = self.loaded.take();
+        let mut carried = std::mem::take(&mut self.carried);
         let mut queue = std::mem::take(&mut self.queue);
         let taken = queue.len();
         let begun = Instant::now();
@@ -85,9 +90,13 @@ impl<A: Aggregate> AggregateActor<A> {
             let waited = begun.saturating_duration_since(pending.reply.arrived());
             MEASURES.queue.record(waited.as_secs_f64());
         }
-        let turn = async move { turn::run(desk, loaded, &mut queue).await };
-        context.spawn(turn.into_actor(self).map(move |loaded, actor, context| {
-            actor.loaded = loaded;
+        // Boxed at once: it is large, and would be moved several times on its way.
+        let turn = Box::pin(async move {
+            let loaded = turn::run(desk, loaded, &mut queue, &mut carried).await;
+            (loaded, carried)
+        });
+        context.spawn(turn.into_actor(self).map(move |left, actor, context| {
+            (actor.loaded, actor.carried) = left;
             actor.busy = false;
             actor.count_out(taken);
             actor.start_turn(context);

@@ -5,7 +5,7 @@
 
 mod named;
 
-use crate::{aggregate::Aggregate, problem::Problem};
+use crate::{aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -46,7 +46,7 @@ fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command,
 
 /// The fingerprint that tells a retry of a command from another command under the same key.
 #[must_use]
-pub fn fingerprint(command: &str, body: &[u8]) -> String {
+pub fn fingerprint(command: &str, body: &[u8]) -> Fingerprint {
     let mut hash = Sha256::new();
     hash.update(command.as_bytes());
     hash.update([0]);
@@ -57,7 +57,7 @@ pub fn fingerprint(command: &str, body: &[u8]) -> String {
     }
     let digest = hash.finalize();
     let first = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
-    format!("{first:016x}")
+    Fingerprint(first)
 }
 
 /// The path of the field at fault, without the tag that [`decode`] put around the body.

@@ -19,7 +19,7 @@ use crate::{
     membership::MembershipError,
     problem::Problem,
 };
-use async_nats::{HeaderMap, Message, Subject};
+use async_nats::{HeaderMap, HeaderName, Message, Subject};
 use bytes::Bytes;
 use futures::FutureExt;
 use std::{pin::pin, sync::Arc, time::Instant};
@@ -28,6 +28,11 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+
+// Made once: a name that is made anew is checked and copied.
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
+const ETAG: HeaderName = HeaderName::from_static("ETag");
+const POSITION: HeaderName = HeaderName::from_static("Headwater-Position");
 
 /// The endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -271,9 +276,9 @@ fn encode(outcome: &Result<Outcome, Problem>) -> (Bytes, HeaderMap) {
     let mut headers = HeaderMap::new();
     match outcome {
         Ok(outcome) => {
-            headers.insert("Content-Type", "application/json");
-            headers.insert("ETag", format!("\"{}\"", outcome.version));
-            headers.insert("Headwater-Position", outcome.position_token());
+            headers.insert(CONTENT_TYPE, "application/json");
+            headers.insert(ETAG, format!("\"{}\"", outcome.version));
+            headers.insert(POSITION, outcome.position_token());
             let body = serde_json::to_vec(outcome).expect("an outcome is plain data");
             (body.into(), headers)
         }

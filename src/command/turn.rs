@@ -22,7 +22,7 @@ use crate::{
     event_log::{
         AppendError, EventLog, LoadError,
         claim::ClaimWrite,
-        codec::{CommandEvents, EncodedEvent},
+        codec::{CommandEvents, EncodedEvent, Fingerprint},
         subject::Id,
     },
     problem::Problem,
@@ -33,6 +33,7 @@ use state::{last_position, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -52,11 +53,11 @@ pub struct Pending<A: Aggregate> {
     /// The decoded command.
     pub command: A::Command,
     /// Its id: the idempotency key, or a generated one.
-    pub command_id: String,
+    pub command_id: Arc<str>,
     /// Whether the id may come again: the client chose it, or another replica gave it.
     pub repeatable: bool,
-    /// The fingerprint of its name and body.
-    pub hash: String,
+    /// The fingerprint of its name and body, when the client chose the id.
+    pub hash: Option<Fingerprint>,
     /// The headers it came with.
     pub headers: CommandHeaders,
     /// Where the answer goes.
@@ -84,15 +85,15 @@ impl<A: Aggregate> Pending<A> {
             Err(problem) => return Err((problem, reply)),
         };
         // Only a key can be used again for another command, so only with one there is a need to tell.
-        let hash = match headers.idempotency_key {
-            Some(_) => decode::fingerprint(name, body),
-            None => String::new(),
-        };
+        let chosen = headers.idempotency_key.is_some();
+        let hash = chosen.then(|| decode::fingerprint(name, body));
         let id = headers.idempotency_key.take().or(headers.given_id.take());
         Ok(Self {
             command,
             repeatable: id.is_some(),
-            command_id: id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
+            command_id: id
+                .unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
+                .into(),
             hash,
             headers,
             reply,
@@ -140,16 +141,16 @@ enum Attempt {
 }
 
 /// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
-/// known to be the log's.
+/// known to be the log's. Where it is not, `carried` has what the log does not have of it.
 pub async fn run<A: Aggregate>(
     desk: Desk,
     mut loaded: Option<Loaded<A>>,
     queue: &mut VecDeque<Pending<A>>,
+    carried: &mut Vec<Remembered>,
 ) -> Option<Loaded<A>> {
     let mut attempt = 0;
     let mut most = MAX_GROUP;
     let mut lost = false;
-    let mut carried = Vec::new();
     while !queue.is_empty() {
         attempt += 1;
         if attempt > ATTEMPTS {
@@ -163,7 +164,7 @@ pub async fn run<A: Aggregate>(
             Some(state) => state,
             None => match Box::pin(load_measured::<A>(&desk, lost)).await {
                 Ok(mut state) => {
-                    state.remember_again(std::mem::take(&mut carried));
+                    state.remember_again(std::mem::take(carried));
                     state
                 }
                 Err(error) => {
@@ -256,7 +257,7 @@ async fn decide_and_append<A: Aggregate>(
             continue;
         }
         let context = Context {
-            id: desk.id.as_str().to_owned(),
+            id: desk.id.shared(),
             version: loaded.version,
             command_id: pending.command_id.clone(),
             now,
@@ -276,8 +277,8 @@ async fn decide_and_append<A: Aggregate>(
         if decision.events.is_empty() {
             decided.push(Decided::Nothing {
                 remembered: Remembered {
-                    key: pending.command_id.as_str().into(),
-                    hash: pending.hash.as_str().into(),
+                    key: pending.command_id.clone(),
+                    hash: pending.hash,
                     version: loaded.version,
                     position: loaded.position,
                     at: now.as_second(),
@@ -324,8 +325,8 @@ async fn decide_and_append<A: Aggregate>(
         let version = loaded.version + events.len() as u64;
         decided.push(Decided::Appending {
             remembered: Remembered {
-                key: pending.command_id.as_str().into(),
-                hash: pending.hash.as_str().into(),
+                key: pending.command_id.clone(),
+                hash: pending.hash,
                 version,
                 position: 0,
                 at: now.as_second(),
@@ -334,7 +335,7 @@ async fn decide_and_append<A: Aggregate>(
         });
         commit.push(CommandEvents {
             command_id: pending.command_id.clone(),
-            command_hash: pending.hash.clone(),
+            command_hash: pending.hash,
             time: now,
             version_before: loaded.version,
             events,
@@ -404,14 +405,14 @@ fn repeat_of<A: Aggregate>(
     }
     let in_this_turn = decided.iter().find_map(|decided| match decided {
         Decided::Appending { remembered } | Decided::Nothing { remembered }
-            if *remembered.key == pending.command_id =>
+            if remembered.key == pending.command_id =>
         {
             Some(remembered)
         }
         _ => None,
     });
     let remembered = in_this_turn.or_else(|| loaded.memory.find(&pending.command_id))?;
-    if !remembered.hash.is_empty() && *remembered.hash != pending.hash {
+    if remembered.hash.is_some() && remembered.hash != pending.hash {
         return Some(Decided::Refused(Problem::key_reused()));
     }
     Some(Decided::Replayed {

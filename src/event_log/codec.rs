@@ -13,6 +13,8 @@ use std::{borrow::Cow, sync::Arc};
 
 /// The media type of a commit's body.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+/// What an event takes in a commit beside its data, in bytes, as long as its ids are of the usual length.
+const USUAL_ENVELOPE: usize = 640;
 
 /// An event in its stored form, not yet part of a commit.
 #[derive(Debug, Clone, Deserialize)]
@@ -51,14 +53,40 @@ impl EncodedEvent {
     }
 }
 
+/// Tells a retry of a command from another command under the same key. Written as 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// Reads its digits; `None` when they are not its.
+    fn read(digits: &str) -> Option<Self> {
+        u64::from_str_radix(digits, 16).ok().map(Self)
+    }
+}
+
+impl From<Fingerprint> for String {
+    fn from(Fingerprint(bits): Fingerprint) -> Self {
+        format!("{bits:016x}")
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = &'static str;
+
+    fn try_from(digits: String) -> Result<Self, Self::Error> {
+        Self::read(&digits).ok_or("a fingerprint is 16 hexadecimal digits")
+    }
+}
+
 /// What one command adds to a commit.
 #[derive(Debug, Clone)]
 pub struct CommandEvents {
     /// The command's id.
-    pub command_id: String,
-    /// The fingerprint of the command's name and body, which tells a reused key from a retry; empty
+    pub command_id: Arc<str>,
+    /// The fingerprint of the command's name and body, which tells a reused key from a retry; `None`
     /// when the client chose no key.
-    pub command_hash: String,
+    pub command_hash: Option<Fingerprint>,
     /// When it was decided.
     pub time: Timestamp,
     /// The aggregate's version before its first event.
@@ -77,8 +105,8 @@ struct Written<'a> {
     time: Timestamp,
     datacontenttype: &'static str,
     commandid: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    commandhash: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commandhash: Option<Fingerprint>,
     correlationid: &'a str,
     causationid: &'a str,
     version: u64,
@@ -108,8 +136,8 @@ struct Read<'a> {
 pub struct StoredEvent {
     /// The event.
     pub recorded: Recorded,
-    /// The fingerprint of the command that caused it.
-    pub command_hash: String,
+    /// The fingerprint of the command that caused it, when it had a key.
+    pub command_hash: Option<Fingerprint>,
 }
 
 /// Writes one commit of an aggregate. A command that nothing caused is its own cause.
@@ -135,7 +163,7 @@ pub fn encode(
                 time: command.time,
                 datacontenttype: "application/json",
                 commandid: &command.command_id,
-                commandhash: &command.command_hash,
+                commandhash: command.command_hash,
                 correlationid: &command.command_id,
                 causationid: &command.command_id,
                 version: command.version_before + number,
@@ -143,7 +171,12 @@ pub fn encode(
             });
         }
     }
-    serde_json::to_vec(&written).map_err(|source| CodecError::Encode { aggregate, source })
+    let data = written.iter().map(|event| event.data.get().len());
+    let mut body = Vec::with_capacity(data.map(|data| data + USUAL_ENVELOPE).sum());
+    match serde_json::to_writer(&mut body, &written) {
+        Ok(()) => Ok(body),
+        Err(source) => Err(CodecError::Encode { aggregate, source }),
+    }
 }
 
 /// Reads the commit that stands at `position` on `subject`.
@@ -171,7 +204,7 @@ pub fn decode(subject: &str, position: u64, body: &[u8]) -> Result<Vec<StoredEve
                 causation_id: read.causationid.into_owned(),
                 data: Arc::from(read.data.unwrap_or_else(no_data)),
             },
-            command_hash: read.commandhash.into_owned(),
+            command_hash: Fingerprint::read(&read.commandhash),
         })
         .collect())
 }

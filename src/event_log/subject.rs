@@ -2,7 +2,7 @@
 //!
 //! Every id is checked before it becomes part of a subject, so no input can widen one.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The stream that holds every event and every claim.
 pub const STREAM: &str = "EVENTS";
@@ -14,7 +14,7 @@ pub const MAX_DOCUMENT_ID: usize = 2 * MAX_ID + 1;
 
 /// An id that is safe in a subject and in a path: 1 to 64 of `A-Z a-z 0-9 _ -`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(String);
+pub struct Id(Arc<str>);
 
 impl Id {
     /// Checks an aggregate's id.
@@ -22,7 +22,7 @@ impl Id {
     /// # Errors
     ///
     /// Returns [`InvalidId`] unless it is 1 to 64 of `A-Z a-z 0-9 _ -`.
-    pub fn new(id: impl Into<String>) -> Result<Self, InvalidId> {
+    pub fn new(id: impl Into<Arc<str>>) -> Result<Self, InvalidId> {
         Self::bounded(id.into(), MAX_ID)
     }
 
@@ -31,7 +31,7 @@ impl Id {
     /// # Errors
     ///
     /// Returns [`InvalidId`] unless it is 1 to 129 of `A-Z a-z 0-9 _ -`.
-    pub fn document(id: impl Into<String>) -> Result<Self, InvalidId> {
+    pub fn document(id: impl Into<Arc<str>>) -> Result<Self, InvalidId> {
         Self::bounded(id.into(), MAX_DOCUMENT_ID)
     }
 
@@ -44,7 +44,7 @@ impl Id {
         Self::check(id, MAX_DOCUMENT_ID)
     }
 
-    fn bounded(id: String, limit: usize) -> Result<Self, InvalidId> {
+    fn bounded(id: Arc<str>, limit: usize) -> Result<Self, InvalidId> {
         Self::check(&id, limit).map(|()| Self(id))
     }
 
@@ -60,6 +60,12 @@ impl Id {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id itself, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde_json::Value;
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 /// The history that an aggregate has before a command comes.
 ///
@@ -44,9 +44,9 @@ where
         let mut given = Self {
             state: A::default(),
             context: Context {
-                id: "id-1".to_owned(),
+                id: "id-1".into(),
                 version: 0,
-                command_id: "command-1".to_owned(),
+                command_id: "command-1".into(),
                 now: "2027-01-01T00:00:00Z".parse().expect("a timestamp"),
             },
         };
@@ -60,7 +60,7 @@ where
 
     /// The aggregate has this id.
     #[must_use]
-    pub fn id(mut self, id: impl Into<String>) -> Self {
+    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.context.id = id.into();
         self
     }

@@ -63,10 +63,10 @@ impl Aggregate for Lamp {
         match (command, self.lit) {
             (LampCommand::SwitchOn {}, true) => Err(LampRejection("already_lit")),
             (LampCommand::SwitchOn {}, false) => {
-                Ok(Decision::event(LampEvent::Lit {}).claim("socket", &at.id))
+                Ok(Decision::event(LampEvent::Lit {}).claim("socket", &*at.id))
             }
             (LampCommand::SwitchOff {}, true) => {
-                Ok(Decision::event(LampEvent::Darkened {}).release("socket", &at.id))
+                Ok(Decision::event(LampEvent::Darkened {}).release("socket", &*at.id))
             }
             (LampCommand::SwitchOff {}, false) => Err(LampRejection("unpublished")),
         }

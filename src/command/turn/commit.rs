@@ -12,9 +12,12 @@ use crate::{
     },
     problem::Problem,
 };
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use std::{collections::VecDeque, time::Instant};
+
+// Made once: a name that is made anew is checked and copied.
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 
 /// Looks up who holds each key and prepares the messages that take and give them up.
 pub(super) async fn resolve_claims<A: Aggregate>(
@@ -53,7 +56,7 @@ pub(super) fn commit_headers<A: Aggregate>(
     queue: &VecDeque<Pending<A>>,
 ) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Content-Type", codec::CONTENT_TYPE);
+    headers.insert(CONTENT_TYPE, codec::CONTENT_TYPE);
     if let [single] = commit {
         // The stream's ids are of all aggregates, a command's only of its own.
         headers.insert(

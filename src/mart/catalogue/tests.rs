@@ -28,9 +28,9 @@ impl<A: Aggregate> Folded<A> {
         let command: A::Command = serde_json::from_value(command).unwrap();
         let state = self.states.entry(sample.id.clone()).or_default();
         let at = Context {
-            id: sample.id.clone(),
+            id: sample.id.as_str().into(),
             version: 0,
-            command_id: "sample".to_owned(),
+            command_id: "sample".into(),
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
         };
         let decision = state

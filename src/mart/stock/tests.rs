@@ -330,9 +330,9 @@ proptest! {
     #[test]
     fn nothing_is_ever_lost_or_made_up(commands in prop::collection::vec(any_command(), 0..60)) {
         let at = Context {
-            id: ID.to_owned(),
+            id: ID.into(),
             version: 0,
-            command_id: "command-1".to_owned(),
+            command_id: "command-1".into(),
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
         };
         let mut stock = Stock::default();

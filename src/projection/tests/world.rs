@@ -285,8 +285,8 @@ impl World {
             .iter()
             .map(|event| EncodedEvent::of::<A>(event).unwrap());
         let command = CommandEvents {
-            command_id: "c".to_owned(),
-            command_hash: String::new(),
+            command_id: "c".into(),
+            command_hash: None,
             time: Timestamp::now(),
             version_before,
             events: encoded.collect(),
