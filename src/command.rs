@@ -20,4 +20,5 @@ pub mod placement;
 pub mod registry;
 pub mod request;
 mod room;
+mod traces;
 pub mod turn;

@@ -4,6 +4,9 @@
 //! reason before any port is opened.
 
 mod bench;
+mod trace;
+
+pub use trace::{OtlpHeaders, TraceConfig};
 
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
@@ -12,10 +15,11 @@ pub use bench::{
 };
 
 use crate::{
-    command::client::CommandOptions, event_log::AppendMode, platform, read_model::Generation,
+    command::client::CommandOptions, event_log::AppendChoice, platform, read_model::Generation,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use url::Url;
 
 /// CQRS on NATS.
 #[derive(Debug, Parser)]
@@ -121,6 +125,9 @@ pub struct DevConfig {
     /// How the command side is sized
     #[command(flatten)]
     pub command: CommandConfig,
+    /// Which traces are recorded, and where they are exported to
+    #[command(flatten)]
+    pub trace: TraceConfig,
 }
 
 /// `headwater serve`.
@@ -143,6 +150,11 @@ pub struct ServeConfig {
         value_parser = nats
     )]
     pub nats: String,
+    /// The monitoring endpoint of the NATS server, such as http://127.0.0.1:8222: what --append auto
+    /// asks whether the server syncs before it acknowledges
+    // It listens only where the server is started with -m or has http_port in its configuration.
+    #[arg(long, env = "HEADWATER_NATS_MONITOR", hide_env_values = true, value_parser = http_address)]
+    pub nats_monitor: Option<Url>,
     /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
     pub surreal: Option<String>,
@@ -176,6 +188,9 @@ pub struct ServeConfig {
     /// How the command side is sized
     #[command(flatten)]
     pub command: CommandConfig,
+    /// Which traces are recorded, and where they are exported to
+    #[command(flatten)]
+    pub trace: TraceConfig,
 }
 
 /// How a gateway answers queries.
@@ -210,10 +225,9 @@ impl GatewayConfig {
 /// How the command side is sized, and how it appends.
 #[derive(Debug, Clone, Args)]
 pub struct CommandConfig {
-    /// How appends reach the log: each by itself, or grouped, for a single server with sync_interval always
-    // A server does not tell its sync interval, so it is known only where this program started it.
-    #[arg(long, env = "HEADWATER_APPEND", default_value = "pipelined")]
-    pub append: AppendMode,
+    /// How appends reach the log
+    #[arg(long, env = "HEADWATER_APPEND", default_value = "auto")]
+    pub append: AppendChoice,
     /// The most live aggregates of this replica; past it the least recently used go first
     // At some 4 KiB each, 400 MB.
     #[arg(long, env = "HEADWATER_MAX_ACTORS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -405,6 +419,15 @@ pub struct TopologyConfig {
 /// Refuses a list of servers that cannot be read while nothing has been begun.
 fn nats(list: &str) -> Result<String, String> {
     platform::nats_servers(list).map(|_| list.to_owned())
+}
+
+/// Reads an address of HTTP.
+fn http_address(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err("not an address of HTTP".to_owned()),
+    }
 }
 
 #[cfg(test)]

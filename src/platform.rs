@@ -13,7 +13,7 @@ use crate::{
     },
     config::Role,
     event_log::{
-        AppendMode, EventLog, Timeouts,
+        AppendChoice, ChosenAppend, EventLog, ServerKnowledge, Timeouts,
         topology::{Topology, TopologyError},
     },
     http::{self, Backends, Gateway, Readiness, ReadinessCheck, ReadinessProbe},
@@ -137,7 +137,9 @@ pub struct PlatformOptions {
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How appends reach the log.
-    pub append: AppendMode,
+    pub append: AppendChoice,
+    /// From what [`AppendChoice::Auto`] knows what the server does.
+    pub server: ServerKnowledge,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
 }
@@ -159,7 +161,8 @@ impl PlatformOptions {
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
             command: CommandOptions::default(),
-            append: AppendMode::Pipelined,
+            append: AppendChoice::Auto,
+            server: ServerKnowledge::default(),
             stream_replicas: None,
         }
     }
@@ -184,6 +187,7 @@ impl PlatformOptions {
 pub struct Platform {
     _io: Option<IoThreads>,
     nats: async_nats::Client,
+    append: ChosenAppend,
     membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
@@ -217,6 +221,12 @@ impl Platform {
     #[must_use]
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats
+    }
+
+    /// How appends reach the log, and why so.
+    #[must_use]
+    pub fn append(&self) -> &ChosenAppend {
+        &self.append
     }
 
     /// Who is there, and which replica is the home of what.
@@ -366,10 +376,11 @@ async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
+    let append = options.append.choose(&nats, &options.server).await?;
     let log = {
         let log = EventLog::new(nats.clone(), Timeouts::default());
         let _on_these_threads = io.enter();
-        log.with_append_mode(options.append)
+        log.with_append_mode(append.mode)
     };
     let membership = {
         let (nats, replica) = (nats.clone(), options.replica.clone());
@@ -397,6 +408,7 @@ async fn start(
     let mut platform = Platform {
         _io: None,
         nats,
+        append,
         membership,
         commands,
         command_endpoint,

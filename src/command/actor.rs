@@ -4,6 +4,7 @@ use super::{
     measure::MEASURES,
     request::{CommandHeaders, Outcome},
     room::Place,
+    traces,
     turn::{self, Desk, Loaded, Pending},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
@@ -109,6 +110,7 @@ impl<A: Aggregate> AggregateActor<A> {
         for pending in &queue {
             let waited = begun.saturating_duration_since(pending.arrived);
             MEASURES.queue.record(waited.as_secs_f64());
+            traces::took("queue", std::iter::once(&pending.headers), pending.arrived);
         }
         let turn = async move { turn::run(desk, loaded, &mut queue).await };
         context.spawn(turn.into_actor(self).map(move |loaded, actor, context| {

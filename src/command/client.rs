@@ -8,6 +8,7 @@ use super::{
     registry::{Kind, KindOf},
     request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
     room::Room,
+    traces::{self, Came},
 };
 use crate::{
     aggregate::Aggregate,
@@ -198,7 +199,7 @@ impl CommandClient {
     /// Returns a [`Problem`] with the code of what refused it. With `unavailable` it may have been
     /// accepted: give it again with the same idempotency key.
     pub async fn execute(&self, request: CommandRequest) -> Result<Outcome, Problem> {
-        match self.answer(request, false).await? {
+        match self.answer(request, Came::Within).await? {
             Answered::Here(outcome) => Ok(outcome),
             Answered::There(answer) => placement::read(&answer),
         }
@@ -208,7 +209,7 @@ impl CommandClient {
     pub(super) async fn answer(
         &self,
         mut request: CommandRequest,
-        passed_on: bool,
+        came: Came,
     ) -> Result<Answered, Problem> {
         let arrived = Instant::now();
         let (kind, measures) = self.known(&request.aggregate, &request.command)?;
@@ -223,7 +224,9 @@ impl CommandClient {
                 return refused.map(Answered::Here);
             }
         };
-        if !passed_on && let Some(placement) = &self.0.placement {
+        if came != Came::PassedOn
+            && let Some(placement) = &self.0.placement
+        {
             let home = placement.home(&request.aggregate, &request.id);
             if let Some(answer) = self.elsewhere(placement, home, &mut request).await? {
                 return Ok(Answered::There(answer));
@@ -232,21 +235,10 @@ impl CommandClient {
         let Some(local) = &self.0.local else {
             return Err(Problem::unavailable("this replica serves no commands"));
         };
-        let span = tracing::debug_span!(
-            "command",
-            aggregate.name = %request.aggregate,
-            command.name = %request.command,
-            trace.parent = request.headers.traceparent.as_deref(),
-        );
+        let span = traces::command(&mut request, came);
         let outcome = local.execute(kind, request, place, arrived).await;
-        let seconds = arrived.elapsed().as_secs_f64();
-        measures.answered(&outcome, seconds);
-        span.in_scope(|| {
-            let status = outcome
-                .as_ref()
-                .map_or_else(|problem| problem.status, |_| 200);
-            tracing::debug!(status, duration_ms = seconds * 1e3, "command answered");
-        });
+        measures.answered(&outcome, arrived.elapsed().as_secs_f64());
+        traces::answered(span, &outcome);
         outcome.map(Answered::Here)
     }
 

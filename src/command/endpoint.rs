@@ -10,6 +10,7 @@ use super::{
     drain::Drainable,
     placement::Placement,
     request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
+    traces::Came,
 };
 use crate::{event_log::subject::Id, membership::MembershipError, problem::Problem};
 use async_nats::{HeaderMap, Message};
@@ -142,7 +143,14 @@ impl Desk {
         let arrived = Instant::now();
         let parsed = self.parse(&message, passed_on);
         let answered = match parsed {
-            Ok(request) => self.client.answer(request, passed_on).await,
+            Ok(request) => {
+                let came = if passed_on {
+                    Came::PassedOn
+                } else {
+                    Came::ToAny
+                };
+                self.client.answer(request, came).await
+            }
             Err(problem) => Err(problem),
         };
         if let Some((aggregate, _, command)) = names(&message.subject, passed_on) {
