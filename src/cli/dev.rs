@@ -121,6 +121,10 @@ fn print_banner(dev: &Dev) {
         .platform()
         .http_addr()
         .map_or_else(String::new, |address| format!("http://{address}"));
+    let append = dev
+        .platform()
+        .append()
+        .map_or_else(String::new, ToString::to_string);
     let apple = percent_encoded("사과");
     println!(
         "headwater {version} runs; Ctrl-C stops it
@@ -136,7 +140,6 @@ try, in another terminal:
         nats = dev.nats_url(),
         folder = dev.folder().display(),
         durability = dev.durability(),
-        append = dev.platform().append(),
     );
 }
 

@@ -56,8 +56,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     if keeps_documents {
         println!("  data   {}", data.path().display());
     }
-    if has(Role::Command) {
-        println!("  append {}", platform.append());
+    if let Some(append) = platform.append() {
+        println!("  append {append}");
     }
 
     signals::asked_to_stop().await.map_err(Failure::operation)?;
