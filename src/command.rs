@@ -7,6 +7,7 @@
 //! share nothing.
 
 pub mod actor;
+mod answer;
 pub mod client;
 pub mod decode;
 pub mod describe;
@@ -20,5 +21,6 @@ pub mod placement;
 pub mod registry;
 pub mod request;
 mod room;
+pub mod threads;
 mod traces;
 pub mod turn;

@@ -19,12 +19,15 @@ pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use load::{LoadError, StoredMessage};
 
-use async_nats::jetstream;
-use std::time::Duration;
+use async_nats::{client::RequestErrorKind, jetstream};
+use std::{sync::Arc, time::Duration};
 
 /// A handle to the log. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct EventLog {
+pub struct EventLog(Arc<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     timeouts: Timeouts,
@@ -66,34 +69,61 @@ impl EventLog {
     /// Makes a handle over a connection. Nothing is sent.
     #[must_use]
     pub fn new(client: async_nats::Client, timeouts: Timeouts) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             jetstream: jetstream::new(client.clone()),
             client,
             timeouts,
             grouping: None,
-        }
+        }))
     }
 
     /// Chooses how concurrent appends reach the log; pipelined unless chosen otherwise. Needs a tokio
     /// runtime for [`AppendMode::Grouped`].
     #[must_use]
-    pub fn with_append_mode(mut self, mode: AppendMode) -> Self {
-        self.grouping = match mode {
+    pub fn with_append_mode(self, mode: AppendMode) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.grouping = match mode {
             AppendMode::Pipelined => None,
-            AppendMode::Grouped => Some(group::Grouping::start(self.clone())),
+            AppendMode::Grouped => Some(group::Grouping::start(self)),
         };
-        self
+        Self(Arc::new(inner))
+    }
+
+    /// The same log by another connection. What is grouped is grouped with the appends of this handle.
+    #[must_use]
+    pub fn over(&self, client: async_nats::Client) -> Self {
+        Self(Arc::new(Inner {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            timeouts: self.0.timeouts,
+            grouping: self.0.grouping.clone(),
+        }))
     }
 
     /// The connection.
     #[must_use]
     pub fn client(&self) -> &async_nats::Client {
-        &self.client
+        &self.0.client
     }
 
     /// The JetStream context of the connection.
     #[must_use]
     pub fn jetstream(&self) -> &jetstream::Context {
-        &self.jetstream
+        &self.0.jetstream
+    }
+
+    /// Asks and waits for the answer, so long at most: counted from now, also while the connection is
+    /// away and takes nothing.
+    async fn ask(
+        &self,
+        subject: String,
+        request: async_nats::Request,
+        within: Duration,
+    ) -> Result<async_nats::Message, RequestErrorKind> {
+        let asking = self.0.client.send_request(subject, request.timeout(None));
+        match tokio::time::timeout(within, asking).await {
+            Ok(answer) => answer.map_err(|error| error.kind()),
+            Err(_) => Err(RequestErrorKind::TimedOut),
+        }
     }
 }

@@ -39,6 +39,7 @@ pub mod read_model;
 pub mod http;
 
 pub mod config;
+mod connection;
 pub mod data_dir;
 pub mod telemetry;
 

@@ -20,6 +20,7 @@ pub use options::PlatformOptions;
 
 use crate::{
     command::{client::CommandClient, endpoint::CommandEndpoint},
+    connection,
     event_log::ChosenAppend,
     http::Gateway,
     membership::Membership,
@@ -150,7 +151,7 @@ impl Platform {
             arbiter.stop();
         }
         self.membership.stop();
-        let _ = self.nats.flush().await;
+        let _ = connection::flush(&self.nats).await;
         let io = self._io.take();
         drop(self);
         if let Some(io) = io {

@@ -198,6 +198,8 @@ async fn measure(
     if let (Some(before), Some(after)) = (resident_before, target.resident_bytes()) {
         settings.insert("replica_resident_mib_before".into(), (before >> 20).into());
         settings.insert("replica_resident_mib".into(), (after >> 20).into());
+        let grown = after.saturating_sub(before) / count as u64;
+        settings.insert("replica_bytes_per_aggregate".into(), grown.into());
     }
     let mut bench = rounds.into_bench(options.name, settings);
     let floors = bench.floors["request_reply"].p50_ms + bench.floors["publish"].p50_ms;
@@ -249,6 +251,7 @@ impl Target {
             platform.roles = [Role::Command].into();
             platform.append = options.append();
             platform.command.max_actors = options.max_actors();
+            platform.command.idle = Duration::from_secs(3600);
             let platform = Platform::start(Domain::mart(), platform).await;
             return Ok(Self::InProcess(Box::new(
                 platform.map_err(BenchError::new)?,
@@ -261,8 +264,13 @@ impl Target {
                 let max_actors = options.max_actors().to_string();
                 let append = options.append().to_possible_value();
                 let append = append.as_ref().map_or("auto", PossibleValue::get_name);
-                let more = ["--max-actors", &max_actors, "--append", append];
-                let replica = processes::replica("command", url, &folder, &more);
+                let more = [
+                    ["--max-actors", &max_actors],
+                    ["--idle-seconds", "3600"],
+                    ["--append", append],
+                ];
+                let more = more.as_flattened();
+                let replica = processes::replica("command", url, &folder, more);
                 Some(Box::new(replica.await?))
             }
         };

@@ -1,17 +1,16 @@
 //! One actor per live aggregate: it queues commands and runs one turn at a time.
 
 use super::{
+    answer::Reply,
     measure::MEASURES,
-    request::{CommandHeaders, Outcome},
-    room::Place,
+    request::CommandHeaders,
     traces,
     turn::{self, Desk, Loaded, Pending},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Instant};
-use tokio::sync::oneshot;
+use std::{cell::Cell, collections::VecDeque, iter::once, rc::Rc, time::Instant};
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -26,32 +25,8 @@ pub struct Execute {
     pub body: Bytes,
     /// Its headers.
     pub headers: CommandHeaders,
-    /// When it came.
-    pub arrived: Instant,
     /// Where the answer goes.
     pub reply: Reply,
-}
-
-/// Where the answer to one command goes, and the place that the command takes up until then.
-pub struct Reply {
-    sender: oneshot::Sender<Result<Outcome, Problem>>,
-    _place: Place,
-}
-
-impl Reply {
-    /// Pairs the caller with the command's place.
-    #[must_use]
-    pub(super) fn new(sender: oneshot::Sender<Result<Outcome, Problem>>, place: Place) -> Self {
-        Self {
-            sender,
-            _place: place,
-        }
-    }
-
-    /// Answers. The caller may have gone; what was appended stands all the same.
-    pub fn send(self, outcome: Result<Outcome, Problem>) {
-        let _ = self.sender.send(outcome);
-    }
 }
 
 /// Asks an idle actor to write what is worth a snapshot and stop.
@@ -108,9 +83,9 @@ impl<A: Aggregate> AggregateActor<A> {
         let taken = queue.len();
         let begun = Instant::now();
         for pending in &queue {
-            let waited = begun.saturating_duration_since(pending.arrived);
+            let waited = begun.saturating_duration_since(pending.reply.arrived());
             MEASURES.queue.record(waited.as_secs_f64());
-            traces::took("queue", std::iter::once(&pending.headers), pending.arrived);
+            traces::took("queue", once(&pending.headers), pending.reply.arrived());
         }
         let turn = async move { turn::run(desk, loaded, &mut queue).await };
         context.spawn(turn.into_actor(self).map(move |loaded, actor, context| {
@@ -139,7 +114,6 @@ impl<A: Aggregate> Handler<Execute> for AggregateActor<A> {
             &execute.command,
             &execute.body,
             execute.headers,
-            execute.arrived,
             execute.reply,
         ) {
             Ok(pending) => self.queue.push_back(pending),
@@ -157,19 +131,14 @@ impl<A: Aggregate> Handler<Passivate> for AggregateActor<A> {
 
     fn handle(&mut self, _: Passivate, context: &mut Self::Context) {
         self.stopping = true;
-        let worth = |loaded: &Loaded<A>| loaded.events_since_snapshot() >= turn::WORTH_A_SNAPSHOT;
-        if self.busy || !self.loaded.as_ref().is_some_and(worth) {
+        let worth = self.loaded.as_mut().filter(|one| one.is_worth_a_snapshot());
+        let Some(loaded) = worth.filter(|_| !self.busy) else {
             self.start_turn(context);
             return;
-        }
-        self.busy = true;
-        let desk = self.desk.clone();
-        let loaded = self.loaded.take();
-        let write = async move {
-            if let Some(mut loaded) = loaded {
-                turn::write_snapshot(&desk, &mut loaded).await;
-            }
         };
+        let write = turn::write_snapshot(&self.desk, loaded);
+        self.loaded = None;
+        self.busy = true;
         context.spawn(write.into_actor(self).map(|(), actor, context| {
             actor.busy = false;
             actor.start_turn(context);

@@ -1,6 +1,7 @@
 //! Giving commands: the one way in, for the NATS endpoint, the HTTP gateway and embedding programs.
 
 use super::{
+    answer::{Answered, Reply, Respond},
     describe::AggregateDescription,
     local::Local,
     measure::{CommandMeasures, MEASURES},
@@ -8,18 +9,15 @@ use super::{
     registry::{Kind, KindOf},
     request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
     room::Room,
+    threads::{CommandThread, CommandThreads},
     traces::{self, Came},
 };
 use crate::{
     aggregate::Aggregate,
-    event_log::{
-        EventLog,
-        subject::{self, Id},
-    },
+    event_log::subject::{self, Id},
     membership::Home,
     problem::Problem,
 };
-use async_nats::Message;
 use bytes::Bytes;
 use serde::Serialize;
 use std::{
@@ -27,6 +25,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::oneshot;
 
 /// The aggregates that a program has, in the order in which they were added.
 #[derive(Clone, Default)]
@@ -72,13 +71,14 @@ pub struct CommandOptions {
 }
 
 impl Default for CommandOptions {
-    /// One thread a core up to four; 16,384 commands, which at 64 KiB each is a bounded 1 GiB;
+    /// One thread for each two cores up to four, since what a thread decides keeps as much of a core
+    /// busy in NATS; 16,384 commands, which at 64 KiB each is a bounded 1 GiB;
     /// 100,000 actors, some 400 MB at the usual size of a state; a minute, long enough that a
     /// shopper's next click finds the actor warm.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            threads: cores.clamp(1, 4),
+            threads: (cores / 2).clamp(1, 4),
             max_commands: 16_384,
             max_actors: 100_000,
             idle: Duration::from_secs(60),
@@ -92,8 +92,8 @@ pub struct CommandClient(Arc<Inner>);
 
 struct Inner {
     descriptions: Vec<AggregateDescription>,
-    /// Aggregate name to what is known of it.
-    names: HashMap<&'static str, Known>,
+    /// Aggregate name to its commands.
+    names: HashMap<&'static str, Vec<(String, Arc<Endpoint>)>>,
     room: Room,
     /// The actors of this process, when it has the command role.
     local: Option<Local>,
@@ -101,29 +101,28 @@ struct Inner {
     placement: Option<Placement>,
 }
 
-struct Known {
+/// One command of one aggregate.
+pub(super) struct Endpoint {
+    /// Its number among all commands, in the order in which they are described.
+    pub number: usize,
+    /// The number of its aggregate.
     kind: usize,
-    commands: Vec<(String, CommandMeasures)>,
-}
-
-/// The answer to a command, from here or from another replica as it came.
-pub(super) enum Answered {
-    Here(Outcome),
-    There(Message),
+    /// How it ends.
+    pub measures: CommandMeasures,
 }
 
 impl CommandClient {
-    /// Starts the command side in this process: its threads and an empty registry on each. Without
-    /// a placement every aggregate's home is here.
+    /// Starts the command side in this process, on these threads. Without a placement every
+    /// aggregate's home is here.
     #[must_use]
     pub fn start(
         aggregates: &Aggregates,
-        log: &EventLog,
+        threads: CommandThreads,
         options: CommandOptions,
         placement: Option<Placement>,
     ) -> Self {
         let kinds = aggregates.kinds.clone().into();
-        let local = Local::start(kinds, log, options, placement.as_ref());
+        let local = Local::start(kinds, threads, options, placement.as_ref());
         Self::new(aggregates, options, Some(local), placement)
     }
 
@@ -139,18 +138,22 @@ impl CommandClient {
         local: Option<Local>,
         placement: Option<Placement>,
     ) -> Self {
-        let known = |(kind, description): (usize, &AggregateDescription)| {
-            let names = description.commands.iter().map(|one| one.name.clone());
-            let commands = names.zip(CommandMeasures::of(description)).collect();
-            (description.name, Known { kind, commands })
+        let mut numbers = 0..;
+        let mut named = |(kind, description): (usize, &AggregateDescription)| {
+            let commands = description.commands.iter().map(|one| one.name.clone());
+            let measured = CommandMeasures::of(description).into_iter();
+            let endpoints = measured.zip(&mut numbers).map(|(measures, number)| {
+                Arc::new(Endpoint {
+                    number,
+                    kind,
+                    measures,
+                })
+            });
+            (description.name, commands.zip(endpoints).collect())
         };
+        let described = aggregates.descriptions.iter().enumerate();
         Self(Arc::new(Inner {
-            names: aggregates
-                .descriptions
-                .iter()
-                .enumerate()
-                .map(known)
-                .collect(),
+            names: described.map(&mut named).collect(),
             descriptions: aggregates.descriptions.clone(),
             room: Room::new(options.max_commands),
             local,
@@ -164,30 +167,30 @@ impl CommandClient {
         &self.0.descriptions
     }
 
-    /// Checks that there is such an aggregate and such a command of it.
+    /// Finds a command by its aggregate's name and its own.
     ///
     /// # Errors
     ///
     /// Returns the problem `unknown_aggregate` or `unknown_command`.
-    pub fn check_name(&self, aggregate: &str, command: &str) -> Result<(), Problem> {
-        self.known(aggregate, command).map(|_| ())
-    }
-
-    fn known(&self, aggregate: &str, command: &str) -> Result<(usize, &CommandMeasures), Problem> {
-        let known = self.0.names.get(aggregate).ok_or_else(|| {
+    pub(super) fn endpoint(
+        &self,
+        aggregate: &str,
+        command: &str,
+    ) -> Result<&Arc<Endpoint>, Problem> {
+        let commands = self.0.names.get(aggregate).ok_or_else(|| {
             Problem::not_found(
                 "unknown_aggregate",
                 format!("there is no aggregate named {aggregate:?}"),
             )
         })?;
-        let found = known.commands.iter().find(|(name, _)| name == command);
-        let (_, measures) = found.ok_or_else(|| {
+        let found = commands.iter().find(|(name, _)| name == command);
+        let (_, endpoint) = found.ok_or_else(|| {
             Problem::not_found(
                 "unknown_command",
                 format!("there is no command named {command:?}"),
             )
         })?;
-        Ok((known.kind, measures))
+        Ok(endpoint)
     }
 
     /// Gives a command and waits for its outcome.
@@ -199,79 +202,115 @@ impl CommandClient {
     /// Returns a [`Problem`] with the code of what refused it. With `unavailable` it may have been
     /// accepted: give it again with the same idempotency key.
     pub async fn execute(&self, request: CommandRequest) -> Result<Outcome, Problem> {
-        match self.answer(request, Came::Within).await? {
+        let endpoint = self.endpoint(&request.aggregate, &request.command)?.clone();
+        let (sender, answer) = oneshot::channel();
+        let respond: Respond = Box::new(move |answered| {
+            let _ = sender.send(answered);
+        });
+        if let Some(passing_on) =
+            self.give(endpoint, request, Came::Within, Instant::now(), respond)
+        {
+            passing_on.await;
+        }
+        let stopping = |_| Problem::unavailable("the replica is stopping");
+        match answer.await.map_err(stopping)?? {
             Answered::Here(outcome) => Ok(outcome),
             Answered::There(answer) => placement::read(&answer),
         }
     }
 
     /// Has a command decided where its home is, or here when it was passed on to this replica.
-    pub(super) async fn answer(
+    ///
+    /// Returns what is to be awaited when it is passed on; a command that is decided here goes on by
+    /// itself.
+    pub(super) fn give(
         &self,
-        mut request: CommandRequest,
+        endpoint: Arc<Endpoint>,
+        request: CommandRequest,
         came: Came,
-    ) -> Result<Answered, Problem> {
-        let arrived = Instant::now();
-        let (kind, measures) = self.known(&request.aggregate, &request.command)?;
+        arrived: Instant,
+        respond: Respond,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
         if request.body.len() > MAX_BODY {
-            return Err(Problem::too_large(MAX_BODY));
+            respond(Err(Problem::too_large(MAX_BODY)));
+            return None;
         }
         let place = match self.0.room.enter() {
             Ok(place) => place,
             Err(problem) => {
-                let refused = Err(problem);
-                measures.answered(&refused, arrived.elapsed().as_secs_f64());
-                return refused.map(Answered::Here);
+                let refused = Err(problem.clone());
+                endpoint.measures.answered(&refused, arrived.elapsed());
+                respond(Err(problem));
+                return None;
             }
         };
+        let kind = endpoint.kind;
+        let reply = Reply::new(respond, endpoint, arrived, place);
         if came != Came::PassedOn
             && let Some(placement) = &self.0.placement
         {
             let home = placement.home(&request.aggregate, &request.id);
-            if let Some(answer) = self.elsewhere(placement, home, &mut request).await? {
-                return Ok(Answered::There(answer));
+            if self.0.local.is_none() || matches!(home, Home::At(_)) {
+                let placement = placement.clone();
+                let passing_on = self
+                    .clone()
+                    .pass_on(placement, home, kind, request, reply, came);
+                return Some(passing_on);
             }
         }
-        let Some(local) = &self.0.local else {
-            return Err(Problem::unavailable("this replica serves no commands"));
-        };
-        let span = traces::command(&mut request, came);
-        let outcome = local.execute(kind, request, place, arrived).await;
-        measures.answered(&outcome, arrived.elapsed().as_secs_f64());
-        traces::answered(span, &outcome);
-        outcome.map(Answered::Here)
+        self.decide(kind, request, reply, came);
+        None
     }
 
-    /// Has a command decided by another replica. `None` when it is to be decided here: its home is
-    /// here, or has gone and nobody got the command.
-    async fn elsewhere(
-        &self,
-        placement: &Placement,
-        home: Home,
-        request: &mut CommandRequest,
-    ) -> Result<Option<Message>, Problem> {
-        let here = self.0.local.is_some();
-        if here && !matches!(home, Home::At(_)) {
-            return Ok(None);
+    fn decide(&self, kind: usize, mut request: CommandRequest, mut reply: Reply, came: Came) {
+        reply.span = traces::command(&mut request, came);
+        match &self.0.local {
+            Some(local) => local.execute(kind, request, reply),
+            None => reply.send(Err(Problem::unavailable("this replica serves no commands"))),
         }
+    }
+
+    /// Has a command decided by another replica, or here when its home has gone and nobody got it.
+    async fn pass_on(
+        self,
+        placement: Placement,
+        home: Home,
+        kind: usize,
+        mut request: CommandRequest,
+        reply: Reply,
+        came: Came,
+    ) {
         // With its id the command is the same wherever it is decided.
         if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
             request.headers.given_id = Some(uuid::Uuid::now_v7().to_string());
         }
         if let Home::At(replica) = home {
-            match placement.ask_home(&replica, request).await {
+            match placement.ask_home(&replica, &request).await {
                 Ok(answer) => {
                     MEASURES.passed_on.increment(1);
-                    return Ok(Some(answer));
+                    return reply.relay(answer);
                 }
-                Err(Unanswered::InDoubt) => return Err(Unanswered::InDoubt.into()),
+                Err(Unanswered::InDoubt) => return reply.send(Err(Unanswered::InDoubt.into())),
                 Err(Unanswered::Nobody) => MEASURES.homeless.increment(1),
             }
         }
-        if here {
-            return Ok(None);
+        if self.0.local.is_some() {
+            return self.decide(kind, request, reply, came);
         }
-        Ok(Some(placement.ask_any(request).await?))
+        match placement.ask_any(&request).await {
+            Ok(answer) => reply.relay(answer),
+            Err(unanswered) => reply.send(Err(unanswered.into())),
+        }
+    }
+
+    /// The threads of this process; none without the command role.
+    pub(super) fn threads(&self) -> &[CommandThread] {
+        self.0.local.as_ref().map_or(&[], Local::threads)
+    }
+
+    /// The connections by which the command side of this process takes commands and appends.
+    pub fn connections(&self) -> impl Iterator<Item = &async_nats::Client> {
+        self.threads().iter().map(|thread| thread.log.client())
     }
 
     /// Gives a typed command and waits for its outcome.

@@ -4,17 +4,25 @@
 //! So the server is told to end it after a number of messages instead, a little more than it can
 //! have sent, and the rest of that number is made up by messages that mean nothing. The server then
 //! stops at exactly that message, and the client waits for exactly that many.
+//!
+//! Only on the connection on which it was begun do both count alike. After a reconnection the
+//! subscription is ended the client library's way: what the server sends in the moment until it hears of
+//! that is not answered, and is for whoever sent it as if it had been lost on the network.
 
+use crate::connection::flush;
 use async_nats::{Client, Message, Subscriber};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use std::{sync::atomic::Ordering, time::Duration};
 use tokio::{
     task::JoinHandle,
     time::{Instant, MissedTickBehavior},
 };
 
-/// More than there can be under way between the server and the reader.
-const SLACK: u64 = 4_096;
+/// More than the server can have sent since the reader took what there was: a good hundred
+/// milliseconds of it at the rate that a thread of this program can take.
+const SLACK: u64 = 16_384;
+/// How many meaningless messages are sent at once.
+const PORTION: u64 = 256;
 /// How long the end may take to come, before what is left is given up: the connection is away then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,6 +54,14 @@ impl Drainable {
             taken: 0,
             draining: None,
         }
+    }
+
+    /// The next message that is here already.
+    pub fn ready(&mut self) -> Option<Message> {
+        // Without the budget that has a busy task yield in between, which would look like the end.
+        tokio::task::unconstrained(self.next())
+            .now_or_never()
+            .flatten()
     }
 
     /// The next message; `None` once it is drained.
@@ -111,12 +127,12 @@ async fn fill(nats: Client, filler: String) {
     portions.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         portions.tick().await;
-        for _ in 0..64 {
+        for _ in 0..PORTION {
             if nats.publish(filler.clone(), "".into()).await.is_err() {
                 return;
             }
         }
-        if nats.flush().await.is_err() {
+        if flush(&nats).await.is_err() {
             return;
         }
     }

@@ -1,23 +1,32 @@
 //! Commands over NATS: requests on `cmd.<aggregate>.<id>.<command>`, one of the replicas takes each,
 //! and on `own.<this replica>.…`, what others pass on to the aggregate's home.
 //!
-//! One subscription takes every command, the wrong ones too, so that a client always gets a problem
-//! and never a silence. Stopping drains: what the server had sent is answered.
+//! The subscriptions take every command, the wrong ones too, so that a client always gets a problem
+//! and never a silence. Each thread of the command side has its own: most commands never leave the
+//! thread that they came in on. Stopping drains: what the server had sent is answered.
 
 use super::{
-    client::{Answered, CommandClient},
+    answer::{Answered, Respond},
+    client::{CommandClient, Endpoint},
     discovery::{self, Discovery},
     drain::Drainable,
     placement::Placement,
     request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
     traces::Came,
 };
-use crate::{event_log::subject::Id, membership::MembershipError, problem::Problem};
-use async_nats::{HeaderMap, Message};
+use crate::{
+    connection::{flush, round_trip},
+    event_log::subject::Id,
+    membership::MembershipError,
+    problem::Problem,
+};
+use async_nats::{HeaderMap, Message, Subject};
 use bytes::Bytes;
-use std::{sync::Arc, time::Instant};
+use futures::FutureExt;
+use std::{pin::pin, sync::Arc, time::Instant};
 use tokio::{
-    sync::{mpsc, watch},
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -35,65 +44,71 @@ pub enum EndpointError {
 /// The running endpoint.
 pub struct CommandEndpoint {
     stop: watch::Sender<bool>,
-    taking: [JoinHandle<()>; 2],
+    taking: Vec<oneshot::Receiver<()>>,
     discovery: JoinHandle<()>,
 }
 
-/// What answers a command.
+/// What answers the commands of one subscription.
 struct Desk {
     nats: async_nats::Client,
     client: CommandClient,
     discovery: Arc<Discovery>,
+    /// Whether they come from other replicas.
+    passed_on: bool,
 }
 
 impl CommandEndpoint {
     /// Subscribes to what others pass on, announces the replica to them, subscribes to every
-    /// command, and begins to answer.
+    /// command, and begins to answer: on each thread of the command side.
     ///
     /// # Errors
     ///
     /// Returns [`EndpointError`] when a subscription is refused, or the replica's name is taken.
-    pub async fn open(
-        nats: async_nats::Client,
-        client: CommandClient,
-        placement: &Placement,
-    ) -> Result<Self, EndpointError> {
+    pub async fn open(client: CommandClient, placement: &Placement) -> Result<Self, EndpointError> {
         let fault = |error: &dyn std::fmt::Display| EndpointError::Nats(error.to_string());
         let discovery = Discovery::new(client.aggregates());
-        let desk = Arc::new(Desk {
-            nats: nats.clone(),
-            client,
-            discovery: discovery.clone(),
-        });
         let (stop, stopped) = watch::channel(false);
+        let mut taking = Vec::new();
 
         let membership = placement.membership();
         let own = format!("own.{}", membership.replica());
-        let passed_on = nats
-            .subscribe(format!("{own}.>"))
-            .await
-            .map_err(|error| fault(&error))?;
-        let passed_on = Drainable::new(nats.clone(), passed_on, format!("{own}.-"));
-        // In force before anybody hears of this replica.
-        nats.flush().await.map_err(|error| fault(&error))?;
-        let passed_on = tokio::spawn(take(passed_on, desk.clone(), true, stopped.clone()));
-        membership.announce().await?;
-
-        let commands = nats
-            .queue_subscribe("cmd.>", discovery::QUEUE.to_owned())
-            .await
-            .map_err(|error| fault(&error))?;
-        let commands = Drainable::new(nats.clone(), commands, "cmd.-".to_owned());
-        let commands = tokio::spawn(take(commands, desk, false, stopped));
+        for (prefix, passed_on) in [(own.as_str(), true), ("cmd", false)] {
+            for thread in client.threads() {
+                let nats = thread.log.client().clone();
+                let requests = nats
+                    .queue_subscribe(format!("{prefix}.>"), discovery::QUEUE.to_owned())
+                    .await
+                    .map_err(|error| fault(&error))?;
+                // In force before anybody hears of this replica, and before it counts as started.
+                round_trip(&nats).await.map_err(|error| fault(&error))?;
+                let requests = Drainable::new(nats.clone(), requests, format!("{prefix}.-"));
+                let desk = Desk {
+                    nats,
+                    client: client.clone(),
+                    discovery: discovery.clone(),
+                    passed_on,
+                };
+                let (ended, end) = oneshot::channel();
+                let taken = take(requests, Arc::new(desk), stopped.clone());
+                thread.arbiter.spawn(async move {
+                    taken.await;
+                    let _ = ended.send(());
+                });
+                taking.push(end);
+            }
+            membership.announce().await?;
+        }
+        let Some(nats) = client.connections().next().cloned() else {
+            return Err(fault(&"this replica has no command side"));
+        };
         let discovery = discovery
             .serve(nats.clone())
             .await
             .map_err(|error| fault(&error))?;
-        // In force before the replica counts as started.
-        nats.flush().await.map_err(|error| fault(&error))?;
+        round_trip(&nats).await.map_err(|error| fault(&error))?;
         Ok(Self {
             stop,
-            taking: [passed_on, commands],
+            taking,
             discovery,
         })
     }
@@ -107,76 +122,120 @@ impl CommandEndpoint {
 }
 
 /// Answers what comes until it is stopped and all that came is answered.
-async fn take(
-    mut requests: Drainable,
-    desk: Arc<Desk>,
-    passed_on: bool,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn take(mut requests: Drainable, desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
     // Closed once the last answer has been sent.
     let (under_way, mut all_answered) = mpsc::channel::<()>(1);
-    let mut draining = false;
+    let mut stop = pin!(async {
+        let _ = stopped.changed().await;
+        // What the server has sent so far is taken first, so that little is left to come in the end.
+        let _ = round_trip(&desk.nats).await;
+    });
+    let mut stopping = false;
     loop {
         tokio::select! {
             biased;
-            _ = stopped.changed(), if !draining => {
-                draining = true;
+            () = &mut stop, if !stopping => {
+                stopping = true;
+                while let Some(request) = requests.ready() {
+                    desk.take(request, under_way.clone());
+                }
                 requests.drain().await;
             }
             request = requests.next() => {
                 let Some(request) = request else { break };
-                let (desk, under_way) = (desk.clone(), under_way.clone());
-                tokio::spawn(async move {
-                    desk.answer(request, passed_on).await;
-                    drop(under_way);
-                });
+                desk.take(request, under_way.clone());
             }
         }
     }
     drop(under_way);
     all_answered.recv().await;
-    let _ = desk.nats.flush().await;
+    let _ = flush(&desk.nats).await;
 }
 
-impl Desk {
-    async fn answer(&self, message: Message, passed_on: bool) {
-        let arrived = Instant::now();
-        let parsed = self.parse(&message, passed_on);
-        let answered = match parsed {
-            Ok(request) => {
-                let came = if passed_on {
-                    Came::PassedOn
-                } else {
-                    Came::ToAny
-                };
-                self.client.answer(request, came).await
-            }
-            Err(problem) => Err(problem),
-        };
-        if let Some((aggregate, _, command)) = names(&message.subject, passed_on) {
-            let took = arrived.elapsed();
-            self.discovery
-                .count(aggregate, command, took, answered.is_err());
+/// Who gave a command, and the way back.
+struct Caller {
+    desk: Arc<Desk>,
+    /// What was asked for; `None` when there is no such thing.
+    endpoint: Option<Arc<Endpoint>>,
+    reply: Option<Subject>,
+    arrived: Instant,
+    /// Dropped once the answer has been sent.
+    under_way: mpsc::Sender<()>,
+}
+
+impl Caller {
+    fn answer(self, answered: Result<Answered, Problem>) {
+        let desk = self.desk;
+        if let Some(endpoint) = self.endpoint {
+            let took = self.arrived.elapsed();
+            desk.discovery
+                .count(endpoint.number, took, answered.is_err());
         }
-        let Some(to) = message.reply else { return };
+        let Some(to) = self.reply else { return };
         let (body, headers) = match answered {
             Ok(Answered::Here(outcome)) => encode(&Ok(outcome)),
             Ok(Answered::There(answer)) => (answer.payload, answer.headers.unwrap_or_default()),
             Err(problem) => encode(&Err(problem)),
         };
-        // A caller that has gone does not matter: the commit stands.
-        let _ = self.nats.publish_with_headers(to, headers, body).await;
+        let under_way = self.under_way;
+        let mut sending = Box::pin(async move {
+            // A caller that has gone does not matter: the commit stands.
+            let _ = desk.nats.publish_with_headers(to, headers, body).await;
+            drop(under_way);
+        });
+        // Almost always the connection has room, and there is nothing to wait for.
+        if (&mut sending).now_or_never().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(sending);
+        }
     }
+}
 
-    /// Reads a command from a message on `cmd.>` or `own.<replica>.>`.
-    fn parse(&self, message: &Message, passed_on: bool) -> Result<CommandRequest, Problem> {
-        let (aggregate, id, command) = names(&message.subject, passed_on).ok_or_else(|| {
-            Problem::malformed(
+impl Desk {
+    fn take(self: &Arc<Self>, message: Message, under_way: mpsc::Sender<()>) {
+        let arrived = Instant::now();
+        let mut caller = Caller {
+            desk: self.clone(),
+            endpoint: None,
+            reply: message.reply.clone(),
+            arrived,
+            under_way,
+        };
+        let Some((aggregate, id, command)) = names(&message.subject, self.passed_on) else {
+            return caller.answer(Err(Problem::malformed(
                 "id".to_owned(),
                 "a command's subject is cmd.<aggregate>.<id>.<command>, and an id is 1 to 64 of A-Z a-z 0-9 _ -",
-            )
-        })?;
-        self.client.check_name(aggregate, command)?;
+            )));
+        };
+        let endpoint = match self.client.endpoint(aggregate, command) {
+            Ok(endpoint) => endpoint.clone(),
+            Err(problem) => return caller.answer(Err(problem)),
+        };
+        caller.endpoint = Some(endpoint.clone());
+        match self.read(&message, aggregate, id, command) {
+            Ok(request) => {
+                let respond: Respond = Box::new(move |answered| caller.answer(answered));
+                let came = match self.passed_on {
+                    true => Came::PassedOn,
+                    false => Came::ToAny,
+                };
+                let given = (self.client).give(endpoint, request, came, arrived, respond);
+                if let Some(passing_on) = given {
+                    tokio::spawn(passing_on);
+                }
+            }
+            Err(problem) => caller.answer(Err(problem)),
+        }
+    }
+
+    fn read(
+        &self,
+        message: &Message,
+        aggregate: &str,
+        id: &str,
+        command: &str,
+    ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
         if message.payload.len() > MAX_BODY {
@@ -188,7 +247,7 @@ impl Desk {
             return Err(Problem::unsupported_media_type());
         }
         let mut headers = CommandHeaders::read(header)?;
-        if passed_on {
+        if self.passed_on {
             let id = header(GIVEN_ID).filter(|id| (1..=MAX_KEY).contains(&id.len()));
             headers.given_id = id.map(str::to_owned);
         }

@@ -1,47 +1,43 @@
 //! The actors of this process: their threads, and a registry on each.
 
 use super::{
-    actor::{Execute, Reply},
+    actor::Execute,
+    answer::Reply,
     client::CommandOptions,
     placement::Placement,
     registry::{Dispatch, Kind, Registry, RegistryOptions, Sweep},
-    request::{CommandRequest, Outcome},
-    room::Place,
+    request::CommandRequest,
+    threads::{CommandThread, CommandThreads},
 };
-use crate::{event_log::EventLog, problem::Problem};
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr};
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Instant,
 };
-use tokio::sync::oneshot;
 
 /// The actors of this process.
 pub struct Local {
     registries: Vec<Addr<Registry>>,
-    arbiters: Vec<Arbiter>,
+    threads: Vec<CommandThread>,
     hasher: RandomState,
-    watching: Option<actix::Addr<Watcher>>,
+    _watching: Option<Addr<Watcher>>,
 }
 
 impl Local {
-    /// Starts the threads, each with an empty registry.
+    /// Starts an empty registry on each thread.
     pub fn start(
         kinds: Arc<[Arc<dyn Kind>]>,
-        log: &EventLog,
+        CommandThreads(threads): CommandThreads,
         options: CommandOptions,
         placement: Option<&Placement>,
     ) -> Self {
-        let threads = options.threads.max(1);
-        let arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
         let sized = RegistryOptions {
             idle: options.idle,
-            max_actors: options.max_actors.div_ceil(threads).max(1),
+            max_actors: options.max_actors.div_ceil(threads.len()).max(1),
         };
-        let registries: Vec<Addr<Registry>> = arbiters
+        let registries: Vec<Addr<Registry>> = threads
             .iter()
-            .map(|arbiter| {
+            .map(|CommandThread { arbiter, log }| {
                 let (kinds, log, placement) = (kinds.clone(), log.clone(), placement.cloned());
                 Registry::start_in_arbiter(&arbiter.handle(), move |_| {
                     Registry::new(log, kinds, sized, placement)
@@ -50,31 +46,25 @@ impl Local {
             .collect();
         let watching = placement.map(|placement| {
             let (registries, placement) = (registries.clone(), placement.clone());
-            Watcher::start_in_arbiter(&arbiters[0].handle(), move |_| Watcher {
+            Watcher::start_in_arbiter(&threads[0].arbiter.handle(), move |_| Watcher {
                 registries,
                 placement,
             })
         });
         Self {
             registries,
-            arbiters,
+            threads,
             hasher: RandomState::new(),
-            watching,
+            _watching: watching,
         }
     }
 
-    /// Gives a command to its aggregate's actor and waits for the outcome. The command goes on when
-    /// the caller stops waiting.
-    pub async fn execute(
-        &self,
-        kind: usize,
-        request: CommandRequest,
-        place: Place,
-        arrived: Instant,
-    ) -> Result<Outcome, Problem> {
-        let hash = self.hasher.hash_one((kind, &request.id));
-        let shard = (hash % self.registries.len() as u64) as usize;
-        let (reply, outcome) = oneshot::channel();
+    /// Gives a command to its aggregate's actor.
+    pub fn execute(&self, kind: usize, request: CommandRequest, reply: Reply) {
+        let shard = match self.registries.len() {
+            1 => 0,
+            several => (self.hasher.hash_one((kind, &request.id)) % several as u64) as usize,
+        };
         self.registries[shard].do_send(Dispatch {
             kind,
             id: request.id,
@@ -82,20 +72,20 @@ impl Local {
                 command: request.command,
                 body: request.body,
                 headers: request.headers,
-                arrived,
-                reply: Reply::new(reply, place),
+                reply,
             },
         });
-        outcome
-            .await
-            .unwrap_or_else(|_| Err(Problem::unavailable("the replica is stopping")))
+    }
+
+    /// The threads.
+    pub fn threads(&self) -> &[CommandThread] {
+        &self.threads
     }
 
     /// Ends the threads. Nothing may be under way.
     pub fn stop(&self) {
-        drop(self.watching.clone());
-        for arbiter in &self.arbiters {
-            arbiter.stop();
+        for thread in &self.threads {
+            thread.arbiter.stop();
         }
     }
 }

@@ -6,7 +6,7 @@
 use super::{describe::AggregateDescription, request::Outcome};
 use crate::problem::Problem;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 /// What is not told apart by command.
 pub struct Measures {
@@ -106,8 +106,8 @@ impl CommandMeasures {
     }
 
     /// Counts one answered command, and how long it took.
-    pub fn answered(&self, outcome: &Result<Outcome, Problem>, seconds: f64) {
-        self.whole.record(seconds);
+    pub fn answered(&self, outcome: &Result<Outcome, Problem>, took: Duration) {
+        self.whole.record(took.as_secs_f64());
         self.outcomes[index_of(outcome)].increment(1);
     }
 }

@@ -10,9 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
+    cell::RefCell,
     collections::{HashMap, HashSet, VecDeque},
     hash::{Hash, Hasher},
-    sync::{Arc, LazyLock, Mutex},
+    sync::Arc,
 };
 
 /// The number of commands that are always remembered.
@@ -141,20 +142,46 @@ impl Memory {
     /// What of the memory goes into a snapshot taken at `position`, and the position after which
     /// the log has the rest.
     ///
-    /// A busy aggregate remembers far more than a message holds. All but what was accepted without
-    /// events is in the log too, so the snapshot then says from where on to read it again.
+    /// A busy aggregate remembers far more than a message holds. Most of it is in the log too, so the
+    /// snapshot then says from where on to read it again, and holds only what is not.
     #[must_use]
     pub fn for_snapshot(&self, position: u64) -> (Cow<'_, Self>, u64) {
         match self.commands.front() {
-            Some(oldest) if self.commands.len() > SNAPSHOT => (
-                Cow::Owned(Self::default()),
-                oldest.position.saturating_sub(1),
-            ),
+            Some(oldest) if self.commands.len() > SNAPSHOT => {
+                let unlogged: VecDeque<_> = self.unlogged().rev().take(SNAPSHOT).cloned().collect();
+                let mut memory = Self::default();
+                memory.add_unlogged(unlogged);
+                (Cow::Owned(memory), oldest.position.saturating_sub(1))
+            }
             _ => (Cow::Borrowed(self), position),
         }
     }
 
+    /// What the log does not have: the commands that were accepted without events.
+    pub fn unlogged(&self) -> impl DoubleEndedIterator<Item = &Remembered> {
+        let commands = self.commands.iter();
+        commands.filter(|remembered| remembered.events.is_empty())
+    }
+
+    /// Remembers again what the log does not have, each where it belongs.
+    pub fn add_unlogged(&mut self, unlogged: impl IntoIterator<Item = Remembered>) {
+        let before = self.commands.len();
+        for remembered in unlogged {
+            if self.find(&remembered.key).is_none() {
+                self.commands.push_back(remembered);
+            }
+        }
+        if self.commands.len() > before {
+            let place = |one: &Remembered| (one.position, one.events.is_empty(), one.at);
+            self.commands.make_contiguous().sort_by_key(place);
+            self.index();
+        }
+    }
+
     fn index(&mut self) {
+        if self.commands.len() <= SCANNED {
+            return;
+        }
         self.numbers = (self.forgotten..)
             .zip(&self.commands)
             .map(|(number, remembered)| (hash_of(&remembered.key), number))
@@ -195,9 +222,7 @@ impl From<VecDeque<Remembered>> for Memory {
             commands,
             ..Self::default()
         };
-        if memory.commands.len() > SCANNED {
-            memory.index();
-        }
+        memory.index();
         memory
     }
 }
@@ -208,12 +233,14 @@ impl From<Memory> for VecDeque<Remembered> {
     }
 }
 
-/// An event's storage name, held once in the process however many commands are remembered.
+/// An event's storage name, held once in each thread however many commands are remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct Name(Arc<str>);
 
-static NAMES: LazyLock<Mutex<HashSet<Arc<str>>>> = LazyLock::new(Mutex::default);
+thread_local! {
+    static NAMES: RefCell<HashSet<Arc<str>>> = RefCell::default();
+}
 /// Far more names than a program has; past it a name is simply not shared.
 const MAX_NAMES: usize = 4096;
 
@@ -221,17 +248,16 @@ impl Name {
     /// The shared copy of a name.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        let mut names = NAMES
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(shared) = names.get(name) {
-            return Self(shared.clone());
-        }
-        let shared: Arc<str> = name.into();
-        if names.len() < MAX_NAMES {
-            names.insert(shared.clone());
-        }
-        Self(shared)
+        NAMES.with_borrow_mut(|names| {
+            if let Some(shared) = names.get(name) {
+                return Self(shared.clone());
+            }
+            let shared: Arc<str> = name.into();
+            if names.len() < MAX_NAMES {
+                names.insert(shared.clone());
+            }
+            Self(shared)
+        })
     }
 }
 
@@ -327,6 +353,29 @@ mod tests {
         }
         let (memory, after) = large.for_snapshot(149);
         assert_eq!((memory.len(), after), (0, 49));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_large_memory_holds_what_the_log_does_not() {
+        let mut large = Memory::default();
+        let now = Timestamp::from_second(1_000).unwrap();
+        for number in 0..1_000 {
+            let mut recent = remembered(number);
+            recent.at = 1_000;
+            recent.position = 1 + number as u64;
+            if number % 100 == 50 {
+                recent.events = Box::new([]);
+            }
+            large.add(recent, now);
+        }
+        let (memory, _) = large.for_snapshot(1_000);
+        assert_eq!(memory.len(), 10);
+        assert!(memory.find("key-950").is_some());
+        let mut read_again = filled(600);
+        read_again.add_unlogged(memory.unlogged().cloned());
+        assert_eq!(read_again.len(), 256 + 10);
+        assert!(read_again.find("key-950").is_some());
+        assert!(read_again.find("key-599").is_some());
     }
 
     #[test]

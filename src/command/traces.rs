@@ -177,7 +177,7 @@ impl<'a> Appending<'a> {
             match appended {
                 Ok(position) => span.set("headwater.position", *position),
                 Err(AppendError::LostRace) => span.fail("lost race"),
-                Err(AppendError::InDoubt(_)) => span.fail("in doubt"),
+                Err(AppendError::InDoubt(_) | AppendError::Known(_)) => span.fail("in doubt"),
                 Err(AppendError::Unavailable(_)) => span.fail("unavailable"),
                 Err(AppendError::Refused(_)) => span.fail("refused"),
             }

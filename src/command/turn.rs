@@ -8,10 +8,10 @@
 mod commit;
 mod state;
 
-pub use state::{Loaded, WORTH_A_SNAPSHOT, write_snapshot};
+pub use state::{Loaded, write_snapshot};
 
 use super::{
-    actor::Reply,
+    answer::Reply,
     decode,
     measure::MEASURES,
     memory::{Name, Remembered},
@@ -41,8 +41,12 @@ use std::{
 const ATTEMPTS: u32 = 8;
 /// The most commands that one commit carries.
 pub const MAX_GROUP: usize = 256;
-/// Past this many bytes of event data no further command joins the commit.
+/// Past this many bytes no further command joins the commit.
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
+/// What an event takes in a commit beside its data and its command's id, in bytes, at the most.
+const ENVELOPE: usize = 512;
+/// How often the command's id stands in an event.
+const IDS: usize = 4;
 
 /// A decoded command with its caller.
 pub struct Pending<A: Aggregate> {
@@ -56,8 +60,6 @@ pub struct Pending<A: Aggregate> {
     pub hash: String,
     /// The headers it came with.
     pub headers: CommandHeaders,
-    /// When it came.
-    pub arrived: Instant,
     /// Where the answer goes.
     pub reply: Reply,
 }
@@ -76,7 +78,6 @@ impl<A: Aggregate> Pending<A> {
         name: &str,
         body: &[u8],
         mut headers: CommandHeaders,
-        arrived: Instant,
         reply: Reply,
     ) -> Result<Self, (Problem, Reply)> {
         let command = match decode::decode::<A>(name, body) {
@@ -95,7 +96,6 @@ impl<A: Aggregate> Pending<A> {
             command_id: id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
             hash,
             headers,
-            arrived,
             reply,
         })
     }
@@ -134,8 +134,10 @@ enum Attempt {
     Again,
     /// It can't be said now.
     Unavailable(String),
-    /// The command at this index panicked.
-    Panicked(usize),
+    /// The command at this index panicked, or the log will never take what it decided.
+    Failed(usize),
+    /// The log will never take all of it at once: fewer commands may do.
+    TooMuch,
 }
 
 /// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
@@ -146,7 +148,9 @@ pub async fn run<A: Aggregate>(
     queue: &mut VecDeque<Pending<A>>,
 ) -> Option<Loaded<A>> {
     let mut attempt = 0;
+    let mut most = MAX_GROUP;
     let mut lost = false;
+    let mut carried = Vec::new();
     while !queue.is_empty() {
         attempt += 1;
         if attempt > ATTEMPTS {
@@ -158,8 +162,11 @@ pub async fn run<A: Aggregate>(
         let fresh = loaded.is_none() && lost;
         let mut state = match loaded.take() {
             Some(state) => state,
-            None => match load_measured::<A>(&desk, queue, lost).await {
-                Ok(state) => state,
+            None => match Box::pin(load_measured::<A>(&desk, queue, lost)).await {
+                Ok(mut state) => {
+                    state.remember_again(std::mem::take(&mut carried));
+                    state
+                }
                 Err(error) => {
                     tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, %error, "aggregate not loaded");
                     let problem = if error.is_retryable() {
@@ -172,17 +179,18 @@ pub async fn run<A: Aggregate>(
                 }
             },
         };
-        let taken = queue.len().min(MAX_GROUP);
+        let taken = queue.len().min(most);
         match decide_and_append(&desk, &mut state, fresh, queue, taken).await {
             Attempt::Done(decided) => {
-                attempt = 0;
+                (attempt, most) = (0, MAX_GROUP);
                 answer(&desk, &mut state, queue, decided);
-                snapshot_when_due(&desk, &mut state).await;
+                snapshot_when_due(&desk, &mut state);
                 loaded = Some(state);
                 lost = false;
                 continue;
             }
             Attempt::Again => back_off(attempt).await,
+            Attempt::TooMuch => (attempt, most) = (0, taken.div_ceil(2)),
             Attempt::Unavailable(reason) => {
                 tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "append not settled");
                 let problem = Problem::unavailable(
@@ -190,18 +198,25 @@ pub async fn run<A: Aggregate>(
                 );
                 answer_all(queue, taken, &problem);
             }
-            Attempt::Panicked(index) => {
+            Attempt::Failed(index) => {
                 attempt = 0;
-                MEASURES.panics.increment(1);
-                tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
                 if let Some(pending) = queue.remove(index) {
                     pending.reply.send(Err(Problem::internal()));
                 }
             }
         }
+        // The log does not have it, so it would be forgotten with the state.
+        carried.extend(state.memory.unlogged().cloned());
         lost = true;
     }
     loaded
+}
+
+/// The command at this index panicked.
+fn panicked<A: Aggregate>(desk: &Desk, index: usize) -> Attempt {
+    MEASURES.panics.increment(1);
+    tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
+    Attempt::Failed(index)
 }
 
 async fn load_measured<A: Aggregate>(
@@ -260,12 +275,14 @@ async fn decide_and_append<A: Aggregate>(
             command_id: pending.command_id.clone(),
             now,
         };
-        let command = pending.command.clone();
-        let decision = catch_unwind(AssertUnwindSafe(|| loaded.state.decide(command, &context)));
+        let decision = catch_unwind(AssertUnwindSafe(|| {
+            let decision = loaded.state.decide(pending.command.clone(), &context);
+            decision.map_err(|rejection| refusal(&rejection))
+        }));
         let decision = match decision {
-            Err(_) => return Attempt::Panicked(index),
-            Ok(Err(rejection)) => {
-                decided.push(Decided::Refused(refusal(&rejection)));
+            Err(_) => return panicked::<A>(desk, index),
+            Ok(Err(problem)) => {
+                decided.push(Decided::Refused(problem));
                 continue;
             }
             Ok(Ok(decision)) => decision,
@@ -290,7 +307,8 @@ async fn decide_and_append<A: Aggregate>(
             if !commit.is_empty() {
                 break;
             }
-            match resolve_claims::<A>(desk, &decision.claims, &decision.releases).await {
+            let resolving = resolve_claims::<A>(desk, &decision.claims, &decision.releases);
+            match Box::pin(resolving).await {
                 Ok(Ok(writes)) => claims = writes,
                 Ok(Err(problem)) => {
                     decided.push(Decided::Refused(problem));
@@ -303,16 +321,17 @@ async fn decide_and_append<A: Aggregate>(
         for event in &decision.events {
             let evolved = catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(event)));
             if evolved.is_err() {
-                return Attempt::Panicked(index);
+                return panicked::<A>(desk, index);
             }
             match EncodedEvent::of::<A>(event) {
                 Ok(encoded) => {
                     bytes += encoded.data.get().len();
+                    bytes += ENVELOPE + IDS * pending.command_id.len();
                     events.push(encoded);
                 }
                 Err(error) => {
                     tracing::error!(aggregate.name = A::NAME, %error, "event not encoded");
-                    return Attempt::Panicked(index);
+                    return Attempt::Failed(index);
                 }
             }
         }
@@ -348,7 +367,7 @@ async fn decide_and_append<A: Aggregate>(
         if fresh || decided.iter().all(replays) {
             return Attempt::Done(decided);
         }
-        return match last_position(desk, A::NAME).await {
+        return match Box::pin(last_position(desk, A::NAME)).await {
             Ok(last) if last == loaded.position => Attempt::Done(decided),
             Ok(_) => Attempt::Again,
             Err(error) => Attempt::Unavailable(error.to_string()),
@@ -379,12 +398,17 @@ async fn decide_and_append<A: Aggregate>(
             MEASURES.lost_races.increment(1);
             Attempt::Again
         }
-        Err(AppendError::InDoubt(reason) | AppendError::Unavailable(reason)) => {
-            Attempt::Unavailable(reason)
-        }
+        Err(
+            AppendError::InDoubt(reason)
+            | AppendError::Known(reason)
+            | AppendError::Unavailable(reason),
+        ) => Attempt::Unavailable(reason),
         Err(AppendError::Refused(reason)) => {
             tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "commit refused");
-            Attempt::Panicked(decided.len() - 1)
+            match decided.iter().position(appends) {
+                Some(index) if commit.len() == 1 => Attempt::Failed(index),
+                _ => Attempt::TooMuch,
+            }
         }
     }
 }
@@ -444,7 +468,7 @@ fn answer<A: Aggregate>(
                     replayed: false,
                     ..remembered.outcome(A::NAME, id)
                 };
-                loaded.memory.add(remembered, now);
+                loaded.remember(remembered, now);
                 Ok(outcome)
             }
         };

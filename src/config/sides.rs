@@ -18,16 +18,26 @@ pub struct CommandConfig {
     // At the largest body, 64 KiB, 1 GiB.
     #[arg(long, env = "HEADWATER_MAX_COMMANDS", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_commands: u32,
+    /// After how many seconds without a command an aggregate leaves memory
+    // Long enough that a shopper's next click finds it there.
+    #[arg(long, env = "HEADWATER_IDLE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub idle_seconds: u64,
+    /// How many threads decide commands, each by a connection to NATS of its own; by default one for
+    /// each two cores, up to 4
+    #[arg(long, env = "HEADWATER_COMMAND_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub command_threads: Option<u8>,
 }
 
 impl CommandConfig {
     /// The sizes, and the defaults of what cannot be set from outside.
     #[must_use]
     pub fn options(&self) -> CommandOptions {
+        let default = CommandOptions::default();
         CommandOptions {
+            threads: self.command_threads.map_or(default.threads, usize::from),
             max_actors: self.max_actors as usize,
             max_commands: self.max_commands,
-            ..CommandOptions::default()
+            idle: Duration::from_secs(self.idle_seconds),
         }
     }
 }

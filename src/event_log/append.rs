@@ -33,6 +33,10 @@ pub enum AppendError {
     /// The request was sent and no answer came: it may be stored. Settle it from the log.
     #[error("the append is in doubt: {0}")]
     InDoubt(String),
+    /// The log has one of the message ids: an earlier sending of that commit is stored, or being
+    /// stored, and this one was not. Settle it from the log.
+    #[error("the log knows the commit: {0}")]
+    Known(String),
     /// Surely not stored; a retry may work.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
@@ -75,7 +79,7 @@ impl EventLog {
     ///
     /// See [`AppendError`]: each case says what is known of the log afterwards.
     pub async fn append(&self, append: Append) -> Result<u64, AppendError> {
-        match &self.grouping {
+        match &self.0.grouping {
             Some(grouping) => grouping.append(append).await,
             None => self.append_alone(append).await,
         }
@@ -83,7 +87,7 @@ impl EventLog {
 
     pub(super) async fn append_alone(&self, append: Append) -> Result<u64, AppendError> {
         if !append.claims.is_empty() {
-            let committed = self.batch().commit(append).await;
+            let committed = Box::pin(self.batch().commit(append)).await;
             return committed.map(|published| published.position);
         }
         let Append {
@@ -113,29 +117,23 @@ impl EventLog {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Published, AppendError> {
-        let request = async_nats::Request::new()
-            .headers(headers)
-            .payload(payload)
-            .timeout(Some(self.timeouts.append));
-        let reply =
-            self.client
-                .send_request(subject, request)
-                .await
-                .map_err(|error| match error.kind() {
-                    RequestErrorKind::NoResponders => {
-                        AppendError::Unavailable("no stream takes the subject".to_owned())
-                    }
-                    RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                        AppendError::Refused(error.to_string())
-                    }
-                    RequestErrorKind::TimedOut | RequestErrorKind::Other => {
-                        AppendError::InDoubt(error.to_string())
-                    }
-                })?;
+        let request = async_nats::Request::new().headers(headers).payload(payload);
+        let reply = self.ask(subject, request, self.0.timeouts.append).await;
+        let reply = reply.map_err(|error| match error {
+            RequestErrorKind::NoResponders => {
+                AppendError::Unavailable("no stream takes the subject".to_owned())
+            }
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                AppendError::Refused(error.to_string())
+            }
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => {
+                AppendError::InDoubt(error.to_string())
+            }
+        })?;
         let ack: Ack = serde_json::from_slice(&reply.payload)
             .map_err(|error| AppendError::InDoubt(error.to_string()))?;
         match ack.error {
-            None if ack.duplicate => Err(AppendError::InDoubt(
+            None if ack.duplicate => Err(AppendError::Known(
                 "the server has seen the message id".to_owned(),
             )),
             None => Ok(Published {
@@ -177,7 +175,7 @@ impl Batch<'_> {
     ) -> Result<(), AppendError> {
         self.number(&mut headers);
         self.log
-            .client
+            .client()
             .publish_with_headers(subject, headers, payload)
             .await
             // Without its last message a batch is never stored.
@@ -224,7 +222,7 @@ fn refusal(error: &async_nats::jetstream::Error) -> AppendError {
         // The first sending of the same commit is being stored, or is stored already.
         ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
         | ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
-            AppendError::InDoubt(error.to_string())
+            AppendError::Known(error.to_string())
         }
         ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH => AppendError::Unavailable(error.to_string()),
         // 429 and 5xx say that the server cannot now; any other code, that it never will.
@@ -255,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_that_is_known_leaves_the_append_in_doubt() {
+    fn a_message_id_that_is_known_is_told_apart() {
         for code in [10158, 10201] {
             let error = refused(400, code);
-            assert!(matches!(error, AppendError::InDoubt(_)), "{code}: {error}");
+            assert!(matches!(error, AppendError::Known(_)), "{code}: {error}");
         }
     }
 

@@ -3,7 +3,8 @@
 //!
 //! One append or batch is in flight at a time; what comes meanwhile is the next batch. A refused
 //! batch stored nothing, and its members are appended one by one, so that a conflict costs only its
-//! owner. Of a batch in doubt every member is in doubt and settled by its owner.
+//! owner. Of a batch in doubt every member is in doubt and settled by its owner. What has waited for
+//! longer than an append may take is not sent any more.
 
 use super::{
     EventLog,
@@ -11,7 +12,7 @@ use super::{
 };
 use futures::future::join_all;
 use metrics::{Counter, Histogram, counter, histogram};
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// The most messages of one batch, the server's own bound.
@@ -22,6 +23,7 @@ const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// An append that waits for its group.
 struct Waiting {
     append: Append,
+    since: Instant,
     done: oneshot::Sender<Result<u64, AppendError>>,
 }
 
@@ -49,7 +51,14 @@ impl Grouping {
     pub(super) async fn append(&self, append: Append) -> Result<u64, AppendError> {
         let gone = || AppendError::Unavailable("the log is being closed".to_owned());
         let (done, result) = oneshot::channel();
-        self.0.send(Waiting { append, done }).map_err(|_| gone())?;
+        let since = Instant::now();
+        self.0
+            .send(Waiting {
+                append,
+                since,
+                done,
+            })
+            .map_err(|_| gone())?;
         result
             .await
             .unwrap_or_else(|_| Err(AppendError::InDoubt("the group was dropped".to_owned())))
@@ -78,9 +87,14 @@ impl Group {
 
     /// All that waits, as far as it fits. Waits for the first.
     async fn next_group(&mut self) -> Option<Vec<Waiting>> {
-        let first = match self.held.take() {
-            Some(held) => held,
-            None => self.waiting.recv().await?,
+        let first = loop {
+            let next = match self.held.take() {
+                Some(held) => held,
+                None => self.waiting.recv().await?,
+            };
+            if let Some(next) = self.in_time(next) {
+                break next;
+            }
         };
         let mut messages = first.append.messages();
         let mut bytes = first.append.payload.len();
@@ -90,6 +104,9 @@ impl Group {
         let mut subjects = HashSet::new();
         subjects.extend(hashes(&members[0].append));
         while let Ok(next) = self.waiting.try_recv() {
+            let Some(next) = self.in_time(next) else {
+                continue;
+            };
             messages += next.append.messages();
             bytes += next.append.payload.len();
             let mut hashes = hashes(&next.append);
@@ -105,6 +122,16 @@ impl Group {
             members.push(next);
         }
         Some(members)
+    }
+
+    /// The append, unless it has waited for too long: then it is told so.
+    fn in_time(&self, waiting: Waiting) -> Option<Waiting> {
+        if waiting.since.elapsed() < self.log.0.timeouts.append {
+            return Some(waiting);
+        }
+        let late = AppendError::Unavailable("the log is too slow".to_owned());
+        let _ = waiting.done.send(Err(late));
+        None
     }
 
     async fn append_together(&self, members: Vec<Waiting>) {

@@ -81,14 +81,10 @@ impl EventLog {
         &self,
         subject: &str,
     ) -> Result<Option<StoredMessage>, LoadError> {
-        let request = async_nats::Request::new()
-            .payload(Bytes::new())
-            .timeout(Some(self.timeouts.load));
-        let reply = self
-            .client
-            .send_request(format!("$JS.API.DIRECT.GET.{STREAM}.{subject}"), request)
-            .await
-            .map_err(|error| LoadError::Unavailable(error.to_string()))?;
+        let request = async_nats::Request::new().payload(Bytes::new());
+        let direct = format!("$JS.API.DIRECT.GET.{STREAM}.{subject}");
+        let reply = self.ask(direct, request, self.0.timeouts.load).await;
+        let reply = reply.map_err(|error| LoadError::Unavailable(error.to_string()))?;
         match reply.status {
             Some(StatusCode::NOT_FOUND) => return Ok(None),
             Some(status) => return Err(LoadError::Unavailable(status.to_string())),
@@ -116,6 +112,30 @@ impl EventLog {
         .await
     }
 
+    /// Reads the next messages of a subject after `after` and up to `last`, in order: at least one
+    /// when there are any, and no more than a batch of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn next_messages(
+        &self,
+        subject: &str,
+        after: u64,
+        last: u64,
+    ) -> Result<Vec<StoredMessage>, LoadError> {
+        if after >= last {
+            return Ok(Vec::new());
+        }
+        let mut messages = Vec::new();
+        self.direct_batch(subject, after, &mut messages).await?;
+        if messages.is_empty() {
+            messages.extend(self.commit_after(subject, after).await?);
+        }
+        messages.retain(|message: &StoredMessage| message.position <= last);
+        Ok(messages)
+    }
+
     /// Reads all messages of a subject after `after` and up to `last`, in order.
     ///
     /// # Errors
@@ -128,24 +148,14 @@ impl EventLog {
         last: u64,
     ) -> Result<Vec<StoredMessage>, LoadError> {
         let mut messages: Vec<StoredMessage> = Vec::new();
-        let mut position = after;
-        while position < last {
-            let before = messages.len();
-            self.direct_batch(subject, position, &mut messages).await?;
-            if messages.len() == before {
-                break;
+        loop {
+            let position = messages.last().map_or(after, |last| last.position);
+            let next = self.next_messages(subject, position, last).await?;
+            if next.is_empty() {
+                return Ok(messages);
             }
-            position = messages.last().map_or(position, |last| last.position);
+            messages.extend(next);
         }
-        while position < last {
-            let Some(message) = self.commit_after(subject, position).await? else {
-                break;
-            };
-            position = message.position;
-            messages.push(message);
-        }
-        messages.retain(|message| message.position <= last);
-        Ok(messages)
     }
 
     async fn message_from_leader(
@@ -186,13 +196,13 @@ impl EventLog {
             "next_by_subj": subject,
             "seq": after + 1,
         });
-        let inbox = self.client.new_inbox();
+        let inbox = self.client().new_inbox();
         let mut replies = self
-            .client
+            .client()
             .subscribe(inbox.clone())
             .await
             .map_err(|error| unavailable(&error))?;
-        self.client
+        self.client()
             .publish_with_reply(
                 format!("$JS.API.DIRECT.GET.{STREAM}"),
                 inbox,
@@ -201,7 +211,7 @@ impl EventLog {
             .await
             .map_err(|error| unavailable(&error))?;
         loop {
-            let reply = tokio::time::timeout(self.timeouts.load, replies.next())
+            let reply = tokio::time::timeout(self.0.timeouts.load, replies.next())
                 .await
                 .map_err(|_| unavailable(&"no answer in time"))?
                 .ok_or_else(|| unavailable(&"the connection was closed"))?;
@@ -222,19 +232,15 @@ impl EventLog {
         verb: &str,
         query: &serde_json::Value,
     ) -> Result<T, LoadError> {
-        let request = async_nats::Request::new()
-            .payload(query.to_string().into())
-            .timeout(Some(self.timeouts.load));
-        let reply = self
-            .client
-            .send_request(format!("$JS.API.{verb}"), request)
-            .await
-            .map_err(|error| match error.kind() {
-                RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                    LoadError::Corrupt(error.to_string())
-                }
-                _ => LoadError::Unavailable(error.to_string()),
-            })?;
+        let request = async_nats::Request::new().payload(query.to_string().into());
+        let within = self.0.timeouts.load;
+        let reply = self.ask(format!("$JS.API.{verb}"), request, within).await;
+        let reply = reply.map_err(|error| match error {
+            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
+                LoadError::Corrupt(error.to_string())
+            }
+            _ => LoadError::Unavailable(error.to_string()),
+        })?;
         serde_json::from_slice(&reply.payload)
             .map_err(|error| LoadError::Corrupt(error.to_string()))
     }

@@ -12,23 +12,19 @@ impl EventLog {
     /// Reads the latest snapshot's body. An outage reads as "none": the log is folded instead.
     pub async fn snapshot(&self, aggregate: &str, id: &str) -> Option<Bytes> {
         let subject = format!("$JS.API.DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{aggregate}.{id}");
-        let request = async_nats::Request::new()
-            .payload(Bytes::new())
-            .timeout(Some(self.timeouts.load));
-        let reply = self.client.send_request(subject, request).await.ok()?;
+        let request = async_nats::Request::new().payload(Bytes::new());
+        let reply = self
+            .ask(subject, request, self.0.timeouts.load)
+            .await
+            .ok()?;
         (reply.status.is_none() && !reply.payload.is_empty()).then_some(reply.payload)
     }
 
     /// Writes a snapshot. A failure is logged and forgotten: the log is the truth.
     pub async fn write_snapshot(&self, aggregate: &str, id: &str, body: Bytes) {
-        let request = async_nats::Request::new()
-            .payload(body)
-            .timeout(Some(self.timeouts.append));
-        let written = self
-            .client
-            .send_request(format!("$KV.{BUCKET}.{aggregate}.{id}"), request)
-            .await;
-        if let Err(error) = written {
+        let request = async_nats::Request::new().payload(body);
+        let subject = format!("$KV.{BUCKET}.{aggregate}.{id}");
+        if let Err(error) = self.ask(subject, request, self.0.timeouts.append).await {
             tracing::warn!(aggregate.name = aggregate, aggregate.id = id, %error, "snapshot not written");
         }
     }

@@ -1,7 +1,10 @@
 //! Telling and hearing: the task behind a [`Membership`](super::Membership).
 
 use super::{Inner, Member, Voice};
-use crate::config::Role;
+use crate::{
+    config::Role,
+    connection::{flush, round_trip},
+};
 use async_nats::{Message, Subscriber};
 use clap::ValueEnum;
 use futures::StreamExt;
@@ -61,7 +64,7 @@ impl Inner {
             .publish(format!("member.{}", self.me.replica()), body.into())
             .await
             .map_err(|error| fault(&error))?;
-        self.nats.flush().await.map_err(|error| fault(&error))
+        flush(&self.nats).await.map_err(|error| fault(&error))
     }
 
     fn change(&self, change: impl FnOnce(&super::Members) -> super::Members) {
@@ -88,7 +91,9 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<JoinHandle<()>, Membersh
         .subscribe("member.*")
         .await
         .map_err(|error| fault(&error))?;
-    inner.nats.flush().await.map_err(|error| fault(&error))?;
+    round_trip(&inner.nats)
+        .await
+        .map_err(|error| fault(&error))?;
     let task = Task {
         inner: Arc::downgrade(inner),
         others: HashMap::new(),

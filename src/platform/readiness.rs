@@ -7,10 +7,15 @@ use std::sync::Arc;
 /// What `GET /readyz` asks.
 pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let membership = platform.membership.clone();
-    let nats = platform.nats.clone();
+    let connections: Vec<async_nats::Client> = std::iter::once(&platform.nats)
+        .chain(platform.commands.connections())
+        .cloned()
+        .collect();
     let projectors = platform.projectors.clone();
     Arc::new(move || {
-        let connected = nats.connection_state() == async_nats::connection::State::Connected;
+        let connected = connections
+            .iter()
+            .all(|nats| nats.connection_state() == async_nats::connection::State::Connected);
         let detail = if connected {
             "connected"
         } else {

@@ -4,9 +4,12 @@ use super::{
     Domain, Platform, PlatformOptions, StartError, connect, query_side, readiness::readiness,
 };
 use crate::{
-    command::{client::CommandClient, endpoint::CommandEndpoint, placement::Placement},
+    command::{
+        client::CommandClient, endpoint::CommandEndpoint, placement::Placement,
+        threads::CommandThreads,
+    },
     config::Role,
-    event_log::{EventLog, Timeouts, topology::Topology},
+    event_log::{AppendMode, EventLog, Timeouts, topology::Topology},
     http::{Backends, Gateway},
     membership::{Membership, MembershipOptions},
     telemetry,
@@ -31,20 +34,21 @@ pub(super) async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let append = match options.has(Role::Command) {
-        true => Some(options.append.choose(&nats, &options.server).await?),
-        false => None,
-    };
     let log = EventLog::new(nats.clone(), Timeouts::default());
-    let log = match &append {
-        None => log,
-        Some(append) => {
-            let _on_these_threads = io.enter();
-            log.with_append_mode(append.mode)
+    let (threads, append) = match options.has(Role::Command) {
+        true => {
+            let append = options.append.choose(&nats, &options.server).await?;
+            (
+                Some(command_threads(options, append.mode).await?),
+                Some(append),
+            )
         }
+        false => (None, None),
     };
     let membership = {
-        let (nats, replica) = (nats.clone(), options.replica.clone());
+        // By the connection that commands come by: a replica that they cannot reach falls silent.
+        let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
+        let (nats, replica) = (told_by.clone(), options.replica.clone());
         let roles = options.roles.clone();
         let opening = async move {
             Membership::open(nats, &replica, roles, MembershipOptions::default()).await
@@ -54,10 +58,10 @@ pub(super) async fn start(
 
     let placement = Placement::new(nats.clone(), membership.clone());
     let (aggregates, sized) = (&domain.aggregates, options.command);
-    let (commands, command_endpoint) = if options.has(Role::Command) {
-        let commands = CommandClient::start(aggregates, &log, sized, Some(placement.clone()));
-        let (nats, client) = (nats.clone(), commands.clone());
-        let opening = async move { CommandEndpoint::open(nats, client, &placement).await };
+    let (commands, command_endpoint) = if let Some(threads) = threads {
+        let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
+        let client = commands.clone();
+        let opening = async move { CommandEndpoint::open(client, &placement).await };
         (commands, Some(joined(io.spawn(opening)).await??))
     } else {
         (CommandClient::remote(aggregates, sized, placement), None)
@@ -104,6 +108,24 @@ pub(super) async fn start(
         }
     });
     Ok(platform)
+}
+
+/// The threads of the command side, each with a connection of its own.
+async fn command_threads(
+    options: &PlatformOptions,
+    append: AppendMode,
+) -> Result<CommandThreads, StartError> {
+    let open = |first: Option<EventLog>| {
+        let (servers, name) = (options.nats.clone(), options.replica.clone());
+        async move {
+            let nats = connect(&servers, &name).await?;
+            Ok(match first {
+                None => EventLog::new(nats, Timeouts::default()).with_append_mode(append),
+                Some(first) => first.over(nats),
+            })
+        }
+    };
+    CommandThreads::opening(options.command.threads, open).await
 }
 
 /// Looks after the metrics as long as the replica's threads live.

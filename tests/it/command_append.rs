@@ -1,13 +1,12 @@
 //! Appends, grouped and single, against a server that syncs before it acknowledges.
 
 use crate::{
-    command_support::{TallyCommand, add, alone, give, log, logged, options, tallies},
+    command_support::{TallyCommand, add, alone, give, log, logged, options, over},
     harness::nats::{DURABLE, Nats},
 };
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use headwater::{
     aggregate::Claim,
-    command::client::CommandClient,
     event_log::{Append, AppendError, AppendMode, EventLog, claim::ClaimWrite},
 };
 
@@ -71,6 +70,51 @@ async fn a_conflict_in_a_group_costs_only_its_owner() {
     }
 }
 
+/// Whether the last commit of a tally was sent as a part of a batch.
+async fn was_in_a_batch(log: &EventLog, id: &str) -> bool {
+    let stream = log.jetstream().get_stream("EVENTS").await.unwrap();
+    let subject = format!("evt.tally.{id}");
+    let last = stream.get_last_raw_message_by_subject(&subject).await;
+    last.unwrap().headers.get("Nats-Batch-Id").is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_wait_together_are_one_batch_and_one_alone_is_none() {
+    let nats = Nats::start_with(DURABLE);
+    let log = log(&nats, AppendMode::Grouped).await;
+    log.append(append("alone", 0, "alone")).await.unwrap();
+    assert!(!was_in_a_batch(&log, "alone").await);
+    let ids: Vec<String> = (0..100).map(|number| format!("t-{number}")).collect();
+    join_all(ids.iter().map(|id| log.append(append(id, 0, "together")))).await;
+    let mut together = 0;
+    for id in &ids {
+        together += usize::from(was_in_a_batch(&log, id).await);
+    }
+    // The first was on its way before any other came.
+    assert!(together >= 90, "{together}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_id_that_the_log_knows_costs_only_its_owner() {
+    let nats = Nats::start_with(DURABLE);
+    let log = log(&nats, AppendMode::Grouped).await;
+    let known = || {
+        let mut known = append("known", 0, "first");
+        known.headers.insert("Nats-Msg-Id", "tally.known.1");
+        known
+    };
+    log.append(known()).await.unwrap();
+    let ids: Vec<String> = (0..100).map(|number| format!("t-{number}")).collect();
+    let others = join_all(ids.iter().map(|id| log.append(append(id, 0, "second"))));
+    let (others, again) = join(others, log.append(known())).await;
+    for (id, result) in ids.iter().zip(others) {
+        let expected = (result.unwrap(), "second".to_owned());
+        assert_eq!(body_of(&log, id).await, expected);
+    }
+    let told = matches!(again, Err(AppendError::Known(_) | AppendError::LostRace));
+    assert!(told, "{again:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_all_that_are_after_one_key_at_once_one_gets_it() {
     let nats = Nats::start_with(DURABLE);
@@ -108,7 +152,7 @@ async fn of_all_that_are_after_one_key_at_once_one_gets_it() {
 async fn commands_are_whole_in_a_grouped_log() {
     let nats = Nats::start_with(DURABLE);
     let log = log(&nats, AppendMode::Grouped).await;
-    let client = CommandClient::start(&tallies(), &log, options(), None);
+    let client = over(&log, options());
     let given = (0..2_000).map(|number| {
         let client = &client;
         async move {

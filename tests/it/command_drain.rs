@@ -8,10 +8,14 @@ use crate::{
         poll::eventually,
     },
 };
+use futures::StreamExt;
 use serde_json::json;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 /// Gives one command until it is no longer answered 503.
@@ -119,4 +123,51 @@ async fn a_request_in_flight_is_answered_before_the_replica_ends() {
     let reply = waiting.await.unwrap();
     assert!([200, 503].contains(&reply.status), "{}", reply.status);
     assert_eq!(replica.wait().code(), Some(0), "{}", replica.transcript());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_had_sent_to_a_replica_that_fell_behind_is_answered_before_it_ends() {
+    const SENT: usize = 20_000;
+    let nats = Nats::start();
+    for threads in ["1", "2"] {
+        let more = ["--roles", "command", "--command-threads", threads];
+        let mut replica = serve(&nats, &more);
+        let api = NatsApi::connect(&nats.url()).await;
+        let inbox = api.client.new_inbox();
+        let mut answers = api.client.subscribe(inbox.clone()).await.unwrap();
+        replica.signal("STOP");
+        for number in 0..SENT {
+            let subject = format!("cmd.stock.b_{}.receive", number % 100);
+            let body = "{\"quantity\":1}".into();
+            let sent = api.client.publish_with_reply(subject, inbox.clone(), body);
+            sent.await.unwrap();
+        }
+        // What this connection gets is in order, so the server has passed on all of them by then.
+        let echo = api.client.new_inbox();
+        let mut echoed = api.client.subscribe(echo.clone()).await.unwrap();
+        api.client.publish(echo, "".into()).await.unwrap();
+        echoed.next().await.unwrap();
+
+        replica.signal("TERM");
+        replica.signal("CONT");
+        let answered = async {
+            for _ in 0..SENT {
+                answers.next().await.unwrap();
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(60), answered).await;
+        assert!(answered.is_ok(), "{}", replica.transcript());
+        assert_eq!(replica.wait().code(), Some(0), "{}", replica.transcript());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_nats_ends_in_time() {
+    let mut nats = Nats::start();
+    let mut replica = serve(&nats, &[]);
+    nats.kill();
+    replica.signal("TERM");
+    let status = tokio::task::spawn_blocking(move || (replica.wait(), replica.transcript()));
+    let (status, transcript) = status.await.unwrap();
+    assert_eq!(status.code(), Some(0), "{transcript}");
 }

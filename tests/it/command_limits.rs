@@ -139,6 +139,9 @@ async fn a_retry_while_the_first_is_in_flight_gets_the_same_outcome() {
         let client = client.clone();
         async move { add(&client, "t", 6, Some("key")).await }
     });
+    // Each of them has been given once it has been polled, and none can be answered yet.
+    tokio::task::yield_now().await;
+    assert!(given.iter().all(|given| !given.is_finished()) && !other.is_finished());
     nats.resume();
     let outcomes: Vec<_> = join_all(given)
         .await
@@ -161,6 +164,7 @@ async fn a_retry_while_the_first_is_in_flight_gets_the_same_outcome() {
 async fn the_live_set_is_bounded_and_nothing_is_lost_by_it() {
     let nats = Nats::start();
     let sized = CommandOptions {
+        threads: 1,
         max_actors: 20,
         ..options()
     };
@@ -176,11 +180,54 @@ async fn the_live_set_is_bounded_and_nothing_is_lost_by_it() {
     }
 }
 
+#[actix::test]
+async fn a_command_without_events_is_remembered_when_its_aggregate_has_left_memory() {
+    let nats = Nats::start();
+    let sized = CommandOptions {
+        threads: 1,
+        max_actors: 1,
+        ..options()
+    };
+    let client = alone(&nats, sized).await;
+    add(&client, "t", 1, None).await.unwrap();
+    let looked = give(&client, "t", TallyCommand::Look {}, Some("key")).await;
+    assert!(looked.unwrap().events.is_empty());
+    for number in 0..5 {
+        add(&client, &format!("other-{number}"), 1, None)
+            .await
+            .unwrap();
+    }
+    let again = give(&client, "t", TallyCommand::Look {}, Some("key")).await;
+    assert!(again.unwrap().replayed);
+    for number in 0..5 {
+        add(&client, &format!("other-{number}"), 1, None)
+            .await
+            .unwrap();
+    }
+    let reused = add(&client, "t", 1, Some("key")).await.unwrap_err();
+    assert_eq!((reused.status, &*reused.code), (409, "key_reused"));
+}
+
+#[actix::test]
+async fn a_command_that_panics_makes_its_aggregate_forget_nothing() {
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    add(&client, "t", 1, None).await.unwrap();
+    give(&client, "t", TallyCommand::Look {}, Some("key"))
+        .await
+        .unwrap();
+    give(&client, "t", TallyCommand::PanicDeciding {}, None)
+        .await
+        .unwrap_err();
+    let again = give(&client, "t", TallyCommand::Look {}, Some("key")).await;
+    assert!(again.unwrap().replayed);
+}
+
 /// A client whose connection goes through a proxy.
 async fn behind(proxy: &Proxy, nats: &Nats) -> CommandClient {
     log(nats, AppendMode::Pipelined).await;
     let log = crate::command_support::log_at(&proxy.nats_url(), AppendMode::Pipelined).await;
-    CommandClient::start(&crate::command_support::tallies(), &log, options(), None)
+    crate::command_support::over(&log, options())
 }
 
 #[actix::test]

@@ -2,7 +2,7 @@
 //! folds to.
 
 use crate::{
-    command_support::{Tally, TallyCommand, add, give, log, logged, options, tallies},
+    command_support::{Tally, TallyCommand, add, give, log, logged, options, over},
     harness::{nats, unique},
 };
 use headwater::{
@@ -66,7 +66,7 @@ fn start(log: &EventLog) -> CommandClient {
         max_actors: 2,
         ..options()
     };
-    CommandClient::start(&tallies(), log, sized, None)
+    over(log, sized)
 }
 
 async fn run(log: &EventLog, id: &str, steps: Vec<Step>) {

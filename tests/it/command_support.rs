@@ -7,6 +7,7 @@ use headwater::{
         endpoint::CommandEndpoint,
         placement::Placement,
         request::{CommandHeaders, Outcome},
+        threads::CommandThreads,
     },
     config::Role,
     event_log::{AppendMode, EventLog, Timeouts, codec, topology::Topology},
@@ -124,8 +125,13 @@ pub async fn log_at(url: &str, mode: AppendMode) -> EventLog {
 
 /// The command side of a replica that knows of no other.
 pub async fn alone(nats: &Nats, options: CommandOptions) -> CommandClient {
-    let log = log(nats, AppendMode::Pipelined).await;
-    CommandClient::start(&tallies(), &log, options, None)
+    over(&log(nats, AppendMode::Pipelined).await, options)
+}
+
+/// The command side of a replica that knows of no other, over this log.
+pub fn over(log: &EventLog, options: CommandOptions) -> CommandClient {
+    let threads = CommandThreads::sharing(log, options.threads);
+    CommandClient::start(&tallies(), threads, options, None)
 }
 
 /// The command side of one of several replicas.
@@ -139,9 +145,9 @@ impl Replica {
     pub async fn start(nats: &Nats, name: &str) -> Self {
         let log = log(nats, AppendMode::Pipelined).await;
         let placement = place(nats, name).await;
-        let client = CommandClient::start(&tallies(), &log, options(), Some(placement.clone()));
-        let nats = log.client().clone();
-        let endpoint = CommandEndpoint::open(nats, client.clone(), &placement).await;
+        let threads = CommandThreads::sharing(&log, options().threads);
+        let client = CommandClient::start(&tallies(), threads, options(), Some(placement.clone()));
+        let endpoint = CommandEndpoint::open(client.clone(), &placement).await;
         Self {
             client,
             membership: placement.membership().clone(),

@@ -94,8 +94,9 @@ pub(super) async fn append<A: Aggregate>(
     MEASURES.commands_per_commit.record(commit.len() as f64);
     let begun = Instant::now();
     let appended = match desk.log.append(append).await {
-        Err(AppendError::InDoubt(reason)) => {
-            let settled = settle(desk, &subject, expected, &payload, reason).await;
+        Err(AppendError::InDoubt(reason) | AppendError::Known(reason)) => {
+            let settling = settle(desk, &subject, expected, &payload, reason);
+            let settled = Box::pin(settling).await;
             match &settled {
                 Ok(_) => MEASURES.doubts_stored.increment(1),
                 Err(AppendError::LostRace) => MEASURES.doubts_lost.increment(1),

@@ -3,7 +3,7 @@
 use super::Desk;
 use crate::{
     aggregate::Aggregate,
-    command::memory::Memory,
+    command::memory::{Memory, Remembered},
     event_log::{
         LoadError, StoredMessage,
         codec::{self, StoredEvent},
@@ -12,14 +12,15 @@ use crate::{
     recorded::decode_event,
 };
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A snapshot is written when this many events have been folded since the last.
-const SNAPSHOT_EVERY: u64 = 100;
-/// Passivation writes a snapshot when it saves a later load at least this many events. An aggregate
-/// with fewer has none.
-pub const WORTH_A_SNAPSHOT: u64 = 20;
+/// A snapshot is written when this many events have been folded since the last: as many as a load
+/// reads with one request.
+const SNAPSHOT_EVERY: u64 = 256;
+/// Passivation writes a snapshot when it saves a later load at least this many events.
+const WORTH_A_SNAPSHOT: u64 = 20;
 
 /// An aggregate's state as folded from the log.
 pub struct Loaded<A> {
@@ -32,13 +33,46 @@ pub struct Loaded<A> {
     snapshot_version: u64,
     /// From here on the log is to be read for the memory; up to `position` for nothing else.
     remember_after: u64,
+    /// Whether neither the log nor the latest snapshot has something that is remembered.
+    unlogged: bool,
 }
 
 impl<A> Loaded<A> {
-    /// How many events the latest snapshot does not hold.
+    /// Whether the aggregate would lose, or be slow to find again, what no snapshot holds.
     #[must_use]
-    pub fn events_since_snapshot(&self) -> u64 {
+    pub fn is_worth_a_snapshot(&self) -> bool {
+        self.unlogged || self.events_since_snapshot() >= WORTH_A_SNAPSHOT
+    }
+
+    fn events_since_snapshot(&self) -> u64 {
         self.version - self.snapshot_version
+    }
+
+    /// Remembers the outcome of a command that was just accepted.
+    pub(super) fn remember(&mut self, remembered: Remembered, now: Timestamp) {
+        self.unlogged |= remembered.events.is_empty();
+        self.memory.add(remembered, now);
+    }
+
+    /// Remembers again what was carried over from a state that has been thrown away.
+    pub(super) fn remember_again(&mut self, unlogged: Vec<Remembered>) {
+        self.unlogged |= !unlogged.is_empty();
+        self.memory.add_unlogged(unlogged);
+    }
+}
+
+impl<A: Default> Default for Loaded<A> {
+    /// The state before the first event.
+    fn default() -> Self {
+        Self {
+            state: A::default(),
+            version: 0,
+            position: 0,
+            memory: Memory::default(),
+            snapshot_version: 0,
+            remember_after: 0,
+            unlogged: false,
+        }
     }
 }
 
@@ -70,59 +104,60 @@ pub(super) async fn load<A: Aggregate>(
     from_leader: bool,
 ) -> Result<Loaded<A>, LoadError> {
     let subject = subject::events_of(A::NAME, &desk.id);
-    let mut loaded = Loaded {
-        state: A::default(),
-        version: 0,
-        position: 0,
-        memory: Memory::default(),
-        snapshot_version: 0,
-        remember_after: 0,
+    let last = async {
+        if from_leader {
+            desk.log.last_message(&subject).await
+        } else {
+            desk.log.last_message_at_hand(&subject).await
+        }
     };
-    let last = if from_leader {
-        desk.log.last_message(&subject).await?
-    } else {
-        desk.log.last_message_at_hand(&subject).await?
-    };
-    let Some(last) = last else {
+    let snapshot = desk.log.snapshot(A::NAME, desk.id.as_str());
+    let (last, snapshot) = futures::future::join(last, snapshot).await;
+    let last = last?;
+    let end = last.as_ref().map_or(0, |last| last.position);
+    let mut loaded = snapshot
+        .and_then(|body| read_snapshot::<A>(&body))
+        .filter(|snapshot| snapshot.position <= end)
+        .unwrap_or_default();
+    let Some(last) = last.filter(|_| loaded.remember_after < end) else {
         return Ok(loaded);
     };
     let events = decode_commit(&last)?;
-    if events
-        .first()
-        .is_some_and(|first| first.recorded.version == 1)
-    {
-        // The last commit is the only one.
+    let follows = |first: &StoredEvent| first.recorded.version == loaded.version + 1;
+    if loaded.remember_after == loaded.position && events.first().is_some_and(follows) {
+        // The last commit is the only one that is missing.
         fold(&mut loaded, last.position, &events)?;
         return Ok(loaded);
     }
-    let worth = events
-        .last()
-        .is_some_and(|event| event.recorded.version >= WORTH_A_SNAPSHOT);
-    let snapshot = if worth {
-        desk.log.snapshot(A::NAME, desk.id.as_str()).await
+    // What the snapshot remembers comes before the tail, but in between what is read again for it.
+    let unlogged = if loaded.remember_after < loaded.position {
+        std::mem::take(&mut loaded.memory)
     } else {
-        None
+        Memory::default()
     };
-    if let Some(snapshot) = snapshot.and_then(|body| read_snapshot::<A>(&body))
-        && snapshot.position <= last.position
-    {
-        loaded = snapshot;
-    }
-    let after = loaded.remember_after;
-    for message in desk.log.messages(&subject, after, last.position).await? {
-        let events = decode_commit(&message)?;
-        if message.position <= loaded.position {
-            loaded.memory.add_commit(&events);
-        } else {
-            fold(&mut loaded, message.position, &events)?;
+    let mut after = loaded.remember_after;
+    while after < end {
+        let messages = desk.log.next_messages(&subject, after, end).await?;
+        let Some(latest) = messages.last() else {
+            break;
+        };
+        after = latest.position;
+        for message in &messages {
+            let events = decode_commit(message)?;
+            if message.position <= loaded.position {
+                loaded.memory.add_commit(&events);
+            } else {
+                fold(&mut loaded, message.position, &events)?;
+            }
         }
     }
-    if loaded.position != last.position {
+    if loaded.position != end {
         return Err(LoadError::Unavailable(format!(
-            "read up to {} of {}",
-            loaded.position, last.position
+            "read up to {} of {end}",
+            loaded.position
         )));
     }
+    loaded.memory.add_unlogged(unlogged.unlogged().cloned());
     Ok(loaded)
 }
 
@@ -158,19 +193,24 @@ fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
         memory: snapshot.memory,
         snapshot_version: snapshot.version,
         remember_after: snapshot.remember_after,
+        unlogged: false,
     })
 }
 
-pub(super) async fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+/// Writes a snapshot when it is due. Nothing waits for it: one that is lost is made up for by the log.
+pub(super) fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
     // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely.
     let remembered = loaded.memory.len() as u64;
-    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered / 2) {
-        write_snapshot(desk, loaded).await;
+    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered) {
+        actix::spawn(write_snapshot(desk, loaded));
     }
 }
 
-/// Writes a snapshot of the state.
-pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
+/// Takes a snapshot of the state, and writes it when awaited.
+pub fn write_snapshot<A: Aggregate>(
+    desk: &Desk,
+    loaded: &mut Loaded<A>,
+) -> impl Future<Output = ()> + 'static {
     let (memory, remember_after) = loaded.memory.for_snapshot(loaded.position);
     let snapshot = Snapshot {
         state_version: A::STATE_VERSION,
@@ -180,15 +220,16 @@ pub async fn write_snapshot<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
         memory,
         remember_after,
     };
-    match serde_json::to_vec(&snapshot) {
-        Ok(body) => {
-            desk.log
-                .write_snapshot(A::NAME, desk.id.as_str(), body.into())
-                .await;
-            loaded.snapshot_version = loaded.version;
-        }
-        Err(error) => {
-            tracing::warn!(aggregate.name = A::NAME, %error, "state does not serialise");
+    let body = serde_json::to_vec(&snapshot);
+    loaded.snapshot_version = loaded.version;
+    loaded.unlogged = false;
+    let (log, id) = (desk.log.clone(), desk.id.clone());
+    async move {
+        match body {
+            Ok(body) => log.write_snapshot(A::NAME, id.as_str(), body.into()).await,
+            Err(error) => {
+                tracing::warn!(aggregate.name = A::NAME, %error, "state does not serialise");
+            }
         }
     }
 }

@@ -24,6 +24,10 @@ impl Replica {
             "127.0.0.1:0",
             "--nats",
             nats_url,
+            // More than the default on a small machine: commands come in by one connection and are
+            // decided on the thread of another.
+            "--command-threads",
+            "2",
         ];
         let arguments = fixed.iter().chain(more);
         let mut replica = Self {
