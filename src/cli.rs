@@ -14,8 +14,8 @@ mod topology;
 mod views;
 
 use crate::{
-    config::{Cli, Command},
-    telemetry,
+    config::{Cli, Command, TraceConfig},
+    telemetry::{self, trace},
 };
 use std::{fmt, process::ExitCode};
 
@@ -43,6 +43,17 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Begins to export the spans of this replica, where it is said where to.
+fn export_traces(config: &TraceConfig, replica: &str) -> Result<Option<trace::Exporter>, Failure> {
+    let options = config.options(replica, |name| std::env::var(name).ok());
+    let Some(options) = options.map_err(Failure::configuration)? else {
+        return Ok(None);
+    };
+    trace::install(&options)
+        .map(Some)
+        .map_err(Failure::operation)
 }
 
 /// Why a command did not do its work.

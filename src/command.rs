@@ -22,4 +22,5 @@ pub mod registry;
 pub mod request;
 mod room;
 pub mod threads;
+mod traces;
 pub mod turn;

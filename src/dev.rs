@@ -9,7 +9,7 @@ pub mod nats_server;
 use crate::{
     command::client::CommandOptions,
     data_dir::{DataDir, DataDirError},
-    event_log::{AppendMode, topology::Durability},
+    event_log::{AppendChoice, topology::Durability},
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     read_model::DEFAULT_CACHE,
@@ -43,7 +43,7 @@ pub struct DevOptions {
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How appends reach the log.
-    pub append: AppendMode,
+    pub append: AppendChoice,
 }
 
 impl DevOptions {
@@ -61,7 +61,7 @@ impl DevOptions {
             max_live: http.max_live,
             live_heartbeat: http.live_heartbeat,
             command: CommandOptions::default(),
-            append: AppendMode::Pipelined,
+            append: AppendChoice::Auto,
         }
     }
 }
@@ -100,6 +100,7 @@ impl Dev {
         platform.cache = options.cache;
         platform.command = options.command;
         platform.append = options.append;
+        platform.server.durability = Some(nats.durability());
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {
                 platform,

@@ -5,6 +5,7 @@
 //! log with. It knows nothing of what events mean.
 
 pub mod append;
+pub mod choice;
 pub mod claim;
 pub mod codec;
 mod group;
@@ -15,6 +16,7 @@ pub mod subject;
 pub mod topology;
 
 pub use append::{Append, AppendError};
+pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use load::{LoadError, StoredMessage};
 
 use async_nats::{client::RequestErrorKind, jetstream};
@@ -33,7 +35,7 @@ struct Inner {
 }
 
 /// How concurrent appends of different aggregates reach the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendMode {
     /// Each as a message of its own, many in flight. For a server that acknowledges before its sync,
     /// and for a cluster, which syncs many with one entry by itself.

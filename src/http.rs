@@ -22,6 +22,7 @@ mod meters;
 mod metrics;
 mod openapi;
 mod refusal;
+mod trace;
 mod views;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Logs: structured lines on standard error, set up once; and what is measured.
+//! Logs, structured lines on standard error, set up once; what is measured; and traces.
 
 pub mod metrics;
+pub mod trace;
 
 use crate::config::{LogConfig, LogFormat};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};

@@ -18,7 +18,7 @@ use crate::{
     },
     config::Role,
     event_log::{
-        AppendMode, EventLog, Timeouts,
+        AppendChoice, EventLog, Timeouts,
         subject::{self, Id},
         topology::Durability,
     },
@@ -26,6 +26,7 @@ use crate::{
 };
 use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
+use clap::{ValueEnum, builder::PossibleValue};
 use futures::future::BoxFuture;
 use std::{
     path::PathBuf,
@@ -68,11 +69,11 @@ pub struct CommandsOptions {
 
 impl CommandsOptions {
     /// The mode that the server is made for.
-    fn append(&self) -> AppendMode {
+    fn append(&self) -> AppendChoice {
         if self.durable {
-            AppendMode::Grouped
+            AppendChoice::Grouped
         } else {
-            AppendMode::Pipelined
+            AppendChoice::Pipelined
         }
     }
 
@@ -301,10 +302,8 @@ impl Target {
             Some(scratch) => {
                 let folder = scratch.folder().join("replica");
                 let max_actors = options.max_actors().to_string();
-                let append = match options.append() {
-                    AppendMode::Grouped => "grouped",
-                    AppendMode::Pipelined => "pipelined",
-                };
+                let append = options.append().to_possible_value();
+                let append = append.as_ref().map_or("auto", PossibleValue::get_name);
                 let more = [
                     ["--max-actors", &max_actors],
                     ["--idle-seconds", "3600"],

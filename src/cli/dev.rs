@@ -21,6 +21,7 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
+    let exporter = super::export_traces(&config.trace, "dev")?;
     let options = DevOptions {
         data_dir: config.data_dir,
         http_addr: config.http_addr,
@@ -48,8 +49,14 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
 
     signals::asked_to_stop().await.map_err(Failure::operation)?;
     // A second signal means: now.
+    let stop = async {
+        dev.stop().await;
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
+    };
     tokio::select! {
-        () = dev.stop() => Ok(ExitCode::SUCCESS),
+        () = stop => Ok(ExitCode::SUCCESS),
         _ = signals::asked_to_stop() => Ok(ExitCode::FAILURE),
     }
 }
@@ -114,6 +121,10 @@ fn print_banner(dev: &Dev) {
         .platform()
         .http_addr()
         .map_or_else(String::new, |address| format!("http://{address}"));
+    let append = dev
+        .platform()
+        .append()
+        .map_or_else(String::new, ToString::to_string);
     let apple = percent_encoded("사과");
     println!(
         "headwater {version} runs; Ctrl-C stops it
@@ -121,6 +132,7 @@ fn print_banner(dev: &Dev) {
   NATS        {nats}
   data        {folder}
   durability  {durability}
+  append      {append}
 try, in another terminal:
   curl -s '{http}/views/product?q={apple}&limit=3'
   curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",

@@ -27,6 +27,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .clone()
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
+    let exporter = super::export_traces(&config.trace, &replica)?;
     let mut options = PlatformOptions::new(&config.nats, store, replica);
     options.credentials = config
         .surreal_user
@@ -41,6 +42,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.http.live_heartbeat = config.gateway.live_heartbeat();
     options.command = config.command.options();
     options.append = config.command.append;
+    options.server.monitor.clone_from(&config.nats_monitor);
     let platform = Platform::start(Domain::mart(), options)
         .await
         .map_err(failure)?;
@@ -54,10 +56,17 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     if keeps_documents {
         println!("  data   {}", data.path().display());
     }
+    if let Some(append) = platform.append() {
+        println!("  append {append}");
+    }
 
     signals::asked_to_stop().await.map_err(Failure::operation)?;
     tracing::info!("draining");
-    match tokio::time::timeout(config.grace(), platform.stop()).await {
+    let stopped = tokio::time::timeout(config.grace(), platform.stop()).await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
+    match stopped {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(_) => Err(Failure::operation(
             "what was in flight did not finish within the grace period",

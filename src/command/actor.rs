@@ -5,12 +5,13 @@ use super::{
     measure::MEASURES,
     memory::Remembered,
     request::CommandHeaders,
+    traces,
     turn::{self, Desk, Loaded, Pending},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Instant};
+use std::{cell::Cell, collections::VecDeque, iter::once, rc::Rc, time::Instant};
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -89,6 +90,7 @@ impl<A: Aggregate> AggregateActor<A> {
         for pending in &queue {
             let waited = begun.saturating_duration_since(pending.reply.arrived());
             MEASURES.queue.record(waited.as_secs_f64());
+            traces::took("queue", once(&pending.headers), pending.reply.arrived());
         }
         // Boxed at once: it is large, and would be moved several times on its way.
         let turn = Box::pin(async move {

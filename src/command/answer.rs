@@ -1,7 +1,7 @@
 //! The way back: what a command is answered, and where the answer goes.
 
-use super::{client::Endpoint, request::Outcome, room::Place};
-use crate::problem::Problem;
+use super::{client::Endpoint, request::Outcome, room::Place, traces};
+use crate::{problem::Problem, telemetry::trace::Span};
 use async_nats::Message;
 use std::{sync::Arc, time::Instant};
 
@@ -22,6 +22,8 @@ pub struct Reply {
     respond: Option<Respond>,
     endpoint: Arc<Endpoint>,
     arrived: Instant,
+    /// That of the command, where it is decided here.
+    pub(super) span: Span,
     _place: Place,
 }
 
@@ -38,6 +40,7 @@ impl Reply {
             respond: Some(respond),
             endpoint,
             arrived,
+            span: Span::none(),
             _place: place,
         }
     }
@@ -65,6 +68,7 @@ impl Reply {
             self.endpoint
                 .measures
                 .answered(&outcome, self.arrived.elapsed());
+            traces::answered(std::mem::take(&mut self.span), &outcome);
             respond(outcome.map(Answered::Here));
         }
     }

@@ -10,6 +10,7 @@ use super::{
     request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
     room::Room,
     threads::{CommandThread, CommandThreads},
+    traces::{self, Came},
 };
 use crate::{
     aggregate::Aggregate,
@@ -206,7 +207,9 @@ impl CommandClient {
         let respond: Respond = Box::new(move |answered| {
             let _ = sender.send(answered);
         });
-        if let Some(passing_on) = self.give(endpoint, request, false, Instant::now(), respond) {
+        if let Some(passing_on) =
+            self.give(endpoint, request, Came::Within, Instant::now(), respond)
+        {
             passing_on.await;
         }
         let stopping = |_| Problem::unavailable("the replica is stopping");
@@ -224,7 +227,7 @@ impl CommandClient {
         &self,
         endpoint: Arc<Endpoint>,
         request: CommandRequest,
-        passed_on: bool,
+        came: Came,
         arrived: Instant,
         respond: Respond,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
@@ -243,18 +246,24 @@ impl CommandClient {
         };
         let kind = endpoint.kind;
         let reply = Reply::new(respond, endpoint, arrived, place);
-        if !passed_on && let Some(placement) = &self.0.placement {
+        if came != Came::PassedOn
+            && let Some(placement) = &self.0.placement
+        {
             let home = placement.home(&request.aggregate, &request.id);
             if self.0.local.is_none() || matches!(home, Home::At(_)) {
                 let placement = placement.clone();
-                return Some(self.clone().pass_on(placement, home, kind, request, reply));
+                let passing_on = self
+                    .clone()
+                    .pass_on(placement, home, kind, request, reply, came);
+                return Some(passing_on);
             }
         }
-        self.decide(kind, request, reply);
+        self.decide(kind, request, reply, came);
         None
     }
 
-    fn decide(&self, kind: usize, request: CommandRequest, reply: Reply) {
+    fn decide(&self, kind: usize, mut request: CommandRequest, mut reply: Reply, came: Came) {
+        reply.span = traces::command(&mut request, came);
         match &self.0.local {
             Some(local) => local.execute(kind, request, reply),
             None => reply.send(Err(Problem::unavailable("this replica serves no commands"))),
@@ -269,6 +278,7 @@ impl CommandClient {
         kind: usize,
         mut request: CommandRequest,
         reply: Reply,
+        came: Came,
     ) {
         // With its id the command is the same wherever it is decided.
         if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
@@ -285,7 +295,7 @@ impl CommandClient {
             }
         }
         if self.0.local.is_some() {
-            return self.decide(kind, request, reply);
+            return self.decide(kind, request, reply, came);
         }
         match placement.ask_any(&request).await {
             Ok(answer) => reply.relay(answer),

@@ -12,6 +12,7 @@ use super::{
     drain::Drainable,
     placement::Placement,
     request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
+    traces::Came,
 };
 use crate::{
     connection::{flush, round_trip},
@@ -220,7 +221,11 @@ impl Desk {
         match self.read(&message, aggregate, id, command) {
             Ok(request) => {
                 let respond: Respond = Box::new(move |answered| caller.answer(answered));
-                let given = (self.client).give(endpoint, request, self.passed_on, arrived, respond);
+                let came = match self.passed_on {
+                    true => Came::PassedOn,
+                    false => Came::ToAny,
+                };
+                let given = (self.client).give(endpoint, request, came, arrived, respond);
                 if let Some(passing_on) = given {
                     tokio::spawn(passing_on);
                 }

@@ -5,7 +5,10 @@
 //! with it). Every command that leaves the process carries its id, so that it can never be appended
 //! twice whoever decides it in the end.
 
-use super::request::{CommandRequest, Outcome};
+use super::{
+    request::{CommandRequest, Outcome},
+    traces,
+};
 use crate::{
     config::Role,
     event_log::subject::Id,
@@ -73,7 +76,8 @@ impl Placement {
             ..
         } = request;
         let subject = format!("own.{replica}.{aggregate}.{id}.{command}");
-        self.ask(subject, request, HOME_TIMEOUT).await
+        self.ask(subject, Some(replica), request, HOME_TIMEOUT)
+            .await
     }
 
     /// Gives a command to any replica that takes commands.
@@ -89,25 +93,33 @@ impl Placement {
             ..
         } = request;
         let subject = format!("cmd.{aggregate}.{id}.{command}");
-        self.ask(subject, request, TIMEOUT).await
+        self.ask(subject, None, request, TIMEOUT).await
     }
 
     async fn ask(
         &self,
         subject: String,
+        home: Option<&str>,
         request: &CommandRequest,
         timeout: Duration,
     ) -> Result<Message, Unanswered> {
+        let (mut span, headers) = traces::passing_on(request, home);
         let asked = async_nats::Request::new()
-            .headers(request.headers.written())
+            .headers(headers)
             .payload(request.body.clone())
             .timeout(Some(timeout));
         let answer = self.nats.send_request(subject, asked).await;
         answer.map_err(|error| match error.kind() {
             RequestErrorKind::NoResponders
             | RequestErrorKind::InvalidSubject
-            | RequestErrorKind::MaxPayloadExceeded => Unanswered::Nobody,
-            RequestErrorKind::TimedOut | RequestErrorKind::Other => Unanswered::InDoubt,
+            | RequestErrorKind::MaxPayloadExceeded => {
+                span.fail("nobody took it");
+                Unanswered::Nobody
+            }
+            RequestErrorKind::TimedOut | RequestErrorKind::Other => {
+                span.fail("no answer");
+                Unanswered::InDoubt
+            }
         })
     }
 }

@@ -16,6 +16,7 @@ use super::{
     measure::MEASURES,
     memory::{Name, Remembered},
     request::{CommandHeaders, Outcome},
+    traces::{self, Appending},
 };
 use crate::{
     aggregate::{Aggregate, Context, Rejection},
@@ -162,7 +163,7 @@ pub async fn run<A: Aggregate>(
         let fresh = loaded.is_none() && lost;
         let mut state = match loaded.take() {
             Some(state) => state,
-            None => match Box::pin(load_measured::<A>(&desk, lost)).await {
+            None => match Box::pin(load_measured::<A>(&desk, queue, lost)).await {
                 Ok(mut state) => {
                     state.remember_again(std::mem::take(carried));
                     state
@@ -219,14 +220,27 @@ fn panicked<A: Aggregate>(desk: &Desk, index: usize) -> Attempt {
     Attempt::Failed(index)
 }
 
-async fn load_measured<A: Aggregate>(desk: &Desk, again: bool) -> Result<Loaded<A>, LoadError> {
+async fn load_measured<A: Aggregate>(
+    desk: &Desk,
+    queue: &VecDeque<Pending<A>>,
+    again: bool,
+) -> Result<Loaded<A>, LoadError> {
     let begun = Instant::now();
     let loaded = load(desk, again).await;
     MEASURES.load.record(begun.elapsed().as_secs_f64());
+    traces::took("load", headers(queue, MAX_GROUP), begun);
     if again {
         MEASURES.reloads.increment(1);
     }
     loaded
+}
+
+/// The headers of the first commands of the queue.
+fn headers<A: Aggregate>(
+    queue: &VecDeque<Pending<A>>,
+    count: usize,
+) -> impl Iterator<Item = &CommandHeaders> {
+    queue.iter().take(count).map(|pending| &pending.headers)
 }
 
 /// Decides up to `taken` commands and appends their events as one commit.
@@ -347,6 +361,7 @@ async fn decide_and_append<A: Aggregate>(
     }
 
     MEASURES.decide.record(begun.elapsed().as_secs_f64());
+    traces::took("decide", headers(queue, decided.len()), begun);
     if commit.is_empty() {
         // Nothing is appended that would prove the state to be the latest, so the leader is asked.
         let replays = |decided: &Decided| matches!(decided, Decided::Replayed { .. });
@@ -359,8 +374,14 @@ async fn decide_and_append<A: Aggregate>(
             Err(error) => Attempt::Unavailable(error.to_string()),
         };
     }
-    let headers = commit_headers::<A>(desk, &commit, queue);
-    match append::<A>(desk, loaded.position, headers, &commit, claims).await {
+    let appends = |decided: &Decided| matches!(decided, Decided::Appending { .. });
+    let commands = queue.iter().zip(&decided);
+    let commands = commands.filter(|(_, decided)| appends(decided));
+    let appending = Appending::begin(commands.map(|(pending, _)| &pending.headers));
+    let headers = commit_headers::<A>(desk, &commit, &appending);
+    let appended = append::<A>(desk, loaded.position, headers, &commit, claims).await;
+    appending.end(commit.len(), &appended);
+    match appended {
         Ok(position) => {
             loaded.position = position;
             for decided in &mut decided {
@@ -385,8 +406,7 @@ async fn decide_and_append<A: Aggregate>(
         ) => Attempt::Unavailable(reason),
         Err(AppendError::Refused(reason)) => {
             tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "commit refused");
-            let appending = |decided: &Decided| matches!(decided, Decided::Appending { .. });
-            match decided.iter().position(appending) {
+            match decided.iter().position(appends) {
                 Some(index) if commit.len() == 1 => Attempt::Failed(index),
                 _ => Attempt::TooMuch,
             }

@@ -190,6 +190,21 @@ pub async fn is_ready(client: &Client) -> bool {
     client.send_request("$JS.API.INFO", request).await.is_ok()
 }
 
+/// How many copies NATS keeps of the log.
+///
+/// # Errors
+///
+/// Returns [`TopologyError`] when the server cannot be asked, or the stream is not there.
+pub async fn replicas(client: &Client) -> Result<u64, TopologyError> {
+    let stream = super::subject::STREAM;
+    let found = found(client, stream).await?;
+    let config = found.ok_or_else(|| TopologyError::Vanished {
+        stream: stream.to_owned(),
+    })?;
+    // The server leaves out what is zero, and zero copies are one.
+    Ok(config.get(REPLICAS).and_then(Value::as_u64).unwrap_or(1))
+}
+
 fn name_of(file: &Map<String, Value>) -> &str {
     file.get("name").and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! What every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
-use super::meters;
+use super::{meters, trace};
 use crate::problem::Problem;
 use actix_web::{
     Error, ResponseError,
@@ -16,13 +16,14 @@ pub(super) const MAX_URI: usize = 8 * 1024;
 
 /// The outermost middleware.
 pub(super) fn guard<S>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     service: &S,
 ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
 {
     let started = Instant::now();
+    let mut span = trace::begin(&mut request);
     let uri = request.uri();
     let length = uri
         .path_and_query()
@@ -41,6 +42,7 @@ where
             .headers_mut()
             .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         log(&response, started);
+        trace::answered(&mut span, response.status());
         Ok(response)
     }
 }

@@ -3,7 +3,7 @@
 use crate::harness::{
     api::{Api, Http},
     nats::Nats,
-    service::{Service, headwater},
+    service::Service,
     unique,
 };
 use serde_json::json;
@@ -16,12 +16,8 @@ const WRITERS: usize = 4;
 const ROUNDS: u64 = 25;
 
 fn replica(nats: &Nats, arguments: &[&str]) -> Service {
-    let temp = tempfile::tempdir().unwrap();
-    let folder = temp.path().join("data");
-    let mut command = headwater(["serve", "--http-addr", "127.0.0.1:0", "--nats", &nats.url()]);
-    command.args(["--surreal", "mem://"]).args(arguments);
-    command.arg("--data-dir").arg(&folder);
-    Service::start(command, folder, temp)
+    let arguments = [&["--surreal", "mem://"], arguments].concat();
+    Service::serve(&nats.url(), &arguments)
 }
 
 /// Reads a product's price, at least as new as `position`.

@@ -6,7 +6,7 @@ use crate::{
         api::{Api, NatsApi},
         nats::Nats,
         poll::eventually,
-        service::{Service, headwater},
+        service::Service,
     },
 };
 use futures::{StreamExt, future::join_all};
@@ -193,11 +193,7 @@ async fn two_replicas_that_both_think_they_are_the_home_lose_and_double_nothing(
 
 /// `headwater serve`.
 pub fn serve(nats: &Nats, arguments: &[&str]) -> Service {
-    let temp = tempfile::tempdir().unwrap();
-    let folder = temp.path().join("data");
-    let mut command = headwater(["serve", "--http-addr", "127.0.0.1:0", "--nats", &nats.url()]);
-    command.arg("--data-dir").arg(&folder).args(arguments);
-    Service::start(command, folder, temp)
+    Service::serve(&nats.url(), arguments)
 }
 
 /// The value of a metric, summed over its labels that contain `labels`.

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod history;
 pub mod log;
 pub mod nats;
+pub mod otlp;
 pub mod poll;
 pub mod proxy;
 pub mod replica;

@@ -3,6 +3,7 @@
 mod harness;
 
 mod append;
+mod append_choice;
 mod bad_input_http;
 mod bad_input_nats;
 mod bench;
@@ -26,5 +27,6 @@ mod membership;
 mod serve_run;
 mod shared_store;
 mod topology;
+mod traces;
 mod views;
 mod views_ops;

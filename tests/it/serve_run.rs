@@ -9,18 +9,10 @@ use crate::harness::{
 };
 use serde_json::json;
 
-fn serve(nats: &Nats, arguments: &[&str]) -> Service {
-    let temp = tempfile::tempdir().unwrap();
-    let folder = temp.path().join("data");
-    let mut command = headwater(["serve", "--http-addr", "127.0.0.1:0", "--nats", &nats.url()]);
-    command.arg("--data-dir").arg(&folder).args(arguments);
-    Service::start(command, folder, temp)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_becomes_ready_serves_and_drains_on_sigterm() {
     let nats = Nats::start_with(DURABLE);
-    let mut replica = serve(&nats, &[]);
+    let mut replica = Service::serve(&nats.url(), &[]);
     let http = replica.http();
     http.get("/healthz", &[]).await.expect(200);
     eventually("the replica is ready", || async {
@@ -46,7 +38,10 @@ async fn a_replica_becomes_ready_serves_and_drains_on_sigterm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_replica_accepts_every_replica_shows() {
     let nats = Nats::start();
-    let replicas = [serve(&nats, &[]), serve(&nats, &[])];
+    let replicas = [
+        Service::serve(&nats.url(), &[]),
+        Service::serve(&nats.url(), &[]),
+    ];
     let sku = unique("shared");
     let body = json!({"name": "shared", "price": 1, "category": "fruit"});
     let accepted = Api::Http(replicas[0].http())

@@ -1,9 +1,9 @@
 //! Appending what a turn has decided: the claims, the headers, and the settling of a doubt.
 
-use super::{Desk, Pending};
+use super::Desk;
 use crate::{
     aggregate::{Aggregate, Claim},
-    command::measure::MEASURES,
+    command::{measure::MEASURES, traces::Appending},
     event_log::{
         Append, AppendError, LoadError,
         claim::ClaimWrite,
@@ -14,7 +14,7 @@ use crate::{
 };
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
-use std::{collections::VecDeque, time::Instant};
+use std::time::Instant;
 
 // Made once: a name that is made anew is checked and copied.
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
@@ -49,11 +49,11 @@ pub(super) async fn resolve_claims<A: Aggregate>(
     Ok(Ok(writes))
 }
 
-/// `Nats-Msg-Id` where one command makes the commit, and the trace of the first command.
+/// `Nats-Msg-Id` where one command makes the commit, and its place in a trace.
 pub(super) fn commit_headers<A: Aggregate>(
     desk: &Desk,
     commit: &[CommandEvents],
-    queue: &VecDeque<Pending<A>>,
+    appending: &Appending<'_>,
 ) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, codec::CONTENT_TYPE);
@@ -64,20 +64,13 @@ pub(super) fn commit_headers<A: Aggregate>(
             format!("{}.{}.{}", A::NAME, desk.id, single.command_id),
         );
     }
-    let first = commit.first().and_then(|first| {
-        queue
-            .iter()
-            .find(|pending| pending.command_id == first.command_id)
-    });
-    if let Some(first) = first {
-        let traces = [
-            ("traceparent", &first.headers.traceparent),
-            ("tracestate", &first.headers.tracestate),
-        ];
-        for (name, value) in traces {
-            if let Some(value) = value {
-                headers.insert(name, value.as_str());
-            }
+    let traces = [
+        ("traceparent", appending.traceparent.as_deref()),
+        ("tracestate", appending.tracestate),
+    ];
+    for (name, value) in traces {
+        if let Some(value) = value {
+            headers.insert(name, value);
         }
     }
     headers

@@ -43,7 +43,7 @@ impl NatsCluster {
                 let config =
                     DURABLE.replace("server_name: headwater", &format!("server_name: {name}"));
                 Nats::start_with(&format!(
-                    "{config}\ncluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n"
+                    "{config}\ncluster {{ name: test, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\nhttp: \"127.0.0.1:-1\"\n"
                 ))
             })
             .collect();

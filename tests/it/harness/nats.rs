@@ -109,6 +109,15 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// The monitoring endpoint, of a server whose configuration has one.
+    pub fn monitor_url(&self) -> String {
+        let folder = self.folder.path().join("ports");
+        let file = fs::read_dir(folder).unwrap().next().unwrap().unwrap();
+        let ports: serde_json::Value =
+            serde_json::from_slice(&fs::read(file.path()).unwrap()).unwrap();
+        ports["monitoring"][0].as_str().unwrap().to_owned()
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

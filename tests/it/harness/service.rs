@@ -20,12 +20,14 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(120);
 const END: Duration = Duration::from_secs(60);
 
-/// `headwater` with these arguments and none of the caller's `HEADWATER_…` variables.
+/// `headwater` with these arguments and none of the caller's variables that it reads.
 pub fn headwater(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command.args(arguments).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("HEADWATER_") {
+        let read = ["HEADWATER_", "OTEL_"];
+        let name_is = |start: &&str| name.to_string_lossy().starts_with(start);
+        if read.iter().any(name_is) {
             command.env_remove(name);
         }
     }
@@ -90,6 +92,16 @@ impl Service {
     pub fn dev_in(folder: &Path, arguments: &[&str]) -> Self {
         let temp = tempfile::tempdir().unwrap();
         Self::start(dev_command(folder, arguments), folder.to_owned(), temp)
+    }
+
+    /// `headwater serve` with every role, on a data folder of its own and a free port.
+    pub fn serve(nats_url: &str, arguments: &[&str]) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        let fixed = ["serve", "--http-addr", "127.0.0.1:0", "--nats", nats_url];
+        let mut command = headwater(fixed);
+        command.arg("--data-dir").arg(&folder).args(arguments);
+        Self::start(command, folder, temp)
     }
 
     /// Starts any command that prints its URLs, and waits for them. Panics with its output when it

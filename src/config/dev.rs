@@ -1,0 +1,37 @@
+//! The flags of `headwater dev`.
+
+use super::{CommandConfig, GatewayConfig, TraceConfig};
+use clap::Args;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// `headwater dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevConfig {
+    /// The folder that holds everything
+    #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one
+    #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// The port of the nats-server; a free one by default
+    #[arg(long, env = "HEADWATER_NATS_PORT")]
+    pub nats_port: Option<u16>,
+    /// The nats-server to run; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// Begin afresh: delete what is in the data folder
+    #[arg(long, env = "HEADWATER_RESET")]
+    pub reset: bool,
+    /// Do not load the sample catalogue
+    #[arg(long, env = "HEADWATER_NO_SEED")]
+    pub no_seed: bool,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
+    /// How the command side is sized
+    #[command(flatten)]
+    pub command: CommandConfig,
+    /// Which traces are recorded, and where they are exported to
+    #[command(flatten)]
+    pub trace: TraceConfig,
+}

@@ -1,0 +1,152 @@
+//! The flags of what operates a running system: its views, parked events, streams and buckets.
+
+use super::nats;
+use crate::read_model::Generation;
+use clap::{Args, Subcommand};
+
+/// How running projectors are reached.
+#[derive(Debug, Clone, Args)]
+pub struct ControlConfig {
+    /// The NATS that the projectors are connected to
+    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    pub nats: String,
+    /// The replica to ask, where each keeps documents of its own; all unless given
+    #[arg(long, env = "HEADWATER_REPLICA")]
+    pub replica: Option<String>,
+    /// Print one JSON object for each answer
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+}
+
+/// What to do with the views.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ViewsAction {
+    /// Show each view with its generations
+    List(ControlConfig),
+    /// Show how far the generations of a view are
+    Status {
+        /// The view
+        view: String,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Fill a new generation from the log beside the live one, which it then takes over from
+    Rebuild {
+        /// The view
+        view: String,
+        /// Do not wait for the end
+        #[arg(long, env = "HEADWATER_NO_WAIT")]
+        no_wait: bool,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Make the previous generation the live one again
+    Rollback {
+        /// The view
+        view: String,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Remove a generation that is not live
+    Drop {
+        /// The view
+        view: String,
+        /// Which one, such as v1.2; the previous one unless given, or else the one being filled
+        #[arg(long, env = "HEADWATER_GENERATION")]
+        generation: Option<Generation>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Fold the documents again from the log and report each that differs; exit 1 if any does
+    Verify {
+        /// The view; all unless given
+        view: Option<String>,
+        /// About how many documents to compare; all unless given
+        #[arg(long, env = "HEADWATER_SAMPLE", value_parser = clap::value_parser!(u64).range(1..))]
+        sample: Option<u64>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+}
+
+/// What to do with parked events.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ParkedAction {
+    /// Show what is parked
+    List {
+        /// The view; all unless given
+        view: Option<String>,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Show what is parked of one aggregate, with its events
+    Show {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Apply again, in order, what is parked of one aggregate
+    Retry {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Leave out the one event that could not be applied, and apply those after it
+    Skip {
+        /// What is parked.
+        #[command(flatten)]
+        which: ParkedAggregate,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+}
+
+/// An aggregate of which something is parked.
+#[derive(Debug, Clone, Args)]
+pub struct ParkedAggregate {
+    /// The view
+    pub view: String,
+    /// The aggregate's name
+    pub aggregate: String,
+    /// The aggregate's id
+    pub id: String,
+}
+
+/// What to do with the streams and buckets.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TopologyAction {
+    /// Create what is missing and bring the rest to the files' settings
+    Apply(TopologyConfig),
+    /// Compare with the files; exit 1 when something differs
+    Verify(TopologyConfig),
+}
+
+/// Which NATS the streams and buckets are on.
+#[derive(Debug, Clone, Args)]
+pub struct TopologyConfig {
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
+    pub nats: String,
+    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: Option<u8>,
+}

@@ -1,0 +1,88 @@
+//! The flags of `headwater serve`.
+
+use super::{CommandConfig, GatewayConfig, TraceConfig, http_address, nats};
+use clap::{Args, ValueEnum};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use url::Url;
+
+/// `headwater serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeConfig {
+    /// The roles of this replica
+    #[arg(
+        long,
+        env = "HEADWATER_ROLES",
+        value_delimiter = ',',
+        default_value = "command,projector,gateway"
+    )]
+    pub roles: Vec<Role>,
+    /// The NATS servers to connect to, separated by commas
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
+    pub nats: String,
+    /// The monitoring endpoint of the NATS server, such as http://127.0.0.1:8222: what --append auto
+    /// asks whether the server syncs before it acknowledges
+    // It listens only where the server is started with -m or has http_port in its configuration.
+    #[arg(long, env = "HEADWATER_NATS_MONITOR", hide_env_values = true, value_parser = http_address)]
+    pub nats_monitor: Option<Url>,
+    /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
+    #[arg(long, env = "HEADWATER_SURREAL")]
+    pub surreal: Option<String>,
+    /// The user at a SurrealDB server: an EDITOR for the projector role, a VIEWER for queries alone
+    #[arg(long, env = "HEADWATER_SURREAL_USER", requires_all = ["surreal", "surreal_password"])]
+    pub surreal_user: Option<String>,
+    /// The user's password; better given as the variable, which other users do not see
+    #[arg(
+        long,
+        env = "HEADWATER_SURREAL_PASSWORD",
+        hide_env_values = true,
+        requires = "surreal_user"
+    )]
+    pub surreal_password: Option<String>,
+    /// The folder that holds this replica's documents and its name
+    #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; port 0 takes a free one
+    #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: Option<u8>,
+    /// How long a stop may take before what is left is cut off, in seconds
+    // Kubernetes kills after 30 s.
+    #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
+    pub grace_seconds: u64,
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
+    /// How the command side is sized
+    #[command(flatten)]
+    pub command: CommandConfig,
+    /// Which traces are recorded, and where they are exported to
+    #[command(flatten)]
+    pub trace: TraceConfig,
+}
+
+impl ServeConfig {
+    /// How long a stop may take.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}
+
+/// What a replica does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub enum Role {
+    /// Decides commands.
+    Command,
+    /// Keeps the views' documents.
+    Projector,
+    /// Serves HTTP.
+    Gateway,
+}

@@ -1,0 +1,72 @@
+//! The flags of the two sides, wherever they run.
+
+use crate::{command::client::CommandOptions, event_log::AppendChoice};
+use clap::Args;
+use std::time::Duration;
+
+/// How the command side is sized, and how it appends.
+#[derive(Debug, Clone, Args)]
+pub struct CommandConfig {
+    /// How appends reach the log
+    #[arg(long, env = "HEADWATER_APPEND", default_value = "auto")]
+    pub append: AppendChoice,
+    /// The most live aggregates of this replica; past it the least recently used go first
+    // At some 4 KiB each, 400 MB.
+    #[arg(long, env = "HEADWATER_MAX_ACTORS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_actors: u32,
+    /// The most commands under way on this replica; the next is answered 429
+    // At the largest body, 64 KiB, 1 GiB.
+    #[arg(long, env = "HEADWATER_MAX_COMMANDS", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_commands: u32,
+    /// After how many seconds without a command an aggregate leaves memory
+    // Long enough that a shopper's next click finds it there.
+    #[arg(long, env = "HEADWATER_IDLE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub idle_seconds: u64,
+    /// How many threads decide commands, each by a connection to NATS of its own; by default one for
+    /// each two cores, up to 4
+    #[arg(long, env = "HEADWATER_COMMAND_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub command_threads: Option<u8>,
+}
+
+impl CommandConfig {
+    /// The sizes, and the defaults of what cannot be set from outside.
+    #[must_use]
+    pub fn options(&self) -> CommandOptions {
+        let default = CommandOptions::default();
+        CommandOptions {
+            threads: self.command_threads.map_or(default.threads, usize::from),
+            max_actors: self.max_actors as usize,
+            max_commands: self.max_commands,
+            idle: Duration::from_secs(self.idle_seconds),
+        }
+    }
+}
+
+/// How a gateway answers queries.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayConfig {
+    /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
+    #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
+    pub cache_mb: usize,
+    /// How many clients may follow documents live at once
+    #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
+    pub max_live: usize,
+    /// How often a client that follows documents live hears that the connection stands, in seconds
+    // Below the 60 s after which common proxies close what is silent.
+    #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub live_heartbeat_seconds: u64,
+}
+
+impl GatewayConfig {
+    /// How many bytes of documents are kept in memory.
+    #[must_use]
+    pub fn cache(&self) -> usize {
+        self.cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How often a live client hears that its connection stands.
+    #[must_use]
+    pub fn live_heartbeat(&self) -> Duration {
+        Duration::from_secs(self.live_heartbeat_seconds)
+    }
+}

@@ -1,0 +1,55 @@
+//! Why a replica cannot be started.
+
+use crate::{
+    command::endpoint::EndpointError,
+    event_log::topology::TopologyError,
+    membership::MembershipError,
+    projection::ProjectorError,
+    read_model::{OpenError, StoreError},
+};
+use std::net::SocketAddr;
+
+/// A replica cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// NATS does not answer, or refuses the connection.
+    #[error("cannot connect to NATS {servers}: {reason}")]
+    Nats {
+        /// Where it was looked for.
+        servers: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The streams cannot be brought to what the files say.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The other replicas cannot be joined.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The commands cannot be subscribed to.
+    #[error(transparent)]
+    Commands(#[from] EndpointError),
+    /// The documents cannot be opened.
+    #[error("cannot open the documents: {0}")]
+    Store(#[from] StoreError),
+    /// A view cannot be prepared.
+    #[error("cannot prepare the views: {0}")]
+    Views(#[from] OpenError),
+    /// A projector cannot be started.
+    #[error(transparent)]
+    Projector(#[from] ProjectorError),
+    /// The queries cannot be subscribed to.
+    #[error("the query endpoint cannot be opened: {0}")]
+    Queries(String),
+    /// The HTTP address cannot be had.
+    #[error("cannot serve HTTP on {address}: {source}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// Threads cannot be started.
+    #[error("cannot start threads: {0}")]
+    Runtime(std::io::Error),
+}

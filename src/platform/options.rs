@@ -1,0 +1,79 @@
+//! Where and as what a replica runs.
+
+use super::StartError;
+use crate::{
+    command::client::CommandOptions,
+    config::Role,
+    event_log::{AppendChoice, ServerKnowledge},
+    http,
+    read_model::{Credentials, DEFAULT_CACHE},
+};
+use std::collections::BTreeSet;
+
+/// Where and as what a replica runs.
+#[derive(Debug, Clone)]
+pub struct PlatformOptions {
+    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
+    pub nats: String,
+    /// What the replica does.
+    pub roles: BTreeSet<Role>,
+    /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
+    pub store: String,
+    /// Who to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
+    /// suffices for queries alone.
+    pub credentials: Option<Credentials>,
+    /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
+    /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
+    pub replica: String,
+    /// How HTTP is served.
+    pub http: http::Options,
+    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    pub cache: usize,
+    /// How the command side is sized.
+    pub command: CommandOptions,
+    /// How appends reach the log.
+    pub append: AppendChoice,
+    /// From what [`AppendChoice::Auto`] knows what the server does.
+    pub server: ServerKnowledge,
+    /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
+    pub stream_replicas: Option<u8>,
+}
+
+impl PlatformOptions {
+    /// Every role, HTTP on the default address.
+    #[must_use]
+    pub fn new(
+        nats: impl Into<String>,
+        store: impl Into<String>,
+        replica: impl Into<String>,
+    ) -> Self {
+        Self {
+            nats: nats.into(),
+            roles: BTreeSet::from([Role::Command, Role::Projector, Role::Gateway]),
+            store: store.into(),
+            credentials: None,
+            replica: replica.into(),
+            http: http::Options::default(),
+            cache: DEFAULT_CACHE,
+            command: CommandOptions::default(),
+            append: AppendChoice::Auto,
+            server: ServerKnowledge::default(),
+            stream_replicas: None,
+        }
+    }
+
+    pub(super) fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.store.starts_with("ws")
+    }
+
+    pub(super) fn unbound(&self, source: std::io::Error) -> StartError {
+        StartError::Bind {
+            address: self.http.address,
+            source,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The query side of a replica: its store, its projectors, and what answers queries.
+
+use super::{Domain, Platform, PlatformOptions, StartError, start::joined};
+use crate::{
+    config::Role,
+    event_log::EventLog,
+    projection::{ControlEndpoint, ProjectorOptions, ViewHandle, ViewPlacement, meters},
+    read_model::{QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks},
+};
+use actix::Arbiter;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// How long a shared store may take to be there at the start, and the pause between two looks.
+const STORE_TIMEOUT: Duration = Duration::from_secs(60);
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Opens the documents, and starts the projectors over them and what answers queries from them.
+pub(super) async fn start(
+    domain: &Domain,
+    options: &PlatformOptions,
+    log: &EventLog,
+    io: &Handle,
+    platform: &mut Platform,
+) -> Result<(), StartError> {
+    let descriptions: Vec<_> = domain
+        .views
+        .iter()
+        .map(|view| view.description().clone())
+        .collect();
+    let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
+    let store = open_store(options, io).await?;
+    let aggregates = domain.aggregates.descriptions();
+    let started = tokio::time::Instant::now();
+    let queries = loop {
+        let opened = ReadModel::open(ReadModelOptions {
+            store: store.clone(),
+            views: descriptions.clone(),
+            aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
+            watermarks: watermarks.clone(),
+            cache: options.cache,
+            prepares: options.has(Role::Projector) || !options.is_shared(),
+        });
+        match opened.await {
+            Ok(queries) => break queries,
+            // A gateway may be there before the first projector.
+            Err(error) if error.is_retryable() && started.elapsed() < STORE_TIMEOUT => {
+                tracing::info!(%error, "waits for the documents");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+
+    if options.has(Role::Projector) {
+        let arbiter = Arbiter::new();
+        let writer = format!("{}-{}", options.replica, uuid::Uuid::now_v7().simple());
+        for view in &domain.views {
+            let name = view.description().name;
+            let watermark = watermarks.view(name).cloned().unwrap_or_default();
+            let mut projector =
+                ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
+            projector.replica = (!options.is_shared()).then(|| options.replica.clone());
+            projector.writer.clone_from(&writer);
+            let description = view.description();
+            let home = match options.is_shared() {
+                true => ViewPlacement::among(&platform.membership, description.name),
+                false => ViewPlacement::here(),
+            };
+            let kept = ViewHandle::start(projector, home, &arbiter.handle());
+            platform.projectors.push(kept);
+        }
+        platform.projector_arbiter = Some(arbiter);
+        io.spawn(meters::keep(platform.projectors.clone()));
+        let opening = {
+            let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
+            let replica = options.replica.clone();
+            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views).await })
+        };
+        let control = joined(opening)
+            .await?
+            .map_err(|error| StartError::Queries(error.to_string()))?;
+        let stopping = CancellationToken::new();
+        let running = io.spawn(control.run(stopping.clone()));
+        platform.control = Some((stopping, running));
+    }
+
+    if options.is_shared() {
+        let (nats, queries) = (platform.nats.clone(), queries.clone());
+        let following = joined(io.spawn(async move { queries.follow(&nats).await }))
+            .await?
+            .map_err(|error| StartError::Queries(error.to_string()))?;
+        io.spawn(following);
+    }
+    let endpoint = {
+        let (nats, queries) = (platform.nats.clone(), queries.clone());
+        io.spawn(async move { QueryEndpoint::open(&nats, queries).await })
+    };
+    let endpoint = joined(endpoint)
+        .await?
+        .map_err(|error| StartError::Queries(error.to_string()))?;
+    let stopping = CancellationToken::new();
+    let running = io.spawn(endpoint.run(stopping.clone()));
+    platform.query_endpoint = Some((stopping, running));
+    platform.queries = Some(queries);
+    Ok(())
+}
+
+async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, StartError> {
+    let started = tokio::time::Instant::now();
+    loop {
+        let mut store = StoreOptions::new(&options.store, io.clone());
+        store.credentials.clone_from(&options.credentials);
+        match Store::open(store).await {
+            Ok(store) => return Ok(store),
+            Err(error)
+                if options.is_shared()
+                    && error.is_retryable()
+                    && started.elapsed() < STORE_TIMEOUT =>
+            {
+                tracing::info!(%error, "waits for the store");
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
