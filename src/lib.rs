@@ -48,6 +48,8 @@ pub mod cli;
 pub mod dev;
 pub mod platform;
 
+mod stable_hash;
+
 #[cfg(test)]
 mod dependency_rule;
 

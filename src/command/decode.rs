@@ -5,9 +5,8 @@
 
 mod named;
 
-use crate::{aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem};
+use crate::{aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
 /// Decodes the body of the named command.
 ///
@@ -47,17 +46,10 @@ fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command,
 /// The fingerprint that tells a retry of a command from another command under the same key.
 #[must_use]
 pub fn fingerprint(command: &str, body: &[u8]) -> Fingerprint {
-    let mut hash = Sha256::new();
-    hash.update(command.as_bytes());
-    hash.update([0]);
     // Formatting is not part of a command: the same fields in other white space are the same.
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(value) => hash.update(value.to_string().as_bytes()),
-        Err(_) => hash.update(body),
-    }
-    let digest = hash.finalize();
-    let first = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
-    Fingerprint(first)
+    let same = serde_json::from_slice::<serde_json::Value>(body).map(|value| value.to_string());
+    let same = same.as_ref().map_or(body, |text| text.as_bytes());
+    Fingerprint(stable_hash::of([command.as_bytes(), same]))
 }
 
 /// The path of the field at fault, without the tag that [`decode`] put around the body.
@@ -205,5 +197,6 @@ mod tests {
         assert_eq!(of("a", r#"{"x":1}"#), of("a", "{ \"x\" : 1 }"));
         assert_ne!(of("a", r#"{"x":1}"#), of("a", r#"{"x":2}"#));
         assert_ne!(of("a", r#"{"x":1}"#), of("b", r#"{"x":1}"#));
+        assert_eq!(of("a", "{}"), Fingerprint(0x7ea6_a7a7_2b0d_c9d1));
     }
 }

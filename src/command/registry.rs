@@ -67,6 +67,14 @@ pub struct Live {
     used: Instant,
 }
 
+impl Live {
+    fn give(&mut self, execute: Execute) {
+        self.used = Instant::now();
+        self.waiting.set(self.waiting.get() + 1);
+        self.execute.do_send(execute);
+    }
+}
+
 /// When actors are passivated.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistryOptions {
@@ -185,27 +193,23 @@ impl Handler<Dispatch> for Registry {
     fn handle(&mut self, dispatch: Dispatch, _: &mut Self::Context) {
         let Dispatch { kind, id, execute } = dispatch;
         let key = (kind, id);
+        if let Some(live) = self
+            .live
+            .get_mut(&key)
+            .filter(|one| one.execute.connected())
+        {
+            live.give(execute);
+            return;
+        }
         if self.live.len() >= self.options.max_actors && !self.live.contains_key(&key) {
             self.make_room();
         }
         // An actor whose task ended unexpectedly is replaced: the log has all that it had.
-        if self
-            .live
-            .get(&key)
-            .is_some_and(|live| !live.execute.connected())
-        {
-            self.live.remove(&key);
-            MEASURES.live.decrement(1.0);
-        }
-        let Self {
-            log, kinds, live, ..
-        } = self;
-        let live = live.entry(key).or_insert_with_key(|(kind, id)| {
+        if self.live.remove(&key).is_none() {
             MEASURES.live.increment(1.0);
-            kinds[*kind].start(log.clone(), id.clone(), Rc::default())
-        });
-        live.used = Instant::now();
-        live.waiting.set(live.waiting.get() + 1);
-        live.execute.do_send(execute);
+        }
+        let mut live = self.kinds[kind].start(self.log.clone(), key.1.clone(), Rc::default());
+        live.give(execute);
+        self.live.insert(key, live);
     }
 }

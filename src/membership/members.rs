@@ -1,6 +1,6 @@
 //! The live replicas as one of them sees them, and rendezvous hashing over them.
 
-use crate::config::Role;
+use crate::{config::Role, stable_hash};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// One live replica.
@@ -72,7 +72,7 @@ impl Members {
     pub fn home_of(&self, role: Role, key: Key) -> Option<&Member> {
         let able = self.0.iter().filter(|member| member.roles.contains(&role));
         // Equal scores are as good as impossible; the name decides then, as for all others.
-        able.max_by_key(|member| (mixed(member.hash ^ key.0), &member.replica))
+        able.max_by_key(|member| (stable_hash::mixed(member.hash ^ key.0), &member.replica))
     }
 
     pub(super) fn with(&self, member: Member) -> Self {
@@ -103,22 +103,8 @@ impl Key {
     }
 }
 
-/// FNV-1a, 64 bits, with a separator that no name has.
 fn hash_of(names: &[&str]) -> u64 {
-    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-    let hash = names.iter().fold(OFFSET, |hash, name| {
-        step(name.bytes().fold(hash, step), b'.')
-    });
-    mixed(hash)
-}
-
-/// The finaliser of splitmix64: each bit of the input changes half of the output's.
-fn mixed(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
+    stable_hash::of(names.iter().map(|name| name.as_bytes()))
 }
 
 #[cfg(test)]
