@@ -172,6 +172,11 @@ impl PlatformOptions {
         self.store.starts_with("ws")
     }
 
+    /// Whether it makes the tables. On a shared server that is for those who may write there.
+    fn prepares(&self) -> bool {
+        self.has(Role::Projector) || !self.is_shared()
+    }
+
     fn unbound(&self, source: std::io::Error) -> StartError {
         StartError::Bind {
             address: self.http.address,
@@ -438,6 +443,7 @@ async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, Sta
     loop {
         let mut store = StoreOptions::new(&options.store, io.clone());
         store.credentials.clone_from(&options.credentials);
+        store.prepares = options.prepares();
         match Store::open(store).await {
             Ok(store) => return Ok(store),
             Err(error)
@@ -476,7 +482,7 @@ async fn start_query_side(
             aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
             watermarks: watermarks.clone(),
             cache: options.cache,
-            prepares: options.has(Role::Projector) || !options.is_shared(),
+            prepares: options.prepares(),
         });
         match opened.await {
             Ok(queries) => break queries,
