@@ -5,6 +5,8 @@ PYTHON ?= python3
 ARGS ?=
 SECONDS ?= 60
 SEED ?=
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-shared chaos lint release tools surrealdb-server clean-data
@@ -16,25 +18,24 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 	$(CARGO) build
 	@$(CARGO) run --quiet -- dev $(ARGS)
 
-test: tools ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
+test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test $(ARGS)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared)
 	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
 
-chaos: tools ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
+chaos: tools surrealdb-server ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
-	  $(CARGO) test --test it -- crash:: linearizability:: --nocapture --test-threads 1 $(ARGS)
+	  $(CARGO) test --test it -- crash:: linearizability:: sales:: --nocapture --test-threads 1 $(ARGS)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
 	  $(CARGO) test --lib -- projection::tests::chaos --nocapture
 
-surrealdb-server: ## build the SurrealDB server that the tests of shared storage start (takes long, once)
-	CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-$(CURDIR)/target}" \
-	  $(CARGO) build --locked --manifest-path tools/surrealdb-server/Cargo.toml
+surrealdb-server: ## build the SurrealDB server that tests start (some minutes, once)
+	@CARGO_TARGET_DIR="$(TARGET)" \
+	  $(CARGO) build --locked --profile server --manifest-path tools/surrealdb-server/Cargo.toml
 
-test-shared: tools surrealdb-server ## run the view tests on a SurrealDB server, and those of replicas that share one
-	$(PYTHON) tools/with_surrealdb_server.py "$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" -- \
+test-shared: tools surrealdb-server ## run the tests of views once more, on a SurrealDB server
+	$(PYTHON) tools/with_surrealdb_server.py "$(SURREALDB_SERVER)" -- \
 	  $(CARGO) test --lib -- projection:: read_model::
-	HEADWATER_TEST_SURREALDB="$${CARGO_TARGET_DIR:-$(CURDIR)/target}/debug/surrealdb-server" \
-	  $(CARGO) test --test it -- --ignored shared_store::
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

@@ -101,7 +101,10 @@ async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
                 parked => format!(", {parked} aggregates parked"),
             };
             let stalled = match &generation.stalled {
-                Some(reason) => format!(", stalled: {reason}"),
+                Some(reason) => {
+                    let seconds = generation.stalled_ms.unwrap_or(0) / 1_000;
+                    format!(", stalled for {seconds} s: {reason}")
+                }
                 None => String::new(),
             };
             println!(

@@ -105,7 +105,16 @@ impl Reader {
         if after > last {
             return Err(ReadError::Replaced { after, last });
         }
-        let consumer = create(&stream, options).await?;
+        let mut consumer = create(&stream, options).await?;
+        if consumer.cached_info().num_waiting > 0 {
+            // Somebody else reads by this name, or hangs: what comes would go there until their pull
+            // request expires. They are told, and open another reader if it is still theirs to.
+            stream
+                .delete_consumer(&options.name)
+                .await
+                .map_err(ReadError::unavailable)?;
+            consumer = create(&stream, options).await?;
+        }
         let reset = stream
             .reset_consumer(&options.name, Some(after + 1))
             .await

@@ -70,6 +70,11 @@ impl PlatformOptions {
         self.store.starts_with("ws")
     }
 
+    /// Whether it makes the tables. On a shared server that is for those who may write there.
+    pub(super) fn prepares(&self) -> bool {
+        self.has(Role::Projector) || !self.is_shared()
+    }
+
     pub(super) fn unbound(&self, source: std::io::Error) -> StartError {
         StartError::Bind {
             address: self.http.address,

@@ -40,7 +40,7 @@ pub(super) async fn start(
             aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
             watermarks: watermarks.clone(),
             cache: options.cache,
-            prepares: options.has(Role::Projector) || !options.is_shared(),
+            prepares: options.prepares(),
         });
         match opened.await {
             Ok(queries) => break queries,
@@ -112,6 +112,7 @@ async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, Sta
     loop {
         let mut store = StoreOptions::new(&options.store, io.clone());
         store.credentials.clone_from(&options.credentials);
+        store.prepares = options.prepares();
         match Store::open(store).await {
             Ok(store) => return Ok(store),
             Err(error)

@@ -162,7 +162,12 @@ impl Shared {
         tell: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<ReplyBody, ControlError> {
         let view = self.options.view.description();
-        let generations = self.options.store.generations(view.name).await?;
+        let generations = match self.options.store.generations(view.name).await {
+            Ok(generations) => generations,
+            // How the view is doing is worth the most while the store is away.
+            Err(error) if verb == Verb::Status && error.is_retryable() => self.known(),
+            Err(error) => return Err(error.into()),
+        };
         match verb {
             Verb::Status => Ok(ReplyBody::Status(self.report(&generations).await?)),
             Verb::Rebuild => {
@@ -217,25 +222,24 @@ impl Shared {
         let mut all = Vec::new();
         for (generation, state) in &generations.all {
             let tables = self.tables(*generation)?;
-            let checkpoint = self.options.store.find_checkpoint(&tables).await?;
             let status = self.status_of(*generation);
-            let parked = match status {
-                Some(_) => self.options.store.parked(&tables).await?.len(),
-                None => 0,
+            let status = status.as_ref();
+            let checkpoint = match self.options.store.find_checkpoint(&tables).await {
+                Ok(checkpoint) => checkpoint.map(|checkpoint| checkpoint.position),
+                Err(error) if error.is_retryable() => status.map(|status| status.applied),
+                Err(error) => return Err(error.into()),
             };
-            let pending = status.as_ref().map(|status| status.lag_commits);
+            let now = jiff::Timestamp::now();
+            let stalled = status.and_then(|status| status.stalled.as_ref());
             all.push(GenerationReport {
                 generation: *generation,
                 state: *state,
-                position: checkpoint.map_or(0, |checkpoint| checkpoint.position),
-                lag_commits: pending,
-                lag_ms: status
-                    .as_ref()
-                    .map(|status| status.lag_ms(jiff::Timestamp::now())),
-                parked,
-                stalled: status
-                    .and_then(|status| status.stalled)
-                    .map(|stalled| stalled.reason),
+                position: checkpoint.unwrap_or(0),
+                lag_commits: status.map(|status| status.lag_commits),
+                lag_ms: status.map(|status| status.lag_ms(now)),
+                parked: status.map_or(0, |status| status.parked),
+                stalled: stalled.map(|stalled| stalled.reason.clone()),
+                stalled_ms: stalled.map(|stalled| stalled.age_ms(now)),
             });
         }
         Ok(ViewReport {

@@ -53,6 +53,8 @@ pub(super) struct Shared {
     arbiter: ArbiterHandle,
     status: watch::Sender<ProjectorStatus>,
     projectors: Mutex<BTreeMap<Generation, Kept>>,
+    /// As they were when the store was last asked.
+    known: Mutex<Generations>,
     /// Whose status is passed on, and what ends it.
     shown: Mutex<Option<(Generation, CancellationToken)>>,
     look: Notify,
@@ -76,6 +78,7 @@ impl ViewHandle {
             arbiter: arbiter.clone(),
             status,
             projectors: Mutex::default(),
+            known: Mutex::default(),
             shown: Mutex::default(),
             look: Notify::new(),
             stopping: CancellationToken::new(),
@@ -111,6 +114,16 @@ impl ViewHandle {
         self.status.clone()
     }
 
+    /// How much of the log a generation that is being filled here has applied, from 0 to 1; `None` when
+    /// none is.
+    #[must_use]
+    pub fn rebuilding(&self) -> Option<f64> {
+        let building = self.shared.known().find(GenerationState::Building)?;
+        let status = self.shared.status_of(building)?;
+        let whole = (status.applied + status.lag_commits).max(1);
+        Some(status.applied as f64 / whole as f64)
+    }
+
     /// Finishes the batches in hand and stops.
     pub async fn stop(&self) {
         self.shared.stopping.cancel();
@@ -128,6 +141,17 @@ impl Shared {
     /// Has the keeper look now.
     pub(super) fn look_now(&self) {
         self.look.notify_one();
+    }
+
+    /// The view's generations as they were when the store was last asked.
+    pub(super) fn known(&self) -> Generations {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
+    }
+
+    fn know(&self, generations: &Generations) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone_from(generations);
     }
 
     /// How the projector of a generation is doing, if it runs here.
@@ -193,16 +217,18 @@ impl Shared {
     }
 
     async fn keep(&self) {
+        let mut failing = false;
         loop {
-            let pause = if self.home.is_here() {
-                self.look_after().await.unwrap_or_else(|error| {
-                    tracing::warn!(view.name = self.name(), %error, "cannot look after the view");
-                    LOOK
-                })
+            let looked = if self.home.is_here() {
+                self.look_after().await
             } else {
-                self.stand_by().await;
-                LOOK
+                self.stand_by().await
             };
+            let pause = looked.as_ref().map_or(LOOK, |pause| *pause);
+            if let (Err(error), false) = (&looked, failing) {
+                tracing::warn!(view.name = self.name(), %error, "cannot look after the view");
+            }
+            failing = looked.is_err();
             tokio::select! {
                 () = self.look.notified() => {}
                 () = self.home.changed() => {}
@@ -220,24 +246,21 @@ impl Shared {
     }
 
     /// Leaves the view to its home, but follows which generation is live.
-    async fn stand_by(&self) {
+    async fn stand_by(&self) -> Result<Duration, RefreshError> {
         self.stop_all().await;
         let (store, view) = (&self.options.store, self.options.view.description());
-        let looked = async {
-            let generations = store.generations(view.name).await?;
-            refresh::serve(store, view, &self.options.watermark, &generations).await
-        };
-        match looked.await {
-            Ok(()) => self.status.send_modify(|status| {
-                *status = ProjectorStatus {
-                    state: super::ProjectorState::StandingBy,
-                    applied: self.options.watermark.progress().position,
-                    ready: true,
-                    ..ProjectorStatus::default()
-                };
-            }),
-            Err(error) => tracing::warn!(view.name = view.name, %error, "cannot look at the view"),
-        }
+        let generations = store.generations(view.name).await?;
+        self.know(&generations);
+        refresh::serve(store, view, &self.options.watermark, &generations).await?;
+        self.status.send_modify(|status| {
+            *status = ProjectorStatus {
+                state: super::ProjectorState::StandingBy,
+                applied: self.options.watermark.progress().position,
+                ready: true,
+                ..ProjectorStatus::default()
+            };
+        });
+        Ok(LOOK)
     }
 
     /// Does what there is to do; returns how long to wait before looking again.
@@ -249,6 +272,7 @@ impl Shared {
         for gone in generations.clone().dropping() {
             generations = self.remove(&generations, gone).await?;
         }
+        self.know(&generations);
         self.run_those_of(&generations).await;
         let Some(building) = generations.find(GenerationState::Building) else {
             return Ok(LOOK);

@@ -1,4 +1,4 @@
-//! What is measured of projectors. `docs/metrics-query.md` is the table of it.
+//! What is measured of projectors. `docs/metrics.md` is the table of it.
 
 use super::{keeper::ViewHandle, status::ProjectorState};
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ pub async fn keep(views: Vec<ViewHandle>) {
     while !views.iter().all(stopped) {
         interval.tick().await;
         for view in &views {
+            let rebuilt = view.rebuilding().unwrap_or(1.0);
             let (view, status) = (view.view(), view.status());
             let following = status.state == ProjectorState::Following;
             let lag = status.lag_ms(Timestamp::now()) as f64 / 1e3;
@@ -33,6 +34,7 @@ pub async fn keep(views: Vec<ViewHandle>) {
             gauge!("headwater_view_lag_seconds", "view" => view).set(lag);
             gauge!("headwater_view_position", "view" => view).set(status.applied as f64);
             gauge!("headwater_view_parked_aggregates", "view" => view).set(status.parked as f64);
+            gauge!("headwater_view_rebuild_progress", "view" => view).set(rebuilt);
             gauge!("headwater_view_following", "view" => view).set(f64::from(u8::from(following)));
         }
     }

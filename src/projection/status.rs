@@ -48,6 +48,15 @@ pub struct Stalled {
     pub reason: String,
 }
 
+impl Stalled {
+    /// For how long, at time `now`, in milliseconds.
+    #[must_use]
+    pub fn age_ms(&self, now: Timestamp) -> u64 {
+        let age = now.duration_since(self.since).as_millis();
+        u64::try_from(age).unwrap_or(0)
+    }
+}
+
 impl ProjectorStatus {
     /// How far behind the log the view is at time `now`, in milliseconds.
     #[must_use]

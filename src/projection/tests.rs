@@ -171,6 +171,23 @@ async fn a_reader_that_is_disturbed_says_so_instead_of_leaving_commits_out() {
 }
 
 #[tokio::test]
+async fn a_reader_that_hangs_keeps_nothing_from_the_next_one() {
+    let world = World::new().await;
+    let options = ReaderOptions {
+        stream: "EVENTS".to_owned(),
+        name: "test".to_owned(),
+        aggregates: vec!["account".to_owned()],
+    };
+    // It has asked for whatever comes, and takes nothing of it.
+    let hangs = Reader::open(&world.log, &options, 0).await.unwrap();
+    let mut next = Reader::open(&world.log, &options, 0).await.unwrap();
+    let position = world.commit::<Account>("a", &[deposited(1)]).await;
+    let batch = next.next_batch(100, WAIT).await.unwrap();
+    assert_eq!(batch[0].position, position);
+    drop(hangs);
+}
+
+#[tokio::test]
 async fn a_commit_that_is_delivered_again_is_handed_out_once() {
     let world = World::new().await;
     let options = ReaderOptions {
@@ -405,6 +422,35 @@ async fn a_running_projector_follows_the_log_and_stops_when_told() {
     assert_eq!(world.total("a").await, (5, 1));
     tokio::time::timeout(WAIT, handle.stop()).await.unwrap();
     assert_eq!(handle.status().state, ProjectorState::Stopped);
+    arbiter.stop();
+}
+
+#[actix::test]
+async fn of_two_running_projectors_of_a_view_one_steps_down() {
+    let world = World::new().await;
+    let arbiter = Arbiter::new();
+    let other = ProjectorOptions {
+        replica: Some("other".to_owned()),
+        ..world.options()
+    };
+    let handles =
+        [world.options(), other].map(|o| ProjectorHandle::start(o, &arbiter.handle()).unwrap());
+    let (mut sum, started) = (0_i64, std::time::Instant::now());
+    let stepped_down = |handle: &ProjectorHandle| {
+        let status = handle.status();
+        status.state == ProjectorState::SteppedDown && status.stalled.is_some()
+    };
+    let mut last = 0;
+    while !handles.iter().any(stepped_down) {
+        assert!(started.elapsed() < 3 * WAIT);
+        sum += 1;
+        last = world.commit::<Account>("a", &[deposited(1)]).await;
+    }
+    assert!(world.watermark.reached(last, 3 * WAIT).await);
+    assert_eq!(world.total("a").await, (sum, sum.unsigned_abs()));
+    for handle in handles {
+        handle.stop().await;
+    }
     arbiter.stop();
 }
 

@@ -524,7 +524,11 @@ pub(super) fn check_id(id: &str) -> Result<(), Problem> {
 }
 
 pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
-    tracing::warn!(view.name = view, %error, "query failed");
+    match error {
+        // Said once, by who has noticed.
+        StoreError::Silent => {}
+        error => tracing::warn!(view.name = view, %error, "query failed"),
+    }
     Problem::unavailable("the view cannot be read now")
 }
 

@@ -7,6 +7,7 @@ pub mod floor;
 pub(crate) mod generations;
 mod load;
 mod parked;
+mod pulse;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ mod write;
 pub(crate) use select::Row;
 
 use super::schema::ViewTables;
-use std::{borrow::Cow, sync::Arc};
+use pulse::Pulse;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use surrealdb::{
     IndexedResults, Surreal,
     engine::any::{self, Any},
@@ -24,6 +26,8 @@ use surrealdb::{
 };
 use tokio::runtime::Handle;
 
+/// How long connecting to a server and signing in may take.
+const OPENING: Duration = Duration::from_secs(10);
 /// What the fence of a checkpoint throws.
 const FENCED: &str = "headwater: fenced";
 
@@ -38,6 +42,9 @@ pub struct StoreOptions {
     pub database: String,
     /// Who to sign in as, at a server.
     pub credentials: Option<Credentials>,
+    /// Whether to prepare a store that nobody has used yet, which takes the right to write. Without, it
+    /// is waited for until somebody else has.
+    pub prepares: bool,
     /// Where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
     pub runtime: Handle,
 }
@@ -51,6 +58,7 @@ impl StoreOptions {
             namespace: "headwater".to_owned(),
             database: "views".to_owned(),
             credentials: None,
+            prepares: true,
             runtime,
         }
     }
@@ -82,6 +90,8 @@ pub struct Store {
 struct Inner {
     database: Surreal<Any>,
     runtime: Handle,
+    /// Of a server; what is embedded is there.
+    pulse: Option<Pulse>,
     id: String,
 }
 
@@ -94,7 +104,8 @@ impl Store {
     /// the credentials are refused.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let runtime = options.runtime.clone();
-        let connected = runtime.spawn(async move {
+        let (remote, prepares) = (options.url.starts_with("ws"), options.prepares);
+        let connected = async move {
             let database = any::connect(options.url.as_str()).await?;
             if let Some(credentials) = &options.credentials {
                 sign_in(&database, &options, credentials).await?;
@@ -104,16 +115,25 @@ impl Store {
                 .use_db(options.database)
                 .await?;
             Ok::<_, SurrealError>(database)
-        });
-        let database = join(connected).await?;
+        };
+        let (database, pulse) = if remote {
+            let connected = tokio::time::timeout(OPENING, join(runtime.spawn(connected)));
+            let database = connected.await.unwrap_or(Err(StoreError::Silent))?;
+            // A session of its own: a round trip, and once.
+            let pulse = Pulse::start(database.clone(), &runtime);
+            (database, Some(pulse))
+        } else {
+            (join(runtime.spawn(connected)).await?, None)
+        };
         let unnamed = Self {
             inner: Arc::new(Inner {
                 database,
                 runtime,
+                pulse,
                 id: String::new(),
             }),
         };
-        let id = unnamed.identify().await?;
+        let id = unnamed.identify(prepares).await?;
         let inner = Arc::into_inner(unnamed.inner).ok_or(StoreError::Stopped)?;
         Ok(Self {
             inner: Arc::new(Inner { id, ..inner }),
@@ -153,7 +173,7 @@ impl Store {
         Ok(())
     }
 
-    async fn identify(&self) -> Result<String, StoreError> {
+    async fn identify(&self, prepares: bool) -> Result<String, StoreError> {
         // One that may only read cannot even define what is defined.
         let known = self.query(
             "SELECT VALUE identity FROM ONLY store:this;",
@@ -163,6 +183,9 @@ impl Store {
             && let Value::String(id) = take(&mut results, 0)?
         {
             return Ok(id);
+        }
+        if !prepares {
+            return Err(StoreError::Unprepared);
         }
         let mut variables = Variables::new();
         variables.insert("id", uuid::Uuid::now_v7().simple().to_string());
@@ -188,12 +211,16 @@ impl Store {
     ) -> Result<IndexedResults, StoreError> {
         let inner = Arc::clone(&self.inner);
         let sql = sql.into();
-        let mut results = join(
-            self.inner
-                .runtime
-                .spawn(async move { inner.database.query(sql).bind(variables).await }),
-        )
-        .await?;
+        let asked = async move {
+            let runtime = inner.runtime.clone();
+            join(runtime.spawn(async move { inner.database.query(sql).bind(variables).await }))
+                .await
+        };
+        let mut results = match &self.inner.pulse {
+            // Not even begun while the server is known to be away: it would all be done later.
+            Some(pulse) => pulse.beside(asked).await?,
+            None => asked.await?,
+        };
         match worst(results.take_errors()) {
             Some(error) => Err(error),
             None => Ok(results),
@@ -277,6 +304,9 @@ pub enum StoreError {
     /// The store does not answer, or cannot do it now.
     #[error("the store is not available: {0}")]
     Unavailable(#[source] SurrealError),
+    /// The server does not answer anything. What it was asked it may yet do.
+    #[error("the store does not answer")]
+    Silent,
     /// The store refuses the statement or who asks.
     #[error("the store refuses: {0}")]
     Refused(#[source] SurrealError),
@@ -303,7 +333,11 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Conflict(_) | Self::Unavailable(_) | Self::Panicked | Self::Unprepared => true,
+            Self::Conflict(_)
+            | Self::Unavailable(_)
+            | Self::Silent
+            | Self::Panicked
+            | Self::Unprepared => true,
             Self::Fenced | Self::Refused(_) | Self::Shape(_) | Self::Stopped => false,
         }
     }

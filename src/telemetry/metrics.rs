@@ -181,6 +181,11 @@ fn describe_queries() {
         count,
         "aggregates that are set aside",
     );
+    gauge(
+        "headwater_view_rebuild_progress",
+        count,
+        "how much of the log a generation that is being filled has applied",
+    );
     gauge("headwater_cache_bytes", Unit::Bytes, "documents in memory");
     gauge(
         "headwater_live_clients",

@@ -4,6 +4,7 @@ use crate::{
     command_support::{Replica, add, alone, log, logged, options},
     harness::{
         api::{Api, NatsApi},
+        metrics::Metrics,
         nats::Nats,
         poll::eventually,
         service::Service,
@@ -198,16 +199,7 @@ pub fn serve(nats: &Nats, arguments: &[&str]) -> Service {
 
 /// The value of a metric, summed over its labels that contain `labels`.
 pub async fn metric(service: &Service, name: &str, labels: &str) -> f64 {
-    let text = service.http().get("/metrics", &[]).await.expect(200).body;
-    let text = String::from_utf8(text.to_vec()).unwrap();
-    let lines = text.lines().filter(|line| {
-        line.strip_prefix(name)
-            .is_some_and(|rest| rest.starts_with(['{', ' ']))
-            && line.contains(labels)
-    });
-    lines
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-        .sum()
+    Metrics::of(&service.http()).await.sum(name, labels)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,11 +59,11 @@ where
 }
 
 /// Chance decides not only what happens but when.
-fn pass_time(chance: &mut Seed, millis: std::ops::Range<u64>) {
+pub(crate) fn pass_time(chance: &mut Seed, millis: std::ops::Range<u64>) {
     thread::sleep(chance.millis(millis));
 }
 
-fn kill_or_pause_nats(nats: &mut Nats, chance: &mut Seed) {
+pub(crate) fn kill_or_pause_nats(nats: &mut Nats, chance: &mut Seed) {
     pass_time(chance, 200..1_000);
     if chance.once_in(2) {
         nats.pause();
@@ -77,7 +77,7 @@ fn kill_or_pause_nats(nats: &mut Nats, chance: &mut Seed) {
     }
 }
 
-fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed) {
+pub(crate) fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed) {
     pass_time(chance, 50..500);
     let first = chance.within(0..replicas.len() as u64) as usize;
     if chance.once_in(4) {

@@ -12,6 +12,7 @@ pub mod api;
 pub mod cluster;
 pub mod history;
 pub mod log;
+pub mod metrics;
 pub mod nats;
 pub mod otlp;
 pub mod poll;

@@ -18,10 +18,10 @@ use tokio::{
 
 /// One event as a browser would hand it on.
 #[derive(Debug, Default, Clone, PartialEq)]
-struct Event {
-    kind: String,
-    position: u64,
-    data: Value,
+pub(crate) struct Event {
+    pub(crate) kind: String,
+    pub(crate) position: u64,
+    pub(crate) data: Value,
 }
 
 impl Event {
@@ -31,7 +31,7 @@ impl Event {
 }
 
 /// A followed path.
-struct Live {
+pub(crate) struct Live {
     body: std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: BytesMut,
     comments: usize,
@@ -60,7 +60,7 @@ impl Live {
         })
     }
 
-    async fn open(http: &Http, path: &str, headers: &[(&str, &str)]) -> Self {
+    pub(crate) async fn open(http: &Http, path: &str, headers: &[(&str, &str)]) -> Self {
         match Self::try_open(http, path, headers).await {
             Ok(live) => live,
             Err(refused) => panic!("{}", refused.text().await.unwrap()),
@@ -93,7 +93,7 @@ impl Live {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         self.try_next().await.expect("the stream goes on")
     }
 }

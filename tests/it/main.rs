@@ -24,6 +24,8 @@ mod in_doubt;
 mod linearizability;
 mod live;
 mod membership;
+mod metrics;
+mod sales;
 mod serve_run;
 mod shared_store;
 mod topology;

@@ -238,6 +238,14 @@ fn headers() -> Vec<(&'static str, Header)> {
             ),
         ),
         (
+            "Parked",
+            header(
+                "Only there when something in the answer is behind because of an event that the view \
+                 could not apply, which an operator has to settle.",
+                text().enum_values(Some(["true"])),
+            ),
+        ),
+        (
             "RetryAfter",
             header("Seconds after which a retry makes sense.", number()),
         ),

@@ -148,6 +148,7 @@ fn with_refusals(operation: OperationBuilder) -> OperationBuilder {
         .header_ref("ETag", header_ref("ETag"))
         .header_ref("Headwater-Applied", header_ref("Applied"))
         .header_ref("Headwater-Lag-Ms", header_ref("Lag"))
+        .header_ref("Headwater-Parked", header_ref("Parked"))
         .build();
     operation
         .response("304", unchanged)
@@ -168,6 +169,7 @@ fn found(schema: Ref) -> Response {
         .header_ref("ETag", header_ref("ETag"))
         .header_ref("Headwater-Applied", header_ref("Applied"))
         .header_ref("Headwater-Lag-Ms", header_ref("Lag"))
+        .header_ref("Headwater-Parked", header_ref("Parked"))
         .build()
 }
 

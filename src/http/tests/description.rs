@@ -140,6 +140,17 @@ fn a_list_says_its_parameters_and_their_types() {
     for status in ["200", "304", "400", "404", "503", "504"] {
         assert!(get["responses"].get(status).is_some(), "{status}");
     }
+    for (operation, status) in [(list, "200"), (list, "304"), (get, "200"), (get, "304")] {
+        let headers = &operation["responses"][status]["headers"];
+        for name in [
+            "ETag",
+            "Headwater-Applied",
+            "Headwater-Lag-Ms",
+            "Headwater-Parked",
+        ] {
+            assert!(headers.get(name).is_some(), "{name} of {status}");
+        }
+    }
 }
 
 #[actix_web::test]

@@ -157,6 +157,9 @@ pub struct GenerationReport {
     pub parked: usize,
     /// Why it does not get on, if it does not.
     pub stalled: Option<String>,
+    /// For how long it has not, in milliseconds.
+    #[serde(default)]
+    pub stalled_ms: Option<u64>,
 }
 
 /// A commit that is parked.

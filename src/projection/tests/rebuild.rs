@@ -179,14 +179,20 @@ async fn a_rebuild_that_was_killed_goes_on_from_its_checkpoint() {
     let description = options.view.description();
     let tables = ViewTables::generation(description, building).unwrap();
     let started = Instant::now();
-    let reached = loop {
-        if let Some(checkpoint) = world.store.find_checkpoint(&tables).await.unwrap()
+    let (held, reached) = loop {
+        let held = view.shared().hold(building).await;
+        let checkpoint = world.store.find_checkpoint(&tables).await.unwrap();
+        if let (Some(held), Some(checkpoint)) = (held, checkpoint)
             && checkpoint.position > 0
         {
-            break checkpoint;
+            break (held, checkpoint);
         }
         assert!(started.elapsed() < WAIT);
+        tokio::time::sleep(Duration::from_millis(1)).await;
     };
+    let told = view.rebuilding().expect("it is told how far it is");
+    assert!(told > 0.0 && told <= 1.0, "{told}");
+    drop(held);
     view.stop().await;
     let stopped = world.store.find_checkpoint(&tables).await.unwrap().unwrap();
     assert!(stopped.position >= reached.position);

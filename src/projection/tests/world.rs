@@ -241,8 +241,12 @@ impl World {
     }
 
     pub(super) fn options(&self) -> ProjectorOptions {
+        self.options_of::<Statements>()
+    }
+
+    pub(super) fn options_of<V: View>(&self) -> ProjectorOptions {
         ProjectorOptions::new(
-            RegisteredView::of::<Statements>(),
+            RegisteredView::of::<V>(),
             self.store.clone(),
             self.log.clone(),
             self.watermark.clone(),

@@ -8,7 +8,7 @@ use crate::{
         parameters::ListQuery,
         tests::{filters, sorts},
     },
-    view::Query,
+    view::{Compare, Filter, Kind, Query},
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -261,6 +261,54 @@ async fn a_list_is_served_in_order_by_an_index() {
             query.after = rows
                 .get(3)
                 .map(|row| (row.key(query.order), row.id.clone()));
+        }
+    }
+}
+
+/// A filter by what an array holds, and how its list is explained.
+#[tokio::test]
+async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
+    let (store, _) = products("mem://").await;
+    let mut view = description();
+    view.query.filters = vec![Filter {
+        name: "sku",
+        field: "lines[].sku",
+        compare: Compare::Equal,
+        kind: Kind::Text,
+    }];
+    let tables = ViewTables::of(&view).unwrap();
+    store.define(&tables).await.unwrap();
+    let number_of = |id: &str| id[2..].parse::<usize>().unwrap();
+    for (sku, expected) in [("s-2", 15), ("s-9", 60), ("s-7", 0)] {
+        for sort in ["price", "-price", "name"] {
+            let parameters = [("sku", sku), ("sort", sort)]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let parameters = BTreeMap::from(parameters);
+            let mut query = ListQuery::read(("product", 1), &view.query, &parameters).unwrap();
+            query.limit = 7;
+            let mut seen = Vec::new();
+            loop {
+                let plan = store.explain(&tables, &query).await.unwrap();
+                let shown = format!("{parameters:?}\n{plan}");
+                assert!(plan.contains("IndexScan"), "{shown}");
+                assert!(
+                    !plan.contains("TableScan") && !plan.contains("Sort"),
+                    "{shown}"
+                );
+                let mut rows = store.list(&tables, &query).await.unwrap();
+                let more = rows.len() > query.limit;
+                rows.truncate(query.limit);
+                seen.extend(rows.iter().map(|row| row.id.clone()));
+                let Some(last) = rows.last().filter(|_| more) else {
+                    break;
+                };
+                query.after = Some((last.key(query.order), last.id.clone()));
+            }
+            let held = |id: &String| sku == "s-9" || format!("s-{}", number_of(id) % 4) == sku;
+            assert!(seen.iter().all(held), "{parameters:?} {seen:?}");
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), expected, "{parameters:?}");
         }
     }
 }

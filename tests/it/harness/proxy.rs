@@ -1,11 +1,12 @@
 //! A TCP proxy before a server: what a bad network does, at the moment that a test chooses.
 
+use super::seed::Seed;
 use std::{
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
 };
@@ -24,6 +25,9 @@ struct Shared {
     closed: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
     trap: Mutex<Option<(Vec<u8>, Fault)>>,
+    /// Of the messages on subjects that begin so, some do not reach the client.
+    loses: Option<(String, Mutex<Seed>)>,
+    lost: AtomicU64,
 }
 
 /// What happens when a client sends a text that is waited for.
@@ -40,6 +44,16 @@ pub enum Fault {
 impl Proxy {
     /// A proxy before `127.0.0.1:<port>`.
     pub fn start(port: u16) -> Self {
+        Self::start_as(port, None)
+    }
+
+    /// A proxy before a nats-server that loses about a third of the messages on subjects that begin
+    /// so, on their way to the client.
+    pub fn losing(port: u16, subjects: &str, chance: Seed) -> Self {
+        Self::start_as(port, Some((subjects.to_owned(), Mutex::new(chance))))
+    }
+
+    fn start_as(port: u16, loses: Option<(String, Mutex<Seed>)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
             target: format!("127.0.0.1:{port}"),
@@ -47,6 +61,8 @@ impl Proxy {
             closed: AtomicBool::new(false),
             open: Mutex::new(Vec::new()),
             trap: Mutex::new(None),
+            loses,
+            lost: AtomicU64::new(0),
         });
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
@@ -79,6 +95,11 @@ impl Proxy {
     /// Once, as soon as a client sends this text.
     pub fn when_sent(&self, text: &str, fault: Fault) {
         *self.shared.trap.lock().unwrap() = Some((text.as_bytes().to_vec(), fault));
+    }
+
+    /// How many messages were lost.
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Ordering::Relaxed)
     }
 
     /// Whether what was waited for has been sent.
@@ -139,6 +160,15 @@ impl Shared {
             });
         });
         let shared = Arc::clone(self);
+        if shared.loses.is_some() {
+            thread::spawn(move || {
+                // It ends when either side does.
+                let _ = shared.lose(&server_2, &client_2);
+                let _ = server_2.shutdown(Shutdown::Both);
+                let _ = client_2.shutdown(Shutdown::Both);
+            });
+            return Ok(());
+        }
         thread::spawn(move || {
             copy(server_2, client_2, |_| {
                 if shared.mute.load(Ordering::SeqCst) {
@@ -149,6 +179,33 @@ impl Shared {
             });
         });
         Ok(())
+    }
+
+    /// Copies what a nats-server sends, operation by operation, without some of its messages.
+    fn lose(&self, server: &TcpStream, mut client: &TcpStream) -> io::Result<()> {
+        let Some((subjects, chance)) = &self.loses else {
+            return Ok(());
+        };
+        let mut server = BufReader::new(server);
+        loop {
+            let mut operation = Vec::new();
+            if server.read_until(b'\n', &mut operation)? == 0 {
+                return Ok(());
+            }
+            let line = String::from_utf8_lossy(&operation).into_owned();
+            let words: Vec<_> = line.split_whitespace().collect();
+            if let ["MSG" | "HMSG", subject, .., length] = words[..] {
+                let length: usize = length.parse().map_err(io::Error::other)?;
+                let head = operation.len();
+                operation.resize(head + length + 2, 0);
+                server.read_exact(&mut operation[head..])?;
+                if subject.starts_with(subjects) && chance.lock().unwrap().once_in(3) {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+            }
+            client.write_all(&operation)?;
+        }
     }
 
     /// Looks for the text that is waited for, which may come in pieces.

@@ -1,4 +1,4 @@
-//! Replicas with the command role, which can be killed, paused and started again.
+//! Replicas that can be killed, paused and started again.
 
 use super::{
     nats,
@@ -14,12 +14,15 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts one, and waits until it answers commands.
+    /// Starts one with the command role, and waits until it answers commands.
     pub fn start(nats_url: &str, more: &[&str]) -> Self {
+        Self::of(nats_url, &[&["--roles", "command"], more].concat())
+    }
+
+    /// Starts one with every role unless `more` says otherwise, and waits until it answers.
+    pub fn of(nats_url: &str, more: &[&str]) -> Self {
         let fixed = [
             "serve",
-            "--roles",
-            "command",
             "--http-addr",
             "127.0.0.1:0",
             "--nats",
@@ -60,6 +63,12 @@ impl Replica {
     /// The running process.
     pub fn service(&mut self) -> &mut Service {
         self.service.as_mut().expect("the replica runs")
+    }
+
+    /// Its lasting name, by which others know it.
+    pub fn name(&self) -> String {
+        let name = std::fs::read_to_string(self.folder.path().join("data/replica"));
+        name.unwrap().trim().to_owned()
     }
 
     /// SIGSTOP: connections stay open and nothing answers.

@@ -1,6 +1,6 @@
 //! A SurrealDB server, for documents that replicas share.
 
-use super::poll::eventually_blocking;
+use super::{nats::signal, poll::eventually_blocking};
 use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -18,21 +18,26 @@ pub struct Surreal {
     folder: tempfile::TempDir,
 }
 
-/// The server's binary: it is only there when somebody has built it, since that takes long. Where it
-/// is named it must be there.
-pub fn binary() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("HEADWATER_TEST_SURREALDB") {
-        let named = PathBuf::from(named);
-        assert!(named.exists(), "{} is not there", named.display());
-        return Some(named);
-    }
-    let beside = Path::new(env!("CARGO_BIN_EXE_headwater")).with_file_name("surrealdb-server");
-    beside.exists().then_some(beside)
+/// The server's binary: `HEADWATER_TEST_SURREALDB`, or where `make surrealdb-server` leaves it.
+fn binary() -> PathBuf {
+    let named = std::env::var_os("HEADWATER_TEST_SURREALDB").map(PathBuf::from);
+    let binary = named.unwrap_or_else(|| {
+        let profile = Path::new(env!("CARGO_BIN_EXE_headwater")).parent();
+        let target = profile.and_then(Path::parent).unwrap();
+        target.join("server/surrealdb-server")
+    });
+    assert!(
+        binary.exists(),
+        "{} is not there: make surrealdb-server",
+        binary.display()
+    );
+    binary
 }
 
 impl Surreal {
     /// Starts a server with its data on disk.
-    pub fn start(binary: PathBuf) -> Self {
+    pub fn start() -> Self {
+        let binary = binary();
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -59,7 +64,17 @@ impl Surreal {
         format!("ws://127.0.0.1:{}", self.port)
     }
 
-    /// Kills the server; its data stays.
+    /// SIGSTOP: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
+    /// SIGKILL; its data stays.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
