@@ -206,6 +206,35 @@ async fn a_commit_that_is_delivered_again_is_handed_out_once() {
 }
 
 #[tokio::test]
+async fn what_comes_while_something_else_is_done_is_handed_out_next_in_order() {
+    let world = World::new().await;
+    let options = ReaderOptions {
+        stream: "EVENTS".to_owned(),
+        name: "test".to_owned(),
+        aggregates: vec!["account".to_owned()],
+    };
+    let mut reader = Reader::open(&world.log, &options, 0).await.unwrap();
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        let work = async {
+            for amount in 0..4 {
+                world.commit::<Account>("a", &[deposited(amount)]).await;
+            }
+            "done"
+        };
+        assert_eq!(reader.ahead(3, work).await, "done");
+        let batch = reader.next_batch(3, WAIT).await.unwrap();
+        assert!((1..=3).contains(&batch.len()), "{}", batch.len());
+        positions.extend(batch.iter().map(|commit| commit.position));
+    }
+    while positions.len() < 12 {
+        let batch = reader.next_batch(3, WAIT).await.unwrap();
+        positions.extend(batch.iter().map(|commit| commit.position));
+    }
+    assert_eq!(positions, Vec::from_iter(1..=12));
+}
+
+#[tokio::test]
 async fn a_reader_refuses_a_log_that_ends_before_what_was_read() {
     let world = World::new().await;
     let options = ReaderOptions {

@@ -73,12 +73,25 @@ impl Store {
         found.into_iter().map(Row::read).collect()
     }
 
+    /// Whether a view has neither documents nor parts.
+    pub(crate) async fn is_empty(&self, tables: &ViewTables) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT VALUE id FROM {} LIMIT 1; SELECT VALUE id FROM {} LIMIT 1;",
+            tables.documents, tables.parts
+        );
+        let mut results = self.query(sql, Variables::new()).await?;
+        Ok(rows(take(&mut results, 0)?).is_empty() && rows(take(&mut results, 1)?).is_empty())
+    }
+
     /// Reads all that a batch needs, in one round trip.
     pub(crate) async fn load(
         &self,
         tables: &ViewTables,
         needs: &Needs,
     ) -> Result<Found, StoreError> {
+        if needs.is_empty() {
+            return Ok(Found::default());
+        }
         let mut variables = Variables::new();
         let ids = |ids: Vec<RecordId>| {
             Value::Array(
