@@ -12,7 +12,7 @@ mod select;
 mod tests;
 mod write;
 
-pub(crate) use select::Row;
+pub(crate) use select::{Row, Text};
 
 use super::schema::ViewTables;
 use std::{borrow::Cow, sync::Arc};
@@ -266,7 +266,7 @@ fn field<T: SurrealValue>(
 }
 
 /// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The checkpoint is not the one that the writer wrote last: somebody else writes this view.
     #[error("another projector writes this view")]
