@@ -27,7 +27,7 @@ use crate::{
         Applied, Generation, GenerationState, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
-        store::{Store, StoreError, generations::TURNED},
+        store::{Store, generations::TURNED},
     },
 };
 use jiff::Timestamp;

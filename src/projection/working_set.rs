@@ -284,7 +284,7 @@ impl<V: View> WorkingSet<V> {
             }
         }
         let mut parts = Vec::with_capacity(self.parts_before.len());
-        for key in self.parts_before.keys() {
+        for (key, before) in &self.parts_before {
             let part = self
                 .parts
                 .get(&key.0, &key.1)
@@ -293,10 +293,14 @@ impl<V: View> WorkingSet<V> {
                 .map_err(|source| {
                     unwritable::<V>(format!("the part of {} {}", key.0, key.1), source)
                 })?;
-            parts.push(PartChange {
-                key: key.clone(),
-                part,
-            });
+            let exists = before.is_some();
+            if exists || part.is_some() {
+                parts.push(PartChange {
+                    key: key.clone(),
+                    exists,
+                    part,
+                });
+            }
         }
         Ok((documents, parts))
     }

@@ -153,9 +153,17 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // It was cut off, with the runtime or by a panic.
-        if !self.ended {
-            self.reads.lock().running -= 1;
+        if self.ended {
+            return;
         }
+        // It was cut off, with the runtime or by a panic. Who waits for nobody is told.
+        let mut state = self.reads.lock();
+        state.running -= 1;
+        let left = match state.running {
+            0 => std::mem::take(&mut state.waiting),
+            _ => Vec::new(),
+        };
+        drop(state);
+        drop(left);
     }
 }

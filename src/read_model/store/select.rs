@@ -143,9 +143,7 @@ impl Store {
         let ids = ids.map(|id| Value::RecordId(document_id(&tables.documents, id)));
         let mut variables = Variables::new();
         variables.insert("ids", Value::Array(Array::from(ids.collect::<Vec<_>>())));
-        let mut results = self
-            .query("SELECT id, seq, fix, doc FROM $ids", variables)
-            .await?;
+        let mut results = self.query("SELECT * FROM $ids", variables).await?;
         let found = rows(take(&mut results, 0)?);
         found.into_iter().map(Text::read).collect()
     }
