@@ -56,7 +56,7 @@ impl Reads {
     pub(super) async fn read(self: &Arc<Self>, id: &str) -> Found {
         let (answer, answered) = oneshot::channel();
         if let Some(run) = self.ask(id, answer) {
-            self.store.runtime().spawn(run.to_the_end());
+            self.store.runtime().spawn(run.finish());
         }
         answered.await.unwrap_or(Err(StoreError::Stopped))
     }
@@ -118,7 +118,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(mut self) {
+    async fn finish(mut self) {
         while let Some(asked) = self.take() {
             let mut askers: HashMap<String, Vec<oneshot::Sender<Found>>> = HashMap::new();
             for Asked { id, answer } in asked {
