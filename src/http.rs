@@ -13,6 +13,7 @@ mod backend;
 mod boundary;
 mod commands;
 mod conditional;
+mod direct;
 mod docs;
 mod health;
 mod index;
@@ -38,7 +39,7 @@ use actix_web::{
     dev::Server,
     guard,
     http::Method,
-    web::{self, ServiceConfig},
+    web::{self, Data, ServiceConfig},
 };
 use std::{
     io,
@@ -129,7 +130,10 @@ impl Gateway {
         backends: Backends,
     ) -> io::Result<Server> {
         let site = Site::new(backends, options);
-        serve(listener, options, move |config| routes(config, &site))
+        let direct = Some(Data::clone(&site));
+        serve(listener, options, direct, move |config| {
+            routes(config, &site);
+        })
     }
 
     /// As [`Gateway::serve`], for a replica without the gateway role: only how it is and what it
@@ -143,8 +147,8 @@ impl Gateway {
         options: &Options,
         readiness: ReadinessProbe,
     ) -> io::Result<Server> {
-        let readiness = web::Data::new(readiness);
-        serve(listener, options, move |config| {
+        let readiness = Data::new(readiness);
+        serve(listener, options, None, move |config| {
             config.app_data(readiness.clone());
             operations(config);
         })
@@ -154,12 +158,14 @@ impl Gateway {
 fn serve(
     listener: TcpListener,
     options: &Options,
+    site: Option<Data<Site>>,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
     let workers = options.workers.max(1);
     let server = HttpServer::new(move || {
+        let site = site.clone();
         App::new()
-            .wrap_fn(boundary::guard)
+            .wrap_fn(move |request, service| boundary::guard(request, service, site.as_ref()))
             .configure(configure.clone())
     })
     .on_connect(live::hold)
@@ -187,11 +193,11 @@ struct Site {
 }
 
 impl Site {
-    fn new(backends: Backends, options: &Options) -> web::Data<Self> {
+    fn new(backends: Backends, options: &Options) -> Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
         let openapi = openapi::describe(aggregates, views).to_string();
-        web::Data::from(Arc::new(Self {
+        Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
             index: index::Index::new(aggregates, views),
             backends,
@@ -204,16 +210,16 @@ impl Site {
 }
 
 /// The paths. An id is matched even when it is empty, so that the answer can say what is wrong
-/// with it; it is read from the undecoded path (see [`input`]).
-fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
+/// with it; it is read from the undecoded path (see [`input`]). Reading a document and giving a command
+/// is not among what gets here: see [`direct`].
+fn routes(config: &mut ServiceConfig, site: &Data<Site>) {
     // The router tries one after the other: what is asked most stands first.
     config
         .app_data(site.clone())
-        .service(document_or_live())
         .service(readable("/views/{view}").to(views::list))
+        .service(document_or_live())
         .service(
             web::resource("/commands/{aggregate}/{id:[^/]*}/{command}")
-                .route(web::post().to(commands::execute))
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
         .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
@@ -221,14 +227,14 @@ fn routes(config: &mut ServiceConfig, site: &web::Data<Site>) {
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
         .service(readable("/").to(index::serve))
-        .app_data(web::Data::new(site.backends.readiness.clone()));
+        .app_data(Data::new(site.backends.readiness.clone()));
     operations(config);
 }
 
-/// A document, or where its id would stand, `live`: one pattern instead of two to try.
+/// What is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
+/// instead of two to try.
 fn document_or_live() -> Resource {
     let live = || guard::fn_guard(|context| context.head().uri.path().ends_with("/live"));
-    let read = guard::Any(guard::Get()).or(guard::Head());
     web::resource("/views/{view}/{id:[^/]*}")
         .route(web::get().guard(live()).to(live::list))
         .route(
@@ -236,7 +242,6 @@ fn document_or_live() -> Resource {
                 .guard(live())
                 .to(|| refusal::method_not_allowed("GET")),
         )
-        .route(web::route().guard(read).to(views::get))
         .default_service(web::to(|| refusal::method_not_allowed("GET, HEAD")))
 }
 

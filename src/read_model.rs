@@ -13,6 +13,7 @@ mod freshness;
 pub(crate) mod generation;
 mod live;
 pub(crate) mod parameters;
+mod reads;
 pub(crate) mod refresh;
 pub(crate) mod schema;
 mod search;
@@ -102,6 +103,25 @@ pub struct ServedDocument {
 }
 
 impl ServedDocument {
+    /// As [`ServedDocument::new`], of a document that is stored in this generation of the view, by the
+    /// transaction `fix` if that was out of turn.
+    pub(crate) fn stored(
+        (view, generation, fix): (&str, Generation, Option<i64>),
+        id: &str,
+        version: u64,
+        document: &str,
+    ) -> Self {
+        let mut edition = String::new();
+        if generation.number != 0 {
+            edition = format!(".g{}", generation.number);
+        }
+        if let Some(fix) = fix {
+            edition = format!("{edition}.f{fix}");
+        }
+        let edition = (view, generation.version, &*edition);
+        Self::new(edition, id, version, document)
+    }
+
     /// Serialises a document of a view and its version. The tag names the version of the shape too:
     /// a view that is rebuilt in another shape comes to the same positions. `edition` sets it apart from
     /// others of its version: another filling of the view, or a change out of turn.

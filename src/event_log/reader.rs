@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use std::{
     collections::VecDeque,
     error::Error as StdError,
+    pin::pin,
     time::{Duration, Instant},
 };
 use tokio::{task::coop::unconstrained, time::timeout};
@@ -81,6 +82,27 @@ pub struct Reader {
     pending: u64,
     /// For how long nothing has come although something is pending.
     starved: Duration,
+    /// What has come and was not handed out, and why nothing more can come.
+    ahead: Batch,
+    failed: Option<ReadError>,
+}
+
+/// Commits that are handed out together.
+#[derive(Default)]
+struct Batch {
+    commits: Vec<Commit>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, (commit, bytes): (Commit, usize)) {
+        self.commits.push(commit);
+        self.bytes += bytes;
+    }
+
+    fn is_full(&self, max: usize) -> bool {
+        self.commits.len() >= max || self.bytes >= MAX_BATCH_BYTES
+    }
 }
 
 impl Reader {
@@ -135,12 +157,14 @@ impl Reader {
             position: after,
             pending: reset.info.num_pending,
             starved: Duration::ZERO,
+            ahead: Batch::default(),
+            failed: None,
         })
     }
 
     /// Waits at most `max_wait` for the next commit, then returns it with all that follow without
     /// waiting, at most `max` of them. None at all means that the wait is over. Cancelling it loses
-    /// nothing before the first commit arrived.
+    /// nothing: what has come is handed out by the next call.
     ///
     /// # Errors
     ///
@@ -151,23 +175,27 @@ impl Reader {
         max: usize,
         max_wait: Duration,
     ) -> Result<Vec<Commit>, ReadError> {
-        let started = Instant::now();
-        let Ok(first) = timeout(max_wait, self.next_unseen()).await else {
-            self.starved = match self.pending {
-                0 => Duration::ZERO,
-                _ => self.starved + started.elapsed(),
+        if self.ahead.commits.is_empty() {
+            if let Some(failed) = self.failed.take() {
+                return Err(failed);
+            }
+            let started = Instant::now();
+            let Ok(first) = timeout(max_wait, self.next_unseen()).await else {
+                self.starved = match self.pending {
+                    0 => Duration::ZERO,
+                    _ => self.starved + started.elapsed(),
+                };
+                return match self.starved < STARVED {
+                    true => Ok(Vec::new()),
+                    false => Err(ReadError::Starved {
+                        pending: self.pending,
+                    }),
+                };
             };
-            return match self.starved < STARVED {
-                true => Ok(Vec::new()),
-                false => Err(ReadError::Starved {
-                    pending: self.pending,
-                }),
-            };
-        };
+            self.ahead.push(first?);
+        }
         self.starved = Duration::ZERO;
-        let (commit, mut bytes) = first?;
-        let mut batch = vec![commit];
-        while batch.len() < max && bytes < MAX_BATCH_BYTES {
+        while !self.ahead.is_full(max) && self.failed.is_none() {
             // A task's budget must not make a full channel look empty.
             let next = match unconstrained(self.next_unseen()).now_or_never() {
                 Some(next) => next,
@@ -177,11 +205,26 @@ impl Reader {
                 },
                 None => break,
             };
-            let (commit, size) = next?;
-            bytes += size;
-            batch.push(commit);
+            self.ahead.push(next?);
         }
-        Ok(batch)
+        Ok(std::mem::take(&mut self.ahead).commits)
+    }
+
+    /// Does `work`, and meanwhile reads ahead: what comes, at most `max` commits, is the beginning of
+    /// the next batch.
+    pub async fn ahead<T>(&mut self, max: usize, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        while !self.ahead.is_full(max) && self.failed.is_none() {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                next = self.next_unseen() => match next {
+                    Ok(next) => self.ahead.push(next),
+                    Err(error) => self.failed = Some(error),
+                },
+            }
+        }
+        work.await
     }
 
     /// Deletes the consumer of this name, of a reader that will not be opened again.

@@ -12,7 +12,7 @@ use crate::{
         Answer, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
     },
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, Ready, ready};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -27,18 +27,19 @@ pub trait Commands: Send + Sync {
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>>;
 }
 
+/// A document that is being read, or was there already.
+pub type Reading<'a> = Either<
+    Ready<Result<Answer<ServedDocument>, Problem>>,
+    BoxFuture<'a, Result<Answer<ServedDocument>, Problem>>,
+>;
+
 /// Answers queries.
 pub trait Views: Send + Sync {
     /// What can be queried.
     fn views(&self) -> &[ViewDescription];
 
     /// Reads one document.
-    fn get<'a>(
-        &'a self,
-        view: &'a str,
-        id: &'a Id,
-        freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>>;
+    fn get<'a>(&'a self, view: &'a str, id: &'a Id, freshness: &'a Freshness) -> Reading<'a>;
 
     /// Reads a page of a list. The parameters have been decoded, not checked.
     fn list<'a>(
@@ -82,13 +83,11 @@ impl Views for ReadModel {
         self.views()
     }
 
-    fn get<'a>(
-        &'a self,
-        view: &'a str,
-        id: &'a Id,
-        freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<ServedDocument>, Problem>> {
-        Box::pin(self.document(view, id.as_str(), freshness))
+    fn get<'a>(&'a self, view: &'a str, id: &'a Id, freshness: &'a Freshness) -> Reading<'a> {
+        match self.remembered(view, id.as_str(), freshness) {
+            Some(answer) => Either::Left(ready(Ok(answer))),
+            None => Either::Right(Box::pin(self.document(view, id.as_str(), freshness))),
+        }
     }
 
     fn list<'a>(

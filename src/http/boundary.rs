@@ -1,23 +1,25 @@
 //! What every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
-use super::{meters, trace};
+use super::{Site, direct::Direct, meters, trace};
 use crate::problem::Problem;
 use actix_web::{
     Error, ResponseError,
     body::BoxBody,
     dev::{Service, ServiceRequest, ServiceResponse},
     http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    web::Data,
 };
 use std::{future::Future, time::Instant};
 
 /// The longest path and query, in bytes: room for every parameter of a list at its longest.
 pub(super) const MAX_URI: usize = 8 * 1024;
 
-/// The outermost middleware.
+/// The outermost middleware. What is asked most of `site`, if there is one, never gets to `service`.
 pub(super) fn guard<S>(
     mut request: ServiceRequest,
     service: &S,
+    site: Option<&Data<Site>>,
 ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
@@ -28,15 +30,19 @@ where
     let length = uri
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
-    let answer = if length > MAX_URI {
-        Err(request.into_response(Problem::uri_too_long(MAX_URI).error_response()))
+    let way = if length > MAX_URI {
+        Way::Refused(request.into_response(Problem::uri_too_long(MAX_URI).error_response()))
     } else {
-        Ok(service.call(request))
+        match site.and_then(|site| Some((Direct::of(&request)?, site))) {
+            Some((direct, site)) => Way::Direct(direct, request, Data::clone(site)),
+            None => Way::Routed(service.call(request)),
+        }
     };
     async move {
-        let mut response = match answer {
-            Ok(answer) => answer.await?,
-            Err(refused) => refused,
+        let mut response = match way {
+            Way::Refused(response) => response,
+            Way::Direct(direct, request, site) => direct.serve(request, &site).await,
+            Way::Routed(response) => response.await?,
         };
         response
             .headers_mut()
@@ -45,6 +51,12 @@ where
         trace::answered(&mut span, response.status());
         Ok(response)
     }
+}
+
+enum Way<R> {
+    Refused(ServiceResponse),
+    Direct(Direct, ServiceRequest, Data<Site>),
+    Routed(R),
 }
 
 /// Measures the request, and writes the access line. Neither the path nor the query is in it: both

@@ -2,22 +2,18 @@
 
 use super::{Site, input, refusal};
 use crate::{command::request::CommandRequest, problem::Problem};
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::ETAG,
-    web::{Data, Payload},
-};
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::ETAG};
 
 /// Executes one command. Names and ids are checked before the body is read, and all of it before
 /// anything is sent on.
 pub(super) async fn execute(
-    request: HttpRequest,
+    request: &HttpRequest,
     payload: Payload,
-    site: Data<Site>,
+    site: &Site,
 ) -> Result<HttpResponse, Problem> {
     let commands = &site.backends.commands;
-    let aggregate = input::segment(&request, 1, "aggregate")?;
-    let command = input::segment(&request, 3, "command")?;
+    let aggregate = input::segment(request, 1, "aggregate")?.into_owned();
+    let command = input::segment(request, 3, "command")?.into_owned();
     let known = commands
         .aggregates()
         .iter()
@@ -26,9 +22,9 @@ pub(super) async fn execute(
     if !known.commands.iter().any(|known| known.name == command) {
         return Err(refusal::unknown("command", &command));
     }
-    let id = input::aggregate_id(&request, 2)?;
-    let headers = input::command_headers(&request)?;
-    let body = input::json_body(&request, payload, site.body_timeout).await?;
+    let id = input::aggregate_id(request, 2)?;
+    let headers = input::command_headers(request)?;
+    let body = input::json_body(request, payload, site.body_timeout).await?;
 
     let outcome = commands
         .execute(CommandRequest {

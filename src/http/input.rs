@@ -11,18 +11,26 @@ use crate::{
 };
 use actix_web::{
     HttpRequest,
+    dev::Payload,
     http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
-    web::{Bytes, BytesMut, Payload},
+    web::{Bytes, BytesMut},
 };
 use futures::StreamExt;
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 /// The path's segment number `index`, counted from 0 at the first slash, decoded. `field` is what
 /// a problem calls it.
-pub(super) fn segment(request: &HttpRequest, index: usize, field: &str) -> Result<String, Problem> {
+pub(super) fn segment<'a>(
+    request: &'a HttpRequest,
+    index: usize,
+    field: &str,
+) -> Result<Cow<'a, str>, Problem> {
     let path = request.uri().path();
     let raw = path.split('/').nth(index + 1).unwrap_or_default();
-    percent_decode(raw, false).ok_or_else(|| {
+    if !raw.contains('%') {
+        return Ok(Cow::Borrowed(raw));
+    }
+    percent_decode(raw, false).map(Cow::Owned).ok_or_else(|| {
         Problem::malformed(
             field.to_owned(),
             format!("the {field} in the path is not percent-encoded UTF-8"),

@@ -51,8 +51,9 @@ impl Answered {
 
 async fn ask(fakes: &Fakes, request: TestRequest) -> Answered {
     let site = Site::new(fakes.backends(), &Options::default());
+    let direct = site.clone();
     let app = App::new()
-        .wrap_fn(boundary::guard)
+        .wrap_fn(move |request, service| boundary::guard(request, service, Some(&direct)))
         .configure(|config| routes(config, &site));
     let response = call_service(&init_service(app).await, request.to_request()).await;
     Answered {

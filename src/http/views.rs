@@ -15,13 +15,13 @@ const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
 /// Something in the answer is behind because of an event that could not be applied.
 const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
-/// Reads one document.
-pub(super) async fn get(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
-    let view = known_view(&request, &site)?;
-    let id = input::document_id(&request, 2)?;
-    let freshness = freshness(&request)?;
+/// Reads one document. One that is in memory is answered without waiting for anything.
+pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpResponse, Problem> {
+    let view = known_view(request, site)?;
+    let id = input::document_id(request, 2)?;
+    let freshness = freshness(request)?;
     let answer = site.backends.views.get(view.name, &id, &freshness).await?;
-    let mut response = conditional::begin(&request, answer.value.tag.clone());
+    let mut response = conditional::begin(request, answer.value.tag.clone());
     say_age(&mut response, &answer);
     Ok(conditional::finish(
         response,
@@ -48,7 +48,7 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
 
 pub(super) fn known_view<'a>(
     request: &HttpRequest,
-    site: &'a Data<Site>,
+    site: &'a Site,
 ) -> Result<&'a ViewDescription, Problem> {
     let name = input::segment(request, 1, "view")?;
     let mut views = site.backends.views.views().iter();

@@ -24,6 +24,10 @@ pub trait Fold: Send {
     /// are skipped (the commit's position, and the event's index in it).
     fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>);
 
+    /// Starts over on a store that holds nothing of the view: what was not written since is not there,
+    /// and is not asked for.
+    fn begin_empty(&mut self);
+
     /// Leaves an event out from now on; of a commit that cannot be understood the first stands for all.
     fn skip(&mut self, position: u64, event: usize);
 
@@ -71,7 +75,7 @@ pub trait Fold: Send {
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Folded {
-    /// This must be supplied first.
+    /// This must be supplied first; none at all when what was missing is known to be nowhere.
     Needs(Needs),
     /// It is applied, and this is to be written.
     Changes(Changes),
@@ -125,6 +129,11 @@ impl<V: View> Fold for ViewFold<V> {
             skipped,
             ..Self::default()
         };
+    }
+
+    fn begin_empty(&mut self) {
+        *self = Self::default();
+        self.set.begin_empty();
     }
 
     fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError> {
@@ -187,6 +196,7 @@ impl<V: View> ViewFold<V> {
             }
         }
         if !needs.is_empty() {
+            self.set.settle(&mut needs);
             return Ok(Folded::Needs(needs));
         }
         for commit in parked.iter().filter(|parked| parked.first) {

@@ -27,7 +27,7 @@ use crate::{
         Applied, Generation, GenerationState, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
-        store::{Store, StoreError, generations::TURNED},
+        store::{Store, generations::TURNED},
     },
 };
 use jiff::Timestamp;
@@ -260,7 +260,18 @@ impl Projector {
     ) -> Result<Applied, ProjectorError> {
         let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
         let parks = !changes.parked.is_empty() || changes.retried.is_some();
-        let checkpoint = self.write(fence, position, changes).await?;
+        let next = Checkpoint {
+            position,
+            revision: fence.revision + 1,
+            writer: self.options.writer.clone(),
+            at: Timestamp::now(),
+        };
+        let store = &self.options.store;
+        let write = store.write(&self.tables, fence, next, changes);
+        let checkpoint = match &mut self.open {
+            Some(open) => open.reader.ahead(self.options.batch, write).await?,
+            None => write.await?,
+        };
         self.fold.committed();
         let revision = checkpoint.revision;
         if let Some(open) = &mut self.open {
@@ -351,7 +362,13 @@ impl Projector {
             None => Some(0),
         };
         let skipped = store.skipped(&self.tables).await?;
-        self.fold.reset(store.parked(&self.tables).await?, skipped);
+        let parked = store.parked(&self.tables).await?;
+        let untouched = checkpoint.revision == 0 && parked.is_empty() && skipped.is_empty();
+        if untouched && store.is_empty(&self.tables).await? {
+            self.fold.begin_empty();
+        } else {
+            self.fold.reset(parked, skipped);
+        }
         let consumer = self.options.reader(self.options.consumer());
         let reader = Reader::open(&self.options.log, &consumer, checkpoint.position).await?;
         tracing::info!(
@@ -404,24 +421,6 @@ impl Projector {
                 }
             }
         }
-    }
-
-    async fn write(
-        &self,
-        fence: &Checkpoint,
-        position: u64,
-        changes: Changes,
-    ) -> Result<Checkpoint, StoreError> {
-        let next = Checkpoint {
-            position,
-            revision: fence.revision + 1,
-            writer: self.options.writer.clone(),
-            at: Timestamp::now(),
-        };
-        self.options
-            .store
-            .write(&self.tables, fence, next, changes)
-            .await
     }
 
     /// Whether the stored checkpoint is one that this projector wrote, so that a fence that refused it

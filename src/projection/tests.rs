@@ -131,17 +131,21 @@ async fn a_second_projector_of_a_view_is_refused_by_the_fence() {
     assert_eq!(world.total("a").await, (6, 2));
 }
 
+fn accounts() -> ReaderOptions {
+    ReaderOptions {
+        stream: "EVENTS".to_owned(),
+        name: "test".to_owned(),
+        aggregates: vec!["account".to_owned()],
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_is_disturbed_says_so_instead_of_leaving_commits_out() {
     let world = World::new().await;
     for amount in 0..10 {
         world.commit::<Account>("a", &[deposited(amount)]).await;
     }
-    let options = ReaderOptions {
-        stream: "EVENTS".to_owned(),
-        name: "test".to_owned(),
-        aggregates: vec!["account".to_owned()],
-    };
+    let options = accounts();
     let mut first = Reader::open(&world.log, &options, 0).await.unwrap();
     let batch = first.next_batch(100, WAIT).await.unwrap();
     assert_eq!(batch.len(), 10);
@@ -190,11 +194,7 @@ async fn a_reader_that_hangs_keeps_nothing_from_the_next_one() {
 #[tokio::test]
 async fn a_commit_that_is_delivered_again_is_handed_out_once() {
     let world = World::new().await;
-    let options = ReaderOptions {
-        stream: "EVENTS".to_owned(),
-        name: "test".to_owned(),
-        aggregates: vec!["account".to_owned()],
-    };
+    let options = accounts();
     let mut reader = Reader::open(&world.log, &options, 0).await.unwrap();
     for amount in 0..3 {
         world.commit::<Account>("a", &[deposited(amount)]).await;
@@ -223,13 +223,34 @@ async fn a_commit_that_is_delivered_again_is_handed_out_once() {
 }
 
 #[tokio::test]
+async fn what_comes_while_something_else_is_done_is_handed_out_next_in_order() {
+    let world = World::new().await;
+    let options = accounts();
+    let mut reader = Reader::open(&world.log, &options, 0).await.unwrap();
+    let mut positions = Vec::new();
+    for _ in 0..3 {
+        let work = async {
+            for amount in 0..4 {
+                world.commit::<Account>("a", &[deposited(amount)]).await;
+            }
+            "done"
+        };
+        assert_eq!(reader.ahead(3, work).await, "done");
+        let batch = reader.next_batch(3, WAIT).await.unwrap();
+        assert!((1..=3).contains(&batch.len()), "{}", batch.len());
+        positions.extend(batch.iter().map(|commit| commit.position));
+    }
+    while positions.len() < 12 {
+        let batch = reader.next_batch(3, WAIT).await.unwrap();
+        positions.extend(batch.iter().map(|commit| commit.position));
+    }
+    assert_eq!(positions, Vec::from_iter(1..=12));
+}
+
+#[tokio::test]
 async fn a_reader_refuses_a_log_that_ends_before_what_was_read() {
     let world = World::new().await;
-    let options = ReaderOptions {
-        stream: "EVENTS".to_owned(),
-        name: "test".to_owned(),
-        aggregates: vec!["account".to_owned()],
-    };
+    let options = accounts();
     let error = Reader::open(&world.log, &options, 7).await.err().unwrap();
     assert!(!error.is_retryable(), "{error}");
 }

@@ -2,7 +2,8 @@
 //! has changed so far.
 //!
 //! What a committed batch leaves behind is kept for the next ones, as this view's only writer may,
-//! up to a bound. The results of routes are not: each batch asks for its own.
+//! up to a bound. The results of routes are not: each batch asks for its own. Where the store began
+//! empty, it is also remembered, for much longer, what was ever written: nothing else is there.
 
 use super::fold::FoldError;
 use crate::{
@@ -17,10 +18,14 @@ use serde_json::Value;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::{BuildHasher, Hash, RandomState},
 };
 
-/// How many documents, and how many parts, are kept between batches.
-const KEPT: usize = 20_000;
+/// How many documents, and how many parts, are kept between batches. Few in tests, which are to go
+/// beyond.
+const KEPT: usize = if cfg!(test) { 8 } else { 20_000 };
+/// Of how many documents and parts it is remembered that they were written. Beyond, the store is asked.
+const WRITTEN: usize = if cfg!(test) { 16 } else { 1_000_000 };
 
 pub(super) struct WorkingSet<V: View> {
     /// The declared routes, each sorted by field.
@@ -38,6 +43,25 @@ pub(super) struct WorkingSet<V: View> {
     routed: HashMap<RouteKey, Vec<String>>,
     /// The changed documents by what routes find them by. Made when a route is first followed.
     index: RefCell<RouteIndex>,
+    /// What may be in a store that began empty.
+    written: Option<Written>,
+}
+
+/// Documents and parts by a hash: that one is taken for another only means that the store is asked.
+#[derive(Default)]
+struct Written {
+    hasher: RandomState,
+    hashes: HashSet<u64>,
+}
+
+impl Written {
+    fn note(&mut self, what: impl Hash) {
+        self.hashes.insert(self.hasher.hash_one(what));
+    }
+
+    fn may_have(&self, what: impl Hash) -> bool {
+        self.hashes.contains(&self.hasher.hash_one(what))
+    }
 }
 
 struct Changed<D> {
@@ -75,16 +99,41 @@ impl<V: View> Default for WorkingSet<V> {
             parts_before: BTreeMap::new(),
             routed: HashMap::new(),
             index: RefCell::default(),
+            written: None,
         }
     }
 }
 
 impl<V: View> WorkingSet<V> {
+    /// The store holds nothing of the view yet.
+    pub(super) fn begin_empty(&mut self) {
+        self.written = Some(Written::default());
+    }
+
     /// A document as the batch has left it; the outer `None` when it is not known.
     pub(super) fn document(&self, id: &str) -> Option<Option<&V::Document>> {
-        match self.changed.get(id) {
-            Some(changed) => Some(changed.document.as_ref()),
-            None => self.stored.get(id).map(Option::as_ref),
+        if let Some(changed) = self.changed.get(id) {
+            return Some(changed.document.as_ref());
+        }
+        if let Some(stored) = self.stored.get(id) {
+            return Some(stored.as_ref());
+        }
+        let written = self.written.as_ref()?;
+        (!written.may_have(id)).then_some(None)
+    }
+
+    /// Takes the parts that are known not to be in the store out of what is needed.
+    pub(super) fn settle(&mut self, needs: &mut Needs) {
+        let Some(written) = &self.written else {
+            return;
+        };
+        let parts = std::mem::take(&mut needs.parts).into_iter();
+        let (asked, absent): (BTreeSet<_>, BTreeSet<_>) =
+            parts.partition(|key| written.may_have(key));
+        needs.parts = asked;
+        self.known_parts += absent.len();
+        for (aggregate, id) in absent {
+            self.parts.set(&aggregate, &id, None);
         }
     }
 
@@ -235,7 +284,7 @@ impl<V: View> WorkingSet<V> {
             }
         }
         let mut parts = Vec::with_capacity(self.parts_before.len());
-        for key in self.parts_before.keys() {
+        for (key, before) in &self.parts_before {
             let part = self
                 .parts
                 .get(&key.0, &key.1)
@@ -244,16 +293,27 @@ impl<V: View> WorkingSet<V> {
                 .map_err(|source| {
                     unwritable::<V>(format!("the part of {} {}", key.0, key.1), source)
                 })?;
-            parts.push(PartChange {
-                key: key.clone(),
-                part,
-            });
+            let exists = before.is_some();
+            if exists || part.is_some() {
+                parts.push(PartChange {
+                    key: key.clone(),
+                    exists,
+                    part,
+                });
+            }
         }
         Ok((documents, parts))
     }
 
     /// Takes the batch's changes for what the store holds.
     pub(super) fn committed(&mut self) {
+        if let Some(written) = &mut self.written {
+            self.changed.keys().for_each(|id| written.note(id));
+            self.parts_before.keys().for_each(|key| written.note(key));
+            if written.hashes.len() > WRITTEN {
+                self.written = None;
+            }
+        }
         for (id, changed) in std::mem::take(&mut self.changed) {
             self.stored.insert(id, changed.document);
         }

@@ -9,6 +9,7 @@ use super::{
     generation::GenerationState,
     live::hub::ViewLive,
     parameters::{ListQuery, MAX_COUNT},
+    reads::Reads,
     refresh,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
@@ -62,6 +63,7 @@ pub(super) struct Inner {
     pub(super) store: Store,
     views: Vec<ViewDescription>,
     caches: Vec<Arc<ViewCache>>,
+    reads: Vec<Arc<Reads>>,
     pub(super) lives: Vec<Arc<ViewLive>>,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
@@ -70,6 +72,7 @@ pub(super) struct Inner {
 pub(super) struct Served<'a> {
     pub(super) view: &'a ViewDescription,
     cache: Option<&'a ViewCache>,
+    reads: &'a Arc<Reads>,
     pub(super) live: &'a Arc<ViewLive>,
     pub(super) watermark: &'a Watermark,
 }
@@ -133,9 +136,11 @@ impl ReadModel {
             }
         }
         // After the caches: what is read when told of a change must not come from them.
-        let mut lives = Vec::new();
+        let (mut lives, mut reads) = (Vec::new(), Vec::new());
         for view in &options.views {
             let watermark = options.watermarks.view(view.name);
+            let known = watermark.cloned().unwrap_or_default();
+            reads.push(Reads::new(store.clone(), view.name, known));
             let live = ViewLive::new(watermark.map_or(0, |at| at.progress().position));
             if let Some(watermark) = watermark {
                 watermark.observe(live.clone());
@@ -147,6 +152,7 @@ impl ReadModel {
                 store: options.store,
                 views: options.views,
                 caches,
+                reads,
                 lives,
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
@@ -209,6 +215,29 @@ impl ReadModel {
         let seen = document.version;
         let parked = served.watermark.serving().is_parked(id);
         Ok(answer(document, progress, seen, parked))
+    }
+
+    /// The document as it goes out, if it is in memory and as fresh as asked: nothing is waited for.
+    #[must_use]
+    pub fn remembered(
+        &self,
+        view: &str,
+        id: &str,
+        freshness: &Freshness,
+    ) -> Option<Answer<ServedDocument>> {
+        let served = self.served(view).ok()?;
+        let progress = served.watermark.progress();
+        if let Some((aggregate, position)) = &freshness.min_position {
+            let read = served.view.aggregates.contains(&aggregate.as_str());
+            if !read || progress.position < *position {
+                return None;
+            }
+        }
+        // After the progress, as in every read.
+        let document = served.cache?.find(id)?;
+        let seen = document.version;
+        let parked = served.watermark.serving().is_parked(id);
+        Some(answer(document, progress, seen, parked))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -296,6 +325,7 @@ impl ReadModel {
         Ok(Served {
             view: &inner.views[index],
             cache: inner.caches.get(index).map(|cache| &**cache),
+            reads: &inner.reads[index],
             live: &inner.lives[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
@@ -345,17 +375,9 @@ impl Inner {
             return Ok(Some(document));
         }
         let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let mut tables = served.tables()?;
-        let row = loop {
-            match self.store.get(&tables, id).await {
-                Ok(row) => break row,
-                Err(error) => tables = served.instead(&tables, error)?,
-            }
-        };
-        let Some(row) = row else {
+        let Some(document) = served.reads.read(id).await? else {
             return Ok(None);
         };
-        let document = self.serialise(served, &tables, &row);
         if let Some((cache, begun)) = begun {
             cache.keep(begun, id, document.clone());
         }
@@ -389,16 +411,8 @@ impl Inner {
         tables: &ViewTables,
         row: &Row,
     ) -> ServedDocument {
-        let generation = tables.generation;
-        let mut edition = String::new();
-        if generation.number != 0 {
-            edition = format!(".g{}", generation.number);
-        }
-        if let Some(fix) = row.fix {
-            edition = format!("{edition}.f{fix}");
-        }
-        ServedDocument::new(
-            (served.view.name, generation.version, &edition),
+        ServedDocument::stored(
+            (served.view.name, tables.generation, row.fix),
             &row.id,
             row.position,
             &row.document.to_string(),

@@ -127,13 +127,21 @@ impl ViewCache {
         })
     }
 
-    /// The document, if there is a copy of it.
+    /// The document, if there is a copy of it; otherwise it is missed.
     pub(super) fn get(&self, id: &str) -> Option<ServedDocument> {
+        let found = self.find(id);
+        if found.is_none() {
+            self.counts.misses.increment(1);
+        }
+        found
+    }
+
+    /// The document, if there is a copy of it.
+    pub(super) fn find(&self, id: &str) -> Option<ServedDocument> {
         let asked = self.asked(self.generation.load(Ordering::Acquire), id);
         let found = self.cache.entries.get(&asked);
-        match found {
-            Some(_) => self.counts.hits.increment(1),
-            None => self.counts.misses.increment(1),
+        if found.is_some() {
+            self.counts.hits.increment(1);
         }
         found
     }

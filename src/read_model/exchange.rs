@@ -57,6 +57,8 @@ pub struct DocumentChange {
 pub struct PartChange {
     /// The aggregate it belongs to.
     pub key: PartKey,
+    /// Whether the store has one.
+    pub exists: bool,
     /// The part as JSON text, or `None` when it is removed.
     pub part: Option<String>,
 }

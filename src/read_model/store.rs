@@ -13,7 +13,7 @@ mod select;
 mod tests;
 mod write;
 
-pub(crate) use select::Row;
+pub(crate) use select::{Row, Text};
 
 use super::schema::ViewTables;
 use pulse::Pulse;
@@ -293,7 +293,7 @@ fn field<T: SurrealValue>(
 }
 
 /// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The checkpoint is not the one that the writer wrote last: somebody else writes this view.
     #[error("another projector writes this view")]

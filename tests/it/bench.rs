@@ -4,12 +4,12 @@ use crate::harness::service::{headwater, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-fn bench(arguments: &[&str]) -> Value {
+fn bench(arguments: &[&str], words: &[&str]) -> Value {
     let temp = tempfile::tempdir().unwrap();
     let json = temp.path().join("bench.json");
     let output = run(headwater(["bench"])
         .args(arguments)
-        .args(["--seconds", "1", "--rounds", "1", "--concurrency", "8"])
+        .args(["--seconds", "1", "--rounds", "1"])
         .arg("--nats-server")
         .arg(crate::harness::nats::binary())
         .arg("--json")
@@ -20,12 +20,7 @@ fn bench(arguments: &[&str]) -> Value {
         String::from_utf8_lossy(&output.stderr),
     );
     assert_eq!(output.status.code(), Some(0), "{told}\n{error}");
-    for word in [
-        "ours",
-        "floor publish",
-        "floor request_reply",
-        "ratio publish",
-    ] {
+    for word in words {
         assert!(told.contains(word), "{told}");
     }
     let result = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
@@ -35,6 +30,29 @@ fn bench(arguments: &[&str]) -> Value {
     result
 }
 
+/// Asserts that a result has the form that all benches share, with these floors.
+#[track_caller]
+fn has_the_form(result: &Value, name: &str, floors: &[&str]) {
+    assert_eq!(result["bench"], name);
+    let all = ["bench", "ours", "floors", "ratios", "settings"];
+    assert_eq!(keys(result), all.into());
+    assert_eq!(keys(&result["floors"]), floors.iter().copied().collect());
+    let figures = result["floors"].as_object().unwrap().values();
+    for figures in figures.chain([&result["ours"]]) {
+        let all = ["per_second", "p50_ms", "p95_ms", "p99_ms", "p999_ms"];
+        assert_eq!(keys(figures), all.into());
+        for figure in figures.as_object().unwrap().values() {
+            assert!(figure.as_f64().unwrap() > 0.0, "{name}: {result}");
+        }
+    }
+    for floor in floors {
+        let ratio = result["ours"]["per_second"].as_f64().unwrap()
+            / result["floors"][floor]["per_second"].as_f64().unwrap();
+        let told = result["ratios"][floor].as_f64().unwrap();
+        assert!((ratio - told).abs() < 1e-9, "{ratio} is told as {told}");
+    }
+}
+
 fn keys(value: &Value) -> BTreeSet<&str> {
     let keys = value.as_object().unwrap().keys();
     keys.map(String::as_str).collect()
@@ -42,31 +60,41 @@ fn keys(value: &Value) -> BTreeSet<&str> {
 
 #[test]
 fn a_bench_tells_ours_and_the_floors_of_the_same_run_in_one_form() {
+    let few = ["--concurrency", "8"];
     for arguments in [
         &["commands", "--aggregates", "20"][..],
         &["commands", "--aggregates", "20", "--in-process"],
         &["hot", "--durable"],
     ] {
-        let result = bench(arguments);
-        assert_eq!(result["bench"], arguments[0]);
-        let all = ["bench", "ours", "floors", "ratios", "settings"];
-        assert_eq!(keys(&result), all.into());
-        assert_eq!(
-            keys(&result["floors"]),
-            ["publish", "request_reply"].into(),
-            "{arguments:?}"
-        );
-        let floors = result["floors"].as_object().unwrap();
-        for figures in floors.values().chain([&result["ours"]]) {
-            let all = ["per_second", "p50_ms", "p95_ms", "p99_ms", "p999_ms"];
-            assert_eq!(keys(figures), all.into());
-            for figure in figures.as_object().unwrap().values() {
-                assert!(figure.as_f64().unwrap() > 0.0, "{arguments:?}: {result}");
-            }
-        }
-        let ratio = result["ours"]["per_second"].as_f64().unwrap()
-            / result["floors"]["publish"]["per_second"].as_f64().unwrap();
-        let told = result["ratios"]["publish"].as_f64().unwrap();
-        assert!((ratio - told).abs() < 1e-9, "{ratio} is told as {told}");
+        let words = [
+            "ours",
+            "floor publish",
+            "floor request_reply",
+            "ratio publish",
+        ];
+        let result = bench(&[arguments, &few].concat(), &words);
+        has_the_form(&result, arguments[0], &["publish", "request_reply"]);
     }
+}
+
+#[test]
+fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form() {
+    let few = ["--connections", "4", "--documents", "20"];
+    let result = bench(
+        &[&["get"], &few[..]].concat(),
+        &["floor bare", "ratio bare"],
+    );
+    has_the_form(&result, "get", &["bare"]);
+    let arguments = [&["get", "--no-cache"], &few[..]].concat();
+    let result = bench(&arguments, &["floor select", "ratio select"]);
+    has_the_form(&result, "get_uncached", &["select"]);
+    for aggregates in ["20", "200"] {
+        let arguments = ["catchup", "--events", "200", "--aggregates", aggregates];
+        let result = bench(&arguments, &["floor bulk_insert", "ratio bulk_insert"]);
+        has_the_form(&result, "catchup", &["bulk_insert"]);
+    }
+    let result = bench(&["fresh", "--rate", "20", "--connections", "4"], &["ours"]);
+    has_the_form(&result, "fresh", &[]);
+    let result = bench(&["live", "--clients", "20"], &["ours"]);
+    has_the_form(&result, "live", &[]);
 }

@@ -95,7 +95,7 @@ impl Floor {
         );
         let mut results = self
             .store
-            .query("SELECT id, seq, doc FROM ONLY $id", variables)
+            .query("SELECT * FROM ONLY $id", variables)
             .await?;
         Ok(!matches!(take(&mut results, 0)?, Value::None))
     }

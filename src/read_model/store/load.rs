@@ -9,7 +9,10 @@ use crate::{
     view::PartKey,
 };
 use jiff::Timestamp;
-use std::fmt::Write;
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write,
+};
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
 
 impl Store {
@@ -73,12 +76,25 @@ impl Store {
         found.into_iter().map(Row::read).collect()
     }
 
+    /// Whether a view has neither documents nor parts.
+    pub(crate) async fn is_empty(&self, tables: &ViewTables) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT VALUE id FROM {} LIMIT 1; SELECT VALUE id FROM {} LIMIT 1;",
+            tables.documents, tables.parts
+        );
+        let mut results = self.query(sql, Variables::new()).await?;
+        Ok(rows(take(&mut results, 0)?).is_empty() && rows(take(&mut results, 1)?).is_empty())
+    }
+
     /// Reads all that a batch needs, in one round trip.
     pub(crate) async fn load(
         &self,
         tables: &ViewTables,
         needs: &Needs,
     ) -> Result<Found, StoreError> {
+        if needs.is_empty() {
+            return Ok(Found::default());
+        }
         let mut variables = Variables::new();
         let ids = |ids: Vec<RecordId>| {
             Value::Array(
@@ -106,8 +122,9 @@ impl Store {
         );
         let mut sql =
             "SELECT id, part FROM $parts; SELECT id, seq, doc FROM $documents;".to_owned();
-        for (number, route) in needs.routes.iter().enumerate() {
-            write_route(&mut sql, &mut variables, tables, number, route)?;
+        let groups = RouteGroup::all(needs)?;
+        for (number, group) in groups.iter().enumerate() {
+            group.write(&mut sql, &mut variables, tables, number);
         }
         let mut results = self.query(sql, variables).await?;
         let parts = rows(take(&mut results, 0)?)
@@ -119,12 +136,10 @@ impl Store {
             .map(|row| Row::read(row).map(|row| (row.id, row.document)))
             .collect::<Result<_, _>>()?;
         let mut routes = Vec::with_capacity(needs.routes.len());
-        for (number, route) in needs.routes.iter().enumerate() {
-            let matches = rows(take(&mut results, 2 + number)?)
-                .into_iter()
-                .map(|row| Row::read(row).map(|row| (row.id, row.document)))
-                .collect::<Result<_, _>>()?;
-            routes.push((route.clone(), matches));
+        for (number, group) in groups.into_iter().enumerate() {
+            let found = rows(take(&mut results, 2 + number)?).into_iter();
+            let found = found.map(|row| Row::read(row).map(|row| (row.id, row.document)));
+            group.share(found.collect::<Result<_, _>>()?, &mut routes);
         }
         Ok(Found {
             parts,
@@ -134,29 +149,103 @@ impl Store {
     }
 }
 
-fn write_route(
-    sql: &mut String,
-    variables: &mut Variables,
-    tables: &ViewTables,
-    number: usize,
-    route: &RouteKey,
-) -> Result<(), StoreError> {
-    let mut conditions = Vec::with_capacity(route.len());
-    for (index, (field, value)) in route.iter().enumerate() {
-        let path = FieldPath::parse(field).map_err(|error| StoreError::shape(error.to_string()))?;
-        let compare = if path.is_many() { "CONTAINS" } else { "=" };
-        let name = format!("r{number}_{index}");
-        conditions.push(format!("{path} {compare} ${name}"));
-        variables.insert(name, value.as_str());
+/// The most values of a field that one statement asks for.
+const MOST_VALUES: usize = 256;
+
+/// Routes that one statement follows: those by the same field alone, since a statement costs much more
+/// than one more value in it, or else one.
+struct RouteGroup<'a> {
+    paths: Vec<FieldPath>,
+    routes: Vec<&'a RouteKey>,
+}
+
+impl<'a> RouteGroup<'a> {
+    fn all(needs: &'a Needs) -> Result<Vec<Self>, StoreError> {
+        let mut groups: Vec<Self> = Vec::new();
+        // They are in the order of their fields.
+        for route in &needs.routes {
+            match groups.last_mut() {
+                Some(group) if group.takes(route) => group.routes.push(route),
+                _ => groups.push(Self {
+                    paths: route
+                        .iter()
+                        .map(|(field, _)| FieldPath::parse(field))
+                        .collect::<Result<_, _>>()
+                        .map_err(|error| StoreError::shape(error.to_string()))?,
+                    routes: vec![route],
+                }),
+            }
+        }
+        Ok(groups)
     }
-    write!(
-        sql,
-        " SELECT id, seq, doc FROM {} WHERE {};",
-        tables.documents,
-        conditions.join(" AND ")
-    )
-    .expect("a string takes all that is written");
-    Ok(())
+
+    fn takes(&self, route: &RouteKey) -> bool {
+        let [(field, _)] = &route[..] else {
+            return false;
+        };
+        let same = |known: &RouteKey| matches!(&known[..], [(known, _)] if known == field);
+        self.routes.len() < MOST_VALUES && same(self.routes[0])
+    }
+
+    fn write(
+        &self,
+        sql: &mut String,
+        variables: &mut Variables,
+        tables: &ViewTables,
+        number: usize,
+    ) {
+        let mut conditions = Vec::with_capacity(self.paths.len());
+        for (index, path) in self.paths.iter().enumerate() {
+            let name = format!("r{number}_{index}");
+            let mut values = self.routes.iter().map(|route| route[index].1.as_str());
+            match (values.len(), path.is_many()) {
+                (1, many) => {
+                    let compare = if many { "CONTAINS" } else { "=" };
+                    conditions.push(format!("{path} {compare} ${name}"));
+                    variables.insert(name, values.next().unwrap_or_default());
+                }
+                (_, many) => {
+                    let compare = if many { "CONTAINSANY" } else { "IN" };
+                    conditions.push(format!("{path} {compare} ${name}"));
+                    let values = values.map(|value| Value::String(value.to_owned()));
+                    let values = Value::Array(Array::from(values.collect::<Vec<_>>()));
+                    variables.insert(name, values);
+                }
+            }
+        }
+        write!(
+            sql,
+            " SELECT id, seq, doc FROM {} WHERE {};",
+            tables.documents,
+            conditions.join(" AND ")
+        )
+        .expect("a string takes all that is written");
+    }
+
+    /// Gives each route the documents that it leads to.
+    fn share(
+        self,
+        documents: Vec<(String, serde_json::Value)>,
+        to: &mut Vec<(RouteKey, Vec<(String, serde_json::Value)>)>,
+    ) {
+        if let [route] = self.routes[..] {
+            return to.push((route.clone(), documents));
+        }
+        let mut places = HashMap::with_capacity(self.routes.len());
+        for route in self.routes {
+            places.insert(route[0].1.as_str(), to.len());
+            to.push((route.clone(), Vec::new()));
+        }
+        for (id, document) in documents {
+            let mut found = BTreeSet::<usize>::new();
+            self.paths[0].each(&document, &mut |value| {
+                found.extend(value.as_str().and_then(|value| places.get(value).copied()));
+            });
+            for place in found {
+                to[place].1.push((id.clone(), document.clone()));
+            }
+        }
+    }
 }
 
 fn read_part(row: Value) -> Result<(PartKey, String), StoreError> {

@@ -13,8 +13,11 @@ use crate::{
     },
     view::Compare,
 };
+use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
-use surrealdb::types::{RecordId, RecordIdKey, SurrealValue, Value, Variables};
+use surrealdb::types::{
+    Array, Number, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables,
+};
 
 /// A stored document.
 #[derive(Debug, Clone)]
@@ -28,18 +31,68 @@ pub(crate) struct Row {
     rank: Option<i64>,
 }
 
+/// A stored document as it is served: its JSON is written once, and never looked into.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    pub(crate) id: String,
+    pub(crate) position: u64,
+    pub(crate) document: String,
+    /// As [`Row::fix`].
+    pub(crate) fix: Option<i64>,
+}
+
+impl Text {
+    fn read(row: Value) -> Result<Self, StoreError> {
+        let (id, mut row) = identified(row)?;
+        let document = row.remove("doc").unwrap_or_default();
+        Ok(Self {
+            id,
+            position: unsigned(&mut row, "seq")?,
+            fix: field(&mut row, "fix")?,
+            document: serde_json::to_string(&AsJson(&document))
+                .map_err(|_| StoreError::shape("document.doc"))?,
+        })
+    }
+}
+
+/// A value as [`Value::into_json_value`] makes it, without making it.
+struct AsJson<'a>(&'a Value);
+
+impl Serialize for AsJson<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::None | Value::Null => to.serialize_unit(),
+            Value::Bool(value) => to.serialize_bool(*value),
+            Value::Number(Number::Int(value)) => to.serialize_i64(*value),
+            Value::Number(Number::Float(value)) => to.serialize_f64(*value),
+            Value::String(value) => to.serialize_str(value),
+            Value::Array(values) => to.collect_seq(values.iter().map(AsJson)),
+            Value::Object(fields) => {
+                to.collect_map(fields.iter().map(|(name, value)| (name, AsJson(value))))
+            }
+            // Nothing that came as JSON.
+            other => other.clone().into_json_value().serialize(to),
+        }
+    }
+}
+
+/// The id of a stored document, and what else its row has.
+fn identified(row: Value) -> Result<(String, Object), StoreError> {
+    let Value::Object(mut row) = row else {
+        return Err(StoreError::shape("document"));
+    };
+    match row.remove("id") {
+        Some(Value::RecordId(RecordId {
+            key: RecordIdKey::String(id),
+            ..
+        })) => Ok((id, row)),
+        _ => Err(StoreError::shape("document.id")),
+    }
+}
+
 impl Row {
     pub(super) fn read(row: Value) -> Result<Self, StoreError> {
-        let Value::Object(mut row) = row else {
-            return Err(StoreError::shape("document"));
-        };
-        let id = match row.remove("id") {
-            Some(Value::RecordId(RecordId {
-                key: RecordIdKey::String(id),
-                ..
-            })) => id,
-            _ => return Err(StoreError::shape("document.id")),
-        };
+        let (id, mut row) = identified(row)?;
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
@@ -78,6 +131,21 @@ impl Store {
             Value::None => Ok(None),
             row => Row::read(row).map(Some),
         }
+    }
+
+    /// Reads those of these documents that there are, in any order.
+    pub(crate) async fn texts(
+        &self,
+        tables: &ViewTables,
+        ids: impl IntoIterator<Item = &str>,
+    ) -> Result<Vec<Text>, StoreError> {
+        let ids = ids.into_iter();
+        let ids = ids.map(|id| Value::RecordId(document_id(&tables.documents, id)));
+        let mut variables = Variables::new();
+        variables.insert("ids", Value::Array(Array::from(ids.collect::<Vec<_>>())));
+        let mut results = self.query("SELECT * FROM $ids", variables).await?;
+        let found = rows(take(&mut results, 0)?);
+        found.into_iter().map(Text::read).collect()
     }
 
     /// Reads a page, and one document more if there is one.
@@ -250,4 +318,25 @@ fn after(order: Order, sort: Option<&FieldPath>) -> String {
 
 fn path(field: &str) -> Result<FieldPath, StoreError> {
     FieldPath::parse(field).map_err(|error| StoreError::shape(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_document_is_written_as_it_is_converted() {
+        let document = json!({
+            "text": "사과 \"a\"\n\u{1}", "none": null, "truth": [true, false], "whole": -7, "half": 0.5,
+            "large": 1e300, "empty": {}, "deep": {"b": [{"a": []}], "a": ""}
+        });
+        let value = document.clone().into_value();
+        let text = serde_json::to_string(&AsJson(&value)).unwrap();
+        assert_eq!(text, value.clone().into_json_value().to_string());
+        assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), document);
+        let record = Value::RecordId(RecordId::new("t", "a"));
+        let text = serde_json::to_string(&AsJson(&record)).unwrap();
+        assert_eq!(text, record.into_json_value().to_string());
+    }
 }

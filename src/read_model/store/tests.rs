@@ -12,7 +12,10 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde_json::json;
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 use utoipa::PartialSchema;
 
 /// Queries need a deeper stack than a test's thread has.
@@ -40,7 +43,7 @@ fn description() -> ViewDescription {
             filters: filters(),
             sorts: sorts(),
             search: vec!["name", "name_en"],
-            routes: vec![vec!["lines[].sku", "category"]],
+            routes: vec![vec!["lines[].sku", "category"], vec!["lines[].sku"]],
         },
         document: String::schema(),
         schemas: Vec::new(),
@@ -381,6 +384,45 @@ async fn a_route_finds_documents_by_an_index_also_inside_arrays() {
     let mut results = store.query(sql, Variables::new()).await.unwrap();
     let plan = format!("{:?}", take(&mut results, 0).unwrap());
     assert!(plan.contains("IndexScan"), "{plan}");
+}
+
+#[tokio::test]
+async fn routes_by_one_field_are_followed_together_by_an_index() {
+    let (store, _) = products("mem://").await;
+    let by = |field: &'static str, value: &str| vec![(field, value.to_owned())];
+    let routes = [
+        (by("category", "fruit"), 30),
+        (by("category", "none"), 0),
+        (by("category", "other"), 30),
+        (by("lines[].sku", "s-1"), 15),
+        (by("lines[].sku", "s-7"), 0),
+        (by("lines[].sku", "s-9"), 60),
+    ];
+    let needs = Needs {
+        routes: routes.iter().map(|(route, _)| route.clone()).collect(),
+        ..Needs::default()
+    };
+    let found = store.load(&tables(), &needs).await.unwrap();
+    let counts: Vec<_> = found
+        .routes
+        .iter()
+        .map(|(key, rows)| {
+            let ids: BTreeSet<_> = rows.iter().map(|(id, _)| id).collect();
+            assert_eq!(ids.len(), rows.len(), "{key:?}");
+            (key.clone(), rows.len())
+        })
+        .collect();
+    assert_eq!(counts, routes);
+    for condition in [
+        "doc.`category` IN ['fruit', 'none']",
+        "doc.`lines`.*.`sku` CONTAINSANY ['s-1', 's-9']",
+    ] {
+        let sql = format!("EXPLAIN SELECT id FROM product_v1 WHERE {condition}");
+        let mut results = store.query(sql, Variables::new()).await.unwrap();
+        let plan = format!("{:?}", take(&mut results, 0).unwrap());
+        assert!(plan.contains("IndexScan"), "{plan}");
+        assert!(!plan.contains("TableScan"), "{plan}");
+    }
 }
 
 #[tokio::test]

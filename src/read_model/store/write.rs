@@ -35,12 +35,12 @@ impl Store {
              UPDATE $checkpoint CONTENT $next RETURN NONE;"
         );
         let fix = changes.retried.as_ref().map(|_| next.revision);
-        let Documents {
+        let Rows {
             inserted,
             changed,
             removed,
         } = documents(tables, changes.documents, fix);
-        let (parts, forgotten) = parts(tables, changes.parts);
+        let parts = parts(tables, changes.parts);
         bulk(
             &mut sql,
             &mut variables,
@@ -48,36 +48,27 @@ impl Store {
             "inserted",
             inserted,
         );
+        // An update of what is there is half as dear as one that has to look whether it is.
         bulk(
             &mut sql,
             &mut variables,
             "FOR $row IN $changed { UPDATE $row.id CONTENT $row.row RETURN NONE };",
             "changed",
-            changed,
+            changed.into_iter().chain(parts.changed).collect(),
         );
         bulk(
             &mut sql,
             &mut variables,
             "DELETE $removed RETURN NONE;",
             "removed",
-            removed,
+            removed.into_iter().chain(parts.removed).collect(),
         );
         bulk(
             &mut sql,
             &mut variables,
-            &format!(
-                "INSERT INTO {} $parts ON DUPLICATE KEY UPDATE part = $input.part RETURN NONE;",
-                tables.parts
-            ),
+            &format!("INSERT INTO {} $parts RETURN NONE;", tables.parts),
             "parts",
-            parts,
-        );
-        bulk(
-            &mut sql,
-            &mut variables,
-            "DELETE $forgotten RETURN NONE;",
-            "forgotten",
-            forgotten,
+            parts.inserted,
         );
         // What is tried again is parked again as a whole, or not at all.
         if let Some((aggregate, instance)) = changes.retried {
@@ -122,16 +113,31 @@ fn bulk(
     }
 }
 
+/// What is inserted, changed, and removed by its id.
 #[derive(Default)]
-struct Documents {
+struct Rows {
     inserted: Vec<Value>,
     changed: Vec<Value>,
     removed: Vec<Value>,
 }
 
+impl Rows {
+    fn put(&mut self, id: Value, mut row: Object, exists: bool) {
+        if exists {
+            let mut changed = Object::new();
+            changed.insert("id", id);
+            changed.insert("row", Value::Object(row));
+            self.changed.push(Value::Object(changed));
+        } else {
+            row.insert("id", id);
+            self.inserted.push(Value::Object(row));
+        }
+    }
+}
+
 /// `fix` sets documents that are changed out of their turn apart from others of the same position.
-fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>) -> Documents {
-    let mut documents = Documents::default();
+fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>) -> Rows {
+    let mut documents = Rows::default();
     for change in changes {
         let id = Value::RecordId(document_id(&tables.documents, &change.id));
         match change.document {
@@ -145,15 +151,7 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>
                 if let Some(fix) = fix {
                     row.insert("fix", integer(fix));
                 }
-                if change.exists {
-                    let mut changed = Object::new();
-                    changed.insert("id", id);
-                    changed.insert("row", Value::Object(row));
-                    documents.changed.push(Value::Object(changed));
-                } else {
-                    row.insert("id", id);
-                    documents.inserted.push(Value::Object(row));
-                }
+                documents.put(id, row, change.exists);
             }
             None if change.exists => documents.removed.push(id),
             None => {}
@@ -162,22 +160,21 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>
     documents
 }
 
-/// The rows to write and the ids to delete.
-fn parts(tables: &ViewTables, changes: Vec<PartChange>) -> (Vec<Value>, Vec<Value>) {
-    let (mut written, mut forgotten) = (Vec::new(), Vec::new());
+fn parts(tables: &ViewTables, changes: Vec<PartChange>) -> Rows {
+    let mut parts = Rows::default();
     for change in changes {
         let id = Value::RecordId(part_id(&tables.parts, &change.key));
         match change.part {
             Some(part) => {
                 let mut row = Object::new();
-                row.insert("id", id);
                 row.insert("part", part);
-                written.push(Value::Object(row));
+                parts.put(id, row, change.exists);
             }
-            None => forgotten.push(id),
+            None if change.exists => parts.removed.push(id),
+            None => {}
         }
     }
-    (written, forgotten)
+    parts
 }
 
 /// Ordered by view, aggregate and position, so that one aggregate's are a range in stream order.

@@ -1,0 +1,115 @@
+//! What is asked most, reading one document and giving a command, is told by its path alone and goes
+//! past the router: trying its patterns costs more than answering from memory does.
+//!
+//! Whatever else is asked of the same paths, another method for example, is left to the router.
+
+use super::{Site, commands, views};
+use actix_web::{
+    HttpResponse, ResponseError,
+    dev::{ServiceRequest, ServiceResponse},
+    http::Method,
+};
+
+/// What goes past the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direct {
+    /// `GET /views/<view>/<id>`.
+    Document,
+    /// `POST /commands/<aggregate>/<id>/<command>`.
+    Command,
+}
+
+impl Direct {
+    /// What the request asks for, if it is one of these.
+    pub(super) fn of(request: &ServiceRequest) -> Option<Self> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {
+                is_document(request.uri().path()).then_some(Self::Document)
+            }
+            Method::POST => is_command(request.uri().path()).then_some(Self::Command),
+            _ => None,
+        }
+    }
+
+    /// Answers it.
+    pub(super) async fn serve(self, request: ServiceRequest, site: &Site) -> ServiceResponse {
+        let (request, payload) = request.into_parts();
+        let answer = match self {
+            Self::Document => views::get(&request, site).await,
+            // Apart, so that what a read passes through stays small.
+            Self::Command => Box::pin(commands::execute(&request, payload, site)).await,
+        };
+        let response: HttpResponse = answer.unwrap_or_else(|problem| problem.error_response());
+        ServiceResponse::new(request, response)
+    }
+}
+
+/// Where an id would stand, `live` is none, and an empty one is: the answer says what is wrong with it.
+fn is_document(path: &str) -> bool {
+    let Some((view, id)) = path
+        .strip_prefix("/views/")
+        .and_then(|rest| rest.split_once('/'))
+    else {
+        return false;
+    };
+    !view.is_empty() && id != "live" && !id.contains('/')
+}
+
+fn is_command(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/commands/") else {
+        return false;
+    };
+    let mut segments = rest.split('/');
+    let (aggregate, _id, command) = (segments.next(), segments.next(), segments.next());
+    let named = |name: Option<&str>| name.is_some_and(|name| !name.is_empty());
+    named(aggregate) && named(command) && segments.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_told_by_its_path() {
+        for path in [
+            "/views/product/p-1",
+            "/views/product/",
+            "/views/product/%FF",
+            "/views/%FF/p-1",
+            "/views/product/lives",
+        ] {
+            assert!(is_document(path), "{path}");
+        }
+        for path in [
+            "/views",
+            "/views/",
+            "/views/product",
+            "/views//p-1",
+            "/views/product/live",
+            "/views/product/p-1/",
+            "/views/product/p-1/live",
+            "//views/product/p-1",
+            "/view/product/p-1",
+        ] {
+            assert!(!is_document(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_told_by_its_path() {
+        for path in ["/commands/product/p-1/rename", "/commands/product//rename"] {
+            assert!(is_command(path), "{path}");
+        }
+        for path in [
+            "/commands",
+            "/commands/product/p-1",
+            "/commands/product/p-1/",
+            "/commands//p-1/rename",
+            "/commands/product/p-1/rename/",
+            "/commands/product/p-1/rename/x",
+            "/views/product/p-1/rename",
+        ] {
+            assert!(!is_command(path), "{path}");
+        }
+    }
+}
