@@ -161,7 +161,8 @@ impl Publish {
             let to = format!("{stream}.{subject}");
             Box::pin(async move {
                 let expected = last[subject].load(Ordering::Relaxed);
-                headers.insert("Nats-Msg-Id", format!("{subject}.{expected}"));
+                // As long as the id of a command's commit, which the server remembers too.
+                headers.insert("Nats-Msg-Id", format!("stock.b_{subject}.{expected:045}"));
                 headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
                 let request = Request::new().headers(headers).payload(payload);
                 let reply = client

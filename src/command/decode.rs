@@ -197,6 +197,6 @@ mod tests {
         assert_eq!(of("a", r#"{"x":1}"#), of("a", "{ \"x\" : 1 }"));
         assert_ne!(of("a", r#"{"x":1}"#), of("a", r#"{"x":2}"#));
         assert_ne!(of("a", r#"{"x":1}"#), of("b", r#"{"x":1}"#));
-        assert_eq!(of("a", "{}"), Fingerprint(0x7ea6_a7a7_2b0d_c9d1));
+        assert_eq!(of("a", "{}"), Fingerprint(0x3c6e_488e_e4c9_b0ce));
     }
 }

@@ -246,7 +246,10 @@ impl Desk {
         if message.payload.len() > MAX_BODY {
             return Err(Problem::too_large(MAX_BODY));
         }
-        let header = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
+        let header = |name: &'static str| {
+            let name = HeaderName::from_static(name);
+            Some(message.headers.as_ref()?.get(name)?.as_str())
+        };
         // On NATS a body need not say what it is, but when it does it is taken at its word.
         if header("Content-Type").is_some_and(|value| !is_json(value)) {
             return Err(Problem::unsupported_media_type());

@@ -51,7 +51,7 @@ impl CommandHeaders {
     ///
     /// Returns a `malformed` problem that names the header. Trace headers are never refused: one
     /// of a wrong form is dropped, as W3C Trace Context asks.
-    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Problem> {
+    pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, Problem> {
         let idempotency_key = match header("Idempotency-Key") {
             None => None,
             Some(key)
@@ -76,7 +76,7 @@ impl CommandHeaders {
                 )
             })?),
         };
-        let trace = |name: &str, limit: usize| {
+        let trace = |name: &'static str, limit: usize| {
             header(name)
                 .filter(|value| {
                     value.len() <= limit && value.bytes().all(|b| (32..127).contains(&b))

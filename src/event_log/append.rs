@@ -5,9 +5,14 @@
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
 use super::{EventLog, claim::ClaimWrite};
-use async_nats::{HeaderMap, client::RequestErrorKind, jetstream::ErrorCode};
+use async_nats::{HeaderMap, HeaderName, client::RequestErrorKind, jetstream::ErrorCode};
 use bytes::Bytes;
 use serde::Deserialize;
+
+// The headers of an atomic batch (ADR-50).
+const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
+const BATCH_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Batch-Sequence");
+const BATCH_COMMIT: HeaderName = HeaderName::from_static("Nats-Batch-Commit");
 
 /// One commit to append.
 #[derive(Debug, Clone)]
@@ -163,8 +168,8 @@ pub(super) struct Batch<'a> {
 impl Batch<'_> {
     fn number(&mut self, headers: &mut HeaderMap) {
         self.messages += 1;
-        headers.insert("Nats-Batch-Id", self.id.as_str());
-        headers.insert("Nats-Batch-Sequence", self.messages.to_string());
+        headers.insert(BATCH_ID, self.id.as_str());
+        headers.insert(BATCH_SEQUENCE, self.messages.to_string());
     }
 
     async fn send(
@@ -207,7 +212,7 @@ impl Batch<'_> {
         let mut headers = append.headers;
         expect(&mut headers, append.expected);
         self.number(&mut headers);
-        headers.insert("Nats-Batch-Commit", "1");
+        headers.insert(BATCH_COMMIT, "1");
         self.log
             .publish(append.subject, headers, append.payload)
             .await

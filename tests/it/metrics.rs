@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 5] = [
+const SELDOM: [&str; 6] = [
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
     "headwater_command_panics_total",
     "headwater_live_cut_total",
+    "headwater_trace_spans_total",
     "headwater_view_retries_total",
 ];
 

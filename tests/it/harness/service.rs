@@ -164,7 +164,9 @@ impl Service {
 
     /// `http://127.0.0.1:<port>`.
     pub fn http_url(&self) -> String {
-        self.find_url("http://127.0.0.1:").unwrap()
+        eventually_blocking(END, "the service prints its HTTP URL", || {
+            self.find_url("http://127.0.0.1:")
+        })
     }
 
     /// `nats://127.0.0.1:<port>`.
