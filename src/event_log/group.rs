@@ -96,8 +96,6 @@ impl Group {
                 break next;
             }
         };
-        // Whatever has come at the same time and is ready to be appended has its turn first.
-        tokio::task::yield_now().await;
         let mut messages = first.append.messages();
         let mut bytes = first.append.payload.len();
         let mut members = vec![first];
