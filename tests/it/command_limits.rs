@@ -2,7 +2,12 @@
 
 use crate::{
     command_support::{Replica, TallyCommand, add, alone, give, log, logged, options},
-    harness::{api::NatsApi, nats::Nats, poll::eventually, proxy::Proxy},
+    harness::{
+        api::NatsApi,
+        nats::{DEV, Nats},
+        poll::eventually,
+        proxy::Proxy,
+    },
 };
 use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use headwater::{
@@ -221,6 +226,28 @@ async fn a_command_that_panics_makes_its_aggregate_forget_nothing() {
         .unwrap_err();
     let again = give(&client, "t", TallyCommand::Look {}, Some("key")).await;
     assert!(again.unwrap().replayed);
+}
+
+#[actix::test]
+async fn of_commands_that_do_not_fit_into_one_message_each_is_accepted_once() {
+    let nats = Nats::start_with(&DEV.replace("max_payload: 1048576", "max_payload: 65536"));
+    let client = alone(&nats, options()).await;
+    add(&client, "t", 1, None).await.unwrap();
+    let given: Vec<_> = (0..300)
+        .map(|_| {
+            let client = client.clone();
+            async move { add(&client, "t", 1, None).await }
+        })
+        .collect();
+    let mut versions: Vec<u64> = join_all(given)
+        .await
+        .into_iter()
+        .map(|outcome| outcome.unwrap().version)
+        .collect();
+    versions.sort_unstable();
+    assert_eq!(versions, (2..=301).collect::<Vec<_>>());
+    let log = log(&nats, AppendMode::Pipelined).await;
+    assert_eq!(logged(&log, "t").await.len(), 301);
 }
 
 /// A client whose connection goes through a proxy.
