@@ -2,8 +2,8 @@
 //! and on `own.<this replica>.…`, what others pass on to the aggregate's home.
 //!
 //! The subscriptions take every command, the wrong ones too, so that a client always gets a problem
-//! and never a silence. Each thread of the command side has its own: most commands never leave the
-//! thread that they came in on. Stopping drains: what the server had sent is answered.
+//! and never a silence. Each thread of the command side has its own, and hands on what is decided on
+//! another. Stopping drains: what the server had sent is answered.
 
 use super::{
     answer::{Answered, Respond},
@@ -101,7 +101,9 @@ impl CommandEndpoint {
                 });
                 taking.push(end);
             }
-            membership.announce().await?;
+            if passed_on {
+                membership.announce().await?;
+            }
         }
         let Some(nats) = client.connections().next().cloned() else {
             return Err(fault(&"this replica has no command side"));
