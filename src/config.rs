@@ -13,7 +13,7 @@ mod trace;
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
     BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, QueryBenchConfig,
-    ResponderConfig,
+    ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
 pub use operate::{

@@ -34,6 +34,7 @@ pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
 pub use store::floor;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
+pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 
 use crate::view::View;

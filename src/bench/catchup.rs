@@ -139,7 +139,7 @@ async fn fill(
         move |product| {
             let log = log.clone();
             async move {
-                let id = Id::new(super::queries::sku(product)).map_err(BenchError::new)?;
+                let id = Id::new(format!("bench-{product}")).map_err(BenchError::new)?;
                 let mut expected = 0;
                 for version in 0..(events - product).div_ceil(products) as u64 {
                     let event = match version {

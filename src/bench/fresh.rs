@@ -4,7 +4,7 @@
 use super::{
     Bench, BenchError, LoadThreads, Sample,
     http::{self, Connection},
-    queries::{Mart, QueriesOptions, path},
+    queries::{Mart, QueriesOptions},
     report::common_settings,
 };
 use std::{
@@ -80,7 +80,7 @@ async fn give(
                 let position = mart.reprice(product, 1 + number % 1_000_000).await?;
                 let accepted = Instant::now();
                 let headers = [("Headwater-Min-Position", &*position)];
-                let request = http::get(&path(product), &headers);
+                let request = http::get(&mart.path(product), &headers);
                 connection.lock().await.ask(&request).await?;
                 Ok::<_, BenchError>(accepted.elapsed().as_nanos() as u64)
             };

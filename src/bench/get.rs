@@ -8,7 +8,7 @@ use super::{
     http::{self, Connection},
     load::Operation,
     processes::Process,
-    queries::{Mart, QueriesOptions, path},
+    queries::{Mart, QueriesOptions},
     report::common_settings,
 };
 use crate::{mart::view::ProductView, projection::RegisteredView, read_model::floor::Floor};
@@ -28,7 +28,7 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
     let measured = async {
         let mart = Mart::start(&scratch, &options, threads.handle()).await?;
         let paths: Vec<_> = (0..mart.documents())
-            .map(|number| http::get(&path(number), &[]))
+            .map(|number| http::get(&mart.path(number), &[]))
             .collect();
         let paths: Arc<[_]> = paths.into();
         let mut one = Connection::open(mart.address).await?;
@@ -112,6 +112,10 @@ async fn over(
     }))
 }
 
+fn id(number: usize) -> String {
+    format!("bench-{number}")
+}
+
 /// Reads from a store of this process that has as many documents like this one.
 async fn select(url: &str, body: &str, documents: usize) -> Result<Operation, BenchError> {
     let served: serde_json::Value = serde_json::from_str(body).map_err(BenchError::new)?;
@@ -119,7 +123,7 @@ async fn select(url: &str, body: &str, documents: usize) -> Result<Operation, Be
     let floor = Floor::open(url, view.description())
         .await
         .map_err(BenchError::new)?;
-    let ids = (0..documents).map(super::queries::sku);
+    let ids = (0..documents).map(id);
     let rows: Vec<_> = ids.map(|id| (id, served["document"].clone())).collect();
     floor.bulk_insert(rows).await.map_err(BenchError::new)?;
     let floor = Arc::new(floor);
@@ -127,7 +131,7 @@ async fn select(url: &str, body: &str, documents: usize) -> Result<Operation, Be
         let floor = Arc::clone(&floor);
         Box::pin(async move {
             let number = (worker * 7_919 + done as usize) % documents;
-            let found = floor.select(&super::queries::sku(number)).await;
+            let found = floor.select(&id(number)).await;
             match found.map_err(BenchError::new)? {
                 true => Ok(()),
                 false => Err(BenchError::new("the store lost a document")),

@@ -3,7 +3,7 @@
 use super::{
     Bench, BenchError, LoadThreads, Sample,
     http::{self, Connection},
-    queries::{Mart, QueriesOptions, path},
+    queries::{Mart, QueriesOptions},
     report::common_settings,
 };
 use std::{
@@ -30,7 +30,7 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
         for _ in 0..options.clients {
             let mut connection = Connection::open(mart.address).await?;
             connection
-                .begin(&http::get(&format!("{}/live", path(0)), &[]))
+                .begin(&http::get(&format!("{}/live", mart.path(0)), &[]))
                 .await?;
             let sender = sender.clone();
             threads.handle().spawn(async move {

@@ -20,10 +20,15 @@ use tokio::{
 /// A cold start on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// A temporary folder with a nats-server in it.
+/// A temporary folder, and a nats-server: one in the folder, or one that is there.
 pub struct Scratch {
-    nats: NatsServer,
+    nats: Nats,
     folder: PathBuf,
+}
+
+enum Nats {
+    Started(NatsServer),
+    There(String),
 }
 
 impl Scratch {
@@ -36,25 +41,47 @@ impl Scratch {
         durability: Durability,
         nats_server: Option<PathBuf>,
     ) -> Result<Self, BenchError> {
-        let name = format!("headwater-bench-{}", uuid::Uuid::now_v7().simple());
-        let folder = std::env::temp_dir().join(name);
+        let folder = new_folder();
         let mut options = NatsServerOptions::new(folder.join("nats"));
         options.durability = durability;
         options.binary = nats_server;
         let nats = NatsServer::start(options).await.map_err(BenchError::new)?;
-        Ok(Self { nats, folder })
+        Ok(Self {
+            nats: Nats::Started(nats),
+            folder,
+        })
+    }
+
+    /// A new folder beside the nats-server at `url`, which is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when the folder cannot be made.
+    pub fn beside(url: String) -> Result<Self, BenchError> {
+        let folder = new_folder();
+        std::fs::create_dir_all(&folder)?;
+        Ok(Self {
+            nats: Nats::There(url),
+            folder,
+        })
     }
 
     /// The processor time that the nats-server has used, where the system tells.
     #[must_use]
     pub fn nats_cpu_time(&self) -> Option<Duration> {
-        cpu_time(self.nats.state().borrow().pid?)
+        match &self.nats {
+            Nats::Started(nats) => cpu_time(nats.state().borrow().pid?),
+            Nats::There(_) => None,
+        }
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn nats_url(&self) -> String {
-        self.nats.client_url()
+        match &self.nats {
+            Nats::Started(nats) => nats.client_url(),
+            Nats::There(url) => url.clone(),
+        }
     }
 
     /// The folder, for whatever else the bench starts.
@@ -63,13 +90,20 @@ impl Scratch {
         &self.folder
     }
 
-    /// Stops the server and deletes the folder.
+    /// Stops the server that was started, and deletes the folder.
     pub async fn stop(self) {
-        self.nats.stop().await;
+        if let Nats::Started(nats) = self.nats {
+            nats.stop().await;
+        }
         if let Err(error) = std::fs::remove_dir_all(&self.folder) {
             tracing::warn!(%error, "the temporary folder stays");
         }
     }
+}
+
+fn new_folder() -> PathBuf {
+    let name = format!("headwater-bench-{}", uuid::Uuid::now_v7().simple());
+    std::env::temp_dir().join(name)
 }
 
 /// This very program as a child process. It is killed when dropped.

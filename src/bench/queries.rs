@@ -41,15 +41,29 @@ pub struct QueriesOptions {
     pub durable: bool,
     /// The nats-server to start.
     pub nats_server: Option<PathBuf>,
+    /// What is there and measured; without it, servers are started.
+    pub there: Option<There>,
+}
+
+/// A mart that runs already.
+#[derive(Debug, Clone)]
+pub struct There {
+    /// Its NATS.
+    pub nats: String,
+    /// Where its gateway serves HTTP.
+    pub http: SocketAddr,
 }
 
 impl QueriesOptions {
-    /// Starts a nats-server in a folder of its own.
+    /// Starts a nats-server in a folder of its own, if there is none.
     ///
     /// # Errors
     ///
     /// Returns [`BenchError`] when it cannot be started.
     pub async fn scratch(&self) -> Result<Scratch, BenchError> {
+        if let Some(there) = &self.there {
+            return Scratch::beside(there.nats.clone());
+        }
         let durability = if self.durable {
             Durability::SingleDurable
         } else {
@@ -61,29 +75,30 @@ impl QueriesOptions {
 
 /// A replica of all roles, and products in it.
 pub struct Mart {
-    process: Process,
+    /// Unless it was there.
+    process: Option<Process>,
     /// Where it serves HTTP.
     pub address: SocketAddr,
     /// A connection to its NATS.
     pub nats: Client,
-    documents: usize,
-    next: Arc<AtomicU64>,
+    products: Arc<Products>,
 }
 
-/// The path of a product's document.
-#[must_use]
-pub fn path(number: usize) -> String {
-    format!("/views/product/{}", sku(number))
+/// The products of one run, which has names of its own where others may have been before.
+struct Products {
+    count: usize,
+    prefix: String,
+    commands: AtomicU64,
 }
 
-/// The id of a product.
-#[must_use]
-pub fn sku(number: usize) -> String {
-    format!("bench-{number}")
+impl Products {
+    fn sku(&self, number: usize) -> String {
+        format!("{}-{number}", self.prefix)
+    }
 }
 
 impl Mart {
-    /// Starts the replica, makes products, and waits until the view has them.
+    /// Starts the replica if there is none, makes products, and waits until the view has them.
     ///
     /// # Errors
     ///
@@ -93,33 +108,46 @@ impl Mart {
         options: &QueriesOptions,
         threads: &Handle,
     ) -> Result<Self, BenchError> {
-        let more: &[&str] = if options.cached {
-            &[]
-        } else {
-            &["--cache-mb", "0"]
-        };
-        let folder = scratch.folder().join("replica");
         let url = scratch.nats_url();
-        let roles = "command,projector,gateway";
-        let mut process = processes::replica(roles, &url, &folder, more).await?;
-        let address = http::address_in(&process.line_with("http://").await?)?;
+        let (process, address) = match &options.there {
+            Some(there) => (None, there.http),
+            None => {
+                let more: &[&str] = match options.cached {
+                    true => &[],
+                    false => &["--cache-mb", "0"],
+                };
+                let folder = scratch.folder().join("replica");
+                let roles = "command,projector,gateway";
+                let mut process = processes::replica(roles, &url, &folder, more).await?;
+                let address = http::address_in(&process.line_with("http://").await?)?;
+                (Some(process), address)
+            }
+        };
         let connecting = threads.spawn(async move { async_nats::connect(url).await });
         let nats = connecting.await.map_err(BenchError::new)?;
+        let run = uuid::Uuid::now_v7().simple();
         let mart = Self {
             process,
             address,
             nats: nats.map_err(BenchError::new)?,
-            documents: options.documents,
-            next: Arc::default(),
+            products: Arc::new(Products {
+                count: options.documents,
+                prefix: match options.there {
+                    Some(_) => format!("bench-{run}"),
+                    None => "bench".to_owned(),
+                },
+                commands: AtomicU64::new(0),
+            }),
         };
-        let (nats, next) = (mart.nats.clone(), Arc::clone(&mart.next));
-        once_each(threads, MAKING.min(options.documents), options.documents, move |number| {
-            let (nats, next) = (nats.clone(), Arc::clone(&next));
+        let making = MAKING.min(options.documents);
+        let (nats, products) = (mart.nats.clone(), Arc::clone(&mart.products));
+        once_each(threads, making, options.documents, move |number| {
+            let (nats, products) = (nats.clone(), Arc::clone(&products));
             async move {
                 let fields = format!(
                     r#"{{"name":"Gala apples, bag {number}","price":4900,"category":"fruit","unit":"bag"}}"#
                 );
-                command(&nats, &next, number, "register", fields).await?;
+                command(&nats, &products, number, "register", fields).await?;
                 Ok(())
             }
         })
@@ -130,20 +158,26 @@ impl Mart {
             ("Headwater-Min-Position", &*position),
             ("Headwater-Max-Wait-Ms", "30000"),
         ];
-        connection.ask(&http::get(&path(0), &wait)).await?;
+        connection.ask(&http::get(&mart.path(0), &wait)).await?;
         Ok(mart)
+    }
+
+    /// The path of a product's document.
+    #[must_use]
+    pub fn path(&self, number: usize) -> String {
+        format!("/views/product/{}", self.products.sku(number))
     }
 
     /// How many products there are.
     #[must_use]
     pub fn documents(&self) -> usize {
-        self.documents
+        self.products.count
     }
 
-    /// The memory that the replica has resident, in bytes.
+    /// The memory that the replica has resident, in bytes, if it was started here.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
-        self.process.resident_bytes()
+        self.process.as_ref()?.resident_bytes()
     }
 
     /// Gives a product a price; returns the position.
@@ -153,27 +187,29 @@ impl Mart {
     /// Returns [`BenchError`] when the command is refused.
     pub async fn reprice(&self, number: usize, price: u64) -> Result<String, BenchError> {
         let fields = format!(r#"{{"price":{price}}}"#);
-        command(&self.nats, &self.next, number, "reprice", fields).await
+        command(&self.nats, &self.products, number, "reprice", fields).await
     }
 
-    /// Ends the replica.
+    /// Ends the replica that was started.
     pub async fn stop(self) {
-        self.process.kill().await;
+        if let Some(process) = self.process {
+            process.kill().await;
+        }
     }
 }
 
 async fn command(
     nats: &Client,
-    next: &AtomicU64,
+    products: &Products,
     number: usize,
     command: &str,
     fields: String,
 ) -> Result<String, BenchError> {
     let mut headers = HeaderMap::new();
-    let key = next.fetch_add(1, Ordering::Relaxed);
-    headers.insert("Idempotency-Key", format!("bench-{key}"));
+    let key = products.commands.fetch_add(1, Ordering::Relaxed);
+    headers.insert("Idempotency-Key", format!("{}-{key}", products.prefix));
     let request = Request::new().headers(headers).payload(fields.into());
-    let subject = format!("cmd.product.{}.{command}", sku(number));
+    let subject = format!("cmd.product.{}.{command}", products.sku(number));
     let reply = nats
         .send_request(subject, request)
         .await

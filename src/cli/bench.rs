@@ -6,9 +6,9 @@ use crate::{
         Bench, BenchError, catchup,
         commands::{self, CommandsOptions},
         floor, fresh, get, live,
-        queries::QueriesOptions,
+        queries::{QueriesOptions, There},
     },
-    config::{BenchAction, BenchConfig, QueryBenchConfig},
+    config::{BenchAction, BenchConfig, QueryBenchConfig, ThereConfig},
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -32,6 +32,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 documents: config.documents as usize,
                 clients: config.connections.into(),
                 cached: !config.no_cache,
+                there: there(config.there),
                 ..queries(&config.bench)
             };
             tell(get::run(options).await, &config.bench)
@@ -50,6 +51,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             let options = QueriesOptions {
                 clients: config.connections.into(),
                 rate: config.rate.into(),
+                there: there(config.there),
                 ..queries(&config.bench)
             };
             tell(fresh::run(options).await, &config.bench)
@@ -58,6 +60,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             let options = QueriesOptions {
                 documents: 1,
                 clients: config.clients.into(),
+                there: there(config.there),
                 ..queries(&config.bench)
             };
             tell(live::run(options).await, &config.bench)
@@ -99,7 +102,13 @@ fn queries(config: &QueryBenchConfig) -> QueriesOptions {
         rate: 1_000,
         durable: config.durable,
         nats_server: config.nats_server.clone(),
+        there: None,
     }
+}
+
+fn there(config: ThereConfig) -> Option<There> {
+    let (nats, http) = config.nats.zip(config.http_addr)?;
+    Some(There { nats, http })
 }
 
 fn tell(bench: Result<Bench, BenchError>, config: &QueryBenchConfig) -> Result<(), BenchError> {

@@ -1,7 +1,7 @@
 //! The flags of `headwater bench`.
 
 use clap::{Args, Subcommand};
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// What can be measured.
 #[derive(Debug, Clone, Subcommand)]
@@ -104,7 +104,7 @@ pub struct ResponderConfig {
     pub reply_bytes: usize,
 }
 
-/// What every bench of the query side is told. It starts the servers that it needs.
+/// What every bench of the query side is told.
 #[derive(Debug, Clone, Args)]
 pub struct QueryBenchConfig {
     /// The nats-server to start syncs every append to disk
@@ -124,12 +124,32 @@ pub struct QueryBenchConfig {
     pub json: Option<PathBuf>,
 }
 
+/// A mart that runs already.
+#[derive(Debug, Clone, Args)]
+pub struct ThereConfig {
+    /// The NATS of a mart that runs already, with --http-addr; without it, the servers are started and
+    /// stopped again. Each run leaves its products there
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        requires = "http",
+        conflicts_with = "durable"
+    )]
+    pub nats: Option<String>,
+    /// Where that mart serves HTTP, such as 127.0.0.1:8080
+    #[arg(long, env = "HEADWATER_HTTP_ADDR", requires = "nats")]
+    pub http_addr: Option<SocketAddr>,
+}
+
 /// `headwater bench get`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchGetConfig {
     /// What every bench of the query side is told.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
+    /// A mart that runs already.
+    #[command(flatten)]
+    pub there: ThereConfig,
     /// How many connections there are, each with one request in flight
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
@@ -137,7 +157,7 @@ pub struct BenchGetConfig {
     #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub documents: u32,
     /// Read from the store each time
-    #[arg(long, env = "HEADWATER_NO_CACHE")]
+    #[arg(long, env = "HEADWATER_NO_CACHE", conflicts_with = "nats")]
     pub no_cache: bool,
 }
 
@@ -161,6 +181,9 @@ pub struct BenchFreshConfig {
     /// What every bench of the query side is told.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
+    /// A mart that runs already.
+    #[command(flatten)]
+    pub there: ThereConfig,
     /// How many commands are given a second
     #[arg(long, env = "HEADWATER_RATE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
@@ -175,6 +198,9 @@ pub struct BenchLiveConfig {
     /// What every bench of the query side is told.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
+    /// A mart that runs already.
+    #[command(flatten)]
+    pub there: ThereConfig,
     /// How many clients follow the document
     #[arg(long, env = "HEADWATER_CLIENTS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub clients: u16,

@@ -197,13 +197,20 @@ impl Shared {
         };
         let view = self.options.view.description();
         let (from_tables, to_tables) = (self.tables(from)?, self.tables(to)?);
+        let _still = self.hold(from).await;
         // What only an older program can fold stays where it is.
         let forward = to.version == view.version;
-        let _still = self.hold(from).await;
+        let served = || self.options.watermark.progress().position;
         let started = tokio::time::Instant::now();
         let store = &self.options.store;
         while !store
-            .turn(view.name, next, &from_tables, &to_tables, forward)
+            .turn(
+                view.name,
+                next,
+                &from_tables,
+                &to_tables,
+                forward.then(served),
+            )
             .await?
         {
             if started.elapsed() > HOLD {

@@ -24,10 +24,10 @@ use crate::{
         subject,
     },
     read_model::{
-        Applied, Generation, GenerationState, Watermark,
+        Applied, FreshDocument, Generation, GenerationState, ServedDocument, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
-        store::{Store, generations::TURNED},
+        store::{Store, StoreError, generations::TURNED, text},
     },
 };
 use jiff::Timestamp;
@@ -47,7 +47,12 @@ const SMALL: usize = 64;
 /// How long after a small batch has begun the next one begins at the earliest. An event that comes
 /// alone does not wait; of a steady stream those that come meanwhile share a transaction, and a view
 /// that keeps up takes no more of the machine than it needs.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(2);
+/// The same while nobody waits for the view to come further, where it is known who does.
+const UNHURRIED: Duration = Duration::from_millis(50);
+/// How long the stored checkpoint may stay where it is while nothing changes. Long in tests, which say
+/// themselves when it follows.
+const DEFERRED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
 /// What a projector is made of.
 #[derive(Clone)]
@@ -132,14 +137,22 @@ pub(super) struct Projector {
     open: Option<Open>,
     /// When the last batch was begun, if it was a small one.
     paced: Option<Instant>,
-    /// Whether its generation was the live one when it last knew.
-    was_live: bool,
+    /// As [`Open::live`], when it last knew.
+    was_live: Option<u64>,
     status: watch::Sender<ProjectorStatus>,
 }
 
 struct Open {
     reader: Reader,
+    /// As it is stored.
     checkpoint: Checkpoint,
+    /// The position that the documents are of. It is beyond the checkpoint where commits have
+    /// changed nothing since.
+    position: u64,
+    /// How many such commits there are.
+    deferred: usize,
+    /// When the checkpoint was last written or read.
+    stored: Instant,
     /// The revision by which its generation is the live one, if it is.
     live: Option<u64>,
 }
@@ -148,6 +161,8 @@ struct Open {
 pub(super) struct Written {
     applied: Applied,
     pending: u64,
+    /// Whether the stored checkpoint has yet to follow.
+    deferred: bool,
 }
 
 /// What a step did.
@@ -172,7 +187,7 @@ impl Projector {
             parked_at: 0,
             open: None,
             paced: None,
-            was_live: false,
+            was_live: None,
             status,
             options,
         })
@@ -210,7 +225,7 @@ impl Projector {
         let paced = self.paced.take();
         let next = async {
             if let Some(begun) = paced {
-                tokio::time::sleep_until(begun + PACE).await;
+                self.pace(begun).await;
             }
             self.fetch(max_wait).await
         };
@@ -221,6 +236,7 @@ impl Projector {
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
         if batch.is_empty() {
+            self.settle().await?;
             self.announce_position().await?;
             return Ok(Step::Idle);
         }
@@ -228,10 +244,25 @@ impl Projector {
         let written = self.apply(&batch).await?;
         self.acknowledge(&written).await?;
         self.announce(&written).await?;
-        let Written { applied, pending } = written;
+        let Written {
+            applied, pending, ..
+        } = written;
         meters::applied(self.view(), batch.len());
         self.follow(applied.position, pending, applied.behind_since);
         Ok(Step::Applied(batch.len()))
+    }
+
+    /// Waits until the batch after a small one may begin.
+    async fn pace(&self, begun: Instant) {
+        tokio::time::sleep_until(begun + PACE).await;
+        // Of a shared store, others may wait elsewhere.
+        if self.options.replica.is_some() {
+            let unhurried = tokio::time::sleep_until(begun + UNHURRIED);
+            tokio::select! {
+                () = unhurried => {}
+                () = self.options.watermark.awaited() => {}
+            }
+        }
     }
 
     /// Reads a batch, from after the stored checkpoint if nothing was read yet.
@@ -245,7 +276,7 @@ impl Projector {
         };
         let open = self.open.insert(open);
         let batch = open.reader.next_batch(self.options.batch, max_wait).await?;
-        let applied = open.checkpoint.position;
+        let applied = open.position;
         if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
             self.behind(applied, first.published, batch.len() as u64 + last.pending);
         }
@@ -254,32 +285,96 @@ impl Projector {
 
     /// Applies a batch that was fetched, and writes what it changes.
     pub(super) async fn apply(&mut self, batch: &[Commit]) -> Result<Written, ProjectorError> {
-        let (Some(open), Some(last)) = (&self.open, batch.last()) else {
+        let (Some(_), Some(last)) = (&self.open, batch.last()) else {
             return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
         };
-        let fence = open.checkpoint.clone();
         let changes = self.fold(&mut |fold| fold.apply(batch)).await?;
-        let mut applied = self.commit(&fence, last.position, changes).await?;
+        let deferred = changes.is_empty() && self.may_defer(batch.len());
+        let fresh = self.wanted(&changes)?;
+        let mut applied = match deferred {
+            true => self.defer(last.position, batch.len()).await?,
+            false => self.commit(last.position, changes).await?,
+        };
         applied.behind_since = (last.pending > 0).then_some(last.published);
         if self.live().is_some() {
             // At once: until then, copies of these documents are served that are older than the store's.
-            self.options.watermark.note(&applied);
+            self.options.watermark.note_fresh(&applied, &fresh);
         }
         Ok(Written {
             applied,
             pending: last.pending,
+            deferred,
         })
     }
 
+    /// Those of a few changed documents that readers in this process have had, so that the next ones
+    /// need not ask the store.
+    fn wanted(&self, changes: &Changes) -> Result<Vec<FreshDocument>, StoreError> {
+        if self.live().is_none() || changes.documents.len() > SMALL {
+            return Ok(Vec::new());
+        }
+        let edition = (self.view(), self.options.generation, None);
+        let fresh = changes.documents.iter().filter_map(|change| {
+            let document = change.document.as_ref()?;
+            self.options.watermark.wants(&change.id).then(|| {
+                let text = text(document)?;
+                Ok(FreshDocument {
+                    document: ServedDocument::stored(edition, &change.id, change.position, &text),
+                    id: change.id.clone(),
+                })
+            })
+        });
+        fresh.collect()
+    }
+
+    /// Whether so many more commits that change nothing may wait for a later transaction to write the
+    /// checkpoint. A crash then costs reading them again. Not those of a generation that is being
+    /// filled: by its checkpoint it is told that it is.
+    fn may_defer(&self, commits: usize) -> bool {
+        self.open.as_ref().is_some_and(|open| {
+            open.live.is_some()
+                && open.deferred + commits <= self.options.batch
+                && open.stored.elapsed() < DEFERRED
+        })
+    }
+
+    /// Goes on to `position` without a transaction, if the store is still as this projector has left
+    /// it, so that its documents are what they would be at `position`.
+    async fn defer(&mut self, position: u64, commits: usize) -> Result<Applied, ProjectorError> {
+        let stored = self.options.store.checkpoint(&self.tables).await?;
+        let Some(open) = &mut self.open else {
+            return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
+        };
+        if stored.revision != open.checkpoint.revision {
+            return Err(StoreError::Fenced.into());
+        }
+        let previous = std::mem::replace(&mut open.position, position);
+        open.deferred += commits;
+        self.fold.committed();
+        Ok(Applied {
+            previous,
+            ..self.nothing()
+        })
+    }
+
+    /// Writes the checkpoint where commits that changed nothing have put it off.
+    async fn settle(&mut self) -> Result<(), ProjectorError> {
+        let deferred = self.open.as_ref().filter(|open| open.deferred > 0);
+        let Some(position) = deferred.map(|open| open.position) else {
+            return Ok(());
+        };
+        self.commit(position, Changes::default()).await?;
+        self.acknowledge_to(position).await
+    }
+
     /// Writes changes with the checkpoint at `position`; returns what there is to announce.
-    async fn commit(
-        &mut self,
-        fence: &Checkpoint,
-        position: u64,
-        changes: Changes,
-    ) -> Result<Applied, ProjectorError> {
+    async fn commit(&mut self, position: u64, changes: Changes) -> Result<Applied, ProjectorError> {
+        let Some(open) = &mut self.open else {
+            return Err(ProjectorError::Panicked("nothing is open".to_owned()));
+        };
         let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
         let parks = !changes.parked.is_empty() || changes.retried.is_some();
+        let fence = &open.checkpoint;
         let next = Checkpoint {
             position,
             revision: fence.revision + 1,
@@ -288,22 +383,17 @@ impl Projector {
         };
         let store = &self.options.store;
         let write = store.write(&self.tables, fence, next, changes);
-        let checkpoint = match &mut self.open {
-            Some(open) => open.reader.ahead(self.options.batch, write).await?,
-            None => write.await?,
-        };
+        open.checkpoint = open.reader.ahead(self.options.batch, write).await?;
         self.fold.committed();
-        let revision = checkpoint.revision;
-        if let Some(open) = &mut self.open {
-            open.checkpoint = checkpoint;
-        }
+        let previous = std::mem::replace(&mut open.position, position);
+        open.deferred = 0;
+        open.stored = Instant::now();
         if parks {
-            self.parked_at = revision;
+            self.parked_at = open.checkpoint.revision;
             self.tell_parked().await?;
         }
         Ok(Applied {
-            previous: fence.position,
-            position,
+            previous,
             ids,
             ..self.nothing()
         })
@@ -312,10 +402,7 @@ impl Projector {
     /// An announcement that nothing has changed.
     fn nothing(&self) -> Applied {
         let view = self.options.view.description();
-        let position = self
-            .open
-            .as_ref()
-            .map_or(0, |open| open.checkpoint.position);
+        let position = self.open.as_ref().map_or(0, |open| open.position);
         Applied {
             store: self.options.store.id().to_owned(),
             view: view.name.to_owned(),
@@ -346,8 +433,15 @@ impl Projector {
 
     /// Tells the log that the batch is done with.
     pub(super) async fn acknowledge(&mut self, written: &Written) -> Result<(), ProjectorError> {
+        match written.deferred {
+            true => Ok(()),
+            false => self.acknowledge_to(written.applied.position).await,
+        }
+    }
+
+    async fn acknowledge_to(&mut self, position: u64) -> Result<(), ProjectorError> {
         if let Some(open) = &mut self.open {
-            open.reader.ack(written.applied.position).await?;
+            open.reader.ack(position).await?;
         }
         Ok(())
     }
@@ -359,9 +453,13 @@ impl Projector {
 
     /// Announces, if the generation is what is read.
     async fn publish(&self, applied: &Applied) -> Result<(), ProjectorError> {
-        if self.live().is_none() {
-            return Ok(());
+        match self.live() {
+            Some(_) => self.tell(applied).await,
+            None => Ok(()),
         }
+    }
+
+    async fn tell(&self, applied: &Applied) -> Result<(), ProjectorError> {
         let body = serde_json::to_vec(applied).expect("an announcement is plain data");
         self.options
             .log
@@ -406,10 +504,13 @@ impl Projector {
                 .serving()
                 .park(self.parked_at, parked);
         }
-        self.was_live = live.is_some();
-        self.opened(&checkpoint, reader.pending(), self.was_live);
+        self.was_live = live;
+        self.opened(&checkpoint, reader.pending(), live.is_some());
         Ok(Open {
             reader,
+            position: checkpoint.position,
+            deferred: 0,
+            stored: Instant::now(),
             checkpoint,
             live,
         })

@@ -184,14 +184,14 @@ impl Handler<Next> for Runner {
             } else {
                 attempt(&mut projector, &stopping).await
             };
+            if let Err(error) = &result {
+                projector.stall(error).await;
+            }
             (projector, result)
         };
         ctx.spawn(
             work.into_actor(self)
                 .map(|(projector, result), runner, ctx| {
-                    if result.is_err() {
-                        projector.stall();
-                    }
                     runner.projector = Some(projector);
                     match result {
                         Ok(Outcome::Stop) => ctx.stop(),

@@ -7,6 +7,7 @@ mod parked;
 mod property;
 mod queries;
 mod rebuild;
+mod unchanged;
 mod world;
 
 use super::{

@@ -5,7 +5,11 @@
 //! ([`ViewCache::begin`]); what it found is kept only if nothing of it was invalidated since, so an
 //! older document never gets back in. What does not exist is not kept: nobody asks for it often.
 
-use super::{ServedDocument, announcement::Applied, watermark::Observer};
+use super::{
+    ServedDocument,
+    announcement::Applied,
+    watermark::{FreshDocument, Observer},
+};
 use metrics::{Counter, Gauge};
 use quick_cache::{Equivalent, Weighter, sync::Cache};
 use std::{
@@ -198,10 +202,18 @@ impl ViewCache {
 }
 
 impl Observer for ViewCache {
-    fn changed(&self, applied: &Applied) {
+    fn changed(&self, applied: &Applied, fresh: &[FreshDocument]) {
         for id in &applied.ids {
             self.invalidate(id);
         }
+        for FreshDocument { id, document } in fresh {
+            self.keep(self.begin(id), id, document.clone());
+        }
+    }
+
+    fn wants(&self, id: &str) -> bool {
+        let asked = self.asked(self.generation.load(Ordering::Acquire), id);
+        self.cache.entries.peek(&asked).is_some()
     }
 
     fn lost(&self, _: u64) {
@@ -249,16 +261,34 @@ mod tests {
         let cache = cache(1 << 20);
         put(&cache, "a", 1);
         put(&cache, "b", 2);
-        cache.changed(&changed(&["a"]));
+        cache.changed(&changed(&["a"]), &[]);
         assert_eq!(version(&cache, "a"), None);
         assert_eq!(version(&cache, "b"), Some(2));
+    }
+
+    #[test]
+    fn a_copy_is_wanted_anew_and_kept_when_it_is_given() {
+        let cache = cache(1 << 20);
+        assert!(!cache.wants("a"));
+        put(&cache, "a", 1);
+        assert!(cache.wants("a"));
+        let begun = cache.begin("a");
+        let fresh = FreshDocument {
+            id: "a".to_owned(),
+            document: document(2),
+        };
+        cache.changed(&changed(&["a"]), &[fresh]);
+        cache.keep(begun, "a", document(1));
+        assert_eq!(version(&cache, "a"), Some(2));
+        cache.lost(7);
+        assert!(!cache.wants("a"));
     }
 
     #[test]
     fn a_read_that_began_before_a_change_is_not_kept() {
         let cache = cache(1 << 20);
         let begun = cache.begin("a");
-        cache.changed(&changed(&["a"]));
+        cache.changed(&changed(&["a"]), &[]);
         cache.keep(begun, "a", document(1));
         assert_eq!(version(&cache, "a"), None);
     }

@@ -95,6 +95,18 @@ pub struct Changes {
     pub skipped: Option<(PartKey, u64, usize)>,
 }
 
+impl Changes {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+            && self.parts.is_empty()
+            && self.parked.is_empty()
+            && self.retried.is_none()
+            && self.skipped.is_none()
+    }
+}
+
 /// How far a view's documents in the store have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {

@@ -13,7 +13,7 @@ mod select;
 mod tests;
 mod write;
 
-pub(crate) use select::{Row, Text};
+pub(crate) use select::{Row, Text, text};
 
 use super::schema::ViewTables;
 use pulse::Pulse;

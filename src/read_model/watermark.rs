@@ -8,15 +8,19 @@
 //! watermark moves, so whoever waited for a position never meets a copy from before it. A move whose
 //! changes are not known, because an announcement was lost, tells it that anything may have changed.
 
-use super::{announcement::Applied, serving::Serving};
+use super::{ServedDocument, announcement::Applied, serving::Serving};
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
     fmt,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 
 /// How far a view has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,11 +44,31 @@ impl Progress {
 
 /// What keeps copies of a view's documents. It is told in order, and must not block.
 pub(super) trait Observer: Send + Sync {
-    /// A transaction that follows on the one told before has changed these documents.
-    fn changed(&self, applied: &Applied);
+    /// A transaction that follows on the one told before has changed these documents. `fresh` are
+    /// some of them as they are now.
+    fn changed(&self, applied: &Applied, fresh: &[FreshDocument]);
 
     /// Up to `position`, any document may have changed.
     fn lost(&self, position: u64);
+
+    /// Whether it has a copy of a document that it would like to have anew when it changes.
+    fn wants(&self, _id: &str) -> bool {
+        false
+    }
+
+    /// Whether somebody follows the view, and so waits for each change.
+    fn is_followed(&self) -> bool {
+        false
+    }
+}
+
+/// A document as a transaction has left it.
+#[derive(Debug, Clone)]
+pub(crate) struct FreshDocument {
+    /// The document's id.
+    pub(crate) id: String,
+    /// As a reader would now get it from the store.
+    pub(crate) document: ServedDocument,
 }
 
 /// One view's progress, shared by who moves it and who waits on it.
@@ -55,6 +79,8 @@ pub struct Watermark {
 
 struct Shared {
     progress: watch::Sender<Progress>,
+    /// Told when somebody begins to wait.
+    awaited: Notify,
     serving: Serving,
     /// Held while the watermark moves, so that moves and what observers are told have one order.
     observers: Mutex<Vec<Arc<dyn Observer>>>,
@@ -64,6 +90,7 @@ impl Default for Shared {
     fn default() -> Self {
         Self {
             progress: watch::Sender::new(Progress::default()),
+            awaited: Notify::new(),
             serving: Serving::default(),
             observers: Mutex::default(),
         }
@@ -101,6 +128,11 @@ impl Watermark {
     /// does not follow on where the watermark is tells them that anything may have changed; one that
     /// is behind it was noted before.
     pub fn note(&self, applied: &Applied) {
+        self.note_fresh(applied, &[]);
+    }
+
+    /// As [`Watermark::note`], with some of the documents as the transaction has left them.
+    pub(crate) fn note_fresh(&self, applied: &Applied, fresh: &[FreshDocument]) {
         let observers = self.observers();
         let current = self.progress().position;
         // What is applied out of turn changes documents at the position that the view has.
@@ -108,7 +140,7 @@ impl Watermark {
         if applied.position > current || (in_place && applied.position == current) {
             for observer in observers.iter() {
                 if applied.previous == current && !in_place {
-                    observer.changed(applied);
+                    observer.changed(applied, fresh);
                 } else {
                     observer.lost(applied.position);
                 }
@@ -139,6 +171,11 @@ impl Watermark {
         for observer in observers.iter() {
             observer.lost(position);
         }
+    }
+
+    /// Whether somebody would like to have the document when it changes.
+    pub(crate) fn wants(&self, id: &str) -> bool {
+        self.observers().iter().any(|observer| observer.wants(id))
     }
 
     /// From now on, tells `observer` of each change.
@@ -176,12 +213,27 @@ impl Watermark {
         self.shared.progress.receiver_count()
     }
 
+    /// Waits until somebody waits for the view to come further.
+    pub(crate) async fn awaited(&self) {
+        let mut told = pin!(self.shared.awaited.notified());
+        // First: who comes after the look is heard of.
+        told.as_mut().enable();
+        let followed = self
+            .observers()
+            .iter()
+            .any(|observer| observer.is_followed());
+        if !followed && self.waiting() == 0 {
+            told.await;
+        }
+    }
+
     /// Waits at most `max_wait` until the view has applied `position`; whether it has.
     pub async fn reached(&self, position: u64, max_wait: Duration) -> bool {
         if self.progress().position >= position {
             return true;
         }
         let mut progress = self.shared.progress.subscribe();
+        self.shared.awaited.notify_waiters();
         let reached = progress.wait_for(|progress| progress.position >= position);
         matches!(timeout(max_wait, reached).await, Ok(Ok(_)))
     }
@@ -224,6 +276,7 @@ impl Watermarks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
 
     fn at(position: u64) -> Progress {
         Progress {
@@ -248,6 +301,21 @@ mod tests {
         watermark.advance(at(6));
         assert!(!watermark.reached(7, Duration::ZERO).await);
         assert!(watermark.reached(6, Duration::ZERO).await);
+    }
+
+    #[tokio::test]
+    async fn it_is_known_when_somebody_waits() {
+        let watermark = Watermark::default();
+        assert_eq!(watermark.awaited().now_or_never(), None);
+        let mut awaited = pin!(watermark.awaited());
+        assert_eq!(awaited.as_mut().now_or_never(), None);
+        let waiting = watermark.clone();
+        let wait = tokio::spawn(async move { waiting.reached(7, Duration::from_secs(60)).await });
+        awaited.await;
+        watermark.awaited().await;
+        watermark.advance(at(7));
+        assert!(wait.await.unwrap());
+        assert_eq!(watermark.awaited().now_or_never(), None);
     }
 
     #[test]
@@ -275,7 +343,7 @@ mod tests {
     }
 
     impl Observer for Told {
-        fn changed(&self, applied: &Applied) {
+        fn changed(&self, applied: &Applied, _: &[FreshDocument]) {
             self.tell(format!("{:?} to {}", applied.ids, applied.position));
         }
 

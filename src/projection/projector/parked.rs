@@ -61,7 +61,7 @@ impl Projector {
             Some(open) => open,
             None => self.open().await?,
         };
-        let fence = open.checkpoint.clone();
+        let position = open.position;
         self.open = Some(open);
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
@@ -84,7 +84,6 @@ impl Projector {
         if skip {
             self.fold.skip(first.position, first.from_event);
         }
-        let position = fence.position;
         let mut changes = self
             .fold(&mut |fold| fold.retry(aggregate, &commits, position))
             .await?;
@@ -100,7 +99,7 @@ impl Projector {
             parked: changes.parked.len(),
             reason: changes.parked.first().map(|parked| parked.reason.clone()),
         };
-        let applied = self.commit(&fence, position, changes).await?;
+        let applied = self.commit(position, changes).await?;
         let parked = self.fold.parked();
         self.status.send_modify(|status| status.parked = parked);
         if self.live().is_some() {

@@ -1,12 +1,16 @@
 //! What a projector tells of how far it is: to readers through the watermark, where its generation is the
 //! live one, and to operators through its status.
 
-use super::Projector;
+use super::{Projector, ProjectorError};
 use crate::{
     projection::status::{ProjectorState, ProjectorStatus},
-    read_model::{Progress, exchange::Checkpoint},
+    read_model::{Applied, Progress, exchange::Checkpoint},
 };
 use jiff::Timestamp;
+use std::time::Duration;
+
+/// How long telling that the view stalls may take.
+const TELLING: Duration = Duration::from_secs(1);
 
 impl Projector {
     /// Notes that a batch has come that is not applied yet.
@@ -43,15 +47,32 @@ impl Projector {
         });
     }
 
-    /// Notes that nothing is known of the log any more.
-    pub(in crate::projection) fn stall(&self) {
-        let since = self.options.watermark.progress().behind_since;
-        let since = since.unwrap_or_else(Timestamp::now);
-        if self.was_live {
-            self.options.watermark.fall_behind(Some(since));
-        }
+    /// Notes, and tells the others who serve the view, that it does not get on.
+    pub(in crate::projection) async fn stall(&self, error: &ProjectorError) {
+        let progress = self.options.watermark.progress();
+        let since = progress.behind_since.unwrap_or_else(Timestamp::now);
         self.status
             .send_modify(|status| status.behind_since = Some(since));
+        let Some(revision) = self.was_live else {
+            return;
+        };
+        self.options.watermark.fall_behind(Some(since));
+        if error.is_fenced() {
+            // Somebody else gets on with it.
+            return;
+        }
+        let stalled = Applied {
+            previous: progress.position,
+            position: progress.position,
+            behind_since: Some(since),
+            revision,
+            ..self.nothing()
+        };
+        // The log may be what is away. They learn it with the next try, or by themselves.
+        let told = tokio::time::timeout(TELLING, self.tell(&stalled)).await;
+        if let Ok(Err(error)) = told {
+            tracing::debug!(view.name = self.view(), %error, "not told that the view stalls");
+        }
     }
 
     /// Notes what the store now holds.

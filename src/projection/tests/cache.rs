@@ -162,3 +162,34 @@ async fn a_reader_that_hears_no_announcement_at_all_still_gets_on() {
     }
     following.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_in_memory_is_made_anew_as_the_store_would_give_it() {
+    let mut world = World::new().await;
+    let watermarks = Watermarks::new(["statement"]);
+    world.watermark = watermarks.view("statement").unwrap().clone();
+    let mut projector = world.projector();
+    world.commit::<Account>("a", &[opened("o \"1\" 가")]).await;
+    world.drain(&mut projector).await;
+    let kept = model(&world, &watermarks).await;
+    assert_eq!(deposits(&kept, "a", &Freshness::default()).await, 0);
+    assert!(world.watermark.wants("a") && !world.watermark.wants("b"));
+
+    let last = world.commit::<Account>("a", &[deposited(3)]).await;
+    world.commit::<Account>("b", &[deposited(3)]).await;
+    world.drain(&mut projector).await;
+    // Nobody has asked for it since.
+    assert!(world.watermark.wants("a") && !world.watermark.wants("b"));
+    let asks_the_store = model(&world, &watermarks).await;
+    let read = async |model: &ReadModel| {
+        let freshness = Freshness::default();
+        let answer = model.document("statement", "a", &freshness).await;
+        answer.unwrap().value
+    };
+    let (kept, stored) = (read(&kept).await, read(&asks_the_store).await);
+    assert_eq!(kept.version, last);
+    assert_eq!(
+        (kept.version, &kept.tag, &kept.body),
+        (stored.version, &stored.tag, &stored.body)
+    );
+}

@@ -57,6 +57,9 @@ pub(super) enum AccountEvent {
     Opened { owner: String },
     #[serde(rename = "account.deposited.v1")]
     Deposited { amount: i64 },
+    /// Changes nothing.
+    #[serde(rename = "account.noted.v1")]
+    Noted {},
     #[serde(rename = "account.refused.v1")]
     Refused {},
     #[serde(rename = "account.exploded.v1")]
@@ -185,6 +188,7 @@ impl View for Statements {
                 document.total += amount;
                 document.deposits += 1;
             }
+            AccountEvent::Noted {} => return Ok(Change::Keep),
             AccountEvent::Refused {} => return Err(ApplyError::refused("not this one")),
             AccountEvent::Exploded {} => panic!("boom"),
             AccountEvent::Closed {} => return Ok(Change::Delete),

@@ -1,7 +1,11 @@
 //! Who follows what of one view, and what has changed lately.
 
 use super::{Client, Condition, LiveEvent, LiveKind, Subscription};
-use crate::read_model::{ServedDocument, announcement::Applied, watermark::Observer};
+use crate::read_model::{
+    ServedDocument,
+    announcement::Applied,
+    watermark::{FreshDocument, Observer},
+};
 use serde_json::{Value, value::RawValue};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -280,7 +284,7 @@ impl ViewLive {
 }
 
 impl Observer for ViewLive {
-    fn changed(&self, applied: &Applied) {
+    fn changed(&self, applied: &Applied, _: &[FreshDocument]) {
         let applied = Arc::new(applied.clone());
         let mut state = self.lock();
         state.recent.push(Arc::clone(&applied));
@@ -309,6 +313,11 @@ impl Observer for ViewLive {
         state.lost = true;
         drop(state);
         self.wake.notify_one();
+    }
+
+    fn is_followed(&self) -> bool {
+        let state = self.lock();
+        !(state.lists.is_empty() && state.documents.is_empty())
     }
 }
 

@@ -135,15 +135,17 @@ fn who_does_not_keep_up_is_cut_off_and_others_are_not() {
 #[tokio::test]
 async fn only_what_is_followed_is_read() {
     let live = ViewLive::new(0);
+    assert!(!live.is_followed());
     let one = follow_document(&live, "a");
-    live.changed(&applied(0, 1, &["b"]));
-    live.changed(&applied(1, 2, &["a", "b"]));
+    assert!(live.is_followed());
+    live.changed(&applied(0, 1, &["b"]), &[]);
+    live.changed(&applied(1, 2, &["a", "b"]), &[]);
     let Work::Changed { ids, position } = live.next().await else {
         panic!("there is something to read")
     };
     assert_eq!((ids, position), (vec!["a".to_owned()], 2));
     let _list = follow_list(&live);
-    live.changed(&applied(2, 3, &["b"]));
+    live.changed(&applied(2, 3, &["b"]), &[]);
     assert!(matches!(live.next().await, Work::Changed { ids, .. } if ids == ["b"]));
     drop(one);
     live.lost(9);
@@ -166,8 +168,8 @@ async fn a_gap_ends_lists_and_has_documents_read_again() {
 #[test]
 fn what_changed_is_known_back_to_a_gap() {
     let live = ViewLive::new(5);
-    live.changed(&applied(5, 6, &["a"]));
-    live.changed(&applied(6, 8, &["b", "c"]));
+    live.changed(&applied(5, 6, &["a"]), &[]);
+    live.changed(&applied(6, 8, &["b", "c"]), &[]);
     let since = |position| {
         let mut ids: Vec<_> = live.changed_since(position)?.into_iter().collect();
         ids.sort();

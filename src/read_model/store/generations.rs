@@ -46,24 +46,29 @@ impl Store {
 
     /// Stores a view's next generations, in which `to` is live in place of `from`, in one transaction
     /// with a new revision of both checkpoints: their projectors are fenced, and look again which is
-    /// live. With `forward` it is refused, with `false`, when `to` is behind `from`.
+    /// live. With `forward` it is refused, with `false`, when `to` is behind `from`, or behind that
+    /// position, which was served from it.
     pub(crate) async fn turn(
         &self,
         view: &str,
         next: &Generations,
         from: &ViewTables,
         to: &ViewTables,
-        forward: bool,
+        forward: Option<u64>,
     ) -> Result<bool, StoreError> {
         let mut variables = changing(view, next);
         variables.insert("from", Value::RecordId(checkpoint_id(from)));
         variables.insert("to", Value::RecordId(checkpoint_id(to)));
         let check = match forward {
-            true => format!(
-                "IF ((SELECT VALUE position FROM ONLY $to) ?? 0) \
-                 < ((SELECT VALUE position FROM ONLY $from) ?? 0) {{ THROW '{BEHIND}' }};"
-            ),
-            false => String::new(),
+            Some(served) => {
+                variables.insert("served", integer(served));
+                format!(
+                    "LET $position = (SELECT VALUE position FROM ONLY $to) ?? 0; \
+                     IF $position < ((SELECT VALUE position FROM ONLY $from) ?? 0) \
+                     OR $position < $served {{ THROW '{BEHIND}' }};"
+                )
+            }
+            None => String::new(),
         };
         let sql = format!(
             "BEGIN; {} {check} \

@@ -55,6 +55,12 @@ impl Text {
     }
 }
 
+/// A document's JSON as it will be served once it is stored.
+pub(crate) fn text(document: &Json) -> Result<String, StoreError> {
+    serde_json::to_string(&AsJson(&document.clone().into_value()))
+        .map_err(|_| StoreError::shape("document.doc"))
+}
+
 /// A value as [`Value::into_json_value`] makes it, without making it.
 struct AsJson<'a>(&'a Value);
 
