@@ -132,7 +132,7 @@ pub struct ThereConfig {
     #[arg(
         long,
         env = "HEADWATER_NATS",
-        requires = "http",
+        requires = "http_addr",
         conflicts_with = "durable"
     )]
     pub nats: Option<String>,

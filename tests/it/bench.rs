@@ -1,6 +1,6 @@
 //! `headwater bench`: what it starts, tells and leaves behind.
 
-use crate::harness::service::{headwater, run};
+use crate::harness::service::{Service, headwater, run};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -97,4 +97,31 @@ fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form(
     has_the_form(&result, "fresh", &[]);
     let result = bench(&["live", "--clients", "20"], &["ours"]);
     has_the_form(&result, "live", &[]);
+}
+
+#[test]
+fn a_bench_of_the_query_side_measures_a_mart_that_is_there_and_leaves_it_running() {
+    let service = Service::dev(&["--no-seed"]);
+    let (nats, http) = (service.nats_url(), service.http_url());
+    let http = http.trim_start_matches("http://");
+    let there = ["--nats", &nats, "--http-addr", http];
+    for (name, arguments) in [
+        ("get", &["--connections", "4", "--documents", "20"][..]),
+        ("fresh", &["--rate", "20", "--connections", "4"]),
+        ("live", &["--clients", "20"]),
+    ] {
+        // Twice: a run is not disturbed by what one before it has left.
+        for _ in 0..2 {
+            let result = bench(&[&[name], &there[..], arguments].concat(), &["ours"]);
+            assert_eq!(result["bench"], name);
+            assert!(result["ours"]["p50_ms"].as_f64().unwrap() > 0.0, "{result}");
+        }
+    }
+    assert_eq!(service.nats_url(), nats);
+    let alone = run(headwater(["bench", "get", "--nats", &nats]).env_remove("HEADWATER_HTTP_ADDR"));
+    let told = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert!(
+        !alone.status.success() && told.contains("--http-addr"),
+        "{told}"
+    );
 }

@@ -25,6 +25,7 @@ mod linearizability;
 mod live;
 mod membership;
 mod metrics;
+mod rebuild;
 mod sales;
 mod serve_run;
 mod shared_store;
