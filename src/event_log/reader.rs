@@ -73,6 +73,8 @@ pub struct Commit {
 
 /// Follows the commits of some aggregates.
 pub struct Reader {
+    stream: jetstream::stream::Stream,
+    name: String,
     messages: pull::Stream,
     client: async_nats::Client,
     /// The reply subjects of what was handed out and not acknowledged.
@@ -150,6 +152,8 @@ impl Reader {
             .await
             .map_err(ReadError::unavailable)?;
         Ok(Self {
+            stream,
+            name: options.name.clone(),
             messages,
             client: log.client().clone(),
             unacknowledged: VecDeque::new(),
@@ -264,6 +268,22 @@ impl Reader {
                 .map_err(ReadError::unavailable)?;
         }
         Ok(())
+    }
+
+    /// The position at which the log ended a moment ago, if all that this reader follows up to there
+    /// was acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when JetStream does not answer.
+    pub async fn read_up_to(&self) -> Result<Option<u64>, ReadError> {
+        let log = self.stream.get_info().await;
+        let end = log.map_err(ReadError::unavailable)?.state.last_sequence;
+        // After the end: what has come since is pending, or was delivered.
+        let consumer = self.stream.consumer_info(&self.name).await;
+        let consumer = consumer.map_err(ReadError::unavailable)?;
+        let done = consumer.num_pending == 0 && consumer.num_ack_pending == 0;
+        Ok(done.then_some(end))
     }
 
     /// Has the server deliver the oldest unacknowledged commit again, as it does after a while.

@@ -357,12 +357,22 @@ impl Projector {
         })
     }
 
-    /// Writes the checkpoint where commits that changed nothing have put it off.
+    /// Writes the checkpoint where commits that changed nothing have put it off, and where a
+    /// generation that is being filled has read the log to its end: the live one may follow
+    /// aggregates that it does not, and be further by them.
     async fn settle(&mut self) -> Result<(), ProjectorError> {
-        let deferred = self.open.as_ref().filter(|open| open.deferred > 0);
-        let Some(position) = deferred.map(|open| open.position) else {
+        let Some(open) = &self.open else {
             return Ok(());
         };
+        let mut position = open.position;
+        if open.live.is_none()
+            && let Some(end) = open.reader.read_up_to().await?
+        {
+            position = position.max(end);
+        }
+        if position == open.checkpoint.position {
+            return Ok(());
+        }
         self.commit(position, Changes::default()).await?;
         self.acknowledge_to(position).await
     }

@@ -254,6 +254,59 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     arbiter.stop();
 }
 
+/// The next version of the statements: without the names of owners, whom it does not follow.
+struct Nameless;
+
+impl View for Nameless {
+    const NAME: &'static str = Statements::NAME;
+    const VERSION: u32 = 2;
+    const AGGREGATES: &'static [&'static str] = &["account"];
+    type Document = Statement;
+    type Part = ();
+
+    fn query() -> Query {
+        Statements::query()
+    }
+
+    fn route(event: &Recorded, _: &Parts<()>) -> Result<Route, ApplyError> {
+        Ok(Route::id(event.id.as_str()))
+    }
+
+    fn apply(
+        id: &str,
+        document: Option<Statement>,
+        event: &Recorded,
+        _: &Parts<()>,
+    ) -> Result<Change<Statement>, ApplyError> {
+        Statements::apply(id, document, event, &Parts::default())
+    }
+}
+
+#[actix::test]
+async fn a_new_version_takes_over_that_does_not_follow_what_came_last() {
+    let world = World::new().await;
+    let arbiter = Arbiter::new();
+    world.commit::<Account>("a", &[deposited(5)]).await;
+    let last = world.commit::<Owner>("o", &[named("Kim")]).await;
+    let old = kept(world.options(), &arbiter);
+    world.wait_for(last).await;
+    old.stop().await;
+
+    let mut options = world.options();
+    options.view = RegisteredView::of::<Nameless>();
+    options.generation = Generation::first(2);
+    let new = kept(options, &arbiter);
+    world
+        .until("it takes over", |all| live(all) == "v2.1")
+        .await;
+    assert!(world.progress().position >= last);
+    let position = world.commit::<Account>("a", &[deposited(1)]).await;
+    world.wait_for(position).await;
+    assert_eq!(world.served("a").await, Some((6, 2)));
+    new.stop().await;
+    arbiter.stop();
+}
+
 #[actix::test]
 async fn verifying_finds_what_differs_and_nothing_else() {
     let world = World::new().await;
