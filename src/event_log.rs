@@ -21,6 +21,7 @@ pub use load::{LoadError, StoredMessage};
 
 use async_nats::{client::RequestErrorKind, jetstream};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 
 /// A handle to the log. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ struct Inner {
     jetstream: jetstream::Context,
     timeouts: Timeouts,
     grouping: Option<group::Grouping>,
+    /// Held while a history is read.
+    loads: Arc<Semaphore>,
 }
 
 /// How concurrent appends of different aggregates reach the log.
@@ -74,6 +77,7 @@ impl EventLog {
             client,
             timeouts,
             grouping: None,
+            loads: Arc::new(Semaphore::new(load::AT_ONCE)),
         }))
     }
 
@@ -97,6 +101,7 @@ impl EventLog {
             client,
             timeouts: self.0.timeouts,
             grouping: self.0.grouping.clone(),
+            loads: self.0.loads.clone(),
         }))
     }
 

@@ -76,6 +76,8 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.answer(Err(Problem::unavailable("the replica is stopping")));
+        if self.respond.is_some() {
+            self.answer(Err(Problem::unavailable("the replica is stopping")));
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! is loaded.
 
 mod named;
+mod plain;
 
 use crate::{aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash};
 use serde_json::value::RawValue;
@@ -46,7 +47,11 @@ fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command,
 /// The fingerprint that tells a retry of a command from another command under the same key.
 #[must_use]
 pub fn fingerprint(command: &str, body: &[u8]) -> Fingerprint {
-    // Formatting is not part of a command: the same fields in other white space are the same.
+    // Formatting is not part of a command: the same fields in other white space, or in another
+    // order, are the same.
+    if plain::is_plain(body) {
+        return Fingerprint(stable_hash::of([command.as_bytes(), body]));
+    }
     let same = serde_json::from_slice::<serde_json::Value>(body).map(|value| value.to_string());
     let same = same.as_ref().map_or(body, |text| text.as_bytes());
     Fingerprint(stable_hash::of([command.as_bytes(), same]))

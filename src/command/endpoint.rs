@@ -248,9 +248,11 @@ impl Desk {
         if message.payload.len() > MAX_BODY {
             return Err(Problem::too_large(MAX_BODY));
         }
+        // There are few, so looking at each costs less than hashing a name.
         let header = |name: &'static str| {
-            let name = HeaderName::from_static(name);
-            Some(message.headers.as_ref()?.get(name)?.as_str())
+            let mut headers = message.headers.as_ref()?.iter();
+            let (_, values) = headers.find(|(known, _)| AsRef::<str>::as_ref(known) == name)?;
+            Some(values.first()?.as_str())
         };
         // On NATS a body need not say what it is, but when it does it is taken at its word.
         if header("Content-Type").is_some_and(|value| !is_json(value)) {
@@ -287,10 +289,9 @@ fn encode(outcome: &Result<Outcome, Problem>) -> (Bytes, HeaderMap) {
     match outcome {
         Ok(outcome) => {
             headers.insert(CONTENT_TYPE, "application/json");
-            headers.insert(ETAG, format!("\"{}\"", outcome.version));
+            headers.insert(ETAG, outcome.entity_tag());
             headers.insert(POSITION, outcome.position_token());
-            let body = serde_json::to_vec(outcome).expect("an outcome is plain data");
-            (body.into(), headers)
+            (outcome.to_json().into(), headers)
         }
         Err(problem) => {
             problem_headers(problem, &mut headers);

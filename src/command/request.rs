@@ -154,7 +154,52 @@ impl Outcome {
     /// The position token, `<aggregate>@<stream sequence>`: what `Headwater-Position` carries.
     #[must_use]
     pub fn position_token(&self) -> String {
-        format!("{}@{}", self.aggregate, self.position)
+        let mut token = String::with_capacity(self.aggregate.len() + 21);
+        token.push_str(&self.aggregate);
+        token.push('@');
+        token.push_str(itoa::Buffer::new().format(self.position));
+        token
+    }
+
+    /// The version as an entity tag, in its quotes.
+    #[must_use]
+    pub fn entity_tag(&self) -> String {
+        let mut tag = String::with_capacity(22);
+        tag.push('"');
+        tag.push_str(itoa::Buffer::new().format(self.version));
+        tag.push('"');
+        tag
+    }
+
+    /// Its JSON. By hand, as it is written for every command: the names of aggregates and their ids
+    /// are of `A-Z a-z 0-9 _ -`, and need no escaping.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let names = self.events.iter().map(|event| event.r#type.len() + 48);
+        let mut json = Vec::with_capacity(160 + names.sum::<usize>());
+        let mut digits = itoa::Buffer::new();
+        json.extend_from_slice(br#"{"aggregate":""#);
+        json.extend_from_slice(self.aggregate.as_bytes());
+        json.extend_from_slice(br#"","id":""#);
+        json.extend_from_slice(self.id.as_bytes());
+        json.extend_from_slice(br#"","version":"#);
+        json.extend_from_slice(digits.format(self.version).as_bytes());
+        json.extend_from_slice(br#","position":"#);
+        json.extend_from_slice(digits.format(self.position).as_bytes());
+        json.extend_from_slice(br#","events":["#);
+        for (number, event) in self.events.iter().enumerate() {
+            if number > 0 {
+                json.push(b',');
+            }
+            json.extend_from_slice(br#"{"type":"#);
+            serde_json::to_writer(&mut json, &event.r#type).expect("memory takes all");
+            json.extend_from_slice(br#","version":"#);
+            json.extend_from_slice(digits.format(event.version).as_bytes());
+            json.push(b'}');
+        }
+        json.extend_from_slice(br#"],"replayed":"#);
+        json.extend_from_slice(if self.replayed { b"true}" } else { b"false}" });
+        json
     }
 }
 
@@ -165,4 +210,35 @@ pub struct OutcomeEvent {
     pub r#type: String,
     /// The aggregate's version after it.
     pub version: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_written_as_it_is_described() {
+        let event = |name: &str, version| OutcomeEvent {
+            r#type: name.to_owned(),
+            version,
+        };
+        for (events, replayed) in [
+            (vec![], true),
+            (vec![event("stock.received.v1", 7)], false),
+            (vec![event("a \"quoted\" name", 7), event("b", 8)], false),
+        ] {
+            let outcome = Outcome {
+                aggregate: "stock".to_owned(),
+                id: "gangnam_apple-1kg".to_owned(),
+                version: 8,
+                position: u64::MAX,
+                events,
+                replayed,
+            };
+            let json = serde_json::to_string(&outcome).unwrap();
+            assert_eq!(String::from_utf8(outcome.to_json()).unwrap(), json);
+            assert_eq!(outcome.entity_tag(), "\"8\"");
+            assert_eq!(outcome.position_token(), format!("stock@{}", u64::MAX));
+        }
+    }
 }

@@ -38,7 +38,10 @@ impl EncodedEvent {
             source,
         };
         let json = serde_json::to_string(event).map_err(encode)?;
-        let encoded: Self = serde_json::from_str(&json).map_err(encode)?;
+        let encoded = match split(&json) {
+            Some(encoded) => encoded,
+            None => serde_json::from_str(&json).map_err(encode)?,
+        };
         let named = encoded
             .r#type
             .strip_prefix(A::NAME)
@@ -53,12 +56,36 @@ impl EncodedEvent {
     }
 }
 
+/// The parts of an event as it is almost always written, `{"type":"…","data":…}`, without reading it
+/// twice; `None` when it is written otherwise.
+fn split(json: &str) -> Option<EncodedEvent> {
+    let (name, rest) = json.strip_prefix(r#"{"type":""#)?.split_once('"')?;
+    let data = rest.strip_prefix(r#","data":"#)?.strip_suffix('}')?;
+    if name.contains('\\') {
+        return None;
+    }
+    Some(EncodedEvent {
+        r#type: name.to_owned(),
+        // It is checked to be one value: there may be more than these two fields.
+        data: RawValue::from_string(data.to_owned()).ok()?,
+    })
+}
+
 /// Tells a retry of a command from another command under the same key. Written as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Fingerprint(pub u64);
 
 impl Fingerprint {
+    /// Its 16 hexadecimal digits.
+    fn digits(self) -> String {
+        let digit = |place: u32| {
+            let bits = (self.0 >> (60 - 4 * place)) & 0xf;
+            char::from_digit(bits as u32, 16).unwrap_or('0')
+        };
+        (0..16).map(digit).collect()
+    }
+
     /// Reads its digits; `None` when they are not its.
     fn read(digits: &str) -> Option<Self> {
         u64::from_str_radix(digits, 16).ok().map(Self)
@@ -66,8 +93,8 @@ impl Fingerprint {
 }
 
 impl From<Fingerprint> for String {
-    fn from(Fingerprint(bits): Fingerprint) -> Self {
-        format!("{bits:016x}")
+    fn from(fingerprint: Fingerprint) -> Self {
+        fingerprint.digits()
     }
 }
 
@@ -157,29 +184,39 @@ fn write_events(
 ) -> Result<(), serde_json::Error> {
     let command_id = serde_json::to_string(&command.command_id)?;
     let open_id = &command_id[..command_id.len() - 1];
-    let time = serde_json::to_string(&command.time)?;
-    for (number, event) in (1..).zip(&command.events) {
-        let version = command.version_before + number;
-        write!(
-            body,
-            r#"{{"specversion":"1.0","id":{open_id}/{number}","type":"#
-        )
-        .map_err(serde_json::Error::io)?;
+    let mut digits = itoa::Buffer::new();
+    for (number, event) in (1_u64..).zip(&command.events) {
+        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
+        put(r#"{"specversion":"1.0","id":"#);
+        put(open_id);
+        put("/");
+        put(digits.format(number));
+        put(r#"","type":"#);
         serde_json::to_writer(&mut *body, &event.r#type)?;
-        write!(
-            body,
-            r#","source":"/headwater/{aggregate}","subject":"{id}","time":{time},"datacontenttype":"application/json","commandid":{command_id}"#
-        )
-        .map_err(serde_json::Error::io)?;
-        if let Some(Fingerprint(bits)) = command.command_hash {
-            write!(body, r#","commandhash":"{bits:016x}""#).map_err(serde_json::Error::io)?;
+        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
+        put(r#","source":"/headwater/"#);
+        put(aggregate);
+        put(r#"","subject":""#);
+        put(id);
+        put(r#"","time":""#);
+        write!(body, "{}", command.time).map_err(serde_json::Error::io)?;
+        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
+        put(r#"","datacontenttype":"application/json","commandid":"#);
+        put(&command_id);
+        if let Some(hash) = command.command_hash {
+            put(r#","commandhash":""#);
+            put(hash.digits().as_str());
+            put(r#"""#);
         }
-        write!(
-            body,
-            r#","correlationid":{command_id},"causationid":{command_id},"version":{version},"data":{}}},"#,
-            event.data.get()
-        )
-        .map_err(serde_json::Error::io)?;
+        put(r#","correlationid":"#);
+        put(&command_id);
+        put(r#","causationid":"#);
+        put(&command_id);
+        put(r#","version":"#);
+        put(digits.format(command.version_before + number));
+        put(r#","data":"#);
+        put(event.data.get());
+        put("},");
     }
     Ok(())
 }

@@ -16,6 +16,11 @@ const BATCH: usize = 256;
 /// How many bytes one batch direct get asks for.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// How many histories are read at once. The server looks through all that lies between the messages
+/// of one: were those of a thousand aggregates asked for together, all answers would be late, and
+/// be asked for again.
+pub(super) const AT_ONCE: usize = 16;
+
 /// One stored message, undecoded.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
@@ -127,6 +132,7 @@ impl EventLog {
         if after >= last {
             return Ok(Vec::new());
         }
+        let _turn = self.0.loads.acquire().await;
         let mut messages = Vec::new();
         self.direct_batch(subject, after, &mut messages).await?;
         if messages.is_empty() {

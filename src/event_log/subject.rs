@@ -95,7 +95,7 @@ pub fn is_name(name: &str) -> bool {
 /// `evt.<aggregate>.<id>`: where the commits of one aggregate stand.
 #[must_use]
 pub fn events_of(aggregate: &str, id: &Id) -> String {
-    format!("evt.{aggregate}.{id}")
+    ["evt", aggregate, id.as_str()].join(".")
 }
 
 /// `evt.<aggregate>.*`: the commits of all aggregates of one kind.

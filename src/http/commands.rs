@@ -36,7 +36,7 @@ pub(super) async fn execute(
         })
         .await?;
     Ok(HttpResponse::Ok()
-        .insert_header((ETAG, format!("\"{}\"", outcome.version)))
+        .insert_header((ETAG, outcome.entity_tag()))
         .insert_header(("Headwater-Position", outcome.position_token()))
         .json(outcome))
 }
