@@ -9,7 +9,7 @@ use super::{
     floor::{Publish, RequestReply, own},
     load::once_each,
     processes::{self, Process, Scratch},
-    report::common_settings,
+    report::{common_settings, cores},
 };
 use crate::{
     command::{
@@ -24,7 +24,7 @@ use crate::{
     },
     platform::{Domain, Platform, PlatformOptions},
 };
-use async_nats::{Client, HeaderMap, Request};
+use async_nats::{Client, HeaderMap, HeaderName, Request};
 use bytes::Bytes;
 use clap::{ValueEnum, builder::PossibleValue};
 use futures::future::BoxFuture;
@@ -36,6 +36,10 @@ use std::{
     },
     time::Duration,
 };
+
+// Made once: a name that is made anew is checked and copied.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
+const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
 /// The body of every command.
 const BODY: &[u8] = br#"{"quantity":1}"#;
@@ -292,6 +296,9 @@ impl Target {
             platform.append = options.append();
             platform.command.max_actors = options.max_actors();
             platform.command.idle = Duration::from_secs(3600);
+            // As for a program whose commands come from within: none crosses the connection first,
+            // so that every core has a thread to decide on.
+            platform.command.threads = cores();
             let platform = Platform::start(Domain::mart(), platform).await;
             return Ok(Self::InProcess(Box::new(
                 platform.map_err(BenchError::new)?,
@@ -374,7 +381,7 @@ fn keys() -> impl Fn() -> String + Send + Sync + 'static {
 
 async fn by_nats(client: Client, number: usize, key: String) -> Result<(), BenchError> {
     let mut headers = HeaderMap::new();
-    headers.insert("Idempotency-Key", key);
+    headers.insert(IDEMPOTENCY_KEY, key);
     let request = Request::new()
         .headers(headers)
         .payload(Bytes::from_static(BODY));
@@ -382,7 +389,7 @@ async fn by_nats(client: Client, number: usize, key: String) -> Result<(), Bench
         .send_request(format!("cmd.stock.b_{number}.receive"), request)
         .await
         .map_err(BenchError::new)?;
-    let refused = |headers: &HeaderMap| headers.get("Nats-Service-Error-Code").is_some();
+    let refused = |headers: &HeaderMap| headers.get(ERROR_CODE).is_some();
     if reply.headers.as_ref().is_some_and(refused) {
         let problem = String::from_utf8_lossy(&reply.payload);
         return Err(BenchError::new(format!("a command was refused: {problem}")));

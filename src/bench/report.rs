@@ -111,10 +111,15 @@ impl fmt::Display for Bench {
     }
 }
 
+/// How many cores there are.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The settings that every bench tells: the build and the machine.
 #[must_use]
 pub fn common_settings() -> Map<String, Value> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let profile = if cfg!(debug_assertions) {
         "dev"
     } else {
@@ -123,7 +128,7 @@ pub fn common_settings() -> Map<String, Value> {
     Map::from_iter([
         ("version".to_owned(), env!("CARGO_PKG_VERSION").into()),
         ("profile".to_owned(), profile.into()),
-        ("cores".to_owned(), cores.into()),
+        ("cores".to_owned(), cores().into()),
     ])
 }
 

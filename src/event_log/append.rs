@@ -154,7 +154,7 @@ impl EventLog {
 fn expect(headers: &mut HeaderMap, expected: u64) {
     headers.insert(
         async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
-        expected.to_string(),
+        itoa::Buffer::new().format(expected),
     );
 }
 

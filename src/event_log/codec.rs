@@ -59,11 +59,12 @@ impl EncodedEvent {
 /// The parts of an event as it is almost always written, `{"type":"…","data":…}`, without reading it
 /// twice; `None` when it is written otherwise.
 fn split(json: &str) -> Option<EncodedEvent> {
-    let (name, rest) = json.strip_prefix(r#"{"type":""#)?.split_once('"')?;
-    let data = rest.strip_prefix(r#","data":"#)?.strip_suffix('}')?;
-    if name.contains('\\') {
-        return None;
-    }
+    let named = json.strip_prefix(r#"{"type":""#)?;
+    let end = named
+        .bytes()
+        .position(|byte| matches!(byte, b'"' | b'\\'))?;
+    let (name, rest) = named.split_at(end);
+    let data = rest.strip_prefix(r#"","data":"#)?.strip_suffix('}')?;
     Some(EncodedEvent {
         r#type: name.to_owned(),
         // It is checked to be one value: there may be more than these two fields.

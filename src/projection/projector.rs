@@ -7,6 +7,7 @@
 mod error;
 mod parked;
 mod progress;
+mod write;
 
 pub use error::ProjectorError;
 pub use parked::Retried;
@@ -24,13 +25,12 @@ use crate::{
         subject,
     },
     read_model::{
-        Applied, FreshDocument, Generation, GenerationState, ServedDocument, Watermark,
+        Applied, Generation, GenerationState, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
-        store::{Store, StoreError, generations::TURNED, text},
+        store::{Store, generations::TURNED},
     },
 };
-use jiff::Timestamp;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Mutex, watch},
@@ -50,9 +50,6 @@ const SMALL: usize = 64;
 const PACE: Duration = Duration::from_millis(2);
 /// The same while nobody waits for the view to come further, where it is known who does.
 const UNHURRIED: Duration = Duration::from_millis(50);
-/// How long the stored checkpoint may stay where it is while nothing changes. Long in tests, which say
-/// themselves when it follows.
-const DEFERRED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
 /// What a projector is made of.
 #[derive(Clone)]
@@ -281,132 +278,6 @@ impl Projector {
             self.behind(applied, first.published, batch.len() as u64 + last.pending);
         }
         Ok(batch)
-    }
-
-    /// Applies a batch that was fetched, and writes what it changes.
-    pub(super) async fn apply(&mut self, batch: &[Commit]) -> Result<Written, ProjectorError> {
-        let (Some(_), Some(last)) = (&self.open, batch.last()) else {
-            return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
-        };
-        let changes = self.fold(&mut |fold| fold.apply(batch)).await?;
-        let deferred = changes.is_empty() && self.may_defer(batch.len());
-        let fresh = self.wanted(&changes)?;
-        let mut applied = match deferred {
-            true => self.defer(last.position, batch.len()).await?,
-            false => self.commit(last.position, changes).await?,
-        };
-        applied.behind_since = (last.pending > 0).then_some(last.published);
-        if self.live().is_some() {
-            // At once: until then, copies of these documents are served that are older than the store's.
-            self.options.watermark.note_fresh(&applied, &fresh);
-        }
-        Ok(Written {
-            applied,
-            pending: last.pending,
-            deferred,
-        })
-    }
-
-    /// Those of a few changed documents that readers in this process have had, so that the next ones
-    /// need not ask the store.
-    fn wanted(&self, changes: &Changes) -> Result<Vec<FreshDocument>, StoreError> {
-        if self.live().is_none() || changes.documents.len() > SMALL {
-            return Ok(Vec::new());
-        }
-        let edition = (self.view(), self.options.generation, None);
-        let fresh = changes.documents.iter().filter_map(|change| {
-            let document = change.document.as_ref()?;
-            self.options.watermark.wants(&change.id).then(|| {
-                let text = text(document)?;
-                Ok(FreshDocument {
-                    document: ServedDocument::stored(edition, &change.id, change.position, &text),
-                    id: change.id.clone(),
-                })
-            })
-        });
-        fresh.collect()
-    }
-
-    /// Whether so many more commits that change nothing may wait for a later transaction to write the
-    /// checkpoint. A crash then costs reading them again. Not those of a generation that is being
-    /// filled: by its checkpoint it is told that it is.
-    fn may_defer(&self, commits: usize) -> bool {
-        self.open.as_ref().is_some_and(|open| {
-            open.live.is_some()
-                && open.deferred + commits <= self.options.batch
-                && open.stored.elapsed() < DEFERRED
-        })
-    }
-
-    /// Goes on to `position` without a transaction, if the store is still as this projector has left
-    /// it, so that its documents are what they would be at `position`.
-    async fn defer(&mut self, position: u64, commits: usize) -> Result<Applied, ProjectorError> {
-        let stored = self.options.store.checkpoint(&self.tables).await?;
-        let Some(open) = &mut self.open else {
-            return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
-        };
-        if stored.revision != open.checkpoint.revision {
-            return Err(StoreError::Fenced.into());
-        }
-        let previous = std::mem::replace(&mut open.position, position);
-        open.deferred += commits;
-        self.fold.committed();
-        Ok(Applied {
-            previous,
-            ..self.nothing()
-        })
-    }
-
-    /// Writes the checkpoint where commits that changed nothing have put it off, and where a
-    /// generation that is being filled has read the log to its end: the live one may follow
-    /// aggregates that it does not, and be further by them.
-    async fn settle(&mut self) -> Result<(), ProjectorError> {
-        let Some(open) = &self.open else {
-            return Ok(());
-        };
-        let mut position = open.position;
-        if open.live.is_none()
-            && let Some(end) = open.reader.read_up_to().await?
-        {
-            position = position.max(end);
-        }
-        if position == open.checkpoint.position {
-            return Ok(());
-        }
-        self.commit(position, Changes::default()).await?;
-        self.acknowledge_to(position).await
-    }
-
-    /// Writes changes with the checkpoint at `position`; returns what there is to announce.
-    async fn commit(&mut self, position: u64, changes: Changes) -> Result<Applied, ProjectorError> {
-        let Some(open) = &mut self.open else {
-            return Err(ProjectorError::Panicked("nothing is open".to_owned()));
-        };
-        let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
-        let parks = !changes.parked.is_empty() || changes.retried.is_some();
-        let fence = &open.checkpoint;
-        let next = Checkpoint {
-            position,
-            revision: fence.revision + 1,
-            writer: self.options.writer.clone(),
-            at: Timestamp::now(),
-        };
-        let store = &self.options.store;
-        let write = store.write(&self.tables, fence, next, changes);
-        open.checkpoint = open.reader.ahead(self.options.batch, write).await?;
-        self.fold.committed();
-        let previous = std::mem::replace(&mut open.position, position);
-        open.deferred = 0;
-        open.stored = Instant::now();
-        if parks {
-            self.parked_at = open.checkpoint.revision;
-            self.tell_parked().await?;
-        }
-        Ok(Applied {
-            previous,
-            ids,
-            ..self.nothing()
-        })
     }
 
     /// An announcement that nothing has changed.
