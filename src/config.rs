@@ -20,7 +20,7 @@ pub use operate::{
     ControlConfig, ParkedAction, ParkedAggregate, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
-pub use sides::{CommandConfig, GatewayConfig};
+pub use sides::{CommandConfig, GatewayConfig, SidesConfig};
 pub use trace::{OtlpHeaders, TraceConfig};
 
 use crate::platform;

@@ -327,7 +327,7 @@ impl Target {
     /// The headers of a command, with a key as long as those that are used.
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert("Idempotency-Key", keys()().as_str());
+        headers.insert(IDEMPOTENCY_KEY, keys()().as_str());
         headers
     }
 

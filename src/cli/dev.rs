@@ -21,18 +21,18 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
-    let exporter = super::export_traces(&config.trace, "dev")?;
+    let exporter = super::export_traces(&config.sides.trace, "dev")?;
     let options = DevOptions {
         data_dir: config.data_dir,
         http_addr: config.http_addr,
         nats_port: config.nats_port,
         nats_server: config.nats_server,
         reset: config.reset,
-        cache: config.gateway.cache(),
-        max_live: config.gateway.max_live,
-        live_heartbeat: config.gateway.live_heartbeat(),
-        command: config.command.options(),
-        append: config.command.append,
+        cache: config.sides.gateway.cache(),
+        max_live: config.sides.gateway.max_live,
+        live_heartbeat: config.sides.gateway.live_heartbeat(),
+        command: config.sides.command.options(),
+        append: config.sides.command.append,
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

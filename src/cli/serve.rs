@@ -27,8 +27,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .clone()
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
-    let exporter = super::export_traces(&config.trace, &replica)?;
-    let mut options = PlatformOptions::new(&config.nats, store, replica);
+    let exporter = super::export_traces(&config.sides.trace, &replica)?;
+    let mut options = PlatformOptions::new(&config.topology.nats, store, replica);
     options.credentials = config
         .surreal_user
         .clone()
@@ -36,19 +36,19 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .map(|(username, password)| Credentials { username, password });
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
-    options.stream_replicas = config.stream_replicas;
-    options.cache = config.gateway.cache();
-    options.http.max_live = config.gateway.max_live;
-    options.http.live_heartbeat = config.gateway.live_heartbeat();
-    options.command = config.command.options();
-    options.append = config.command.append;
+    options.stream_replicas = config.topology.stream_replicas;
+    options.cache = config.sides.gateway.cache();
+    options.http.max_live = config.sides.gateway.max_live;
+    options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
+    options.command = config.sides.command.options();
+    options.append = config.sides.command.append;
     options.server.monitor.clone_from(&config.nats_monitor);
     let platform = Platform::start(Domain::mart(), options)
         .await
         .map_err(failure)?;
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    let servers = platform::nats_servers(&config.nats).unwrap_or_default();
+    let servers = platform::nats_servers(&config.topology.nats).unwrap_or_default();
     println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");

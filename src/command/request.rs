@@ -1,6 +1,9 @@
 //! A command on its way in, the same whichever surface it came by.
 
-use crate::{event_log::subject::Id, problem::Problem};
+use crate::{
+    event_log::{codec::put, subject::Id},
+    problem::Problem,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -178,27 +181,25 @@ impl Outcome {
         let names = self.events.iter().map(|event| event.r#type.len() + 48);
         let mut json = Vec::with_capacity(160 + names.sum::<usize>());
         let mut digits = itoa::Buffer::new();
-        json.extend_from_slice(br#"{"aggregate":""#);
-        json.extend_from_slice(self.aggregate.as_bytes());
-        json.extend_from_slice(br#"","id":""#);
-        json.extend_from_slice(self.id.as_bytes());
-        json.extend_from_slice(br#"","version":"#);
-        json.extend_from_slice(digits.format(self.version).as_bytes());
-        json.extend_from_slice(br#","position":"#);
-        json.extend_from_slice(digits.format(self.position).as_bytes());
-        json.extend_from_slice(br#","events":["#);
+        put(&mut json, &[r#"{"aggregate":""#, &self.aggregate]);
+        put(&mut json, &[r#"","id":""#, &self.id]);
+        put(&mut json, &[r#"","version":"#, digits.format(self.version)]);
+        put(
+            &mut json,
+            &[r#","position":"#, digits.format(self.position)],
+        );
+        put(&mut json, &[r#","events":["#]);
         for (number, event) in self.events.iter().enumerate() {
-            if number > 0 {
-                json.push(b',');
-            }
-            json.extend_from_slice(br#"{"type":"#);
+            let comma = if number > 0 { "," } else { "" };
+            put(&mut json, &[comma, r#"{"type":"#]);
             serde_json::to_writer(&mut json, &event.r#type).expect("memory takes all");
-            json.extend_from_slice(br#","version":"#);
-            json.extend_from_slice(digits.format(event.version).as_bytes());
-            json.push(b'}');
+            put(
+                &mut json,
+                &[r#","version":"#, digits.format(event.version), "}"],
+            );
         }
-        json.extend_from_slice(br#"],"replayed":"#);
-        json.extend_from_slice(if self.replayed { b"true}" } else { b"false}" });
+        let replayed = if self.replayed { "true}" } else { "false}" };
+        put(&mut json, &[r#"],"replayed":"#, replayed]);
         json
     }
 }

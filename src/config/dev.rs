@@ -1,6 +1,6 @@
 //! The flags of `headwater dev`.
 
-use super::{CommandConfig, GatewayConfig, TraceConfig};
+use super::SidesConfig;
 use clap::Args;
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -25,13 +25,7 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
-    /// How queries are answered.
+    /// Each side, and its traces.
     #[command(flatten)]
-    pub gateway: GatewayConfig,
-    /// How the command side is sized
-    #[command(flatten)]
-    pub command: CommandConfig,
-    /// Which traces are recorded, and where they are exported to
-    #[command(flatten)]
-    pub trace: TraceConfig,
+    pub sides: SidesConfig,
 }

@@ -1,6 +1,6 @@
 //! The flags of `headwater serve`.
 
-use super::{CommandConfig, GatewayConfig, TraceConfig, http_address, nats};
+use super::{SidesConfig, TopologyConfig, http_address};
 use clap::{Args, ValueEnum};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use url::Url;
@@ -16,15 +16,9 @@ pub struct ServeConfig {
         default_value = "command,projector,gateway"
     )]
     pub roles: Vec<Role>,
-    /// The NATS servers to connect to, separated by commas
-    #[arg(
-        long,
-        env = "HEADWATER_NATS",
-        hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222",
-        value_parser = nats
-    )]
-    pub nats: String,
+    /// Where the log is.
+    #[command(flatten)]
+    pub topology: TopologyConfig,
     /// The monitoring endpoint of the NATS server, such as http://127.0.0.1:8222: what --append auto
     /// asks whether the server syncs before it acknowledges
     // It listens only where the server is started with -m or has http_port in its configuration.
@@ -50,22 +44,13 @@ pub struct ServeConfig {
     /// Where HTTP is served; port 0 takes a free one
     #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
-    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
-    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub stream_replicas: Option<u8>,
     /// How long a stop may take before what is left is cut off, in seconds
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
-    /// How queries are answered.
+    /// Each side, and its traces.
     #[command(flatten)]
-    pub gateway: GatewayConfig,
-    /// How the command side is sized
-    #[command(flatten)]
-    pub command: CommandConfig,
-    /// Which traces are recorded, and where they are exported to
-    #[command(flatten)]
-    pub trace: TraceConfig,
+    pub sides: SidesConfig,
 }
 
 impl ServeConfig {

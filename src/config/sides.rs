@@ -1,8 +1,23 @@
 //! The flags of the two sides, wherever they run.
 
+use super::TraceConfig;
 use crate::{command::client::CommandOptions, event_log::AppendChoice};
 use clap::Args;
 use std::time::Duration;
+
+/// What is told of a replica wherever it runs.
+#[derive(Debug, Clone, Args)]
+pub struct SidesConfig {
+    /// How queries are answered.
+    #[command(flatten)]
+    pub gateway: GatewayConfig,
+    /// How the command side is sized
+    #[command(flatten)]
+    pub command: CommandConfig,
+    /// Which traces are recorded, and where they are exported to
+    #[command(flatten)]
+    pub trace: TraceConfig,
+}
 
 /// How the command side is sized, and how it appends.
 #[derive(Debug, Clone, Args)]

@@ -187,39 +187,32 @@ fn write_events(
     let open_id = &command_id[..command_id.len() - 1];
     let mut digits = itoa::Buffer::new();
     for (number, event) in (1_u64..).zip(&command.events) {
-        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
-        put(r#"{"specversion":"1.0","id":"#);
-        put(open_id);
-        put("/");
-        put(digits.format(number));
-        put(r#"","type":"#);
+        let begin = r#"{"specversion":"1.0","id":"#;
+        put(body, &[begin, open_id, "/", digits.format(number)]);
+        put(body, &[r#"","type":"#]);
         serde_json::to_writer(&mut *body, &event.r#type)?;
-        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
-        put(r#","source":"/headwater/"#);
-        put(aggregate);
-        put(r#"","subject":""#);
-        put(id);
-        put(r#"","time":""#);
+        put(body, &[r#","source":"/headwater/"#, aggregate]);
+        put(body, &[r#"","subject":""#, id, r#"","time":""#]);
         write!(body, "{}", command.time).map_err(serde_json::Error::io)?;
-        let mut put = |text: &str| body.extend_from_slice(text.as_bytes());
-        put(r#"","datacontenttype":"application/json","commandid":"#);
-        put(&command_id);
+        put(body, &[r#"","datacontenttype":"application/json""#]);
+        put(body, &[r#","commandid":"#, &command_id]);
         if let Some(hash) = command.command_hash {
-            put(r#","commandhash":""#);
-            put(hash.digits().as_str());
-            put(r#"""#);
+            put(body, &[r#","commandhash":""#, &hash.digits(), r#"""#]);
         }
-        put(r#","correlationid":"#);
-        put(&command_id);
-        put(r#","causationid":"#);
-        put(&command_id);
-        put(r#","version":"#);
-        put(digits.format(command.version_before + number));
-        put(r#","data":"#);
-        put(event.data.get());
-        put("},");
+        put(body, &[r#","correlationid":"#, &command_id]);
+        put(body, &[r#","causationid":"#, &command_id]);
+        let version = command.version_before + number;
+        put(body, &[r#","version":"#, digits.format(version)]);
+        put(body, &[r#","data":"#, event.data.get(), "},"]);
     }
     Ok(())
+}
+
+/// Writes texts as they are, one after the other.
+pub(crate) fn put(to: &mut Vec<u8>, texts: &[&str]) {
+    for text in texts {
+        to.extend_from_slice(text.as_bytes());
+    }
 }
 
 /// Reads the commit that stands at `position` on `subject`.

@@ -1,7 +1,5 @@
 //! Tells the bodies that need not be read and written again to be in the one form that is hashed.
 
-use std::cmp::Ordering;
-
 /// Whether a JSON body is surely the one text that its value is written as: an object whose fields
 /// are in ascending order and not themselves objects or arrays, without white space between them,
 /// escapes, or numbers other than whole ones. Most commands' bodies are.
@@ -19,7 +17,7 @@ fn object(text: &[u8]) -> Option<&[u8]> {
     loop {
         let name;
         (name, rest) = string(rest)?;
-        if last.is_some_and(|last| last.cmp(name) != Ordering::Less) {
+        if last.is_some_and(|last| last >= name) {
             return None;
         }
         last = Some(name);

@@ -79,11 +79,11 @@ impl Projector {
     /// Goes on to `position` without a transaction, if the store is still as this projector has left
     /// it, so that its documents are what they would be at `position`.
     async fn defer(&mut self, position: u64, commits: usize) -> Result<Applied, ProjectorError> {
-        let stored = self.options.store.checkpoint(&self.tables).await?;
+        let stored = self.options.store.find_checkpoint(&self.tables).await?;
         let Some(open) = &mut self.open else {
             return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
         };
-        if stored.revision != open.checkpoint.revision {
+        if stored.is_none_or(|stored| stored.revision != open.checkpoint.revision) {
             return Err(StoreError::Fenced.into());
         }
         let previous = std::mem::replace(&mut open.position, position);
