@@ -149,7 +149,8 @@ impl<E> Decision<E> {
 /// A key that at most one aggregate holds at a time, such as an e-mail address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// What the key is unique within, for example `"member_email"`. Letters, digits and `_`.
+    /// What the key is unique within, for example `"member_email"`: 1 to 32 letters, digits and `_`. A command whose decision has
+    /// another scope fails.
     pub scope: &'static str,
     /// The key, already in the form that is compared (lower case, trimmed: the domain's choice).
     pub key: String,

@@ -4,6 +4,7 @@
 //! aggregate's history, unique keys, snapshots, and the durable reader that projectors follow the
 //! log with. It knows nothing of what events mean.
 
+mod acks;
 pub mod append;
 pub mod choice;
 pub mod claim;
@@ -19,6 +20,7 @@ pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use load::{LoadError, StoredMessage};
 
+use acks::Acks;
 use async_nats::{client::RequestErrorKind, jetstream};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
@@ -32,6 +34,7 @@ struct Inner {
     client: async_nats::Client,
     jetstream: jetstream::Context,
     timeouts: Timeouts,
+    acks: Arc<Acks>,
     grouping: Option<group::Grouping>,
     /// Held while a history is read.
     loads: Arc<Semaphore>,
@@ -74,6 +77,7 @@ impl EventLog {
     pub fn new(client: async_nats::Client, timeouts: Timeouts) -> Self {
         Self(Arc::new(Inner {
             jetstream: jetstream::new(client.clone()),
+            acks: Arc::new(Acks::new(client.clone(), timeouts.append)),
             client,
             timeouts,
             grouping: None,
@@ -98,6 +102,7 @@ impl EventLog {
     pub fn over(&self, client: async_nats::Client) -> Self {
         Self(Arc::new(Inner {
             jetstream: jetstream::new(client.clone()),
+            acks: Arc::new(Acks::new(client.clone(), self.0.timeouts.append)),
             client,
             timeouts: self.0.timeouts,
             grouping: self.0.grouping.clone(),

@@ -11,7 +11,8 @@ mod members;
 pub use heartbeat::MembershipError;
 pub use members::{Key, Member, Members};
 
-use crate::config::Role;
+use crate::{config::Role, event_log::subject::Id};
+use heartbeat::MAX_NAME;
 use std::{
     collections::BTreeSet,
     fmt,
@@ -72,17 +73,23 @@ impl Membership {
     /// Begins to listen. The replica knows only itself, and nobody knows it, until
     /// [`Membership::announce`].
     ///
-    /// `replica` is the lasting name of this replica, which no other may have.
+    /// `replica` is the lasting name of this replica, which no other may have: 1 to 32 of
+    /// `A-Z a-z 0-9 _ -`.
     ///
     /// # Errors
     ///
-    /// Returns [`MembershipError`] when the subscription is refused.
+    /// Returns [`MembershipError`] when the name is of another form, or the subscription is refused.
     pub async fn open(
         nats: async_nats::Client,
         replica: &str,
         roles: BTreeSet<Role>,
         options: MembershipOptions,
     ) -> Result<Self, MembershipError> {
+        if replica.len() > MAX_NAME || Id::new(replica).is_err() {
+            return Err(MembershipError::Name {
+                replica: replica.to_owned(),
+            });
+        }
         let me = Member::new(replica, roles);
         let membership = Self(Arc::new(Inner {
             nats,

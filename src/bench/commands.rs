@@ -399,12 +399,12 @@ async fn by_nats(client: Client, number: usize, key: String) -> Result<(), Bench
 
 async fn within(commands: CommandClient, number: usize, key: String) -> Result<(), BenchError> {
     let request = CommandRequest {
-        aggregate: "stock".to_owned(),
+        aggregate: "stock".into(),
         id: Id::new(format!("b_{number}")).map_err(BenchError::new)?,
-        command: "receive".to_owned(),
+        command: "receive".into(),
         body: Bytes::from_static(BODY),
         headers: CommandHeaders {
-            idempotency_key: Some(key),
+            idempotency_key: Some(key.into()),
             ..CommandHeaders::default()
         },
     };

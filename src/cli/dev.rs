@@ -83,12 +83,12 @@ async fn seed(platform: &Platform) -> Result<(), Failure> {
 async fn give(platform: &Platform, phase: usize, sample: SampleCommand) -> Result<(), Failure> {
     let name = format!("{} {} {}", sample.aggregate, sample.id, sample.command);
     let request = CommandRequest {
-        aggregate: sample.aggregate.to_owned(),
+        aggregate: sample.aggregate.into(),
         id: Id::new(sample.id.as_str()).map_err(Failure::operation)?,
-        command: sample.command,
+        command: sample.command.into(),
         body: sample.body.to_string().into(),
         headers: CommandHeaders {
-            idempotency_key: Some(format!("sample-{phase}")),
+            idempotency_key: Some(format!("sample-{phase}").into()),
             ..CommandHeaders::default()
         },
     };

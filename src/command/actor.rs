@@ -6,12 +6,12 @@ use super::{
     memory::Remembered,
     request::CommandHeaders,
     traces,
-    turn::{self, Desk, Loaded, Pending},
+    turn::{self, Desk, Loaded, Pending, Queue},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::{cell::Cell, collections::VecDeque, iter::once, rc::Rc, time::Instant};
+use std::{cell::Cell, iter::once, rc::Rc, sync::Arc, time::Instant};
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -21,7 +21,7 @@ pub const MAX_QUEUE: usize = 4096;
 #[rtype(result = "()")]
 pub struct Execute {
     /// The command's name.
-    pub command: String,
+    pub command: Arc<str>,
     /// Its fields as JSON.
     pub body: Bytes,
     /// Its headers.
@@ -38,11 +38,12 @@ pub struct Passivate;
 /// The actor of one live aggregate.
 pub struct AggregateActor<A: Aggregate> {
     desk: Desk,
-    /// `None` before the first turn, and whenever the state is not known to be the log's.
-    loaded: Option<Loaded<A>>,
+    /// `None` before the first turn, and whenever the state is not known to be the log's. Boxed, since
+    /// every turn takes it and gives it back.
+    loaded: Option<Box<Loaded<A>>>,
     /// What the log does not have of a state that was thrown away.
     carried: Vec<Remembered>,
-    queue: VecDeque<Pending<A>>,
+    queue: Queue<A>,
     busy: bool,
     stopping: bool,
     /// How many commands are on their way here, waiting or under way. The registry counts them in
@@ -58,7 +59,7 @@ impl<A: Aggregate> AggregateActor<A> {
             desk,
             loaded: None,
             carried: Vec::new(),
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             busy: false,
             stopping: false,
             waiting,

@@ -93,7 +93,7 @@ pub struct CommandClient(Arc<Inner>);
 struct Inner {
     descriptions: Vec<AggregateDescription>,
     /// Aggregate name to its commands.
-    names: HashMap<&'static str, Vec<(String, Arc<Endpoint>)>>,
+    names: HashMap<&'static str, Vec<Arc<Endpoint>>>,
     room: Room,
     /// The actors of this process, when it has the command role.
     local: Option<Local>,
@@ -103,6 +103,10 @@ struct Inner {
 
 /// One command of one aggregate.
 pub(super) struct Endpoint {
+    /// The aggregate's name.
+    pub aggregate: &'static str,
+    /// Its name.
+    pub command: Arc<str>,
     /// Its number among all commands, in the order in which they are described.
     pub number: usize,
     /// The number of its aggregate.
@@ -140,16 +144,18 @@ impl CommandClient {
     ) -> Self {
         let mut numbers = 0..;
         let mut named = |(kind, description): (usize, &AggregateDescription)| {
-            let commands = description.commands.iter().map(|one| one.name.clone());
+            let commands = description.commands.iter().zip(&mut numbers);
             let measured = CommandMeasures::of(description).into_iter();
-            let endpoints = measured.zip(&mut numbers).map(|(measures, number)| {
+            let endpoints = measured.zip(commands).map(|(measures, (command, number))| {
                 Arc::new(Endpoint {
+                    aggregate: description.name,
+                    command: command.name.as_str().into(),
                     number,
                     kind,
                     measures,
                 })
             });
-            (description.name, commands.zip(endpoints).collect())
+            (description.name, endpoints.collect())
         };
         let described = aggregates.descriptions.iter().enumerate();
         Self(Arc::new(Inner {
@@ -183,14 +189,13 @@ impl CommandClient {
                 format!("there is no aggregate named {aggregate:?}"),
             )
         })?;
-        let found = commands.iter().find(|(name, _)| name == command);
-        let (_, endpoint) = found.ok_or_else(|| {
+        let found = commands.iter().find(|one| &*one.command == command);
+        found.ok_or_else(|| {
             Problem::not_found(
                 "unknown_command",
                 format!("there is no command named {command:?}"),
             )
-        })?;
-        Ok(endpoint)
+        })
     }
 
     /// Gives a command and waits for its outcome.
@@ -282,7 +287,7 @@ impl CommandClient {
     ) {
         // With its id the command is the same wherever it is decided.
         if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
-            request.headers.given_id = Some(uuid::Uuid::now_v7().to_string());
+            request.headers.given_id = Some(uuid::Uuid::now_v7().to_string().into());
         }
         if let Home::At(replica) = home {
             match placement.ask_home(&replica, &request).await {
@@ -328,9 +333,9 @@ impl CommandClient {
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
         let (command, body) = untag(command)?;
         self.execute(CommandRequest {
-            aggregate: A::NAME.to_owned(),
+            aggregate: A::NAME.into(),
             id,
-            command,
+            command: command.into(),
             body,
             headers,
         })

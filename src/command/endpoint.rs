@@ -11,7 +11,7 @@ use super::{
     discovery::{self, Discovery},
     drain::Drainable,
     placement::Placement,
-    request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, Outcome, is_json},
+    request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
     traces::Came,
 };
 use crate::{
@@ -27,7 +27,7 @@ use std::{pin::pin, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
+    task::{JoinHandle, coop::unconstrained},
 };
 
 // Made once: a name that is made anew is checked and copied.
@@ -179,22 +179,40 @@ impl Caller {
                 .count(endpoint.number, took, answered.is_err());
         }
         let Some(to) = self.reply else { return };
-        let (body, headers) = match answered {
-            Ok(Answered::Here(outcome)) => encode(&Ok(outcome)),
-            Ok(Answered::There(answer)) => (answer.payload, answer.headers.unwrap_or_default()),
-            Err(problem) => encode(&Err(problem)),
-        };
-        let under_way = self.under_way;
-        let mut sending = Box::pin(async move {
-            // A caller that has gone does not matter: the commit stands.
-            let _ = desk.nats.publish_with_headers(to, headers, body).await;
-            drop(under_way);
-        });
+        // A caller that has gone does not matter: the commit stands.
+        let (headers, body) = written(&answered);
+        let sending = (desk.nats).publish_with_headers(to.clone(), headers, body);
         // Almost always the connection has room, and there is nothing to wait for.
-        if (&mut sending).now_or_never().is_none()
+        if unconstrained(sending).now_or_never().is_none()
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(sending);
+            let under_way = self.under_way;
+            runtime.spawn(async move {
+                let (headers, body) = written(&answered);
+                let _ = desk.nats.publish_with_headers(to, headers, body).await;
+                drop(under_way);
+            });
+        }
+    }
+}
+
+/// The reply's headers and body.
+fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
+    let mut headers = HeaderMap::new();
+    match answered {
+        Ok(Answered::Here(outcome)) => {
+            headers.insert(CONTENT_TYPE, "application/json");
+            headers.insert(ETAG, outcome.entity_tag());
+            headers.insert(POSITION, outcome.position_token());
+            (headers, outcome.to_json().into())
+        }
+        Ok(Answered::There(answer)) => {
+            let headers = answer.headers.clone().unwrap_or_default();
+            (headers, answer.payload.clone())
+        }
+        Err(problem) => {
+            problem_headers(problem, &mut headers);
+            (headers, problem.to_json().into())
         }
     }
 }
@@ -220,7 +238,7 @@ impl Desk {
             Err(problem) => return caller.answer(Err(problem)),
         };
         caller.endpoint = Some(endpoint.clone());
-        match self.read(&message, aggregate, id, command) {
+        match self.read(&message, &endpoint, id) {
             Ok(request) => {
                 let respond: Respond = Box::new(move |answered| caller.answer(answered));
                 let came = match self.passed_on {
@@ -239,9 +257,8 @@ impl Desk {
     fn read(
         &self,
         message: &Message,
-        aggregate: &str,
+        endpoint: &Endpoint,
         id: &str,
-        command: &str,
     ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
@@ -261,12 +278,12 @@ impl Desk {
         let mut headers = CommandHeaders::read(header)?;
         if self.passed_on {
             let id = header(GIVEN_ID).filter(|id| (1..=MAX_KEY).contains(&id.len()));
-            headers.given_id = id.map(str::to_owned);
+            headers.given_id = id.map(Arc::from);
         }
         Ok(CommandRequest {
-            aggregate: aggregate.to_owned(),
+            aggregate: endpoint.aggregate.into(),
             id,
-            command: command.to_owned(),
+            command: endpoint.command.clone(),
             body: message.payload.clone(),
             headers,
         })
@@ -281,23 +298,6 @@ fn names(subject: &str, passed_on: bool) -> Option<(&str, &str, &str)> {
     }
     let names = (tokens.next()?, tokens.next()?, tokens.next()?);
     (!names.2.contains('.')).then_some(names)
-}
-
-/// The reply's body and headers.
-fn encode(outcome: &Result<Outcome, Problem>) -> (Bytes, HeaderMap) {
-    let mut headers = HeaderMap::new();
-    match outcome {
-        Ok(outcome) => {
-            headers.insert(CONTENT_TYPE, "application/json");
-            headers.insert(ETAG, outcome.entity_tag());
-            headers.insert(POSITION, outcome.position_token());
-            (outcome.to_json().into(), headers)
-        }
-        Err(problem) => {
-            problem_headers(problem, &mut headers);
-            (problem.to_json().into(), headers)
-        }
-    }
 }
 
 /// The headers that a problem has on NATS (ADR-32), beside its body.

@@ -5,7 +5,7 @@ use super::{
     answer::Reply,
     client::CommandOptions,
     placement::Placement,
-    registry::{Dispatch, Kind, Registry, RegistryOptions, Sweep},
+    registry::{Dispatch, Kind, Registry, RegistryHandle, RegistryOptions},
     request::CommandRequest,
     threads::{CommandThread, CommandThreads},
 };
@@ -17,7 +17,7 @@ use std::{
 
 /// The actors of this process.
 pub struct Local {
-    registries: Vec<Addr<Registry>>,
+    registries: Vec<RegistryHandle>,
     threads: Vec<CommandThread>,
     hasher: RandomState,
     _watching: Option<Addr<Watcher>>,
@@ -35,13 +35,11 @@ impl Local {
             idle: options.idle,
             max_actors: options.max_actors.div_ceil(threads.len()).max(1),
         };
-        let registries: Vec<Addr<Registry>> = threads
+        let registries: Vec<RegistryHandle> = threads
             .iter()
             .map(|CommandThread { arbiter, log }| {
                 let (kinds, log, placement) = (kinds.clone(), log.clone(), placement.cloned());
-                Registry::start_in_arbiter(&arbiter.handle(), move |_| {
-                    Registry::new(log, kinds, sized, placement)
-                })
+                Registry::start(&arbiter.handle(), log, kinds, sized, placement)
             })
             .collect();
         let watching = placement.map(|placement| {
@@ -65,7 +63,7 @@ impl Local {
             1 => 0,
             several => (self.hasher.hash_one((kind, &request.id)) % several as u64) as usize,
         };
-        self.registries[shard].do_send(Dispatch {
+        self.registries[shard].dispatch(Dispatch {
             kind,
             id: request.id,
             execute: Execute {
@@ -93,7 +91,7 @@ impl Local {
 /// Has the registries let go of what is no longer at home here whenever the members change: the
 /// states they hold of it go stale.
 struct Watcher {
-    registries: Vec<Addr<Registry>>,
+    registries: Vec<RegistryHandle>,
     placement: Placement,
 }
 
@@ -110,7 +108,7 @@ impl Actor for Watcher {
 impl actix::StreamHandler<Arc<crate::membership::Members>> for Watcher {
     fn handle(&mut self, _: Arc<crate::membership::Members>, _: &mut Self::Context) {
         for registry in &self.registries {
-            registry.do_send(Sweep);
+            registry.sweep();
         }
     }
 }

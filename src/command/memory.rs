@@ -43,17 +43,17 @@ pub struct Remembered {
 impl Remembered {
     /// The outcome as it was answered first, marked as replayed.
     #[must_use]
-    pub fn outcome(&self, aggregate: &str, id: &str) -> Outcome {
+    pub fn outcome(&self, aggregate: &'static str, id: Arc<str>) -> Outcome {
         let first = self.version - self.events.len() as u64 + 1;
         Outcome {
-            aggregate: aggregate.to_owned(),
-            id: id.to_owned(),
+            aggregate: aggregate.into(),
+            id,
             version: self.version,
             position: self.position,
             events: (first..)
                 .zip(&self.events)
                 .map(|(version, name)| OutcomeEvent {
-                    r#type: name.to_string(),
+                    r#type: name.0.clone(),
                     version,
                 })
                 .collect(),
@@ -405,7 +405,7 @@ mod tests {
             ..remembered(1)
         };
         let versions: Vec<u64> = two
-            .outcome("a", "1")
+            .outcome("a", "1".into())
             .events
             .iter()
             .map(|e| e.version)

@@ -15,13 +15,16 @@ use crate::{
     event_log::{EventLog, subject::Id},
     membership::Home,
 };
-use actix::prelude::*;
+use actix::{ArbiterHandle, prelude::*};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::HashMap,
     marker::PhantomData,
-    rc::Rc,
-    sync::Arc,
+    rc::{Rc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -96,8 +99,44 @@ pub struct Dispatch {
     pub execute: Execute,
 }
 
+/// Where the registry of one arbiter is reached.
+#[derive(Clone)]
+pub struct RegistryHandle {
+    number: u64,
+    address: Addr<Registry>,
+}
+
+impl RegistryHandle {
+    /// Gives it a command: at once on its own thread, by its mailbox from others.
+    pub fn dispatch(&self, dispatch: Dispatch) {
+        let own = HERE.with_borrow(|(number, table)| match *number == self.number {
+            true => table.upgrade(),
+            false => None,
+        });
+        match own {
+            Some(table) => table.borrow_mut().dispatch(dispatch),
+            None => self.address.do_send(dispatch),
+        }
+    }
+
+    /// Asks it to let go of what is idle, and of what has its home elsewhere.
+    pub fn sweep(&self) {
+        self.address.do_send(Sweep);
+    }
+}
+
+thread_local! {
+    /// The registry of this thread, with its number; none has the number 0.
+    static HERE: RefCell<(u64, Weak<RefCell<Table>>)> = const { RefCell::new((0, Weak::new())) };
+}
+
 /// The registry of one arbiter.
 pub struct Registry {
+    number: u64,
+    table: Rc<RefCell<Table>>,
+}
+
+struct Table {
     log: EventLog,
     kinds: Arc<[Arc<dyn Kind>]>,
     options: RegistryOptions,
@@ -109,26 +148,35 @@ pub struct Registry {
 /// Asks for the passivation of what is idle, and of what has its home elsewhere.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Sweep;
+struct Sweep;
 
 impl Registry {
-    /// Makes an empty registry.
+    /// Starts an empty registry on an arbiter.
     #[must_use]
-    pub fn new(
+    pub fn start(
+        arbiter: &ArbiterHandle,
         log: EventLog,
         kinds: Arc<[Arc<dyn Kind>]>,
         options: RegistryOptions,
         placement: Option<Placement>,
-    ) -> Self {
-        Self {
-            log,
-            kinds,
-            options,
-            placement,
-            live: HashMap::new(),
-        }
+    ) -> RegistryHandle {
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let address = Self::start_in_arbiter(arbiter, move |_| Self {
+            number,
+            table: Rc::new(RefCell::new(Table {
+                log,
+                kinds,
+                options,
+                placement,
+                live: HashMap::new(),
+            })),
+        });
+        RegistryHandle { number, address }
     }
+}
 
+impl Table {
     fn passivate(&mut self, which: impl Fn(&(usize, Id), &Live) -> bool) {
         let before = self.live.len();
         self.live.retain(|key, live| {
@@ -167,37 +215,11 @@ impl Registry {
         let (_, &mut horizon, _) = used.select_nth_unstable(tenth);
         self.passivate(|_, live| live.used <= horizon);
     }
-}
 
-impl Actor for Registry {
-    type Context = actix::Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(1024);
-        let often = (self.options.idle / 4).max(Duration::from_millis(10));
-        context.run_interval(often, |registry, _| registry.sweep());
-    }
-}
-
-impl Handler<Sweep> for Registry {
-    type Result = ();
-
-    fn handle(&mut self, _: Sweep, _: &mut Self::Context) {
-        self.sweep();
-    }
-}
-
-impl Handler<Dispatch> for Registry {
-    type Result = ();
-
-    fn handle(&mut self, dispatch: Dispatch, _: &mut Self::Context) {
-        let Dispatch { kind, id, execute } = dispatch;
+    fn dispatch(&mut self, Dispatch { kind, id, execute }: Dispatch) {
         let key = (kind, id);
-        if let Some(live) = self
-            .live
-            .get_mut(&key)
-            .filter(|one| one.execute.connected())
-        {
+        let connected = |live: &&mut Live| live.execute.connected();
+        if let Some(live) = self.live.get_mut(&key).filter(connected) {
             live.give(execute);
             return;
         }
@@ -211,5 +233,33 @@ impl Handler<Dispatch> for Registry {
         let mut live = self.kinds[kind].start(self.log.clone(), key.1.clone(), Rc::default());
         live.give(execute);
         self.live.insert(key, live);
+    }
+}
+
+impl Actor for Registry {
+    type Context = actix::Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(1024);
+        HERE.set((self.number, Rc::downgrade(&self.table)));
+        let often = self.table.borrow().options.idle / 4;
+        let often = often.max(Duration::from_millis(10));
+        context.run_interval(often, |registry, _| registry.table.borrow_mut().sweep());
+    }
+}
+
+impl Handler<Sweep> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, _: Sweep, _: &mut Self::Context) {
+        self.table.borrow_mut().sweep();
+    }
+}
+
+impl Handler<Dispatch> for Registry {
+    type Result = ();
+
+    fn handle(&mut self, dispatch: Dispatch, _: &mut Self::Context) {
+        self.table.borrow_mut().dispatch(dispatch);
     }
 }

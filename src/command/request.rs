@@ -6,6 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, sync::Arc};
 use utoipa::ToSchema;
 
 /// The largest command body, in bytes.
@@ -17,11 +18,11 @@ pub const MAX_KEY: usize = 128;
 #[derive(Debug, Clone)]
 pub struct CommandRequest {
     /// The aggregate's name.
-    pub aggregate: String,
+    pub aggregate: Cow<'static, str>,
     /// The aggregate's id.
     pub id: Id,
     /// The command's name, for example `place`.
-    pub command: String,
+    pub command: Arc<str>,
     /// The command's fields as a JSON object.
     pub body: Bytes,
     /// The headers that mean something to the command side.
@@ -32,7 +33,7 @@ pub struct CommandRequest {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandHeaders {
     /// `Idempotency-Key`: 1 to 128 visible ASCII characters.
-    pub idempotency_key: Option<String>,
+    pub idempotency_key: Option<Arc<str>>,
     /// `If-Match: "<version>"`.
     pub if_match: Option<u64>,
     /// `traceparent` (W3C Trace Context), carried on to the events.
@@ -41,7 +42,7 @@ pub struct CommandHeaders {
     pub tracestate: Option<String>,
     /// The id that a replica made up for a command without a key before it passed it on
     /// ([`GIVEN_ID`]). Never read from a client.
-    pub given_id: Option<String>,
+    pub given_id: Option<Arc<str>>,
 }
 
 /// The header in which a command without a key carries its id from one replica to another.
@@ -61,7 +62,7 @@ impl CommandHeaders {
                 if (1..=MAX_KEY).contains(&key.len())
                     && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
             {
-                Some(key.to_owned())
+                Some(key.into())
             }
             Some(_) => {
                 return Err(Problem::malformed(
@@ -100,15 +101,15 @@ impl CommandHeaders {
         let mut headers = async_nats::HeaderMap::new();
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let named = [
-            ("Idempotency-Key", &self.idempotency_key),
-            ("If-Match", &if_match),
-            ("traceparent", &self.traceparent),
-            ("tracestate", &self.tracestate),
-            (GIVEN_ID, &self.given_id),
+            ("Idempotency-Key", self.idempotency_key.as_deref()),
+            ("If-Match", if_match.as_deref()),
+            ("traceparent", self.traceparent.as_deref()),
+            ("tracestate", self.tracestate.as_deref()),
+            (GIVEN_ID, self.given_id.as_deref()),
         ];
         for (name, value) in named {
             if let Some(value) = value {
-                headers.insert(name, value.as_str());
+                headers.insert(name, value);
             }
         }
         headers
@@ -140,9 +141,10 @@ pub fn is_json(content_type: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outcome {
     /// The aggregate's name.
-    pub aggregate: String,
+    pub aggregate: Cow<'static, str>,
     /// The aggregate's id.
-    pub id: String,
+    #[schema(value_type = String)]
+    pub id: Arc<str>,
     /// The aggregate's version after the command.
     pub version: u64,
     /// The stream sequence of the aggregate's last commit, this command's when it has events.
@@ -208,7 +210,8 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutcomeEvent {
     /// The full storage name, for example `order.placed.v1`.
-    pub r#type: String,
+    #[schema(value_type = String)]
+    pub r#type: Arc<str>,
     /// The aggregate's version after it.
     pub version: u64,
 }
@@ -220,7 +223,7 @@ mod tests {
     #[test]
     fn an_outcome_is_written_as_it_is_described() {
         let event = |name: &str, version| OutcomeEvent {
-            r#type: name.to_owned(),
+            r#type: name.into(),
             version,
         };
         for (events, replayed) in [
@@ -229,8 +232,8 @@ mod tests {
             (vec![event("a \"quoted\" name", 7), event("b", 8)], false),
         ] {
             let outcome = Outcome {
-                aggregate: "stock".to_owned(),
-                id: "gangnam_apple-1kg".to_owned(),
+                aggregate: "stock".into(),
+                id: "gangnam_apple-1kg".into(),
                 version: 8,
                 position: u64::MAX,
                 events,

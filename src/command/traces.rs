@@ -90,8 +90,8 @@ fn begin(kind: Kind, request: &CommandRequest, doing: &str) -> Span {
     });
     if span.is_recording() {
         // Not its id: that may say something of a person. The position leads to it.
-        span.set("headwater.aggregate", aggregate.clone());
-        span.set("headwater.command", command.clone());
+        span.set("headwater.aggregate", aggregate.to_string());
+        span.set("headwater.command", command.to_string());
     }
     span
 }

@@ -24,7 +24,7 @@ use crate::{
         AppendError, EventLog, LoadError,
         claim::ClaimWrite,
         codec::{CommandEvents, EncodedEvent, Fingerprint},
-        subject::Id,
+        subject::{Id, is_scope},
     },
     problem::Problem,
 };
@@ -65,6 +65,9 @@ pub struct Pending<A: Aggregate> {
     pub reply: Reply,
 }
 
+/// Commands that wait for their turn. They are large, and move.
+pub type Queue<A> = VecDeque<Box<Pending<A>>>;
+
 impl<A: Aggregate> Pending<A> {
     /// Decodes a command's body.
     ///
@@ -80,7 +83,7 @@ impl<A: Aggregate> Pending<A> {
         body: &[u8],
         mut headers: CommandHeaders,
         reply: Reply,
-    ) -> Result<Self, (Problem, Reply)> {
+    ) -> Result<Box<Self>, (Problem, Reply)> {
         let command = match decode::decode::<A>(name, body) {
             Ok(command) => command,
             Err(problem) => return Err((problem, reply)),
@@ -89,16 +92,14 @@ impl<A: Aggregate> Pending<A> {
         let chosen = headers.idempotency_key.is_some();
         let hash = chosen.then(|| decode::fingerprint(name, body));
         let id = headers.idempotency_key.take().or(headers.given_id.take());
-        Ok(Self {
+        Ok(Box::new(Self {
             command,
             repeatable: id.is_some(),
-            command_id: id
-                .unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
-                .into(),
+            command_id: id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string().into()),
             hash,
             headers,
             reply,
-        })
+        }))
     }
 }
 
@@ -145,10 +146,10 @@ enum Attempt {
 /// known to be the log's. Where it is not, `carried` has what the log does not have of it.
 pub async fn run<A: Aggregate>(
     desk: Desk,
-    mut loaded: Option<Loaded<A>>,
-    queue: &mut VecDeque<Pending<A>>,
+    mut loaded: Option<Box<Loaded<A>>>,
+    queue: &mut Queue<A>,
     carried: &mut Vec<Remembered>,
-) -> Option<Loaded<A>> {
+) -> Option<Box<Loaded<A>>> {
     let mut attempt = 0;
     let mut most = MAX_GROUP;
     let mut lost = false;
@@ -222,11 +223,11 @@ fn panicked<A: Aggregate>(desk: &Desk, index: usize) -> Attempt {
 
 async fn load_measured<A: Aggregate>(
     desk: &Desk,
-    queue: &VecDeque<Pending<A>>,
+    queue: &Queue<A>,
     again: bool,
-) -> Result<Loaded<A>, LoadError> {
+) -> Result<Box<Loaded<A>>, LoadError> {
     let begun = Instant::now();
-    let loaded = load(desk, again).await;
+    let loaded = load(desk, again).await.map(Box::new);
     MEASURES.load.record(begun.elapsed().as_secs_f64());
     traces::took("load", headers(queue, MAX_GROUP), begun);
     if again {
@@ -236,10 +237,7 @@ async fn load_measured<A: Aggregate>(
 }
 
 /// The headers of the first commands of the queue.
-fn headers<A: Aggregate>(
-    queue: &VecDeque<Pending<A>>,
-    count: usize,
-) -> impl Iterator<Item = &CommandHeaders> {
+fn headers<A: Aggregate>(queue: &Queue<A>, count: usize) -> impl Iterator<Item = &CommandHeaders> {
     queue.iter().take(count).map(|pending| &pending.headers)
 }
 
@@ -248,7 +246,7 @@ async fn decide_and_append<A: Aggregate>(
     desk: &Desk,
     loaded: &mut Loaded<A>,
     fresh: bool,
-    queue: &VecDeque<Pending<A>>,
+    queue: &Queue<A>,
     taken: usize,
 ) -> Attempt {
     let now = Timestamp::now();
@@ -303,6 +301,15 @@ async fn decide_and_append<A: Aggregate>(
         }
         let claiming = !decision.claims.is_empty() || !decision.releases.is_empty();
         if claiming {
+            let all = decision.claims.iter().chain(&decision.releases);
+            if let Some(wrong) = all.map(|claim| claim.scope).find(|it| !is_scope(it)) {
+                tracing::error!(
+                    aggregate.name = A::NAME,
+                    scope = wrong,
+                    "not the scope of a claim"
+                );
+                return Attempt::Failed(index);
+            }
             // A claim may still be refused by the log, and that must not touch other commands: such
             // a command has a commit of its own.
             if !commit.is_empty() {
@@ -326,7 +333,7 @@ async fn decide_and_append<A: Aggregate>(
             }
             match EncodedEvent::of::<A>(event) {
                 Ok(encoded) => {
-                    bytes += encoded.data.get().len();
+                    bytes += encoded.data().len();
                     bytes += ENVELOPE + IDS * pending.command_id.len();
                     events.push(encoded);
                 }
@@ -344,7 +351,10 @@ async fn decide_and_append<A: Aggregate>(
                 version,
                 position: 0,
                 at: now.as_second(),
-                events: events.iter().map(|event| Name::of(&event.r#type)).collect(),
+                events: events
+                    .iter()
+                    .map(|event| Name::of(event.event_type()))
+                    .collect(),
             },
         });
         commit.push(CommandEvents {
@@ -452,7 +462,7 @@ fn refusal(rejection: &impl Rejection) -> Problem {
 fn answer<A: Aggregate>(
     desk: &Desk,
     loaded: &mut Loaded<A>,
-    queue: &mut VecDeque<Pending<A>>,
+    queue: &mut Queue<A>,
     decided: Vec<Decided>,
 ) {
     let now = Timestamp::now();
@@ -460,7 +470,7 @@ fn answer<A: Aggregate>(
         let Some(pending) = queue.pop_front() else {
             break;
         };
-        let id = desk.id.as_str();
+        let id = desk.id.shared();
         let reply = match decided {
             Decided::Refused(problem) => Err(problem),
             Decided::Replayed { remembered } => Ok(remembered.outcome(A::NAME, id)),
@@ -477,7 +487,7 @@ fn answer<A: Aggregate>(
     }
 }
 
-fn answer_all<A: Aggregate>(queue: &mut VecDeque<Pending<A>>, count: usize, problem: &Problem) {
+fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Problem) {
     for pending in queue.drain(..count) {
         pending.reply.send(Err(problem.clone()));
     }

@@ -4,10 +4,17 @@
 //! because someone else was first, surely not stored, or *in doubt*. The last is never reported as
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
-use super::{EventLog, claim::ClaimWrite};
-use async_nats::{HeaderMap, HeaderName, client::RequestErrorKind, jetstream::ErrorCode};
+use super::{
+    EventLog,
+    acks::{Answer, acked},
+    claim::ClaimWrite,
+    subject::STREAM,
+};
+use async_nats::{HeaderMap, HeaderName, Message, jetstream::ErrorCode};
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 // The headers of an atomic batch (ADR-50).
 const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
@@ -78,32 +85,45 @@ pub(super) struct Published {
 }
 
 impl EventLog {
-    /// Appends a commit and returns its position.
+    /// Appends a commit and returns its position. It is sent on its way at once, before the future is
+    /// polled: thus what was to be sent is not held for as long as the acknowledgement takes.
     ///
     /// # Errors
     ///
     /// See [`AppendError`]: each case says what is known of the log afterwards.
-    pub async fn append(&self, append: Append) -> Result<u64, AppendError> {
-        match &self.0.grouping {
-            Some(grouping) => grouping.append(append).await,
-            None => self.append_alone(append).await,
+    pub fn append(
+        &self,
+        append: Append,
+    ) -> impl Future<Output = Result<u64, AppendError>> + Send + '_ {
+        let sent = match &self.0.grouping {
+            Some(grouping) => Sent::Otherwise(grouping.append(append).boxed()),
+            None => self.send_alone(append),
+        };
+        async move {
+            match sent {
+                Sent::Plain(answer) => Ok(published(&acked(answer?).await?)?.position),
+                Sent::Otherwise(sending) => sending.await,
+            }
         }
     }
 
-    pub(super) async fn append_alone(&self, append: Append) -> Result<u64, AppendError> {
-        if !append.claims.is_empty() {
-            let committed = Box::pin(self.batch().commit(append)).await;
-            return committed.map(|published| published.position);
+    fn send_alone(&self, mut append: Append) -> Sent<'_> {
+        if !append.claims.is_empty() || !self.0.acks.is_open() {
+            return Sent::Otherwise(self.append_alone(append).boxed());
         }
-        let Append {
-            subject,
-            expected,
-            payload,
-            mut headers,
-            ..
-        } = append;
-        expect(&mut headers, expected);
-        let published = self.publish(subject, headers, payload).await;
+        expect(&mut append.headers, append.expected);
+        let acks = &self.0.acks;
+        Sent::Plain(acks.send(append.subject, append.headers, append.payload))
+    }
+
+    pub(super) async fn append_alone(&self, mut append: Append) -> Result<u64, AppendError> {
+        let published = if append.claims.is_empty() {
+            expect(&mut append.headers, append.expected);
+            let publish = self.publish(append.subject, append.headers, append.payload);
+            publish.await
+        } else {
+            self.batch().commit(append).await
+        };
         published.map(|published| published.position)
     }
 
@@ -122,32 +142,46 @@ impl EventLog {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Published, AppendError> {
-        let request = async_nats::Request::new().headers(headers).payload(payload);
-        let reply = self.ask(subject, request, self.0.timeouts.append).await;
-        let reply = reply.map_err(|error| match error {
-            RequestErrorKind::NoResponders => {
-                AppendError::Unavailable("no stream takes the subject".to_owned())
-            }
-            RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
-                AppendError::Refused(error.to_string())
-            }
-            RequestErrorKind::TimedOut | RequestErrorKind::Other => {
-                AppendError::InDoubt(error.to_string())
-            }
-        })?;
-        let ack: Ack = serde_json::from_slice(&reply.payload)
-            .map_err(|error| AppendError::InDoubt(error.to_string()))?;
-        match ack.error {
-            None if ack.duplicate => Err(AppendError::Known(
-                "the server has seen the message id".to_owned(),
-            )),
-            None => Ok(Published {
-                position: ack.seq,
-                count: ack.count,
-            }),
-            Some(error) => Err(refusal(&error)),
-        }
+        published(&self.0.acks.publish(subject, headers, payload).await?)
     }
+}
+
+/// An append that has been sent on its way.
+enum Sent<'a> {
+    /// As one message, which the server acknowledges.
+    Plain(Result<oneshot::Receiver<Answer>, AppendError>),
+    /// With others, with claims, or once acknowledgements are received.
+    Otherwise(BoxFuture<'a, Result<u64, AppendError>>),
+}
+
+/// Reads an acknowledgement.
+fn published(answer: &Message) -> Result<Published, AppendError> {
+    if let Some(position) = plainly_stored(&answer.payload) {
+        return Ok(Published {
+            position,
+            count: None,
+        });
+    }
+    let ack: Ack = serde_json::from_slice(&answer.payload)
+        .map_err(|error| AppendError::InDoubt(error.to_string()))?;
+    match ack.error {
+        None if ack.duplicate => Err(AppendError::Known(
+            "the server has seen the message id".to_owned(),
+        )),
+        None => Ok(Published {
+            position: ack.seq,
+            count: ack.count,
+        }),
+        Some(error) => Err(refusal(&error)),
+    }
+}
+
+/// The position in an acknowledgement that says nothing else, as almost all do; `None` for any other.
+fn plainly_stored(ack: &[u8]) -> Option<u64> {
+    let rest = ack.strip_prefix(br#"{"stream":""#)?;
+    let rest = rest.strip_prefix(STREAM.as_bytes())?;
+    let digits = rest.strip_prefix(br#"","seq":"#)?.strip_suffix(b"}")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Every message says what it expects of its subject.
@@ -247,6 +281,21 @@ mod tests {
             "code": code, "err_code": err_code, "description": "in the server's words"
         });
         refusal(&serde_json::from_value(error).unwrap())
+    }
+
+    #[test]
+    fn an_acknowledgement_that_says_more_than_a_position_is_read_as_a_whole() {
+        let plain = |ack: &str| plainly_stored(ack.as_bytes());
+        assert_eq!(plain(r#"{"stream":"EVENTS","seq":417}"#), Some(417));
+        for other in [
+            r#"{"stream":"EVENTS","seq":417,"duplicate":true}"#,
+            r#"{"stream":"EVENTS","seq":417,"batch":"b","count":2}"#,
+            r#"{"stream":"EVENTS","domain":"hub","seq":417}"#,
+            r#"{"error":{"code":503,"err_code":10008},"stream":"EVENTS","seq":0}"#,
+            r#"{"stream":"EVENTS","seq":}"#,
+        ] {
+            assert_eq!(plain(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -6,23 +6,26 @@
 
 use super::subject;
 use crate::{aggregate::Aggregate, recorded::Recorded};
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::value::RawValue;
-use std::{borrow::Cow, io::Write, sync::Arc};
+use std::{borrow::Cow, io, ops::Range, sync::Arc};
 
 /// The media type of a commit's body.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
 /// What an event takes in a commit beside its data, in bytes, as long as its ids are of the usual length.
 const USUAL_ENVELOPE: usize = 640;
 
+/// Writes times as RFC 3339 has them.
+const PRINTER: DateTimePrinter = DateTimePrinter::new();
+
 /// An event in its stored form, not yet part of a commit.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone)]
 pub struct EncodedEvent {
-    /// The full storage name, for example `order.placed.v1`.
-    pub r#type: String,
-    /// The event's fields as JSON.
-    pub data: Box<RawValue>,
+    /// Has both parts in it.
+    text: String,
+    event_type: Range<usize>,
+    data: Range<usize>,
 }
 
 impl EncodedEvent {
@@ -38,38 +41,73 @@ impl EncodedEvent {
             source,
         };
         let json = serde_json::to_string(event).map_err(encode)?;
-        let encoded = match split(&json) {
-            Some(encoded) => encoded,
-            None => serde_json::from_str(&json).map_err(encode)?,
+        let encoded = match find_parts(&json) {
+            Some((event_type, data)) => Self {
+                text: json,
+                event_type,
+                data,
+            },
+            None => Parts::read(&json).map_err(encode)?,
         };
-        let named = encoded
-            .r#type
-            .strip_prefix(A::NAME)
-            .is_some_and(|rest| rest.starts_with('.'));
-        if !named {
+        let rest = encoded.event_type().strip_prefix(A::NAME);
+        if rest.is_none_or(|rest| !rest.starts_with('.')) {
             return Err(CodecError::EventName {
                 aggregate: A::NAME,
-                event_type: encoded.r#type,
+                event_type: encoded.event_type().to_owned(),
             });
         }
         Ok(encoded)
     }
+
+    /// The full storage name, for example `order.placed.v1`.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.text[self.event_type.clone()]
+    }
+
+    /// The event's fields as JSON.
+    #[must_use]
+    pub fn data(&self) -> &str {
+        &self.text[self.data.clone()]
+    }
 }
 
-/// The parts of an event as it is almost always written, `{"type":"…","data":…}`, without reading it
-/// twice; `None` when it is written otherwise.
-fn split(json: &str) -> Option<EncodedEvent> {
-    let named = json.strip_prefix(r#"{"type":""#)?;
-    let end = named
+/// Where the parts of an event stand as it is almost always written, `{"type":"…","data":…}`, without
+/// reading it twice; `None` when it is written otherwise.
+fn find_parts(json: &str) -> Option<(Range<usize>, Range<usize>)> {
+    const BEGIN: &str = r#"{"type":""#;
+    const BETWEEN: &str = r#"","data":"#;
+    let named = json.strip_prefix(BEGIN)?;
+    let length = named
         .bytes()
         .position(|byte| matches!(byte, b'"' | b'\\'))?;
-    let (name, rest) = named.split_at(end);
-    let data = rest.strip_prefix(r#"","data":"#)?.strip_suffix('}')?;
-    Some(EncodedEvent {
-        r#type: name.to_owned(),
-        // It is checked to be one value: there may be more than these two fields.
-        data: RawValue::from_string(data.to_owned()).ok()?,
-    })
+    let data = named[length..].strip_prefix(BETWEEN)?.strip_suffix('}')?;
+    // It is checked to be one value: there may be more than these two fields.
+    serde_json::from_str::<IgnoredAny>(data).ok()?;
+    let end = BEGIN.len() + length;
+    let data = json.len() - 1 - data.len()..json.len() - 1;
+    Some((BEGIN.len()..end, data))
+}
+
+/// The parts of an event, in whatever order and with whatever else.
+#[derive(Deserialize)]
+struct Parts<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl Parts<'_> {
+    fn read(json: &str) -> serde_json::Result<EncodedEvent> {
+        let Parts { r#type, data } = serde_json::from_str(json)?;
+        let text = [&*r#type, data.get()].concat();
+        Ok(EncodedEvent {
+            event_type: 0..r#type.len(),
+            data: r#type.len()..text.len(),
+            text,
+        })
+    }
 }
 
 /// Tells a retry of a command from another command under the same key. Written as 16 hexadecimal digits.
@@ -78,13 +116,10 @@ fn split(json: &str) -> Option<EncodedEvent> {
 pub struct Fingerprint(pub u64);
 
 impl Fingerprint {
-    /// Its 16 hexadecimal digits.
-    fn digits(self) -> String {
-        let digit = |place: u32| {
-            let bits = (self.0 >> (60 - 4 * place)) & 0xf;
-            char::from_digit(bits as u32, 16).unwrap_or('0')
-        };
-        (0..16).map(digit).collect()
+    /// Writes its 16 hexadecimal digits.
+    fn write(self, to: &mut Vec<u8>) {
+        let digit = |place: usize| b"0123456789abcdef"[(self.0 >> (60 - 4 * place)) as usize & 0xf];
+        to.extend::<[u8; 16]>(std::array::from_fn(digit));
     }
 
     /// Reads its digits; `None` when they are not its.
@@ -95,7 +130,9 @@ impl Fingerprint {
 
 impl From<Fingerprint> for String {
     fn from(fingerprint: Fingerprint) -> Self {
-        fingerprint.digits()
+        let mut digits = Vec::with_capacity(16);
+        fingerprint.write(&mut digits);
+        digits.into_iter().map(char::from).collect()
     }
 }
 
@@ -161,7 +198,7 @@ pub fn encode(
     commands: &[CommandEvents],
 ) -> Result<Vec<u8>, CodecError> {
     let events = commands.iter().flat_map(|command| &command.events);
-    let data = events.map(|event| event.data.get().len());
+    let data = events.map(|event| event.data().len());
     let mut body = Vec::with_capacity(data.map(|data| data + USUAL_ENVELOPE).sum());
     body.push(b'[');
     for command in commands {
@@ -190,20 +227,23 @@ fn write_events(
         let begin = r#"{"specversion":"1.0","id":"#;
         put(body, &[begin, open_id, "/", digits.format(number)]);
         put(body, &[r#"","type":"#]);
-        serde_json::to_writer(&mut *body, &event.r#type)?;
+        serde_json::to_writer(&mut *body, event.event_type())?;
         put(body, &[r#","source":"/headwater/"#, aggregate]);
         put(body, &[r#"","subject":""#, id, r#"","time":""#]);
-        write!(body, "{}", command.time).map_err(serde_json::Error::io)?;
+        let timed = PRINTER.print_timestamp(&command.time, &mut *body);
+        timed.map_err(|error| serde_json::Error::io(io::Error::other(error)))?;
         put(body, &[r#"","datacontenttype":"application/json""#]);
         put(body, &[r#","commandid":"#, &command_id]);
         if let Some(hash) = command.command_hash {
-            put(body, &[r#","commandhash":""#, &hash.digits(), r#"""#]);
+            put(body, &[r#","commandhash":""#]);
+            hash.write(body);
+            body.push(b'"');
         }
         put(body, &[r#","correlationid":"#, &command_id]);
         put(body, &[r#","causationid":"#, &command_id]);
         let version = command.version_before + number;
         put(body, &[r#","version":"#, digits.format(version)]);
-        put(body, &[r#","data":"#, event.data.get(), "},"]);
+        put(body, &[r#","data":"#, event.data(), "},"]);
     }
     Ok(())
 }
@@ -287,9 +327,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again_whatever_the_client_called_its_command() {
-        let event = |name: &str, data: &str| EncodedEvent {
-            r#type: name.to_owned(),
-            data: RawValue::from_string(data.to_owned()).unwrap(),
+        let event = |name: &str, data: &str| {
+            let json = format!(r#"{{"data":{data},"type":"{name}"}}"#);
+            Parts::read(&json).unwrap()
         };
         let command = |id: &str, version_before, events| CommandEvents {
             command_id: id.into(),

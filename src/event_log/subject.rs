@@ -92,6 +92,13 @@ pub fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
+/// Whether a claim's scope may stand in a subject: 1 to 32 of `A-Z a-z 0-9 _`.
+#[must_use]
+pub fn is_scope(scope: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=32).contains(&scope.len()) && scope.bytes().all(allowed)
+}
+
 /// `evt.<aggregate>.<id>`: where the commits of one aggregate stand.
 #[must_use]
 pub fn events_of(aggregate: &str, id: &Id) -> String {

@@ -28,9 +28,9 @@ pub(super) async fn execute(
 
     let outcome = commands
         .execute(CommandRequest {
-            aggregate,
+            aggregate: aggregate.into(),
             id,
-            command,
+            command: command.into(),
             body,
             headers,
         })

@@ -319,11 +319,11 @@ impl Fakes {
 fn outcome(request: &CommandRequest) -> Outcome {
     Outcome {
         aggregate: request.aggregate.clone(),
-        id: request.id.to_string(),
+        id: request.id.shared(),
         version: 4,
         position: 90,
         events: vec![OutcomeEvent {
-            r#type: "parcel.sent.v1".to_owned(),
+            r#type: "parcel.sent.v1".into(),
             version: 4,
         }],
         replayed: false,

@@ -30,12 +30,21 @@ struct Heartbeat {
     hello: bool,
 }
 
+/// The longest name of a replica.
+pub(super) const MAX_NAME: usize = 32;
+
 /// The replica cannot take part.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
     /// NATS refuses what it takes. Terminal.
     #[error("the membership cannot be joined: {0}")]
     Nats(String),
+    /// No subject may have the name. Terminal.
+    #[error("the replica's name {replica:?} is not 1 to {MAX_NAME} of A-Z a-z 0-9 _ -")]
+    Name {
+        /// The name.
+        replica: String,
+    },
     /// Another live process has the name. Terminal.
     #[error("another live replica is named {replica}; every replica needs a name of its own")]
     NameTaken {

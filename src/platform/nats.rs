@@ -1,7 +1,7 @@
 //! The connection to NATS.
 
 use super::StartError;
-use async_nats::ServerAddr;
+use async_nats::{ConnectOptions, ServerAddr};
 use std::time::Duration;
 
 /// How long the first connection to NATS is tried.
@@ -36,16 +36,39 @@ pub fn shown(servers: &[ServerAddr]) -> String {
 ///
 /// Returns [`StartError::Nats`] when the list cannot be read, or none answers in time.
 pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
-    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
-    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
-    let connecting = async_nats::ConnectOptions::new()
+    connect_with(servers, options(name)).await
+}
+
+/// As [`connect`], for the command side. Its subjects are not looked at once more before they are sent:
+/// they are put together from names and ids that have been checked, and callers' that came over NATS.
+///
+/// # Errors
+///
+/// As [`connect`].
+pub(super) async fn connect_command_side(
+    servers: &str,
+    name: &str,
+) -> Result<async_nats::Client, StartError> {
+    connect_with(servers, options(name).skip_subject_validation(true)).await
+}
+
+fn options(name: &str) -> ConnectOptions {
+    ConnectOptions::new()
         .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
-        .connect(&servers[..]);
+}
+
+async fn connect_with(
+    servers: &str,
+    options: ConnectOptions,
+) -> Result<async_nats::Client, StartError> {
+    let failed = |servers: String, reason: String| StartError::Nats { servers, reason };
+    let servers = nats_servers(servers).map_err(|reason| failed(String::new(), reason))?;
+    let connecting = options.connect(&servers[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected.map_err(|error| failed(shown(&servers), error.to_string())),
         Err(_) => Err(failed(shown(&servers), "no answer in time".to_owned())),

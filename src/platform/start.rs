@@ -1,7 +1,8 @@
 //! The start of a replica, in the order in which data flows.
 
 use super::{
-    Domain, Platform, PlatformOptions, StartError, connect, query_side, readiness::readiness,
+    Domain, Platform, PlatformOptions, StartError, connect, nats::connect_command_side, query_side,
+    readiness::readiness,
 };
 use crate::{
     command::{
@@ -118,7 +119,7 @@ async fn command_threads(
     let open = |first: Option<EventLog>| {
         let (servers, name) = (options.nats.clone(), options.replica.clone());
         async move {
-            let nats = connect(&servers, &name).await?;
+            let nats = connect_command_side(&servers, &name).await?;
             Ok(match first {
                 None => EventLog::new(nats, Timeouts::default()).with_append_mode(append),
                 Some(first) => first.over(nats),

@@ -39,7 +39,7 @@ impl Freshness {
     #[must_use]
     pub fn at_least(outcome: &Outcome) -> Self {
         Self {
-            min_position: Some((outcome.aggregate.clone(), outcome.position)),
+            min_position: Some((outcome.aggregate.to_string(), outcome.position)),
             ..Self::default()
         }
     }

@@ -107,6 +107,17 @@ async fn a_command_that_panics_fails_alone_and_tells_nothing() {
 }
 
 #[actix::test]
+async fn a_claim_of_a_scope_that_no_subject_may_have_fails_alone() {
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    add(&client, "t", 1, None).await.unwrap();
+    let problem = give(&client, "t", TallyCommand::TakeWrongly {}, None).await;
+    let problem = problem.unwrap_err();
+    assert_eq!((problem.status, &*problem.code), (500, "internal"));
+    assert_eq!(add(&client, "t", 1, None).await.unwrap().version, 2);
+}
+
+#[actix::test]
 async fn a_refusal_does_not_touch_the_commands_of_its_group() {
     let nats = Nats::start();
     let client = alone(&nats, options()).await;

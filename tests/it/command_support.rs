@@ -33,6 +33,7 @@ pub enum TallyCommand {
     PanicDeciding {},
     PanicFolding {},
     Take { key: String },
+    TakeWrongly {},
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,6 +81,10 @@ impl Aggregate for Tally {
             TallyCommand::Take { key } => {
                 let event = TallyEvent::Taken { key: key.clone() };
                 Ok(Decision::event(event).claim("tally_key", key))
+            }
+            TallyCommand::TakeWrongly {} => {
+                let event = TallyEvent::Added { amount: 1 };
+                Ok(Decision::event(event).claim("tally key\r\nPUB x 0", "k"))
             }
         }
     }
@@ -193,7 +198,7 @@ pub async fn give(
     key: Option<&str>,
 ) -> Result<Outcome, Problem> {
     let headers = CommandHeaders {
-        idempotency_key: key.map(str::to_owned),
+        idempotency_key: key.map(Into::into),
         ..CommandHeaders::default()
     };
     client.send::<Tally>(id, &command, headers).await

@@ -79,6 +79,15 @@ async fn two_replicas_cannot_have_one_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_cannot_have_a_name_that_no_subject_may_have() {
+    let nats = Nats::start();
+    for name in ["", "two words", "a.b", "a\r\nPUB x 0", &"a".repeat(33)] {
+        let error = join(&nats.url(), name).await.unwrap_err();
+        assert!(matches!(error, MembershipError::Name { .. }), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_was_cut_off_keeps_the_others_and_is_found_again() {
     let nats = Nats::start();
     let a = join(&nats.url(), "a").await.unwrap();

@@ -86,9 +86,8 @@ pub(super) async fn append<A: Aggregate>(
     let payload: Bytes = codec::encode(A::NAME, desk.id.as_str(), commit)
         .map_err(|error| AppendError::Refused(error.to_string()))?
         .into();
-    let subject = subject::events_of(A::NAME, &desk.id);
     let append = Append {
-        subject: subject.clone(),
+        subject: subject::events_of(A::NAME, &desk.id),
         expected,
         payload: payload.clone(),
         headers,
@@ -98,7 +97,8 @@ pub(super) async fn append<A: Aggregate>(
     let begun = Instant::now();
     let appended = match desk.log.append(append).await {
         Err(AppendError::InDoubt(reason) | AppendError::Known(reason)) => {
-            let settling = settle(desk, &subject, expected, &payload, reason);
+            let subject = subject::events_of(A::NAME, &desk.id);
+            let settling = settle(desk, subject, expected, &payload, reason);
             let settled = Box::pin(settling).await;
             match &settled {
                 Ok(_) => MEASURES.doubts_stored.increment(1),
@@ -117,14 +117,14 @@ pub(super) async fn append<A: Aggregate>(
 /// or somebody else's, or nothing yet.
 async fn settle(
     desk: &Desk,
-    subject: &str,
+    subject: String,
     expected: u64,
     payload: &Bytes,
     reason: String,
 ) -> Result<u64, AppendError> {
     let found = desk
         .log
-        .commit_after(subject, expected)
+        .commit_after(&subject, expected)
         .await
         .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
     let Some(message) = found else {

@@ -53,12 +53,12 @@ async fn the_command_side_gets_the_names_the_body_and_the_headers_as_sent() {
     };
     assert_eq!(command.aggregate, "parcel");
     assert_eq!(command.id.as_str(), "p-1");
-    assert_eq!(command.command, "send");
+    assert_eq!(&*command.command, "send");
     assert_eq!(command.body, r#"{"grams":1}"#);
     assert_eq!(
         command.headers,
         CommandHeaders {
-            idempotency_key: Some("key-1".to_owned()),
+            idempotency_key: Some("key-1".into()),
             if_match: Some(3),
             traceparent: Some("00-4bf92f35-01".to_owned()),
             tracestate: Some("a=1,b=2".to_owned()),
