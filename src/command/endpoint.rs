@@ -35,6 +35,9 @@ const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 const ETAG: HeaderName = HeaderName::from_static("ETag");
 const POSITION: HeaderName = HeaderName::from_static("Headwater-Position");
 
+/// So many commands are taken before others have their turn on the thread.
+const PORTION: usize = 64;
+
 /// The endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
@@ -151,6 +154,11 @@ async fn take(mut requests: Drainable, desk: Arc<Desk>, mut stopped: watch::Rece
             request = requests.next() => {
                 let Some(request) = request else { break };
                 desk.take(request, under_way.clone());
+                // What came with it, without asking each time whether to stop.
+                for _ in 1..PORTION {
+                    let Some(request) = requests.ready() else { break };
+                    desk.take(request, under_way.clone());
+                }
             }
         }
     }

@@ -6,10 +6,14 @@
 
 use super::append::AppendError;
 use async_nats::{
-    Client, HeaderMap, Message, StatusCode, SubscribeError, Subscriber, client::PublishErrorKind,
+    Client, HeaderMap, Message, PublishError, StatusCode, SubscribeError, Subscriber,
+    client::PublishErrorKind,
 };
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, Either, select},
+};
 use std::{
     collections::VecDeque,
     fmt,
@@ -22,6 +26,9 @@ use tokio::{
     task::{AbortHandle, coop::unconstrained},
     time::{Instant, sleep},
 };
+
+/// So many acknowledgements are handed on before others have their turn on the thread.
+const PORTION: usize = 64;
 
 /// The acknowledgement of a message, which may be a refusal.
 pub(super) type Answer = Result<Message, AppendError>;
@@ -53,7 +60,7 @@ impl Acks {
         payload: Bytes,
     ) -> Answer {
         self.open().await?;
-        acked(self.send(subject, headers, payload)?).await
+        self.send(subject, headers, payload)?.acked().await
     }
 
     /// Makes sure that acknowledgements are received.
@@ -83,14 +90,14 @@ impl Acks {
         inbox.clone()
     }
 
-    /// Sends a message on its way, at once or not at all; its acknowledgement is to be waited for with
-    /// [`acked`], so long at most, counted from now.
+    /// Sends a message on its way. What is returned waits for its acknowledgement, so long at most,
+    /// counted from now, also while the connection is away and takes nothing.
     pub(super) fn send(
         &self,
         subject: String,
         headers: HeaderMap,
         payload: Bytes,
-    ) -> Result<oneshot::Receiver<Answer>, AppendError> {
+    ) -> Result<Sending<'_>, AppendError> {
         let closed = || AppendError::Unavailable("acknowledgements are not received".to_owned());
         let inbox = self.inbox().ok_or_else(closed)?;
         let (sender, answer) = oneshot::channel();
@@ -98,25 +105,53 @@ impl Acks {
         let added = inbox.window().add(Waiting { until, sender });
         let number = added.ok_or_else(closed)?;
         let reply = inbox.reply_subject(number);
-        let sending =
-            (self.client).publish_with_reply_and_headers(subject, reply, headers, payload);
-        let failure = match unconstrained(sending).now_or_never() {
-            Some(Ok(())) => return Ok(answer),
-            Some(Err(error)) => match error.kind() {
-                PublishErrorKind::Send => AppendError::Unavailable(error.to_string()),
-                _ => AppendError::Refused(error.to_string()),
-            },
-            None => AppendError::Unavailable("the connection takes nothing now".to_owned()),
+        let client = &self.client;
+        let mut publishing = client
+            .publish_with_reply_and_headers(subject, reply, headers, payload)
+            .boxed();
+        // Almost always the connection has room, and nothing of the message is held any longer.
+        let publishing = match unconstrained(&mut publishing).now_or_never() {
+            Some(Ok(())) => None,
+            Some(Err(error)) => {
+                inbox.window().take(number);
+                return Err(not_sent(&error));
+            }
+            None => Some(publishing),
         };
-        inbox.window().take(number);
-        Err(failure)
+        Ok(Sending { publishing, answer })
     }
 }
 
-/// Waits for an acknowledgement.
-pub(super) async fn acked(answer: oneshot::Receiver<Answer>) -> Answer {
-    let gone = |_| AppendError::InDoubt("acknowledgements are not received".to_owned());
-    answer.await.map_err(gone)?
+/// A message on its way.
+pub(super) struct Sending<'a> {
+    /// Until the connection has taken it.
+    publishing: Option<BoxFuture<'a, Result<(), PublishError>>>,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Sending<'_> {
+    /// Waits for the acknowledgement.
+    pub(super) async fn acked(self) -> Answer {
+        let gone = |_| AppendError::InDoubt("acknowledgements are not received".to_owned());
+        let mut answer = self.answer;
+        if let Some(publishing) = self.publishing {
+            match select(publishing, &mut answer).await {
+                Either::Left((Ok(()), _)) => {}
+                Either::Left((Err(error), _)) => return Err(not_sent(&error)),
+                Either::Right((late, _)) => return late.map_err(gone)?,
+            }
+        }
+        answer.await.map_err(gone)?
+    }
+}
+
+fn not_sent(error: &PublishError) -> AppendError {
+    match error.kind() {
+        PublishErrorKind::Send => AppendError::Unavailable(error.to_string()),
+        PublishErrorKind::InvalidSubject | PublishErrorKind::MaxPayloadExceeded => {
+            AppendError::Refused(error.to_string())
+        }
+    }
 }
 
 /// A subscription for acknowledgements, and those that are waited for.
@@ -167,6 +202,21 @@ fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
 /// Closes the window when nobody receives any more.
 struct Receiving(Arc<Mutex<Window>>);
 
+impl Receiving {
+    /// Hands an acknowledgement to the one that waits for it. Its number stands after the prefix.
+    fn hand_on(&self, prefix: usize, ack: Message) {
+        let number = ack.subject.get(prefix..).and_then(|it| it.parse().ok());
+        let waiting = number.and_then(|number| lock(&self.0).take(number));
+        let Some(waiting) = waiting else { return };
+        waiting.tell(match ack.status {
+            Some(StatusCode::NO_RESPONDERS) => Err(AppendError::Unavailable(
+                "no stream takes the subject".to_owned(),
+            )),
+            _ => Ok(ack),
+        });
+    }
+}
+
 impl Drop for Receiving {
     fn drop(&mut self) {
         let mut window = lock(&self.0);
@@ -185,15 +235,11 @@ async fn receive(mut acks: Subscriber, prefix: usize, window: Receiving, within:
             biased;
             ack = acks.next() => {
                 let Some(ack) = ack else { break };
-                let number = ack.subject.get(prefix..).and_then(|number| number.parse().ok());
-                let waiting = number.and_then(|number| lock(&window.0).take(number));
-                if let Some(waiting) = waiting {
-                    waiting.tell(match ack.status {
-                        Some(StatusCode::NO_RESPONDERS) => Err(AppendError::Unavailable(
-                            "no stream takes the subject".to_owned(),
-                        )),
-                        _ => Ok(ack),
-                    });
+                window.hand_on(prefix, ack);
+                // What came with it.
+                for _ in 1..PORTION {
+                    let Some(Some(ack)) = unconstrained(acks.next()).now_or_never() else { break };
+                    window.hand_on(prefix, ack);
                 }
             }
             () = &mut alarm => {

@@ -4,17 +4,11 @@
 //! because someone else was first, surely not stored, or *in doubt*. The last is never reported as
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
-use super::{
-    EventLog,
-    acks::{Answer, acked},
-    claim::ClaimWrite,
-    subject::STREAM,
-};
+use super::{EventLog, acks::Sending, claim::ClaimWrite, subject::STREAM};
 use async_nats::{HeaderMap, HeaderName, Message, jetstream::ErrorCode};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
-use tokio::sync::oneshot;
 
 // The headers of an atomic batch (ADR-50).
 const BATCH_ID: HeaderName = HeaderName::from_static("Nats-Batch-Id");
@@ -101,7 +95,7 @@ impl EventLog {
         };
         async move {
             match sent {
-                Sent::Plain(answer) => Ok(published(&acked(answer?).await?)?.position),
+                Sent::Plain(sending) => Ok(published(&sending?.acked().await?)?.position),
                 Sent::Otherwise(sending) => sending.await,
             }
         }
@@ -149,7 +143,7 @@ impl EventLog {
 /// An append that has been sent on its way.
 enum Sent<'a> {
     /// As one message, which the server acknowledges.
-    Plain(Result<oneshot::Receiver<Answer>, AppendError>),
+    Plain(Result<Sending<'a>, AppendError>),
     /// With others, with claims, or once acknowledgements are received.
     Otherwise(BoxFuture<'a, Result<u64, AppendError>>),
 }

@@ -84,6 +84,40 @@ async fn one_of_many_that_expect_the_same_position_wins_on_three_replicas() {
 }
 
 #[tokio::test]
+async fn appends_go_on_when_the_runtime_that_received_acknowledgements_has_ended() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    let log = log(client).await;
+    let elsewhere = log.clone();
+    let first = tokio::task::spawn_blocking(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(elsewhere.append(append("evt.test.a", 0, Vec::new())))
+    });
+    let first = first.await.unwrap().unwrap();
+    let next = log.append(append("evt.test.a", first, Vec::new())).await;
+    assert!(next.unwrap() > first);
+}
+
+/// The connection is served by the test's own thread, so that nothing leaves it between two awaits.
+#[tokio::test(flavor = "current_thread")]
+async fn appends_that_the_connection_has_no_room_for_wait_for_it() {
+    let nats = Nats::start();
+    let small = async_nats::ConnectOptions::new().client_capacity(1);
+    let client = small.connect(nats.url()).await.unwrap();
+    Topology::embedded().apply(&client).await.unwrap();
+    let log = log(client).await;
+    let first = log.append(append("evt.test.first", 0, Vec::new())).await;
+    first.unwrap();
+    let others = (0..RIVALS).map(|number| format!("evt.test.{number}"));
+    let appends = others.map(|subject| log.append(append(&subject, 0, Vec::new())));
+    for appended in join_all(appends).await {
+        appended.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn one_of_many_that_take_the_same_key_wins_and_the_others_leave_nothing() {
     let nats = Nats::start();
     let client = nats.client().await;
