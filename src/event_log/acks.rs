@@ -181,7 +181,11 @@ impl Inbox {
     }
 
     fn reply_subject(&self, number: u64) -> String {
-        [&*self.subject, ".", itoa::Buffer::new().format(number)].concat()
+        let mut subject = String::with_capacity(self.subject.len() + 21);
+        subject.push_str(&self.subject);
+        subject.push('.');
+        subject.push_str(itoa::Buffer::new().format(number));
+        subject
     }
 
     fn window(&self) -> MutexGuard<'_, Window> {

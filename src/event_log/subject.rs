@@ -102,7 +102,18 @@ pub fn is_scope(scope: &str) -> bool {
 /// `evt.<aggregate>.<id>`: where the commits of one aggregate stand.
 #[must_use]
 pub fn events_of(aggregate: &str, id: &Id) -> String {
-    ["evt", aggregate, id.as_str()].join(".")
+    dotted(["evt", aggregate, id.as_str()])
+}
+
+/// Three tokens with dots between them, written without looking at what they are.
+pub(crate) fn dotted([first, second, third]: [&str; 3]) -> String {
+    let mut text = String::with_capacity(first.len() + second.len() + third.len() + 2);
+    text.push_str(first);
+    text.push('.');
+    text.push_str(second);
+    text.push('.');
+    text.push_str(third);
+    text
 }
 
 /// `evt.<aggregate>.*`: the commits of all aggregates of one kind.

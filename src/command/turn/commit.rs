@@ -61,7 +61,7 @@ pub(super) fn commit_headers<A: Aggregate>(
         // The stream's ids are of all aggregates, a command's only of its own.
         headers.insert(
             async_nats::header::NATS_MESSAGE_ID,
-            [A::NAME, desk.id.as_str(), &*single.command_id].join("."),
+            subject::dotted([A::NAME, desk.id.as_str(), &single.command_id]),
         );
     }
     let traces = [
