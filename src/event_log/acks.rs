@@ -73,9 +73,9 @@ impl Acks {
         let opened = tokio::time::timeout(self.within, opening).await;
         let opened = opened.map_err(|late| away(&late))?;
         let opened = opened.map_err(|refused| away(&refused))?;
+        let mut inbox = self.inbox.write().unwrap_or_else(PoisonError::into_inner);
         // Who has been faster may have been asked for something already.
-        if !self.is_open() {
-            let mut inbox = self.inbox.write().unwrap_or_else(PoisonError::into_inner);
+        if inbox.as_ref().is_none_or(|faster| !faster.window().open) {
             *inbox = Some(Arc::new(opened));
         }
         Ok(())
