@@ -79,8 +79,10 @@ pub(super) struct Published {
 }
 
 impl EventLog {
-    /// Appends a commit and returns its position. It is sent on its way at once, before the future is
-    /// polled: thus what was to be sent is not held for as long as the acknowledgement takes.
+    /// Appends a commit and returns its position.
+    ///
+    /// A commit of one message is sent on its way before the future is polled, so that it is not held
+    /// for as long as the acknowledgement takes.
     ///
     /// # Errors
     ///
