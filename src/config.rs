@@ -128,6 +128,27 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The addresses of these may have a password in them.
+    #[test]
+    fn no_help_shows_a_secret_that_the_environment_has() {
+        fn check(command: &clap::Command) {
+            let secret = [
+                "nats",
+                "surreal-password",
+                "nats-monitor",
+                "otlp-endpoint",
+                "otlp-headers",
+            ];
+            for flag in command.get_arguments() {
+                if flag.get_long().is_some_and(|long| secret.contains(&long)) {
+                    assert!(flag.is_hide_env_values_set(), "{}", flag.get_id());
+                }
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
     #[test]
     fn every_flag_is_an_environment_variable() {
         fn check(command: &clap::Command) {

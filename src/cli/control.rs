@@ -3,6 +3,7 @@
 use super::Failure;
 use crate::{
     config::ControlConfig,
+    platform,
     projection::{ALL, Ask, Reply, ReplyBody, Verb},
 };
 use futures::StreamExt;
@@ -27,10 +28,8 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) async fn connect(config: ControlConfig) -> Result<Self, Failure> {
-        let client = async_nats::connect(&config.nats).await.map_err(|error| {
-            let url = &config.nats;
-            Failure::operation(format!("cannot connect to NATS at {url}: {error}"))
-        })?;
+        let connecting = platform::connect(&config.nats, "control");
+        let client = connecting.await.map_err(Failure::operation)?;
         Ok(Self { client, config })
     }
 

@@ -30,7 +30,7 @@ pub enum BenchAction {
 #[derive(Debug, Clone, Args)]
 pub struct BenchConfig {
     /// A NATS that is there, with a replica on it; without it, both are started and stopped again
-    #[arg(long, env = "HEADWATER_NATS")]
+    #[arg(long, env = "HEADWATER_NATS", hide_env_values = true)]
     pub nats: Option<String>,
     /// The nats-server to start syncs every append to disk
     #[arg(long, env = "HEADWATER_DURABLE", conflicts_with = "nats")]
@@ -97,7 +97,7 @@ pub struct BenchHotConfig {
 #[derive(Debug, Clone, Args)]
 pub struct ResponderConfig {
     /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS")]
+    #[arg(long, env = "HEADWATER_NATS", hide_env_values = true)]
     pub nats: String,
     /// How long each answer is, in bytes
     #[arg(long, env = "HEADWATER_REPLY_BYTES")]
@@ -132,6 +132,7 @@ pub struct ThereConfig {
     #[arg(
         long,
         env = "HEADWATER_NATS",
+        hide_env_values = true,
         requires = "http_addr",
         conflicts_with = "durable"
     )]

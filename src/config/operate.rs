@@ -8,7 +8,13 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Clone, Args)]
 pub struct ControlConfig {
     /// The NATS that the projectors are connected to
-    #[arg(long, env = "HEADWATER_NATS", default_value = "nats://127.0.0.1:4222")]
+    #[arg(
+        long,
+        env = "HEADWATER_NATS",
+        hide_env_values = true,
+        default_value = "nats://127.0.0.1:4222",
+        value_parser = nats
+    )]
     pub nats: String,
     /// The replica to ask, where each keeps documents of its own; all unless given
     #[arg(long, env = "HEADWATER_REPLICA")]
