@@ -4,6 +4,7 @@
 //! aggregate's history, unique keys, snapshots, and the durable reader that projectors follow the
 //! log with. It knows nothing of what events mean.
 
+mod ack;
 mod acks;
 pub mod append;
 pub mod choice;

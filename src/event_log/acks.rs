@@ -1,13 +1,21 @@
 //! Waiting for the acknowledgements of appends.
 //!
-//! They all come by one subscription, each on a subject of its own that ends with a number. Numbers are
-//! given out in turn, never twice, and all acknowledgements are waited for equally long: so those that
-//! are waited for are a window that moves on, and one timer is enough for all of them.
+//! They all come by one subscription, each on a subject of its own that ends with a number. All are
+//! waited for equally long: so those that are waited for are a window that moves on, and one timer is
+//! enough for all of them.
+//!
+//! A number is given out again once its message was acknowledged as stored, so that the server
+//! knows the few subjects that are in use; never after anything else, since an acknowledgement may be
+//! to come then. Should one come twice, it is seen by its position, which the log gives but once.
 
-use super::append::AppendError;
+mod window;
+
+use super::{
+    ack::{self, Published},
+    append::AppendError,
+};
 use async_nats::{
-    Client, HeaderMap, Message, PublishError, StatusCode, SubscribeError, Subscriber,
-    client::PublishErrorKind,
+    Client, HeaderMap, Message, PublishError, SubscribeError, Subscriber, client::PublishErrorKind,
 };
 use bytes::Bytes;
 use futures::{
@@ -15,7 +23,6 @@ use futures::{
     future::{BoxFuture, Either, select},
 };
 use std::{
-    collections::VecDeque,
     fmt,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -26,12 +33,13 @@ use tokio::{
     task::{AbortHandle, coop::unconstrained},
     time::{Instant, sleep},
 };
+use window::Window;
 
 /// So many acknowledgements are handed on before others have their turn on the thread.
 const PORTION: usize = 64;
 
-/// The acknowledgement of a message, which may be a refusal.
-pub(super) type Answer = Result<Message, AppendError>;
+/// What a message came to.
+pub(super) type Answer = Result<Published, AppendError>;
 
 /// Where the acknowledgements of one connection are waited for.
 #[derive(Debug)]
@@ -102,8 +110,7 @@ impl Acks {
         let inbox = self.inbox().ok_or_else(closed)?;
         let (sender, answer) = oneshot::channel();
         let until = Instant::now() + self.within;
-        let added = inbox.window().add(Waiting { until, sender });
-        let number = added.ok_or_else(closed)?;
+        let number = inbox.window().add(until, sender).ok_or_else(closed)?;
         let reply = inbox.reply_subject(number);
         let client = &self.client;
         let mut publishing = client
@@ -113,7 +120,7 @@ impl Acks {
         let publishing = match unconstrained(&mut publishing).now_or_never() {
             Some(Ok(())) => None,
             Some(Err(error)) => {
-                inbox.window().take(number);
+                inbox.window().take_back(number);
                 return Err(not_sent(&error));
             }
             None => Some(publishing),
@@ -167,11 +174,7 @@ impl Inbox {
     async fn open(client: &Client, within: Duration) -> Result<Self, SubscribeError> {
         let subject = client.new_inbox();
         let acks = client.subscribe(format!("{subject}.*")).await?;
-        let window = Arc::new(Mutex::new(Window {
-            open: true,
-            first: 0,
-            waiting: VecDeque::new(),
-        }));
+        let window = Arc::new(Mutex::new(Window::default()));
         let receiving = receive(acks, subject.len() + 1, Receiving(window.clone()), within);
         Ok(Self {
             subject,
@@ -210,23 +213,15 @@ impl Receiving {
     /// Hands an acknowledgement to the one that waits for it. Its number stands after the prefix.
     fn hand_on(&self, prefix: usize, ack: Message) {
         let number = ack.subject.get(prefix..).and_then(|it| it.parse().ok());
-        let waiting = number.and_then(|number| lock(&self.0).take(number));
-        let Some(waiting) = waiting else { return };
-        waiting.tell(match ack.status {
-            Some(StatusCode::NO_RESPONDERS) => Err(AppendError::Unavailable(
-                "no stream takes the subject".to_owned(),
-            )),
-            _ => Ok(ack),
-        });
+        let Some(number) = number else { return };
+        let answer = ack::read(&ack);
+        lock(&self.0).answer(number, answer);
     }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        let mut window = lock(&self.0);
-        window.open = false;
-        // Whoever waits is told by the sender that goes.
-        window.waiting.clear();
+        lock(&self.0).close();
     }
 }
 
@@ -252,126 +247,5 @@ async fn receive(mut acks: Subscriber, prefix: usize, window: Receiving, within:
                 alarm.as_mut().reset(next.unwrap_or(now + within));
             }
         }
-    }
-}
-
-/// One that waits.
-#[derive(Debug)]
-struct Waiting {
-    until: Instant,
-    sender: oneshot::Sender<Answer>,
-}
-
-impl Waiting {
-    fn tell(self, answer: Answer) {
-        // Who does not wait any more does not matter.
-        let _ = self.sender.send(answer);
-    }
-}
-
-/// Those that wait, by number; the first of them is always there.
-#[derive(Debug)]
-struct Window {
-    open: bool,
-    /// The number of the first.
-    first: u64,
-    waiting: VecDeque<Option<Waiting>>,
-}
-
-impl Window {
-    /// Adds one and returns its number; `None` when nobody receives any more.
-    fn add(&mut self, waiting: Waiting) -> Option<u64> {
-        if !self.open {
-            return None;
-        }
-        self.waiting.push_back(Some(waiting));
-        Some(self.first + self.waiting.len() as u64 - 1)
-    }
-
-    fn take(&mut self, number: u64) -> Option<Waiting> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        let taken = self.waiting.get_mut(index)?.take();
-        self.move_on();
-        taken
-    }
-
-    fn move_on(&mut self) {
-        while let Some(None) = self.waiting.front() {
-            self.waiting.pop_front();
-            self.first += 1;
-        }
-    }
-
-    /// Ends what has waited too long, and tells until when the next may wait.
-    fn end_late(&mut self, now: Instant) -> Option<Instant> {
-        loop {
-            match self.waiting.front_mut()? {
-                Some(first) if first.until > now => return Some(first.until),
-                first => {
-                    if let Some(late) = first.take() {
-                        late.tell(Err(AppendError::InDoubt(
-                            "there was no acknowledgement in time".to_owned(),
-                        )));
-                    }
-                    self.move_on();
-                }
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn window() -> Window {
-        Window {
-            open: true,
-            first: 0,
-            waiting: VecDeque::new(),
-        }
-    }
-
-    fn one(until: Instant) -> (Waiting, oneshot::Receiver<Answer>) {
-        let (sender, answer) = oneshot::channel();
-        (Waiting { until, sender }, answer)
-    }
-
-    #[test]
-    fn each_number_is_taken_once_and_the_window_moves_on() {
-        let mut window = window();
-        let now = Instant::now();
-        for number in 0..4 {
-            assert_eq!(window.add(one(now).0), Some(number));
-        }
-        assert!(window.take(1).is_some());
-        assert_eq!((window.first, window.waiting.len()), (0, 4));
-        assert!(window.take(1).is_none());
-        assert!(window.take(0).is_some());
-        assert_eq!((window.first, window.waiting.len()), (2, 2));
-        assert!(window.take(0).is_none(), "an answer that comes twice");
-        assert!(window.take(7).is_none(), "a number that was not given out");
-        assert!(window.take(3).is_some() && window.take(2).is_some());
-        assert_eq!((window.first, window.waiting.len()), (4, 0));
-        assert_eq!(window.add(one(now).0), Some(4));
-    }
-
-    #[test]
-    fn who_waits_too_long_is_told_and_the_others_go_on() {
-        let mut window = window();
-        let now = Instant::now();
-        let later = now + Duration::from_secs(1);
-        let (late, mut told) = one(now);
-        window.add(late).unwrap();
-        window.add(one(now).0).unwrap();
-        let (waits, mut waiting) = one(later);
-        window.add(waits).unwrap();
-        window.take(1).unwrap();
-        assert_eq!(window.end_late(now), Some(later));
-        let told = told.try_recv().unwrap();
-        assert!(matches!(told, Err(AppendError::InDoubt(_))));
-        assert!(waiting.try_recv().is_err());
-        assert_eq!(window.end_late(later), None);
-        assert!(waiting.try_recv().unwrap().is_err());
     }
 }

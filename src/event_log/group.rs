@@ -8,7 +8,8 @@
 
 use super::{
     EventLog,
-    append::{Append, AppendError, Published},
+    ack::Published,
+    append::{Append, AppendError},
 };
 use futures::future::join_all;
 use metrics::{Counter, Histogram, counter, histogram};

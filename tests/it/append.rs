@@ -3,7 +3,7 @@
 
 use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually};
 use async_nats::HeaderMap;
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all};
 use headwater::{
     aggregate::Claim,
     event_log::{
@@ -12,6 +12,8 @@ use headwater::{
         topology::Topology,
     },
 };
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::task::JoinHandle;
 
 /// How many append at once.
 const RIVALS: usize = 16;
@@ -114,6 +116,57 @@ async fn appends_that_the_connection_has_no_room_for_wait_for_it() {
     let appends = others.map(|subject| log.append(append(&subject, 0, Vec::new())));
     for appended in join_all(appends).await {
         appended.unwrap();
+    }
+}
+
+/// Sends everything that comes to an inbox once more to where it came.
+async fn repeat_answers(nats: &Nats) -> JoinHandle<()> {
+    let deaf = async_nats::ConnectOptions::new().no_echo();
+    let client = deaf.connect(nats.url()).await.unwrap();
+    let mut answers = client.subscribe("_INBOX.>").await.unwrap();
+    client.request("$JS.API.INFO", "".into()).await.unwrap();
+    tokio::spawn(async move {
+        while let Some(answer) = answers.next().await {
+            let again = client.publish(answer.subject, answer.payload);
+            again.await.unwrap();
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_comes_twice_is_never_taken_for_that_of_another() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    let log = log(client).await;
+    let repeating = repeat_answers(&nats).await;
+    let doubts = AtomicUsize::new(0);
+    let writers = (0..RIVALS).map(async |writer| {
+        let subject = format!("evt.test.{writer}");
+        let mut positions = Vec::new();
+        // What comes twice has mixed something up a few times before it is enough.
+        while doubts.load(Ordering::Relaxed) < 20 {
+            assert!(positions.len() < 5_000, "no acknowledgement came too late");
+            let last = positions.last().copied().unwrap_or(0);
+            let position = match log.append(append(&subject, last, Vec::new())).await {
+                Ok(position) => position,
+                Err(AppendError::InDoubt(_)) => {
+                    doubts.fetch_add(1, Ordering::Relaxed);
+                    let found = || async { log.commit_after(&subject, last).await.unwrap() };
+                    eventually("the commit is stored", found).await.position
+                }
+                Err(error) => panic!("{error:?} after {last} of {writer}"),
+            };
+            positions.push(position);
+        }
+        (subject, positions)
+    });
+    let written = join_all(writers).await;
+    repeating.abort();
+    for (subject, positions) in written {
+        let stored = log.messages(&subject, 0, u64::MAX).await.unwrap();
+        let stored: Vec<_> = stored.iter().map(|message| message.position).collect();
+        assert_eq!(stored, positions, "{subject}");
     }
 }
 

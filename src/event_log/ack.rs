@@ -1,0 +1,135 @@
+//! What the server says to an append.
+
+use super::{append::AppendError, subject::STREAM};
+use async_nats::{Message, StatusCode, jetstream::ErrorCode};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    /// The messages of a batch.
+    count: Option<u64>,
+    error: Option<async_nats::jetstream::Error>,
+}
+
+/// What the server acknowledged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    /// The position of the message, or of a batch's last.
+    pub position: u64,
+    /// How many messages a batch had.
+    pub count: Option<u64>,
+}
+
+/// Reads an acknowledgement.
+pub(super) fn read(answer: &Message) -> Result<Published, AppendError> {
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(AppendError::Unavailable(
+            "no stream takes the subject".to_owned(),
+        ));
+    }
+    if let Some(position) = plainly_stored(&answer.payload) {
+        return Ok(Published {
+            position,
+            count: None,
+        });
+    }
+    let ack: Ack = serde_json::from_slice(&answer.payload)
+        .map_err(|error| AppendError::InDoubt(error.to_string()))?;
+    match ack.error {
+        None if ack.duplicate => Err(AppendError::Known(
+            "the server has seen the message id".to_owned(),
+        )),
+        None => Ok(Published {
+            position: ack.seq,
+            count: ack.count,
+        }),
+        Some(error) => Err(refusal(&error)),
+    }
+}
+
+/// The position in an acknowledgement that says nothing else, as almost all do; `None` for any other.
+fn plainly_stored(ack: &[u8]) -> Option<u64> {
+    let rest = ack.strip_prefix(br#"{"stream":""#)?;
+    let rest = rest.strip_prefix(STREAM.as_bytes())?;
+    let digits = rest.strip_prefix(br#"","seq":"#)?.strip_suffix(b"}")?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn refusal(error: &async_nats::jetstream::Error) -> AppendError {
+    match error.error_code() {
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+            AppendError::LostRace
+        }
+        // The first sending of the same commit is being stored, or is stored already.
+        ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
+        | ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
+            AppendError::Known(error.to_string())
+        }
+        ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH => AppendError::Unavailable(error.to_string()),
+        // 429 and 5xx say that the server cannot now; any other code, that it never will.
+        _ if error.code() == 429 || error.code() >= 500 => {
+            AppendError::Unavailable(error.to_string())
+        }
+        _ => AppendError::Refused(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16, err_code: u64) -> AppendError {
+        let error = serde_json::json!({
+            "code": code, "err_code": err_code, "description": "in the server's words"
+        });
+        refusal(&serde_json::from_value(error).unwrap())
+    }
+
+    #[test]
+    fn an_acknowledgement_that_says_more_than_a_position_is_read_as_a_whole() {
+        let plain = |ack: &str| plainly_stored(ack.as_bytes());
+        assert_eq!(plain(r#"{"stream":"EVENTS","seq":417}"#), Some(417));
+        for other in [
+            r#"{"stream":"EVENTS","seq":417,"duplicate":true}"#,
+            r#"{"stream":"EVENTS","seq":417,"batch":"b","count":2}"#,
+            r#"{"stream":"EVENTS","domain":"hub","seq":417}"#,
+            r#"{"error":{"code":503,"err_code":10008},"stream":"EVENTS","seq":0}"#,
+            r#"{"stream":"EVENTS","seq":}"#,
+        ] {
+            assert_eq!(plain(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn both_codes_of_a_lost_race_are_one() {
+        for code in [10071, 10164] {
+            let error = refused(400, code);
+            assert!(matches!(error, AppendError::LostRace), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_message_id_that_is_known_is_told_apart() {
+        for code in [10158, 10201] {
+            let error = refused(400, code);
+            assert!(matches!(error, AppendError::Known(_)), "{code}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_the_server_cannot_do_now_is_no_refusal() {
+        for (status, code) in [(503, 10008), (429, 10210), (500, 10077), (400, 10176)] {
+            let error = refused(status, code);
+            assert!(
+                matches!(error, AppendError::Unavailable(_)),
+                "{code}: {error}"
+            );
+        }
+        let error = refused(400, 10054);
+        assert!(matches!(error, AppendError::Refused(_)), "{error}");
+    }
+}
