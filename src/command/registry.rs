@@ -107,15 +107,19 @@ pub struct RegistryHandle {
 }
 
 impl RegistryHandle {
-    /// Gives it a command: at once on its own thread, by its mailbox from others.
+    /// Gives it a command: at once on its own thread to an actor that lives, by its mailbox from other
+    /// threads and where an actor is to be started, which not every task of the thread may do.
     pub fn dispatch(&self, dispatch: Dispatch) {
         let own = HERE.with_borrow(|(number, table)| match *number == self.number {
             true => table.upgrade(),
             false => None,
         });
-        match own {
-            Some(table) => table.borrow_mut().dispatch(dispatch),
-            None => self.address.do_send(dispatch),
+        let not_given = match own {
+            Some(table) => table.borrow_mut().give(dispatch),
+            None => Some(dispatch),
+        };
+        if let Some(dispatch) = not_given {
+            self.address.do_send(dispatch);
         }
     }
 
@@ -216,13 +220,26 @@ impl Table {
         self.passivate(|_, live| live.used <= horizon);
     }
 
-    fn dispatch(&mut self, Dispatch { kind, id, execute }: Dispatch) {
+    /// Gives a command to the actor of its aggregate; returns it when none lives.
+    fn give(&mut self, Dispatch { kind, id, execute }: Dispatch) -> Option<Dispatch> {
         let key = (kind, id);
         let connected = |live: &&mut Live| live.execute.connected();
-        if let Some(live) = self.live.get_mut(&key).filter(connected) {
-            live.give(execute);
-            return;
+        match self.live.get_mut(&key).filter(connected) {
+            Some(live) => {
+                live.give(execute);
+                None
+            }
+            None => Some(Dispatch {
+                kind,
+                id: key.1,
+                execute,
+            }),
         }
+    }
+
+    /// Starts the actor of an aggregate and gives it its first command.
+    fn start(&mut self, Dispatch { kind, id, execute }: Dispatch) {
+        let key = (kind, id);
         if self.live.len() >= self.options.max_actors && !self.live.contains_key(&key) {
             self.make_room();
         }
@@ -260,6 +277,9 @@ impl Handler<Dispatch> for Registry {
     type Result = ();
 
     fn handle(&mut self, dispatch: Dispatch, _: &mut Self::Context) {
-        self.table.borrow_mut().dispatch(dispatch);
+        let mut table = self.table.borrow_mut();
+        if let Some(dispatch) = table.give(dispatch) {
+            table.start(dispatch);
+        }
     }
 }

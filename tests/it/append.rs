@@ -1,13 +1,13 @@
 //! Appending to real servers: of those that expect the same position exactly one is stored, whatever
 //! code the server refuses the others with.
 
-use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually};
+use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually, proxy::Proxy};
 use async_nats::HeaderMap;
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use headwater::{
     aggregate::Claim,
     event_log::{
-        Append, AppendError, EventLog, Timeouts,
+        Append, AppendError, EventLog, LoadError, Timeouts,
         claim::{ClaimRecord, ClaimWrite},
         topology::Topology,
     },
@@ -117,6 +117,33 @@ async fn appends_that_the_connection_has_no_room_for_wait_for_it() {
     for appended in join_all(appends).await {
         appended.unwrap();
     }
+}
+
+#[tokio::test]
+async fn no_more_than_sixteen_histories_are_read_at_once() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    let mut requests = client.subscribe("$JS.API.DIRECT.GET.EVENTS").await.unwrap();
+    client.request("$JS.API.INFO", "".into()).await.unwrap();
+
+    let proxy = Proxy::start(nats.port());
+    let through = async_nats::connect(proxy.nats_url()).await.unwrap();
+    let log = EventLog::new(through, Timeouts::default());
+    proxy.mute();
+    let subjects: Vec<_> = (0..40).map(|n| format!("evt.test.{n}")).collect();
+    let histories = subjects
+        .iter()
+        .map(|subject| log.messages(subject, 0, u64::MAX));
+    let mut histories: FuturesUnordered<_> = histories.collect();
+    // None can be answered, so all that are let in are asked for before the first gives up.
+    let first = histories.next().await.unwrap();
+    assert!(matches!(first, Err(LoadError::Unavailable(_))), "{first:?}");
+    let mut asked = 0;
+    while let Some(Some(_)) = requests.next().now_or_never() {
+        asked += 1;
+    }
+    assert_eq!(asked, 16);
 }
 
 /// Sends everything that comes to an inbox once more to where it came.

@@ -39,7 +39,7 @@ pub fn run(command: &mut Command) -> Output {
     command.output().expect("the binary runs")
 }
 
-/// A running service. It is killed when dropped.
+/// A running service. It is killed when dropped, which fails the test if anything in it has panicked.
 pub struct Service {
     child: Child,
     folder: PathBuf,
@@ -243,8 +243,13 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let transcript = self.transcript();
         if std::thread::panicking() {
-            eprintln!("--- the service's output\n{}", self.transcript());
+            eprintln!("--- the service's output\n{transcript}");
+        } else {
+            // A client that retries would not notice.
+            let panicked = transcript.contains("panicked at");
+            assert!(!panicked, "a task of the service panicked:\n{transcript}");
         }
     }
 }

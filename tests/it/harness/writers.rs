@@ -159,6 +159,8 @@ impl Writer {
                 (_, Answer::RefusedInDoubt(code)) | (Answer::RefusedInDoubt(code), _) => {
                     Answer::RefusedInDoubt(code)
                 }
+                // Refused by different rules: some stock came in between, but not enough.
+                (one @ Answer::Refused(..), Answer::Refused(..)) => one,
                 differ => panic!("two givings of {given:?} at the same time: {differ:?}"),
             }
         } else {
