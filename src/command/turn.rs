@@ -40,6 +40,10 @@ use std::{
 
 /// How often a turn decides again after lost races and lost connections before it gives up.
 const ATTEMPTS: u32 = 8;
+/// After a lost race no command that has waited so long is decided again. Whoever wins all races is the
+/// new home, most likely, of what came here just before this replica left; and who passed the command on
+/// does not wait much longer.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// The most commands that one commit carries.
 pub const MAX_GROUP: usize = 256;
 /// Past this many bytes no further command joins the commit.
@@ -156,8 +160,7 @@ pub async fn run<A: Aggregate>(
     while !queue.is_empty() {
         attempt += 1;
         if attempt > ATTEMPTS {
-            let problem = Problem::unavailable("the aggregate is contended; nothing was appended");
-            answer_all(queue, queue.len(), &problem);
+            answer_contended(queue);
             return None;
         }
         // What was read through the leader is the latest; what is at hand may be behind it.
@@ -191,6 +194,7 @@ pub async fn run<A: Aggregate>(
                 lost = false;
                 continue;
             }
+            Attempt::Again if oldest(queue) >= PATIENCE => answer_contended(queue),
             Attempt::Again => back_off(attempt).await,
             Attempt::TooMuch => (attempt, most) = (0, taken.div_ceil(2)),
             Attempt::Unavailable(reason) => {
@@ -491,6 +495,17 @@ fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Proble
     for pending in queue.drain(..count) {
         pending.reply.send(Err(problem.clone()));
     }
+}
+
+fn answer_contended<A: Aggregate>(queue: &mut Queue<A>) {
+    let problem = Problem::unavailable("the aggregate is contended; nothing was appended");
+    answer_all(queue, queue.len(), &problem);
+}
+
+/// How long the first of the queue has waited.
+fn oldest<A: Aggregate>(queue: &Queue<A>) -> Duration {
+    let first = queue.front().map(|first| first.reply.arrived().elapsed());
+    first.unwrap_or_default()
 }
 
 /// Waits a little longer, and a little differently, each time.
