@@ -28,7 +28,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) async fn connect(config: ControlConfig) -> Result<Self, Failure> {
-        let connecting = platform::connect(&config.nats, "control");
+        let connecting = platform::connect(&config.nats.servers, "control");
         let client = connecting.await.map_err(Failure::operation)?;
         Ok(Self { client, config })
     }

@@ -28,7 +28,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
     let exporter = super::export_traces(&config.sides.trace, &replica)?;
-    let mut options = PlatformOptions::new(&config.topology.nats, store, replica);
+    let mut options = PlatformOptions::new(&config.topology.nats.servers, store, replica);
     options.credentials = config
         .surreal_user
         .clone()
@@ -48,7 +48,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .map_err(failure)?;
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    let servers = platform::nats_servers(&config.topology.nats).unwrap_or_default();
+    let servers = platform::nats_servers(&config.topology.nats.servers).unwrap_or_default();
     println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");

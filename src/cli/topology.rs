@@ -44,7 +44,7 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
-    let client = platform::connect(&config.nats, "topology")
+    let client = platform::connect(&config.nats.servers, "topology")
         .await
         .map_err(Failure::operation)?;
     let topology = Topology::embedded();

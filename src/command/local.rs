@@ -64,8 +64,7 @@ impl Local {
             several => (self.hasher.hash_one((kind, &request.id)) % several as u64) as usize,
         };
         self.registries[shard].dispatch(Dispatch {
-            kind,
-            id: request.id,
+            aggregate: (kind, request.id),
             execute: Execute {
                 command: request.command,
                 body: request.body,

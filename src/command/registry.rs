@@ -91,10 +91,8 @@ pub struct RegistryOptions {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Dispatch {
-    /// The index of the aggregate's kind.
-    pub kind: usize,
-    /// The aggregate's id.
-    pub id: Id,
+    /// The index of the aggregate's kind, and its id.
+    pub aggregate: (usize, Id),
     /// The command.
     pub execute: Execute,
 }
@@ -221,35 +219,30 @@ impl Table {
     }
 
     /// Gives a command to the actor of its aggregate; returns it when none lives.
-    fn give(&mut self, Dispatch { kind, id, execute }: Dispatch) -> Option<Dispatch> {
-        let key = (kind, id);
+    fn give(&mut self, dispatch: Dispatch) -> Option<Dispatch> {
         let connected = |live: &&mut Live| live.execute.connected();
-        match self.live.get_mut(&key).filter(connected) {
+        match self.live.get_mut(&dispatch.aggregate).filter(connected) {
             Some(live) => {
-                live.give(execute);
+                live.give(dispatch.execute);
                 None
             }
-            None => Some(Dispatch {
-                kind,
-                id: key.1,
-                execute,
-            }),
+            None => Some(dispatch),
         }
     }
 
     /// Starts the actor of an aggregate and gives it its first command.
-    fn start(&mut self, Dispatch { kind, id, execute }: Dispatch) {
-        let key = (kind, id);
-        if self.live.len() >= self.options.max_actors && !self.live.contains_key(&key) {
+    fn start(&mut self, Dispatch { aggregate, execute }: Dispatch) {
+        if self.live.len() >= self.options.max_actors && !self.live.contains_key(&aggregate) {
             self.make_room();
         }
         // An actor whose task ended unexpectedly is replaced: the log has all that it had.
-        if self.live.remove(&key).is_none() {
+        if self.live.remove(&aggregate).is_none() {
             MEASURES.live.increment(1.0);
         }
-        let mut live = self.kinds[kind].start(self.log.clone(), key.1.clone(), Rc::default());
+        let (kind, id) = &aggregate;
+        let mut live = self.kinds[*kind].start(self.log.clone(), id.clone(), Rc::default());
         live.give(execute);
-        self.live.insert(key, live);
+        self.live.insert(aggregate, live);
     }
 }
 

@@ -4,18 +4,27 @@ use super::nats;
 use crate::read_model::Generation;
 use clap::{Args, Subcommand};
 
-/// How running projectors are reached.
+/// Which NATS is meant.
 #[derive(Debug, Clone, Args)]
-pub struct ControlConfig {
-    /// The NATS that the projectors are connected to
+pub struct NatsConfig {
+    /// The NATS servers to connect to, separated by commas
     #[arg(
-        long,
+        id = "nats",
+        long = "nats",
         env = "HEADWATER_NATS",
         hide_env_values = true,
         default_value = "nats://127.0.0.1:4222",
         value_parser = nats
     )]
-    pub nats: String,
+    pub servers: String,
+}
+
+/// How running projectors are reached.
+#[derive(Debug, Clone, Args)]
+pub struct ControlConfig {
+    /// The NATS that the projectors are connected to.
+    #[command(flatten)]
+    pub nats: NatsConfig,
     /// The replica to ask, where each keeps documents of its own; all unless given
     #[arg(long, env = "HEADWATER_REPLICA")]
     pub replica: Option<String>,
@@ -143,15 +152,9 @@ pub enum TopologyAction {
 /// Which NATS the streams and buckets are on.
 #[derive(Debug, Clone, Args)]
 pub struct TopologyConfig {
-    /// The NATS servers to connect to, separated by commas
-    #[arg(
-        long,
-        env = "HEADWATER_NATS",
-        hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222",
-        value_parser = nats
-    )]
-    pub nats: String,
+    /// Where they are.
+    #[command(flatten)]
+    pub nats: NatsConfig,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,

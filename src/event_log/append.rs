@@ -94,7 +94,8 @@ impl EventLog {
     pub(super) async fn append_alone(&self, mut append: Append) -> Result<u64, AppendError> {
         let published = if append.claims.is_empty() {
             expect(&mut append.headers, append.expected);
-            let publish = self.publish(append.subject, append.headers, append.payload);
+            let acks = &self.0.acks;
+            let publish = acks.publish(append.subject, append.headers, append.payload);
             publish.await
         } else {
             self.batch().commit(append).await
@@ -109,15 +110,6 @@ impl EventLog {
             id: uuid::Uuid::now_v7().simple().to_string(),
             messages: 0,
         }
-    }
-
-    async fn publish(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<Published, AppendError> {
-        self.0.acks.publish(subject, headers, payload).await
     }
 }
 
@@ -192,8 +184,7 @@ impl Batch<'_> {
         expect(&mut headers, append.expected);
         self.number(&mut headers);
         headers.insert(BATCH_COMMIT, "1");
-        self.log
-            .publish(append.subject, headers, append.payload)
-            .await
+        let acks = &self.log.0.acks;
+        acks.publish(append.subject, headers, append.payload).await
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     command_support::{Replica, add, alone, log, logged, options},
     harness::{
-        api::{Api, NatsApi},
+        api::{Api, NatsApi, Reply},
         metrics::Metrics,
         nats::Nats,
         poll::eventually,
@@ -52,12 +52,24 @@ async fn keep_ghost(nats: &Nats, replica: &Replica) -> JoinHandle<()> {
     beating
 }
 
-/// The first id whose home is as asked for.
-fn id_at(replica: &Replica, wanted: &Home) -> String {
+/// The ids whose home is as asked for.
+fn ids_at(replica: &Replica, wanted: &Home) -> impl Iterator<Item = String> {
     (0..10_000)
         .map(|number| format!("t-{number}"))
-        .find(|id| home(replica, id) == *wanted)
-        .expect("every replica is the home of some")
+        .filter(|id| home(replica, id) == *wanted)
+}
+
+/// The first of them.
+fn id_at(replica: &Replica, wanted: &Home) -> String {
+    let first = ids_at(replica, wanted).next();
+    first.expect("every replica is the home of some")
+}
+
+/// Adds by NATS.
+async fn add_by_nats(api: &NatsApi, id: &str, amount: i64, headers: &[(&str, &str)]) -> Reply {
+    let body = json!({"amount": amount}).to_string().into_bytes();
+    let given = api.request(format!("cmd.tally.{id}.add"), body, headers);
+    given.await.unwrap()
 }
 
 #[actix::test]
@@ -79,12 +91,7 @@ async fn a_command_is_decided_at_its_home_wherever_it_comes() {
         add(&b.client, &id, 10, Some("key")).await.unwrap();
         let again = add(&a.client, &id, 10, Some("key")).await.unwrap();
         assert!(again.replayed);
-        let body = json!({"amount": 100}).to_string().into_bytes();
-        let subject = format!("cmd.tally.{id}.add");
-        let reply = api
-            .request(subject, body, &[("If-Match", "\"2\"")])
-            .await
-            .unwrap();
+        let reply = add_by_nats(&api, &id, 100, &[("If-Match", "\"2\"")]).await;
         assert_eq!(reply.header("ETag"), "\"3\"");
         assert_eq!(
             reply.header("Headwater-Position"),
@@ -99,20 +106,10 @@ async fn a_command_is_decided_at_its_home_wherever_it_comes() {
     }
     // A refusal is relayed as it was answered.
     let id = id_at(&a, &Home::At("b".into()));
-    let refused = add_with_wrong_version(&api, &id).await;
-    assert_eq!(refused["code"], "version_mismatch");
+    let refused = add_by_nats(&api, &id, 1, &[("If-Match", "\"77\"")]).await;
+    refused.problem(412, "version_mismatch");
     a.stop().await;
     b.stop().await;
-}
-
-async fn add_with_wrong_version(api: &NatsApi, id: &str) -> serde_json::Value {
-    let body = json!({"amount": 1}).to_string().into_bytes();
-    let reply = api.request(
-        format!("cmd.tally.{id}.add"),
-        body,
-        &[("If-Match", "\"77\"")],
-    );
-    reply.await.unwrap().problem(412, "version_mismatch")
 }
 
 #[actix::test]
@@ -120,17 +117,16 @@ async fn a_command_whose_home_has_gone_is_decided_by_another() {
     let nats = Nats::start();
     let replica = Replica::start(&nats, "a").await;
     let beating = keep_ghost(&nats, &replica).await;
-    let id = id_at(&replica, &Home::At("ghost".into()));
+    let ghost = Home::At("ghost".into());
+    let id = id_at(&replica, &ghost);
     let outcome = add(&replica.client, &id, 1, None).await.unwrap();
     assert_eq!(outcome.version, 1);
     // A command that comes by NATS is on the thread of its aggregate already, or on another.
     let api = NatsApi::connect(&nats.url()).await;
-    let ghostly = (0..).map(|number| format!("n-{number}"));
-    let ghostly = ghostly.filter(|id| home(&replica, id) == Home::At("ghost".into()));
-    for id in ghostly.take(8) {
-        let body = json!({"amount": 1}).to_string().into_bytes();
-        let given = api.request(format!("cmd.tally.{id}.add"), body, &[]);
-        assert_eq!(given.await.unwrap().expect(200).json()["version"], 1);
+    let others = ids_at(&replica, &ghost).skip(1);
+    for id in others.take(8) {
+        let reply = add_by_nats(&api, &id, 1, &[]).await;
+        assert_eq!(reply.expect(200).json()["version"], 1);
     }
     beating.abort();
     replica.stop().await;

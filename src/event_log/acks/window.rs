@@ -88,22 +88,18 @@ impl Window {
         };
         let slot = &mut self.slots[waiting.slot];
         let answer = match answer {
-            Ok(published) if published.position > slot.position => {
+            Ok(published) if published.position <= slot.position => Err(AppendError::InDoubt(
+                "there came the acknowledgement of another".to_owned(),
+            )),
+            answer => answer,
+        };
+        match &answer {
+            Ok(published) => {
                 slot.position = published.position;
                 self.free.push(waiting.slot);
-                Ok(published)
             }
-            Ok(_) => {
-                self.give_up(waiting.slot);
-                Err(AppendError::InDoubt(
-                    "there came the acknowledgement of another".to_owned(),
-                ))
-            }
-            Err(error) => {
-                self.give_up(waiting.slot);
-                Err(error)
-            }
-        };
+            Err(_) => self.give_up(waiting.slot),
+        }
         waiting.tell(answer);
     }
 
