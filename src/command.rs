@@ -6,6 +6,9 @@
 //! outcome is remembered ([`memory`]). One aggregate's commands are serial; different aggregates
 //! share nothing.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use std::sync::Arc;
+
 pub mod actor;
 mod answer;
 pub mod client;
@@ -24,3 +27,11 @@ mod room;
 pub mod threads;
 mod traces;
 pub mod turn;
+
+/// Makes up the id of a command that came without one: 22 characters that no other command has, in the
+/// order of time.
+pub(crate) fn generated_id() -> Arc<str> {
+    URL_SAFE_NO_PAD
+        .encode(uuid::Uuid::now_v7().as_bytes())
+        .into()
+}

@@ -4,6 +4,7 @@
 //! gives back however the process ends. [`DataDir::reset`] removes only the two folders that
 //! Headwater makes, and a folder that has them but no lock file is somebody else's and refused.
 
+use crate::event_log::secret::Secret;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
@@ -13,6 +14,7 @@ use std::{
 const LOCK: &str = "headwater.lock";
 const NATS: &str = "nats";
 const VIEWS: &str = "views";
+const SECRET: &str = "secret";
 
 /// A data folder that this process holds. Dropping it lets it go.
 #[derive(Debug)]
@@ -88,6 +90,42 @@ impl DataDir {
     #[must_use]
     pub fn views(&self) -> PathBuf {
         self.path.join(VIEWS)
+    }
+
+    /// The secret under which unique keys are hidden in the log, made up on first use and kept in the
+    /// file `secret`, which only its owner can read.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`DataDirError::Unusable`] when it cannot be read or written.
+    pub fn secret(&self) -> Result<Secret, DataDirError> {
+        let secret = match fs::read(self.path.join(SECRET)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_up_secret(),
+            read => read,
+        };
+        secret
+            .and_then(|content| Secret::new(&content).map_err(io::Error::other))
+            .map_err(|source| DataDirError::Unusable {
+                path: self.path.join(SECRET),
+                source,
+            })
+    }
+
+    fn make_up_secret(&self) -> io::Result<Vec<u8>> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let secret = format!(
+            "{:032x}{:032x}\n",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
+        let unfinished = self.path.join("secret.new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&unfinished)?;
+        file.write_all(secret.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(unfinished, self.path.join(SECRET))?;
+        Ok(secret.into_bytes())
     }
 
     /// Removes what Headwater made in the folder, and nothing else. Waits up to ten seconds for a
@@ -184,6 +222,22 @@ mod tests {
             "mine"
         );
         folder.reset().unwrap();
+    }
+
+    #[test]
+    fn a_secret_is_made_up_once_and_only_its_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let folder = DataDir::open(temp.path()).unwrap();
+        folder.secret().unwrap();
+        let file = folder.path().join(SECRET);
+        let first = fs::read(&file).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o77, 0);
+        folder.reset().unwrap();
+        folder.secret().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), first);
+        fs::write(&file, "short").unwrap();
+        assert!(folder.secret().is_err());
     }
 
     #[test]

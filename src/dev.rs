@@ -9,7 +9,7 @@ pub mod nats_server;
 use crate::{
     command::client::CommandOptions,
     data_dir::{DataDir, DataDirError},
-    event_log::{AppendChoice, topology::Durability},
+    event_log::{AppendChoice, secret::Secret, topology::Durability},
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     read_model::DEFAULT_CACHE,
@@ -44,6 +44,9 @@ pub struct DevOptions {
     pub command: CommandOptions,
     /// How appends reach the log.
     pub append: AppendChoice,
+    /// Under what unique keys are hidden in the log; a secret that is made up and kept in the folder
+    /// when `None`.
+    pub secret: Option<Secret>,
 }
 
 impl DevOptions {
@@ -62,6 +65,7 @@ impl DevOptions {
             live_heartbeat: http.live_heartbeat,
             command: CommandOptions::default(),
             append: AppendChoice::Auto,
+            secret: None,
         }
     }
 }
@@ -100,6 +104,10 @@ impl Dev {
         platform.cache = options.cache;
         platform.command = options.command;
         platform.append = options.append;
+        platform.secret = Some(match options.secret {
+            Some(secret) => secret,
+            None => data.secret()?,
+        });
         platform.server.durability = Some(nats.durability());
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {

@@ -11,18 +11,23 @@ pub mod choice;
 pub mod claim;
 pub mod codec;
 mod group;
+pub mod identity;
 pub mod load;
 pub mod reader;
+pub mod secret;
 pub mod snapshot;
 pub mod subject;
 pub mod topology;
 
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
+pub use identity::{Epoch, Mark, Place};
 pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;
 use async_nats::{client::RequestErrorKind, jetstream};
+use identity::Known;
+use secret::{Hiding, Secret};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
@@ -39,6 +44,8 @@ struct Inner {
     grouping: Option<group::Grouping>,
     /// Held while a history is read.
     loads: Arc<Semaphore>,
+    known: Arc<Known>,
+    hiding: Arc<Hiding>,
 }
 
 /// How concurrent appends of different aggregates reach the log.
@@ -83,6 +90,8 @@ impl EventLog {
             timeouts,
             grouping: None,
             loads: Arc::new(Semaphore::new(load::AT_ONCE)),
+            known: Arc::default(),
+            hiding: Arc::default(),
         }))
     }
 
@@ -98,6 +107,14 @@ impl EventLog {
         Self(Arc::new(inner))
     }
 
+    /// Hides unique keys under a secret of the deployment; under the log's own salt unless given.
+    #[must_use]
+    pub fn with_secret(self, secret: Option<Secret>) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.hiding = Arc::new(Hiding::of(secret));
+        Self(Arc::new(inner))
+    }
+
     /// The same log by another connection. What is grouped is grouped with the appends of this handle.
     #[must_use]
     pub fn over(&self, client: async_nats::Client) -> Self {
@@ -108,6 +125,8 @@ impl EventLog {
             timeouts: self.0.timeouts,
             grouping: self.0.grouping.clone(),
             loads: self.0.loads.clone(),
+            known: self.0.known.clone(),
+            hiding: self.0.hiding.clone(),
         }))
     }
 

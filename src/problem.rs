@@ -27,6 +27,9 @@ pub struct Problem {
     /// The aggregate's current version, with `version_mismatch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The position of what cannot be read, with `unreadable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
     /// Seconds after which a retry makes sense. `Retry-After` on the surfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
@@ -42,6 +45,7 @@ impl Problem {
             detail: detail.into(),
             field: None,
             version: None,
+            position: None,
             retry_after: None,
         }
     }
@@ -176,6 +180,18 @@ impl Problem {
         Self {
             retry_after: Some(1),
             ..Self::new(503, "Service Unavailable", "unavailable", detail)
+        }
+    }
+
+    /// 503: something in the aggregate's history cannot be read by this build. Another build may know it,
+    /// or an operator excludes it.
+    pub fn unreadable(position: u64, detail: impl std::fmt::Display) -> Self {
+        let detail =
+            format!("the commit at {position} cannot be read, so nothing was done: {detail}");
+        Self {
+            position: Some(position),
+            retry_after: Some(1),
+            ..Self::new(503, "Service Unavailable", "unreadable", detail)
         }
     }
 

@@ -12,9 +12,40 @@ pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     mixed(hash)
 }
 
+/// A hash of one long text, eight bytes at a time. As stable as [`of`], and several times as fast.
+pub fn of_bytes(bytes: &[u8]) -> u64 {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let begin = mixed(bytes.len() as u64);
+    let hash = words.iter().chain([&last]).fold(begin, |hash, word| {
+        (hash ^ u64::from_le_bytes(*word))
+            .wrapping_mul(MULTIPLIER)
+            .rotate_left(29)
+    });
+    mixed(hash)
+}
+
 /// The finaliser of splitmix64: each bit of the input changes half of the output's.
 pub fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_bytes_is_the_one_of_all_other_builds() {
+        assert_ne!(of_bytes(b""), of_bytes(b"\0"));
+        assert_ne!(of_bytes(b"12345678"), of_bytes(b"12345678\0"));
+        assert_ne!(of_bytes(b"1234567887654321"), of_bytes(b"8765432112345678"));
+        assert_eq!(
+            of_bytes(b"what stands here is stored"),
+            3_429_588_027_315_319_460
+        );
+    }
 }

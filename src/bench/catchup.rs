@@ -161,6 +161,7 @@ async fn fill(
                         command_hash: None,
                         time: Timestamp::now(),
                         version_before: version,
+                        claims: Vec::new(),
                         events: vec![EncodedEvent::of::<Product>(&event).map_err(BenchError::new)?],
                     };
                     let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
@@ -169,7 +170,6 @@ async fn fill(
                         expected,
                         payload: payload.map_err(BenchError::new)?.into(),
                         headers: async_nats::HeaderMap::new(),
-                        claims: Vec::new(),
                     });
                     expected = appended.await.map_err(BenchError::new)?;
                 }

@@ -33,6 +33,11 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         live_heartbeat: config.sides.gateway.live_heartbeat(),
         command: config.sides.command.options(),
         append: config.sides.command.append,
+        secret: config
+            .sides
+            .command
+            .secret()
+            .map_err(Failure::configuration)?,
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

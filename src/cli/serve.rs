@@ -5,6 +5,7 @@ use crate::read_model::Credentials;
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
+    event_log::secret::SecretError,
     platform::{self, Domain, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, process::ExitCode};
@@ -16,6 +17,16 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         return Err(Failure::configuration(
             "--roles: a gateway without the projector role reads documents that others keep; say where with --surreal",
         ));
+    }
+    let secret = config
+        .sides
+        .command
+        .secret()
+        .map_err(Failure::configuration)?;
+    if has(Role::Command) && secret.is_none() {
+        tracing::warn!(
+            "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
+        );
     }
     // Held until the end: documents in the folder have one owner.
     let data = DataDir::open(&config.data_dir).map_err(Failure::configuration)?;
@@ -42,6 +53,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
     options.command = config.sides.command.options();
     options.append = config.sides.command.append;
+    options.secret = secret;
     options.server.monitor.clone_from(&config.nats_monitor);
     let platform = Platform::start(Domain::mart(), options)
         .await
@@ -76,7 +88,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
 
 fn failure(error: StartError) -> Failure {
     match error {
-        StartError::Bind { .. } => Failure::configuration(error),
+        StartError::Bind { .. } | StartError::Secret(SecretError::Another) => {
+            Failure::configuration(error)
+        }
         _ => Failure::operation(error),
     }
 }

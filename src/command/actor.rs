@@ -3,10 +3,9 @@
 use super::{
     answer::Reply,
     measure::MEASURES,
-    memory::Remembered,
     request::CommandHeaders,
     traces,
-    turn::{self, Desk, Loaded, Pending, Queue},
+    turn::{self, Desk, Kept, Loaded, Pending, Queue},
 };
 use crate::{aggregate::Aggregate, problem::Problem};
 use actix::prelude::*;
@@ -41,8 +40,8 @@ pub struct AggregateActor<A: Aggregate> {
     /// `None` before the first turn, and whenever the state is not known to be the log's. Boxed, since
     /// every turn takes it and gives it back.
     loaded: Option<Box<Loaded<A>>>,
-    /// What the log does not have of a state that was thrown away.
-    carried: Vec<Remembered>,
+    /// What is kept of a state that was thrown away.
+    kept: Kept,
     queue: Queue<A>,
     busy: bool,
     stopping: bool,
@@ -58,7 +57,7 @@ impl<A: Aggregate> AggregateActor<A> {
         Self {
             desk,
             loaded: None,
-            carried: Vec::new(),
+            kept: Kept::default(),
             queue: Queue::new(),
             busy: false,
             stopping: false,
@@ -84,7 +83,7 @@ impl<A: Aggregate> AggregateActor<A> {
         self.busy = true;
         let desk = self.desk.clone();
         let loaded = self.loaded.take();
-        let mut carried = std::mem::take(&mut self.carried);
+        let mut kept = std::mem::take(&mut self.kept);
         let mut queue = std::mem::take(&mut self.queue);
         let taken = queue.len();
         let begun = Instant::now();
@@ -95,11 +94,11 @@ impl<A: Aggregate> AggregateActor<A> {
         }
         // Boxed at once: it is large, and would be moved several times on its way.
         let turn = Box::pin(async move {
-            let loaded = turn::run(desk, loaded, &mut queue, &mut carried).await;
-            (loaded, carried)
+            let loaded = turn::run(desk, loaded, &mut queue, &mut kept).await;
+            (loaded, kept)
         });
         context.spawn(turn.into_actor(self).map(move |left, actor, context| {
-            (actor.loaded, actor.carried) = left;
+            (actor.loaded, actor.kept) = left;
             actor.busy = false;
             actor.count_out(taken);
             actor.start_turn(context);
@@ -149,7 +148,7 @@ impl<A: Aggregate> Handler<Passivate> for AggregateActor<A> {
         let write = turn::write_snapshot(&self.desk, loaded);
         self.loaded = None;
         self.busy = true;
-        context.spawn(write.into_actor(self).map(|(), actor, context| {
+        context.spawn(write.into_actor(self).map(|_, actor, context| {
             actor.busy = false;
             actor.start_turn(context);
         }));

@@ -11,7 +11,7 @@ use super::{
     discovery::{self, Discovery},
     drain::Drainable,
     placement::Placement,
-    request::{CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
+    request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
     traces::Came,
 };
 use crate::{
@@ -287,6 +287,7 @@ impl Desk {
         if self.passed_on {
             let id = header(GIVEN_ID).filter(|id| (1..=MAX_KEY).contains(&id.len()));
             headers.given_id = id.map(Arc::from);
+            headers.asked_again = header(ASKED_AGAIN).and_then(|position| position.parse().ok());
         }
         Ok(CommandRequest {
             aggregate: endpoint.aggregate.into(),

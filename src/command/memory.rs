@@ -1,25 +1,27 @@
 //! What an aggregate remembers of its latest commands, so that a retry gets the original outcome.
 //!
 //! Bounded: at least the last [`KEEP`] commands, and all of the last [`KEEP_FOR`] up to
-//! [`KEEP_AT_MOST`]. It is rebuilt from the log, where every event carries its command's id, and
-//! rides along in snapshots.
+//! [`KEEP_AT_MOST`]. Only commands whose clients chose a key are remembered: no other id can come again.
+//! It is rebuilt from the log, where every event carries its command's id, and rides along in snapshots.
 
 use super::request::{Outcome, OutcomeEvent};
 use crate::event_log::codec::{Fingerprint, StoredEvent};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::{HashMap, HashSet, VecDeque},
-    hash::{BuildHasherDefault, Hash, Hasher},
-    sync::Arc,
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+    time::Instant,
 };
 
 /// The number of commands that are always remembered.
 pub const KEEP: usize = 256;
-/// How long every command is remembered, within [`KEEP_AT_MOST`].
-pub const KEEP_FOR: SignedDuration = SignedDuration::from_secs(120);
+/// How long every command is remembered, in seconds, within [`KEEP_AT_MOST`].
+pub const KEEP_FOR: i64 = 120;
 /// The most commands that are ever remembered.
 pub const KEEP_AT_MOST: usize = 65_536;
 
@@ -34,13 +36,22 @@ pub struct Remembered {
     pub version: u64,
     /// The position of its commit.
     pub position: u64,
-    /// When it was decided, in seconds since the epoch.
+    /// When it was accepted, in seconds of the [`LogClock`].
     pub at: i64,
     /// The storage names of its events, in order.
     pub events: Box<[Name]>,
 }
 
 impl Remembered {
+    /// The outcome as it is answered first.
+    #[must_use]
+    pub fn first_outcome(&self, aggregate: &'static str, id: Arc<str>) -> Outcome {
+        Outcome {
+            replayed: false,
+            ..self.outcome(aggregate, id)
+        }
+    }
+
     /// The outcome as it was answered first, marked as replayed.
     #[must_use]
     pub fn outcome(&self, aggregate: &'static str, id: Arc<str>) -> Outcome {
@@ -62,6 +73,73 @@ impl Remembered {
     }
 }
 
+/// The time by which an aggregate forgets, in seconds: the server's time of a commit, and from there on as
+/// it passes in this process. It depends on no replica's clock, and on no two clocks being alike.
+#[derive(Debug, Clone, Copy)]
+pub struct LogClock {
+    base: i64,
+    since: Instant,
+    /// When the latest commit was stored.
+    last_commit: i64,
+}
+
+impl LogClock {
+    /// The clock of an aggregate whose latest commit the server stored at this time.
+    #[must_use]
+    pub fn at(time: i64) -> Self {
+        Self {
+            base: time,
+            since: Instant::now(),
+            last_commit: time,
+        }
+    }
+
+    /// The clock of an aggregate without a commit. Its times are compared with each other alone.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self::at(Timestamp::now().as_second())
+    }
+
+    /// The time now, or an earlier one: what passed before the load is not known.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        let passed = self.since.elapsed().as_secs();
+        self.base.saturating_add_unsigned(passed)
+    }
+
+    /// The time at which the latest commit was stored.
+    #[must_use]
+    pub fn last_commit(&self) -> i64 {
+        self.last_commit
+    }
+
+    /// Notes that a commit was stored just now.
+    pub fn committed(&mut self) {
+        self.last_commit = self.now();
+    }
+}
+
+/// The outcomes of the commands of one commit, which the server stored at this time.
+#[must_use]
+pub fn outcomes_of(events: &[StoredEvent], time: i64) -> Vec<Remembered> {
+    let commands = events.chunk_by(|a, b| a.recorded.command_id == b.recorded.command_id);
+    let outcome = |command: &[StoredEvent]| {
+        let last = &command[command.len() - 1];
+        Remembered {
+            key: last.recorded.command_id.as_str().into(),
+            hash: last.command_hash,
+            version: last.recorded.version,
+            position: last.recorded.position,
+            at: time,
+            events: command
+                .iter()
+                .map(|event| Name::of(&event.recorded.event_type))
+                .collect(),
+        }
+    };
+    commands.map(outcome).collect()
+}
+
 /// The commands that one aggregate remembers, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "VecDeque<Remembered>", into = "VecDeque<Remembered>")]
@@ -70,7 +148,7 @@ pub struct Memory {
     /// How many commands have been forgotten: the number of the first in `commands`.
     forgotten: u64,
     /// From the hash of a key to the number of its command. Kept once a scan would be slow.
-    numbers: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
+    numbers: FxHashMap<u64, u64>,
 }
 
 /// Up to this many commands go into a snapshot: some 100 KiB.
@@ -99,8 +177,12 @@ impl Memory {
             .find(|remembered| *remembered.key == *key)
     }
 
-    /// Remembers a command and forgets those that need no longer be remembered.
-    pub fn add(&mut self, remembered: Remembered, now: Timestamp) {
+    /// Remembers a command whose client chose its key, and forgets those that need no longer be
+    /// remembered.
+    pub fn add(&mut self, remembered: Remembered, now: i64) {
+        if remembered.hash.is_none() {
+            return;
+        }
         self.commands.push_back(remembered);
         if self.commands.len() == SCANNED + 1 {
             self.index();
@@ -109,7 +191,7 @@ impl Memory {
             let number = self.forgotten + self.commands.len() as u64 - 1;
             self.numbers.insert(hash_of(&newest.key), number);
         }
-        let horizon = (now - KEEP_FOR).as_second();
+        let horizon = now - KEEP_FOR;
         while self.commands.len() > KEEP
             && (self.commands.len() > KEEP_AT_MOST
                 || self
@@ -188,50 +270,18 @@ impl Memory {
             .collect();
     }
 
-    /// Remembers the commands of one loaded commit.
-    pub fn add_commit(&mut self, events: &[StoredEvent]) {
-        for command in events.chunk_by(|a, b| a.recorded.command_id == b.recorded.command_id) {
-            let last = &command[command.len() - 1];
-            self.add(
-                Remembered {
-                    key: last.recorded.command_id.as_str().into(),
-                    hash: last.command_hash,
-                    version: last.recorded.version,
-                    position: last.recorded.position,
-                    at: last.recorded.time.as_second(),
-                    events: command
-                        .iter()
-                        .map(|event| Name::of(&event.recorded.event_type))
-                        .collect(),
-                },
-                last.recorded.time,
-            );
+    /// Moves all times: from those of another clock to those of this one.
+    pub fn shift(&mut self, seconds: i64) {
+        for remembered in &mut self.commands {
+            remembered.at = remembered.at.saturating_add(seconds);
         }
     }
 }
 
-/// What is a hash already.
-#[derive(Debug, Clone, Copy, Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only hashes are looked up");
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 fn hash_of(key: &str) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
+    // Keys are a client's choice, so their hashes must not be.
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one(key)
 }
 
 impl From<VecDeque<Remembered>> for Memory {
@@ -257,7 +307,7 @@ impl From<Memory> for VecDeque<Remembered> {
 pub struct Name(Arc<str>);
 
 thread_local! {
-    static NAMES: RefCell<HashSet<Arc<str>>> = RefCell::default();
+    static NAMES: RefCell<FxHashSet<Arc<str>>> = RefCell::default();
 }
 /// Far more names than a program has; past it a name is simply not shared.
 const MAX_NAMES: usize = 4096;
@@ -304,7 +354,7 @@ mod tests {
     fn remembered(number: i64) -> Remembered {
         Remembered {
             key: format!("key-{number}").into(),
-            hash: None,
+            hash: Some(Fingerprint(1)),
             version: 1,
             position: 1,
             at: number,
@@ -315,7 +365,7 @@ mod tests {
     fn filled(count: i64) -> Memory {
         let mut memory = Memory::default();
         for number in 0..count {
-            memory.add(remembered(number), Timestamp::from_second(number).unwrap());
+            memory.add(remembered(number), number);
         }
         memory
     }
@@ -323,10 +373,7 @@ mod tests {
     #[test]
     fn the_last_256_commands_are_remembered_however_old() {
         let mut memory = filled(256);
-        memory.add(
-            remembered(1_000_000),
-            Timestamp::from_second(1_000_000).unwrap(),
-        );
+        memory.add(remembered(1_000_000), 1_000_000);
         assert!(memory.find("key-0").is_none());
         assert!(memory.find("key-1").is_some());
     }
@@ -334,11 +381,10 @@ mod tests {
     #[test]
     fn all_commands_of_the_last_two_minutes_are_remembered() {
         let mut memory = Memory::default();
-        let now = Timestamp::from_second(1_000).unwrap();
         for number in 0..5_000 {
             let mut recent = remembered(number);
             recent.at = 900;
-            memory.add(recent, now);
+            memory.add(recent, 1_000);
         }
         assert!(memory.find("key-0").is_some());
     }
@@ -346,11 +392,10 @@ mod tests {
     #[test]
     fn the_memory_is_bounded() {
         let mut memory = Memory::default();
-        let now = Timestamp::from_second(1_000).unwrap();
         for number in 0..(KEEP_AT_MOST as i64 + 10) {
             let mut recent = remembered(number);
             recent.at = 1_000;
-            memory.add(recent, now);
+            memory.add(recent, 1_000);
         }
         assert_eq!(memory.commands.len(), KEEP_AT_MOST);
     }
@@ -362,12 +407,11 @@ mod tests {
         assert_eq!((memory.len(), after), (256, 9));
 
         let mut large = Memory::default();
-        let now = Timestamp::from_second(1_000).unwrap();
         for number in 0..1_000 {
             let mut recent = remembered(number);
             recent.at = 1_000;
             recent.position = 50 + number as u64 / 10;
-            large.add(recent, now);
+            large.add(recent, 1_000);
         }
         let (memory, after) = large.for_snapshot(149);
         assert_eq!((memory.len(), after), (0, 49));
@@ -376,7 +420,6 @@ mod tests {
     #[test]
     fn a_snapshot_of_a_large_memory_holds_what_the_log_does_not() {
         let mut large = Memory::default();
-        let now = Timestamp::from_second(1_000).unwrap();
         for number in 0..1_000 {
             let mut recent = remembered(number);
             recent.at = 1_000;
@@ -384,7 +427,7 @@ mod tests {
             if number % 100 == 50 {
                 recent.events = Box::new([]);
             }
-            large.add(recent, now);
+            large.add(recent, 1_000);
         }
         let (memory, _) = large.for_snapshot(1_000);
         assert_eq!(memory.len(), 10);
@@ -411,5 +454,54 @@ mod tests {
             .map(|e| e.version)
             .collect();
         assert_eq!(versions, [6, 7]);
+    }
+
+    #[test]
+    fn a_command_without_a_key_is_not_remembered() {
+        let mut memory = filled(256);
+        let keyless = Remembered {
+            hash: None,
+            ..remembered(300)
+        };
+        memory.add(keyless, 300);
+        assert!(memory.find("key-300").is_none());
+        assert!(memory.find("key-0").is_some());
+    }
+
+    /// One replica's clock is ten minutes ahead: its commits say so, and the server's time does not.
+    #[test]
+    fn a_clock_that_jumps_makes_nothing_forgotten() {
+        let time = 1_800_000_000;
+        let event = |key: String, said: i64| StoredEvent {
+            command_hash: Some(Fingerprint(1)),
+            claims: Vec::new(),
+            recorded: crate::recorded::Recorded {
+                aggregate: "a".to_owned(),
+                id: "1".to_owned(),
+                event_type: "a.happened.v1".to_owned(),
+                version: 1,
+                position: 1,
+                time: Timestamp::from_second(said).unwrap(),
+                correlation_id: key.clone(),
+                causation_id: key.clone(),
+                command_id: key,
+                data: serde_json::value::RawValue::from_string("{}".to_owned())
+                    .unwrap()
+                    .into(),
+            },
+        };
+        let mut memory = Memory::default();
+        for number in 0..400 {
+            let said = if number == 399 { time + 600 } else { time };
+            let events = [event(format!("key-{number}"), said)];
+            for outcome in outcomes_of(&events, time + number / 10) {
+                memory.add(outcome, time + number / 10);
+            }
+        }
+        assert!(memory.find("key-20").is_some());
+        let mut clock = LogClock::at(time + 40);
+        assert!((time + 40..time + 45).contains(&clock.now()));
+        clock.committed();
+        assert!(clock.last_commit() >= time + 40);
     }
 }

@@ -43,7 +43,13 @@ pub struct CommandHeaders {
     /// The id that a replica made up for a command without a key before it passed it on
     /// ([`GIVEN_ID`]). Never read from a client.
     pub given_id: Option<Arc<str>>,
+    /// Another replica was asked for the same command before ([`ASKED_AGAIN`]): what it left in the log
+    /// can stand only after this position. Never read from a client.
+    pub asked_again: Option<u64>,
 }
+
+/// The header by which a replica tells that it has asked another one for the same command.
+pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
 
 /// The header in which a command without a key carries its id from one replica to another.
 pub const GIVEN_ID: &str = "Headwater-Command-Id";
@@ -93,6 +99,7 @@ impl CommandHeaders {
             traceparent: trace("traceparent", 55),
             tracestate: trace("tracestate", 512),
             given_id: None,
+            asked_again: None,
         })
     }
 
@@ -100,7 +107,9 @@ impl CommandHeaders {
     pub(super) fn written(&self) -> async_nats::HeaderMap {
         let mut headers = async_nats::HeaderMap::new();
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
+        let asked_again = self.asked_again.map(|position| position.to_string());
         let named = [
+            (ASKED_AGAIN, asked_again.as_deref()),
             ("Idempotency-Key", self.idempotency_key.as_deref()),
             ("If-Match", if_match.as_deref()),
             ("traceparent", self.traceparent.as_deref()),

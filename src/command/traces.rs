@@ -171,14 +171,16 @@ impl<'a> Appending<'a> {
     }
 
     /// Ends the spans with what became of the append.
-    pub(super) fn end(self, commands: usize, appended: &Result<u64, AppendError>) {
+    pub(super) fn end(self, commands: usize, appended: Result<u64, &AppendError>) {
         for mut span in self.spans {
             span.set("headwater.commit.commands", commands);
             match appended {
-                Ok(position) => span.set("headwater.position", *position),
+                Ok(position) => span.set("headwater.position", position),
                 Err(AppendError::LostRace) => span.fail("lost race"),
-                Err(AppendError::InDoubt(_) | AppendError::Known(_)) => span.fail("in doubt"),
-                Err(AppendError::Unavailable(_)) => span.fail("unavailable"),
+                Err(AppendError::InDoubt(_)) => span.fail("in doubt"),
+                Err(AppendError::Unavailable(_) | AppendError::NoStream) => {
+                    span.fail("unavailable");
+                }
                 Err(AppendError::Refused(_)) => span.fail("refused"),
             }
         }

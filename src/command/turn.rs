@@ -12,25 +12,25 @@ pub use state::{Loaded, write_snapshot};
 
 use super::{
     answer::Reply,
-    decode,
+    decode, generated_id,
     measure::MEASURES,
     memory::{Name, Remembered},
-    request::{CommandHeaders, Outcome},
+    request::CommandHeaders,
     traces::{self, Appending},
 };
 use crate::{
     aggregate::{Aggregate, Context, Rejection},
     event_log::{
         AppendError, EventLog, LoadError,
-        claim::ClaimWrite,
-        codec::{CommandEvents, EncodedEvent, Fingerprint},
+        codec::{CommandEvents, ENVELOPE, EncodedEvent, Fingerprint},
         subject::{Id, is_scope},
     },
     problem::Problem,
 };
-use commit::{append, commit_headers, resolve_claims};
+use commit::{ClaimFault, append, commit_headers, write_claims};
 use jiff::Timestamp;
-use state::{last_position, load, snapshot_when_due};
+use rustc_hash::FxHashMap;
+use state::{Sought, is_of_this_log, last_position, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,10 +48,15 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub const MAX_GROUP: usize = 256;
 /// Past this many bytes no further command joins the commit.
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
-/// What an event takes in a commit beside its data and its command's id, in bytes, at the most.
-const ENVELOPE: usize = 512;
-/// How often the command's id stands in an event.
-const IDS: usize = 4;
+/// A command that has waited for so long is not decided any more, however long the log was away.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long appends that were surely not stored are tried again: what a new leader needs, and not so long
+/// that nobody is told of a log that is gone or full.
+const RETRY_FOR: Duration = Duration::from_millis(700);
+/// How long a snapshot is waited for that has an outcome which nothing else has.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long what could not be read is remembered instead of being read again.
+const UNREADABLE_FOR: Duration = Duration::from_secs(1);
 
 /// A decoded command with its caller.
 pub struct Pending<A: Aggregate> {
@@ -99,7 +104,7 @@ impl<A: Aggregate> Pending<A> {
         Ok(Box::new(Self {
             command,
             repeatable: id.is_some(),
-            command_id: id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string().into()),
+            command_id: id.unwrap_or_else(generated_id),
             hash,
             headers,
             reply,
@@ -116,6 +121,15 @@ pub struct Desk {
     pub id: Id,
 }
 
+/// What an actor keeps of a state that it has thrown away.
+#[derive(Default)]
+pub struct Kept {
+    /// What the log does not have of it.
+    unlogged: Vec<Remembered>,
+    /// What could not be read, and when that was seen.
+    unreadable: Option<(Instant, Problem)>,
+}
+
 /// What became of one command in the attempt under way.
 enum Decided {
     /// Accepted with events that the append under way carries.
@@ -130,6 +144,10 @@ enum Decided {
     Replayed {
         remembered: Remembered,
     },
+    /// An attempt that was taken for lost has stored it.
+    Found {
+        remembered: Remembered,
+    },
     Refused(Problem),
 }
 
@@ -138,8 +156,18 @@ enum Attempt {
     Done(Vec<Decided>),
     /// The state was stale, or the log refused: load and decide again.
     Again,
-    /// It can't be said now.
-    Unavailable(String),
+    /// Surely not stored now: try again, for a while.
+    NotStored {
+        reason: String,
+        /// So many commands were in it.
+        count: usize,
+    },
+    /// It can't be said now whether it is stored.
+    Unknown {
+        reason: String,
+        /// So many commands were in it.
+        count: usize,
+    },
     /// The command at this index panicked, or the log will never take what it decided.
     Failed(usize),
     /// The log will never take all of it at once: fewer commands may do.
@@ -147,75 +175,204 @@ enum Attempt {
 }
 
 /// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
-/// known to be the log's. Where it is not, `carried` has what the log does not have of it.
+/// known to be the log's. Where it is not, `kept` has what the log does not have of it.
 pub async fn run<A: Aggregate>(
     desk: Desk,
-    mut loaded: Option<Box<Loaded<A>>>,
+    loaded: Option<Box<Loaded<A>>>,
     queue: &mut Queue<A>,
-    carried: &mut Vec<Remembered>,
+    kept: &mut Kept,
 ) -> Option<Box<Loaded<A>>> {
-    let mut attempt = 0;
-    let mut most = MAX_GROUP;
-    let mut lost = false;
-    while !queue.is_empty() {
-        attempt += 1;
-        if attempt > ATTEMPTS {
-            answer_contended(queue);
-            return None;
-        }
-        // What was read through the leader is the latest; what is at hand may be behind it.
-        let fresh = loaded.is_none() && lost;
-        let mut state = match loaded.take() {
-            Some(state) => state,
-            None => match Box::pin(load_measured::<A>(&desk, queue, lost)).await {
-                Ok(mut state) => {
-                    state.remember_again(std::mem::take(carried));
-                    state
+    let turn = Turn {
+        desk,
+        queue,
+        kept,
+        attempt: 0,
+        most: MAX_GROUP,
+        lost: false,
+        refused_since: None,
+        sought: Sought::default(),
+    };
+    turn.run(loaded).await
+}
+
+/// A turn under way.
+struct Turn<'a, A: Aggregate> {
+    desk: Desk,
+    queue: &'a mut Queue<A>,
+    kept: &'a mut Kept,
+    attempt: u32,
+    /// So many commands are decided at once, at the most.
+    most: usize,
+    /// Whether the last attempt has not been stored.
+    lost: bool,
+    /// Since when nothing was stored that surely was not.
+    refused_since: Option<Instant>,
+    sought: Sought,
+}
+
+impl<A: Aggregate> Turn<'_, A> {
+    async fn run(mut self, mut loaded: Option<Box<Loaded<A>>>) -> Option<Box<Loaded<A>>> {
+        loop {
+            answer_late(self.queue);
+            if self.queue.is_empty() {
+                return loaded;
+            }
+            self.attempt += 1;
+            if self.attempt > ATTEMPTS {
+                answer_contended(self.queue);
+                return None;
+            }
+            let seeks = self.seek_asked_again();
+            if let Some(state) = &mut loaded {
+                match is_of_this_log(&self.desk, state).await {
+                    Ok(true) if !seeks => {}
+                    Ok(true) => self.keep(loaded.take()),
+                    // What is remembered is of another log.
+                    Ok(false) => loaded = None,
+                    Err(error) => {
+                        self.answer_unloaded(&error);
+                        self.keep(loaded.take());
+                        return None;
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, %error, "aggregate not loaded");
-                    let problem = if error.is_retryable() {
-                        Problem::unavailable("the log cannot be read now")
-                    } else {
-                        Problem::internal()
-                    };
-                    answer_all(queue, queue.len(), &problem);
-                    return None;
-                }
-            },
-        };
-        let taken = queue.len().min(most);
-        match decide_and_append(&desk, &mut state, fresh, queue, taken).await {
-            Attempt::Done(decided) => {
-                (attempt, most) = (0, MAX_GROUP);
-                answer(&desk, &mut state, queue, decided);
-                snapshot_when_due(&desk, &mut state);
+            }
+            // What was read through the leader is the latest; what is at hand may be behind it.
+            let fresh = loaded.is_none() && self.lost;
+            let mut state = match loaded.take() {
+                Some(state) => state,
+                None => match self.load().await {
+                    Some(state) => state,
+                    None => return None,
+                },
+            };
+            let taken = self.queue.len().min(self.most);
+            let expected = state.place.position;
+            let found = &self.sought.found;
+            let attempt =
+                decide_and_append(&self.desk, &mut state, fresh, self.queue, taken, found).await;
+            if let Attempt::Done(decided) = attempt {
+                (self.attempt, self.most, self.lost) = (0, MAX_GROUP, false);
+                self.refused_since = None;
+                self.sought = Sought::default();
+                answer(&self.desk, &mut state, self.queue, decided).await;
+                snapshot_when_due(&self.desk, &mut state);
                 loaded = Some(state);
-                lost = false;
                 continue;
             }
-            Attempt::Again if oldest(queue) >= PATIENCE => answer_contended(queue),
-            Attempt::Again => back_off(attempt).await,
-            Attempt::TooMuch => (attempt, most) = (0, taken.div_ceil(2)),
-            Attempt::Unavailable(reason) => {
-                tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "append not settled");
+            // A commit of these commands may stand after it all the same.
+            self.seek(expected);
+            self.lose(attempt, taken).await;
+            self.keep(Some(state));
+            self.lost = true;
+        }
+    }
+
+    /// Draws the consequence of an attempt that was not stored, or not surely.
+    async fn lose(&mut self, attempt: Attempt, taken: usize) {
+        match attempt {
+            Attempt::Done(_) => {}
+            Attempt::Again if oldest(self.queue) >= PATIENCE => answer_contended(self.queue),
+            Attempt::Again => back_off(self.attempt).await,
+            Attempt::TooMuch => (self.attempt, self.most) = (0, taken.div_ceil(2)),
+            Attempt::NotStored { reason, count } => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < RETRY_FOR && self.attempt < ATTEMPTS {
+                    return back_off(self.attempt + 3).await;
+                }
+                self.tell(&reason);
+                let detail = format!("the log takes nothing now, so nothing was done: {reason}");
+                answer_all(self.queue, count, &Problem::unavailable(detail));
+            }
+            Attempt::Unknown { reason, count } => {
+                self.tell(&reason);
                 let problem = Problem::unavailable(
                     "the log did not acknowledge in time; retry with the same Idempotency-Key",
                 );
-                answer_all(queue, taken, &problem);
+                answer_all(self.queue, count, &problem);
             }
             Attempt::Failed(index) => {
-                attempt = 0;
-                if let Some(pending) = queue.remove(index) {
+                self.attempt = 0;
+                if let Some(pending) = self.queue.remove(index) {
                     pending.reply.send(Err(Problem::internal()));
                 }
             }
         }
-        // The log does not have it, so it would be forgotten with the state.
-        carried.extend(state.memory.unlogged().cloned());
-        lost = true;
     }
-    loaded
+
+    fn tell(&self, reason: &str) {
+        tracing::warn!(aggregate.name = A::NAME, aggregate.id = %self.desk.id, reason, "not appended");
+    }
+
+    /// Keeps what the log does not have of a state: it would be forgotten with it.
+    fn keep(&mut self, state: Option<Box<Loaded<A>>>) {
+        let unlogged = state.iter().flat_map(|state| state.memory.unlogged());
+        self.kept.unlogged.extend(unlogged.cloned());
+    }
+
+    /// Commits of the commands that wait may stand after this position.
+    fn seek(&mut self, after: u64) {
+        let earliest = self.sought.after.map_or(after, |other| other.min(after));
+        self.sought.after = Some(earliest);
+        let ids = self.queue.iter().map(|pending| pending.command_id.clone());
+        self.sought.ids.extend(ids);
+    }
+
+    /// Seeks the commands that another replica was asked for before. Returns whether there are new ones.
+    fn seek_asked_again(&mut self) -> bool {
+        let asked = self.queue.iter().filter_map(|pending| {
+            let after = pending.headers.asked_again?;
+            let new = !self.sought.ids.contains(&pending.command_id);
+            new.then_some(after)
+        });
+        match asked.min() {
+            Some(after) => {
+                self.seek(after);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Loads the state; answers all that wait where it cannot be loaded.
+    async fn load(&mut self) -> Option<Box<Loaded<A>>> {
+        if let Some((seen, problem)) = &self.kept.unreadable
+            && seen.elapsed() < UNREADABLE_FOR
+        {
+            let problem = problem.clone();
+            answer_all(self.queue, self.queue.len(), &problem);
+            return None;
+        }
+        let loading = load_measured::<A>(&self.desk, self.queue, self.lost, &mut self.sought);
+        match Box::pin(loading).await {
+            Ok(mut state) => {
+                self.kept.unreadable = None;
+                state.remember_again(std::mem::take(&mut self.kept.unlogged));
+                // What was read may be worth keeping, whatever becomes of the commands.
+                snapshot_when_due(&self.desk, &mut state);
+                Some(state)
+            }
+            Err(error) => {
+                self.answer_unloaded(&error);
+                None
+            }
+        }
+    }
+
+    fn answer_unloaded(&mut self, error: &LoadError) {
+        tracing::warn!(aggregate.name = A::NAME, aggregate.id = %self.desk.id, %error, "aggregate not loaded");
+        let problem = match error {
+            LoadError::Unavailable(reason) => {
+                Problem::unavailable(format!("the log cannot be read now: {reason}"))
+            }
+            LoadError::Unreadable { position, reason } => {
+                let problem = Problem::unreadable(*position, reason);
+                self.kept.unreadable = Some((Instant::now(), problem.clone()));
+                problem
+            }
+            LoadError::Corrupt(_) => Problem::internal(),
+        };
+        answer_all(self.queue, self.queue.len(), &problem);
+    }
 }
 
 /// The command at this index panicked.
@@ -229,9 +386,10 @@ async fn load_measured<A: Aggregate>(
     desk: &Desk,
     queue: &Queue<A>,
     again: bool,
+    sought: &mut Sought,
 ) -> Result<Box<Loaded<A>>, LoadError> {
     let begun = Instant::now();
-    let loaded = load(desk, again).await.map(Box::new);
+    let loaded = load(desk, again, sought).await.map(Box::new);
     MEASURES.load.record(begun.elapsed().as_secs_f64());
     traces::took("load", headers(queue, MAX_GROUP), begun);
     if again {
@@ -252,17 +410,18 @@ async fn decide_and_append<A: Aggregate>(
     fresh: bool,
     queue: &Queue<A>,
     taken: usize,
+    found: &FxHashMap<Arc<str>, Remembered>,
 ) -> Attempt {
-    let now = Timestamp::now();
+    let now = now();
     let begun = Instant::now();
     let mut decided: Vec<Decided> = Vec::with_capacity(taken);
     let mut commit: Vec<CommandEvents> = Vec::new();
-    let mut claims: Vec<ClaimWrite> = Vec::new();
+    let mut claimed = false;
     let mut bytes = 0;
     let version_before = loaded.version;
 
     for (index, pending) in queue.iter().take(taken).enumerate() {
-        if let Some(repeated) = repeat_of(loaded, &decided, pending) {
+        if let Some(repeated) = repeat_of(loaded, &decided, pending, found) {
             decided.push(repeated);
             continue;
         }
@@ -296,15 +455,15 @@ async fn decide_and_append<A: Aggregate>(
                     key: pending.command_id.clone(),
                     hash: pending.hash,
                     version: loaded.version,
-                    position: loaded.position,
-                    at: now.as_second(),
+                    position: loaded.place.position,
+                    at: loaded.clock.now(),
                     events: Box::new([]),
                 },
             });
             continue;
         }
-        let claiming = !decision.claims.is_empty() || !decision.releases.is_empty();
-        if claiming {
+        let mut claims = Vec::new();
+        if !decision.claims.is_empty() || !decision.releases.is_empty() {
             let all = decision.claims.iter().chain(&decision.releases);
             if let Some(wrong) = all.map(|claim| claim.scope).find(|it| !is_scope(it)) {
                 tracing::error!(
@@ -314,20 +473,25 @@ async fn decide_and_append<A: Aggregate>(
                 );
                 return Attempt::Failed(index);
             }
-            // A claim may still be refused by the log, and that must not touch other commands: such
-            // a command has a commit of its own.
-            if !commit.is_empty() {
+            // What an earlier command of the commit does with a key is decided only with the commit.
+            if claimed {
                 break;
             }
-            let resolving = resolve_claims::<A>(desk, &decision.claims, &decision.releases);
-            match Box::pin(resolving).await {
-                Ok(Ok(writes)) => claims = writes,
-                Ok(Err(problem)) => {
+            let writing = write_claims::<A>(desk, &decision, loaded.place.position);
+            match Box::pin(writing).await {
+                Ok(positions) => claims = positions,
+                Err(ClaimFault::Taken(problem)) => {
                     decided.push(Decided::Refused(problem));
                     continue;
                 }
-                Err(error) => return Attempt::Unavailable(error.to_string()),
+                Err(ClaimFault::Unavailable(reason)) => {
+                    return Attempt::NotStored {
+                        reason,
+                        count: index + 1,
+                    };
+                }
             }
+            claimed = true;
         }
         let mut events = Vec::with_capacity(decision.events.len());
         for event in &decision.events {
@@ -338,7 +502,7 @@ async fn decide_and_append<A: Aggregate>(
             match EncodedEvent::of::<A>(event) {
                 Ok(encoded) => {
                     bytes += encoded.data().len();
-                    bytes += ENVELOPE + IDS * pending.command_id.len();
+                    bytes += ENVELOPE + pending.command_id.len();
                     events.push(encoded);
                 }
                 Err(error) => {
@@ -354,7 +518,7 @@ async fn decide_and_append<A: Aggregate>(
                 hash: pending.hash,
                 version,
                 position: 0,
-                at: now.as_second(),
+                at: 0,
                 events: events
                     .iter()
                     .map(|event| Name::of(event.event_type()))
@@ -366,10 +530,11 @@ async fn decide_and_append<A: Aggregate>(
             command_hash: pending.hash,
             time: now,
             version_before: loaded.version,
+            claims,
             events,
         });
         loaded.version = version;
-        if claiming || bytes > MAX_COMMIT_BYTES {
+        if bytes > MAX_COMMIT_BYTES {
             break;
         }
     }
@@ -378,27 +543,39 @@ async fn decide_and_append<A: Aggregate>(
     traces::took("decide", headers(queue, decided.len()), begun);
     if commit.is_empty() {
         // Nothing is appended that would prove the state to be the latest, so the leader is asked.
-        let replays = |decided: &Decided| matches!(decided, Decided::Replayed { .. });
+        let replays =
+            |decided: &Decided| matches!(decided, Decided::Replayed { .. } | Decided::Found { .. });
         if fresh || decided.iter().all(replays) {
             return Attempt::Done(decided);
         }
         return match Box::pin(last_position(desk, A::NAME)).await {
-            Ok(last) if last == loaded.position => Attempt::Done(decided),
+            Ok(last) if last == loaded.place.position => Attempt::Done(decided),
             Ok(_) => Attempt::Again,
-            Err(error) => Attempt::Unavailable(error.to_string()),
+            Err(error) => Attempt::NotStored {
+                reason: error.to_string(),
+                count: decided.len(),
+            },
         };
     }
     let appends = |decided: &Decided| matches!(decided, Decided::Appending { .. });
     let commands = queue.iter().zip(&decided);
     let commands = commands.filter(|(_, decided)| appends(decided));
     let appending = Appending::begin(commands.map(|(pending, _)| &pending.headers));
-    let headers = commit_headers::<A>(desk, &commit, &appending);
-    let appended = append::<A>(desk, loaded.position, headers, &commit, claims).await;
-    appending.end(commit.len(), &appended);
+    let headers = commit_headers(&appending);
+    let appended = append::<A>(desk, loaded.place.position, headers, &commit).await;
+    appending.end(
+        commit.len(),
+        appended.as_ref().map(|(position, _)| *position),
+    );
+    let count = decided.len();
     match appended {
-        Ok(position) => {
-            loaded.position = position;
+        Ok((position, mark)) => {
+            loaded.stored(position, mark);
+            let at = loaded.clock.now();
             for decided in &mut decided {
+                if let Decided::Appending { remembered } = decided {
+                    remembered.at = at;
+                }
                 if let Decided::Appending { remembered }
                 | Decided::Nothing { remembered }
                 | Decided::Replayed { remembered } = decided
@@ -413,11 +590,11 @@ async fn decide_and_append<A: Aggregate>(
             MEASURES.lost_races.increment(1);
             Attempt::Again
         }
-        Err(
-            AppendError::InDoubt(reason)
-            | AppendError::Known(reason)
-            | AppendError::Unavailable(reason),
-        ) => Attempt::Unavailable(reason),
+        Err(AppendError::InDoubt(reason)) => Attempt::Unknown { reason, count },
+        Err(error @ (AppendError::Unavailable(_) | AppendError::NoStream)) => Attempt::NotStored {
+            reason: error.to_string(),
+            count,
+        },
         Err(AppendError::Refused(reason)) => {
             tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "commit refused");
             match decided.iter().position(appends) {
@@ -433,24 +610,33 @@ fn repeat_of<A: Aggregate>(
     loaded: &Loaded<A>,
     decided: &[Decided],
     pending: &Pending<A>,
+    found: &FxHashMap<Arc<str>, Remembered>,
 ) -> Option<Decided> {
-    if !pending.repeatable {
-        return None;
-    }
-    let in_this_turn = decided.iter().find_map(|decided| match decided {
-        Decided::Appending { remembered } | Decided::Nothing { remembered }
-            if remembered.key == pending.command_id =>
-        {
-            Some(remembered)
+    let of_another =
+        |remembered: &Remembered| remembered.hash.is_some() && remembered.hash != pending.hash;
+    let found = found.get(&pending.command_id);
+    let known = match found {
+        Some(found) => found,
+        None if !pending.repeatable => return None,
+        None => {
+            let in_this_turn = decided.iter().find_map(|decided| match decided {
+                Decided::Appending { remembered } | Decided::Nothing { remembered }
+                    if remembered.key == pending.command_id =>
+                {
+                    Some(remembered)
+                }
+                _ => None,
+            });
+            in_this_turn.or_else(|| loaded.memory.find(&pending.command_id))?
         }
-        _ => None,
-    });
-    let remembered = in_this_turn.or_else(|| loaded.memory.find(&pending.command_id))?;
-    if remembered.hash.is_some() && remembered.hash != pending.hash {
+    };
+    if of_another(known) {
         return Some(Decided::Refused(Problem::key_reused()));
     }
-    Some(Decided::Replayed {
-        remembered: remembered.clone(),
+    let remembered = known.clone();
+    Some(match found {
+        Some(_) => Decided::Found { remembered },
+        None => Decided::Replayed { remembered },
     })
 }
 
@@ -462,14 +648,43 @@ fn refusal(rejection: &impl Rejection) -> Problem {
     }
 }
 
+/// The time of a decision, to the microsecond, as events have it.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
 /// Answers the commands that were decided and remembers their outcomes.
-fn answer<A: Aggregate>(
+///
+/// The outcome of a command without events stands in no commit. Where its client may ask for it again it
+/// is answered only once a snapshot has it, or once that has failed.
+async fn answer<A: Aggregate>(
     desk: &Desk,
     loaded: &mut Loaded<A>,
     queue: &mut Queue<A>,
     decided: Vec<Decided>,
 ) {
-    let now = Timestamp::now();
+    let nothing = |decided: &Decided| match decided {
+        Decided::Nothing { remembered } if remembered.hash.is_some() => Some(remembered.clone()),
+        _ => None,
+    };
+    let unlogged: Vec<_> = decided.iter().filter_map(nothing).collect();
+    let worth_writing = !unlogged.is_empty() && loaded.place.position > 0;
+    for remembered in unlogged {
+        loaded.remember(remembered);
+    }
+    if worth_writing {
+        let writing = write_snapshot(desk, loaded);
+        match tokio::time::timeout(SNAPSHOT_TIMEOUT, writing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, %error, "snapshot not written");
+            }
+            Err(_) => {
+                tracing::warn!(aggregate.name = A::NAME, aggregate.id = %desk.id, "snapshot not written in time");
+            }
+        }
+    }
     for decided in decided {
         let Some(pending) = queue.pop_front() else {
             break;
@@ -478,12 +693,12 @@ fn answer<A: Aggregate>(
         let reply = match decided {
             Decided::Refused(problem) => Err(problem),
             Decided::Replayed { remembered } => Ok(remembered.outcome(A::NAME, id)),
-            Decided::Appending { remembered } | Decided::Nothing { remembered } => {
-                let outcome = Outcome {
-                    replayed: false,
-                    ..remembered.outcome(A::NAME, id)
-                };
-                loaded.remember(remembered, now);
+            Decided::Found { remembered } | Decided::Nothing { remembered } => {
+                Ok(remembered.first_outcome(A::NAME, id))
+            }
+            Decided::Appending { remembered } => {
+                let outcome = remembered.first_outcome(A::NAME, id);
+                loaded.remember(remembered);
                 Ok(outcome)
             }
         };
@@ -494,6 +709,23 @@ fn answer<A: Aggregate>(
 fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Problem) {
     for pending in queue.drain(..count) {
         pending.reply.send(Err(problem.clone()));
+    }
+}
+
+/// Answers what has waited too long to be decided. Nothing was done for it, unless an attempt was already
+/// made: then it is not known.
+fn answer_late<A: Aggregate>(queue: &mut Queue<A>) {
+    while queue
+        .front()
+        .is_some_and(|first| first.reply.arrived().elapsed() >= DEADLINE)
+    {
+        answer_all(
+            queue,
+            1,
+            &Problem::unavailable(
+                "the command has waited too long to be carried out; retry with the same Idempotency-Key",
+            ),
+        );
     }
 }
 

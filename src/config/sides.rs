@@ -1,9 +1,12 @@
 //! The flags of the two sides, wherever they run.
 
 use super::TraceConfig;
-use crate::{command::client::CommandOptions, event_log::AppendChoice};
+use crate::{
+    command::client::CommandOptions,
+    event_log::{AppendChoice, secret::Secret},
+};
 use clap::Args;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 /// What is told of a replica wherever it runs.
 #[derive(Debug, Clone, Args)]
@@ -25,6 +28,11 @@ pub struct CommandConfig {
     /// How appends reach the log
     #[arg(long, env = "HEADWATER_APPEND", default_value = "auto")]
     pub append: AppendChoice,
+    /// The file with the secret under which unique keys are hidden in the log: at least 16 bytes, the
+    /// same for every replica and for as long as the log lives
+    // A plain hash of an e-mail address is found by trying addresses.
+    #[arg(long, env = "HEADWATER_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
     /// The most live aggregates of this replica; past it the least recently used go first
     // At some 4 KiB each, 400 MB.
     #[arg(long, env = "HEADWATER_MAX_ACTORS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -44,6 +52,20 @@ pub struct CommandConfig {
 }
 
 impl CommandConfig {
+    /// Reads the secret, where there is a file with one.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the file.
+    pub fn secret(&self) -> Result<Option<Secret>, String> {
+        let Some(file) = &self.secret_file else {
+            return Ok(None);
+        };
+        let wrong = |reason: String| format!("--secret-file {}: {reason}", file.display());
+        let content = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+        Secret::new(&content).map(Some).map_err(wrong)
+    }
+
     /// The sizes, and the defaults of what cannot be set from outside.
     #[must_use]
     pub fn options(&self) -> CommandOptions {

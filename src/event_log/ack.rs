@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Ack {
+    /// The stream that stored it.
+    #[serde(default)]
+    stream: String,
     #[serde(default)]
     seq: u64,
     #[serde(default)]
@@ -27,9 +30,7 @@ pub(super) struct Published {
 /// Reads an acknowledgement.
 pub(super) fn read(answer: &Message) -> Result<Published, AppendError> {
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
-        return Err(AppendError::Unavailable(
-            "no stream takes the subject".to_owned(),
-        ));
+        return Err(AppendError::NoStream);
     }
     if let Some(position) = plainly_stored(&answer.payload) {
         return Ok(Published {
@@ -40,14 +41,33 @@ pub(super) fn read(answer: &Message) -> Result<Published, AppendError> {
     let ack: Ack = serde_json::from_slice(&answer.payload)
         .map_err(|error| AppendError::InDoubt(error.to_string()))?;
     match ack.error {
-        None if ack.duplicate => Err(AppendError::Known(
-            "the server has seen the message id".to_owned(),
+        // This program sends no message ids, so it is not known what was stored.
+        None if ack.duplicate => Err(AppendError::InDoubt(
+            "the server takes the commit for another one".to_owned(),
         )),
+        // Another stream takes the same subjects: its positions mean nothing here.
+        None if ack.stream != STREAM => Err(AppendError::InDoubt(format!(
+            "the stream {} acknowledged the commit, and not {STREAM}",
+            ack.stream
+        ))),
         None => Ok(Published {
             position: ack.seq,
             count: ack.count,
         }),
         Some(error) => Err(refusal(&error)),
+    }
+}
+
+/// Reads whether a message stands in this stream now.
+pub(super) fn stored_in(stream: &str, answer: &Message) -> Result<(), String> {
+    if answer.status == Some(StatusCode::NO_RESPONDERS) {
+        return Err("no stream takes it".to_owned());
+    }
+    let ack: Ack = serde_json::from_slice(&answer.payload).map_err(|error| error.to_string())?;
+    match ack.error {
+        Some(error) => Err(error.to_string()),
+        None if ack.stream != stream => Err(format!("the stream {} took it", ack.stream)),
+        None => Ok(()),
     }
 }
 
@@ -59,22 +79,25 @@ fn plainly_stored(ack: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
+/// What a refusal means, by its code: the status beside it says "bad request" of a full disk as well.
 fn refusal(error: &async_nats::jetstream::Error) -> AppendError {
     match error.error_code() {
         ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
             AppendError::LostRace
         }
-        // The first sending of the same commit is being stored, or is stored already.
+        // Another message with the same id: this program sends none.
         ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
         | ErrorCode::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE => {
-            AppendError::Known(error.to_string())
+            AppendError::InDoubt(error.to_string())
         }
-        ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH => AppendError::Unavailable(error.to_string()),
-        // 429 and 5xx say that the server cannot now; any other code, that it never will.
-        _ if error.code() == 429 || error.code() >= 500 => {
-            AppendError::Unavailable(error.to_string())
-        }
-        _ => AppendError::Refused(error.to_string()),
+        // Fewer commands may do.
+        ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM
+        | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM
+        | ErrorCode::ATOMIC_PUBLISH_TOO_LARGE_BATCH => AppendError::Refused(error.to_string()),
+        // Room can be made, a stream unsealed or made anew, a leader chosen. What this build does not
+        // know is taken for such a thing too: a retry is then refused once more, and nothing is lost.
+        ErrorCode::STREAM_NOT_FOUND => AppendError::NoStream,
+        _ => AppendError::Unavailable(error.to_string()),
     }
 }
 
@@ -113,16 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_that_is_known_is_told_apart() {
+    fn what_may_be_stored_is_in_doubt() {
         for code in [10158, 10201] {
             let error = refused(400, code);
-            assert!(matches!(error, AppendError::Known(_)), "{code}: {error}");
+            assert!(matches!(error, AppendError::InDoubt(_)), "{code}: {error}");
         }
     }
 
     #[test]
     fn what_the_server_cannot_do_now_is_no_refusal() {
-        for (status, code) in [(503, 10008), (429, 10210), (500, 10077), (400, 10176)] {
+        for (status, code) in [
+            (503, 10008),
+            (429, 10210),
+            (500, 10077),
+            (400, 10176),
+            // An account's limit, a sealed stream, and what no build knows yet.
+            (400, 10002),
+            (400, 10109),
+            (400, 19999),
+        ] {
             let error = refused(status, code);
             assert!(
                 matches!(error, AppendError::Unavailable(_)),

@@ -4,9 +4,8 @@
 //! waited for equally long: so those that are waited for are a window that moves on, and one timer is
 //! enough for all of them.
 //!
-//! A number is given out again once its message was acknowledged as stored, so that the server
-//! knows the few subjects that are in use; never after anything else, since an acknowledgement may be
-//! to come then. Should one come twice, it is seen by its position, which the log gives but once.
+//! A number is never given out again, since a second acknowledgement, or a late refusal by a server that
+//! was cut off, may come at any time: it would be taken for somebody else's.
 
 mod window;
 

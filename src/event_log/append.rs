@@ -4,7 +4,7 @@
 //! because someone else was first, surely not stored, or *in doubt*. The last is never reported as
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
-use super::{EventLog, ack::Published, acks::Sending, claim::ClaimWrite};
+use super::{EventLog, ack::Published, acks::Sending};
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -23,25 +23,22 @@ pub struct Append {
     pub expected: u64,
     /// The encoded commit.
     pub payload: Bytes,
-    /// `Nats-Msg-Id` and the trace headers.
+    /// The trace headers.
     pub headers: HeaderMap,
-    /// Unique keys taken or given up in the same atomic append.
-    pub claims: Vec<ClaimWrite>,
 }
 
 /// Why a commit was not, or may not have been, appended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The aggregate, or one of the claims, has moved on. Nothing was stored: reload and decide again.
+    /// The aggregate, or the key, has moved on. Nothing was stored: reload and decide again.
     #[error("another commit was first")]
     LostRace,
     /// The request was sent and no answer came: it may be stored. Settle it from the log.
     #[error("the append is in doubt: {0}")]
     InDoubt(String),
-    /// The log has one of the message ids: an earlier sending of that commit is stored, or being
-    /// stored, and this one was not. Settle it from the log.
-    #[error("the log knows the commit: {0}")]
-    Known(String),
+    /// No stream takes the subject: it has no leader now, or is gone. Surely not stored; a retry may work.
+    #[error("the log is unavailable: no stream takes the commit")]
+    NoStream,
     /// Surely not stored; a retry may work.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
@@ -50,18 +47,11 @@ pub enum AppendError {
     Refused(String),
 }
 
-impl Append {
-    /// How many messages it is.
-    pub(super) fn messages(&self) -> usize {
-        self.claims.len() + 1
-    }
-}
-
 impl EventLog {
     /// Appends a commit and returns its position.
     ///
-    /// A commit of one message is sent on its way before the future is polled, so that it is not held
-    /// for as long as the acknowledgement takes.
+    /// One that is not grouped is sent on its way before the future is polled, so that it is not held for
+    /// as long as the acknowledgement takes.
     ///
     /// # Errors
     ///
@@ -75,15 +65,23 @@ impl EventLog {
             None => self.send_alone(append),
         };
         async move {
-            match sent {
-                Sent::Plain(sending) => Ok(sending?.acked().await?.position),
+            let appended = match sent {
+                Sent::Plain(Ok(sending)) => sending.acked().await.map(|stored| stored.position),
+                Sent::Plain(Err(error)) => Err(error),
                 Sent::Otherwise(sending) => sending.await,
+            };
+            match &appended {
+                Ok(position) => self.saw_position(*position),
+                // What comes back may be another log.
+                Err(AppendError::NoStream) => self.suspect("no stream takes commits"),
+                Err(_) => {}
             }
+            appended
         }
     }
 
     fn send_alone(&self, mut append: Append) -> Sent<'_> {
-        if !append.claims.is_empty() || !self.0.acks.is_open() {
+        if !self.0.acks.is_open() {
             return Sent::Otherwise(self.append_alone(append).boxed());
         }
         expect(&mut append.headers, append.expected);
@@ -92,15 +90,10 @@ impl EventLog {
     }
 
     pub(super) async fn append_alone(&self, mut append: Append) -> Result<u64, AppendError> {
-        let published = if append.claims.is_empty() {
-            expect(&mut append.headers, append.expected);
-            let acks = &self.0.acks;
-            let publish = acks.publish(append.subject, append.headers, append.payload);
-            publish.await
-        } else {
-            self.batch().commit(append).await
-        };
-        published.map(|published| published.position)
+        expect(&mut append.headers, append.expected);
+        let acks = &self.0.acks;
+        let publish = acks.publish(append.subject, append.headers, append.payload);
+        publish.await.map(|published| published.position)
     }
 
     /// Begins an atomic batch (ADR-50). Nothing is stored unless it is committed.
@@ -117,7 +110,7 @@ impl EventLog {
 enum Sent<'a> {
     /// As one message, which the server acknowledges.
     Plain(Result<Sending<'a>, AppendError>),
-    /// With others, with claims, or once acknowledgements are received.
+    /// With others, or once acknowledgements are received.
     Otherwise(BoxFuture<'a, Result<u64, AppendError>>),
 }
 
@@ -158,20 +151,8 @@ impl Batch<'_> {
             .map_err(|error| AppendError::Unavailable(error.to_string()))
     }
 
-    /// The claims come first and the commit last, so that the position of the last message is the
-    /// commit's.
-    async fn send_claims(&mut self, claims: Vec<ClaimWrite>) -> Result<(), AppendError> {
-        for claim in claims {
-            let mut headers = HeaderMap::new();
-            expect(&mut headers, claim.expected);
-            self.send(claim.subject, headers, claim.payload).await?;
-        }
-        Ok(())
-    }
-
     /// Sends one append as a part of the batch.
     pub(super) async fn add(&mut self, append: Append) -> Result<(), AppendError> {
-        self.send_claims(append.claims).await?;
         let mut headers = append.headers;
         expect(&mut headers, append.expected);
         self.send(append.subject, headers, append.payload).await
@@ -179,7 +160,6 @@ impl Batch<'_> {
 
     /// Sends the last append and has the batch stored.
     pub(super) async fn commit(mut self, append: Append) -> Result<Published, AppendError> {
-        self.send_claims(append.claims).await?;
         let mut headers = append.headers;
         expect(&mut headers, append.expected);
         self.number(&mut headers);

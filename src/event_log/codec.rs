@@ -1,114 +1,27 @@
 //! The stored form of a commit: a CloudEvents 1.0 JSON batch, one element an event.
 //!
-//! The shape is `application/cloudevents-batch+json` with the extension attributes `commandid`,
-//! `commandhash`, `correlationid`, `causationid` and `version`. It is a storage format: fields are
+//! `source` is `/<aggregate>/<id>` and `id` the aggregate's version after the event, so that the two are
+//! unique. Extension attributes are `commandid`; `commandhash` where the client chose the command's key;
+//! `correlationid` and `causationid` where they are not the command's id; and `claims` where keys are
+//! taken or given up. What is a default is not written. It is a storage format, *form 1*: attributes are
 //! added, never renamed or removed.
 
-use super::subject;
-use crate::{aggregate::Aggregate, recorded::Recorded};
-use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
-use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, io, ops::Range, sync::Arc};
+mod event;
 
-/// The media type of a commit's body.
-pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
-/// What an event takes in a commit beside its data, in bytes, as long as its ids are of the usual length.
-const USUAL_ENVELOPE: usize = 640;
+pub use event::EncodedEvent;
+
+use super::subject;
+use crate::recorded::Recorded;
+use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::{borrow::Cow, io, sync::Arc};
+
+/// What an event takes in a commit beside its data and ids, in bytes, at the most.
+pub const ENVELOPE: usize = 320;
 
 /// Writes times as RFC 3339 has them.
 const PRINTER: DateTimePrinter = DateTimePrinter::new();
-
-/// An event in its stored form, not yet part of a commit.
-#[derive(Debug, Clone)]
-pub struct EncodedEvent {
-    /// Has both parts in it.
-    text: String,
-    event_type: Range<usize>,
-    data: Range<usize>,
-}
-
-impl EncodedEvent {
-    /// Encodes an event of aggregate `A`.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`CodecError::Encode`] when it does not serialise to `{"type", "data"}`, or when its
-    /// type does not begin with the aggregate's name.
-    pub fn of<A: Aggregate>(event: &A::Event) -> Result<Self, CodecError> {
-        let encode = |source| CodecError::Encode {
-            aggregate: A::NAME,
-            source,
-        };
-        let json = serde_json::to_string(event).map_err(encode)?;
-        let encoded = match find_parts(&json) {
-            Some((event_type, data)) => Self {
-                text: json,
-                event_type,
-                data,
-            },
-            None => Parts::read(&json).map_err(encode)?,
-        };
-        let rest = encoded.event_type().strip_prefix(A::NAME);
-        if rest.is_none_or(|rest| !rest.starts_with('.')) {
-            return Err(CodecError::EventName {
-                aggregate: A::NAME,
-                event_type: encoded.event_type().to_owned(),
-            });
-        }
-        Ok(encoded)
-    }
-
-    /// The full storage name, for example `order.placed.v1`.
-    #[must_use]
-    pub fn event_type(&self) -> &str {
-        &self.text[self.event_type.clone()]
-    }
-
-    /// The event's fields as JSON.
-    #[must_use]
-    pub fn data(&self) -> &str {
-        &self.text[self.data.clone()]
-    }
-}
-
-/// Where the parts of an event stand as it is almost always written, `{"type":"…","data":…}`, without
-/// reading it twice; `None` when it is written otherwise.
-fn find_parts(json: &str) -> Option<(Range<usize>, Range<usize>)> {
-    const BEGIN: &str = r#"{"type":""#;
-    const BETWEEN: &str = r#"","data":"#;
-    let named = json.strip_prefix(BEGIN)?;
-    let length = named
-        .bytes()
-        .position(|byte| matches!(byte, b'"' | b'\\'))?;
-    let data = named[length..].strip_prefix(BETWEEN)?.strip_suffix('}')?;
-    // It is checked to be one value: there may be more than these two fields.
-    serde_json::from_str::<IgnoredAny>(data).ok()?;
-    let end = BEGIN.len() + length;
-    let data = json.len() - 1 - data.len()..json.len() - 1;
-    Some((BEGIN.len()..end, data))
-}
-
-/// The parts of an event, in whatever order and with whatever else.
-#[derive(Deserialize)]
-struct Parts<'a> {
-    #[serde(borrow)]
-    r#type: Cow<'a, str>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-}
-
-impl Parts<'_> {
-    fn read(json: &str) -> serde_json::Result<EncodedEvent> {
-        let Parts { r#type, data } = serde_json::from_str(json)?;
-        let text = [&*r#type, data.get()].concat();
-        Ok(EncodedEvent {
-            event_type: 0..r#type.len(),
-            data: r#type.len()..text.len(),
-            text,
-        })
-    }
-}
 
 /// Tells a retry of a command from another command under the same key. Written as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +69,8 @@ pub struct CommandEvents {
     pub time: Timestamp,
     /// The aggregate's version before its first event.
     pub version_before: u64,
+    /// The positions of the claims that it wrote: keys that it takes or gives up with this commit.
+    pub claims: Vec<u64>,
     /// Its events.
     pub events: Vec<EncodedEvent>,
 }
@@ -163,17 +78,22 @@ pub struct CommandEvents {
 #[derive(Deserialize)]
 struct Read<'a> {
     #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
     r#type: Cow<'a, str>,
     time: Timestamp,
     #[serde(borrow)]
     commandid: Cow<'a, str>,
     #[serde(default, borrow)]
-    commandhash: Cow<'a, str>,
-    #[serde(borrow)]
-    correlationid: Cow<'a, str>,
-    #[serde(borrow)]
-    causationid: Cow<'a, str>,
-    version: u64,
+    commandhash: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    correlationid: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    causationid: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    claims: Option<Cow<'a, str>>,
     #[serde(default)]
     data: Option<Box<RawValue>>,
 }
@@ -185,6 +105,8 @@ pub struct StoredEvent {
     pub recorded: Recorded,
     /// The fingerprint of the command that caused it, when it had a key.
     pub command_hash: Option<Fingerprint>,
+    /// The positions of the claims that the command wrote before; with its first event.
+    pub claims: Vec<u64>,
 }
 
 /// Writes one commit of an aggregate. A command that nothing caused is its own cause.
@@ -199,7 +121,7 @@ pub fn encode(
 ) -> Result<Vec<u8>, CodecError> {
     let events = commands.iter().flat_map(|command| &command.events);
     let data = events.map(|event| event.data().len());
-    let mut body = Vec::with_capacity(data.map(|data| data + USUAL_ENVELOPE).sum());
+    let mut body = Vec::with_capacity(data.map(|data| data + ENVELOPE).sum());
     body.push(b'[');
     for command in commands {
         let written = write_events(&mut body, aggregate, id, command);
@@ -221,31 +143,47 @@ fn write_events(
     command: &CommandEvents,
 ) -> Result<(), serde_json::Error> {
     let command_id = serde_json::to_string(&command.command_id)?;
-    let open_id = &command_id[..command_id.len() - 1];
     let mut digits = itoa::Buffer::new();
     for (number, event) in (1_u64..).zip(&command.events) {
-        let begin = r#"{"specversion":"1.0","id":"#;
-        put(body, &[begin, open_id, "/", digits.format(number)]);
+        let begin = r#"{"specversion":"1.0","source":"/"#;
+        put(body, &[begin, aggregate, "/", id]);
+        let version = command.version_before + number;
+        put(body, &[r#"","id":""#, digits.format(version)]);
         put(body, &[r#"","type":"#]);
         serde_json::to_writer(&mut *body, event.event_type())?;
-        put(body, &[r#","source":"/headwater/"#, aggregate]);
-        put(body, &[r#"","subject":""#, id, r#"","time":""#]);
+        put(body, &[r#","time":""#]);
         let timed = PRINTER.print_timestamp(&command.time, &mut *body);
         timed.map_err(|error| serde_json::Error::io(io::Error::other(error)))?;
-        put(body, &[r#"","datacontenttype":"application/json""#]);
-        put(body, &[r#","commandid":"#, &command_id]);
+        put(body, &[r#"","commandid":"#, &command_id]);
         if let Some(hash) = command.command_hash {
             put(body, &[r#","commandhash":""#]);
             hash.write(body);
             body.push(b'"');
         }
-        put(body, &[r#","correlationid":"#, &command_id]);
-        put(body, &[r#","causationid":"#, &command_id]);
-        let version = command.version_before + number;
-        put(body, &[r#","version":"#, digits.format(version)]);
-        put(body, &[r#","data":"#, event.data(), "},"]);
+        if number == 1 {
+            write_claims(body, &command.claims);
+        }
+        put(body, &[r#","data":"#]);
+        body.extend_from_slice(event.data());
+        put(body, &["},"]);
     }
     Ok(())
+}
+
+/// Names the claims of a command by their positions, with a space in between.
+fn write_claims(body: &mut Vec<u8>, claims: &[u64]) {
+    for (number, position) in claims.iter().enumerate() {
+        let before = if number == 0 { r#","claims":""# } else { " " };
+        put(body, &[before, itoa::Buffer::new().format(*position)]);
+    }
+    if !claims.is_empty() {
+        body.push(b'"');
+    }
+}
+
+fn read_claims(named: Option<&str>) -> Option<Vec<u64>> {
+    let named = named.unwrap_or_default().split_ascii_whitespace();
+    named.map(|position| position.parse().ok()).collect()
 }
 
 /// Writes texts as they are, one after the other.
@@ -255,7 +193,8 @@ pub(crate) fn put(to: &mut Vec<u8>, texts: &[&str]) {
     }
 }
 
-/// Reads the commit that stands at `position` on `subject`.
+/// Reads the commit that stands at `position` on `subject`. One without events is right, and changes
+/// nothing.
 ///
 /// # Errors
 ///
@@ -265,24 +204,61 @@ pub fn decode(subject: &str, position: u64, body: &[u8]) -> Result<Vec<StoredEve
         subject::parse_events(subject).ok_or_else(|| CodecError::Subject(subject.to_owned()))?;
     let events: Vec<Read<'_>> =
         serde_json::from_slice(body).map_err(|source| CodecError::Decode { position, source })?;
-    Ok(events
-        .into_iter()
-        .map(|read| StoredEvent {
+    let stored = events.into_iter().map(|read| {
+        let of_this = read
+            .source
+            .strip_prefix('/')
+            .and_then(|source| source.split_once('/'));
+        if of_this != Some((aggregate, id)) {
+            return Err(attribute(position, "source"));
+        }
+        let text = |given: Option<Cow<'_, str>>| match given {
+            Some(given) => given.into_owned(),
+            None => read.commandid.to_string(),
+        };
+        let version = read.id.parse().map_err(|_| attribute(position, "id"))?;
+        let hash = read.commandhash.map(|digits| {
+            Fingerprint::read(&digits).ok_or_else(|| attribute(position, "commandhash"))
+        });
+        Ok(StoredEvent {
+            command_hash: hash.transpose()?,
+            claims: read_claims(read.claims.as_deref())
+                .ok_or_else(|| attribute(position, "claims"))?,
             recorded: Recorded {
                 aggregate: aggregate.to_owned(),
                 id: id.to_owned(),
                 event_type: read.r#type.into_owned(),
-                version: read.version,
+                version,
                 position,
                 time: read.time,
+                correlation_id: text(read.correlationid),
+                causation_id: text(read.causationid),
                 command_id: read.commandid.into_owned(),
-                correlation_id: read.correlationid.into_owned(),
-                causation_id: read.causationid.into_owned(),
                 data: Arc::from(read.data.unwrap_or_else(no_data)),
             },
-            command_hash: Fingerprint::read(&read.commandhash),
         })
-        .collect())
+    });
+    stored.collect()
+}
+
+/// Returns whether a body is a commit of the form before form 1, which was never released.
+#[must_use]
+pub fn is_unreleased_form(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Before {
+        #[serde(rename = "version")]
+        _version: u64,
+        #[serde(rename = "subject")]
+        _subject: String,
+    }
+    serde_json::from_slice::<Vec<Before>>(body).is_ok_and(|events| !events.is_empty())
+}
+
+fn attribute(position: u64, attribute: &'static str) -> CodecError {
+    CodecError::Attribute {
+        position,
+        attribute,
+    }
 }
 
 fn no_data() -> Box<RawValue> {
@@ -311,6 +287,14 @@ pub enum CodecError {
         /// The name found.
         event_type: String,
     },
+    /// An attribute of an event is not what it is in this log.
+    #[error("the commit at {position} cannot be decoded: {attribute} is not that of an event here")]
+    Attribute {
+        /// Its stream sequence.
+        position: u64,
+        /// The attribute's name.
+        attribute: &'static str,
+    },
     /// The body is not a CloudEvents batch of this program.
     #[error("the commit at {position} cannot be decoded: {source}")]
     Decode {
@@ -322,50 +306,4 @@ pub enum CodecError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_again_whatever_the_client_called_its_command() {
-        let event = |name: &str, data: &str| {
-            let json = format!(r#"{{"data":{data},"type":"{name}"}}"#);
-            Parts::read(&json).unwrap()
-        };
-        let command = |id: &str, version_before, events| CommandEvents {
-            command_id: id.into(),
-            command_hash: (version_before == 0).then_some(Fingerprint(0xab)),
-            time: "2027-01-01T00:00:00.5Z".parse().unwrap(),
-            version_before,
-            events,
-        };
-        let commands = [
-            command(r#"a"quote\and"#, 0, vec![event("a.x.v1", r#"{"n":1}"#)]),
-            command(
-                "plain",
-                1,
-                vec![event("a.x.v1", "{}"), event("a.y.v1", "[2]")],
-            ),
-        ];
-        let body = encode("a", "id-1", &commands).unwrap();
-        let written: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(
-            written[0],
-            serde_json::json!({
-                "specversion": "1.0", "id": r#"a"quote\and/1"#, "type": "a.x.v1", "source": "/headwater/a",
-                "subject": "id-1", "time": "2027-01-01T00:00:00.5Z", "datacontenttype": "application/json",
-                "commandid": r#"a"quote\and"#, "commandhash": "00000000000000ab",
-                "correlationid": r#"a"quote\and"#, "causationid": r#"a"quote\and"#, "version": 1, "data": {"n": 1},
-            })
-        );
-        assert_eq!(written[2]["id"], "plain/2");
-        assert_eq!(written[2].get("commandhash"), None);
-        let read = decode("evt.a.id-1", 9, &body).unwrap();
-        let told: Vec<_> = read
-            .iter()
-            .map(|event| (&*event.recorded.command_id, event.recorded.version))
-            .collect();
-        assert_eq!(told, [(r#"a"quote\and"#, 1), ("plain", 2), ("plain", 3)]);
-        assert_eq!(read[0].command_hash, Some(Fingerprint(0xab)));
-        assert_eq!(encode("a", "id-1", &[]).unwrap(), b"[]");
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
 //! Group commit: appends of different aggregates that wait at the same time become one atomic batch
 //! (ADR-50), which a server that syncs before it acknowledges writes with one sync.
 //!
-//! One append or batch is in flight at a time; what comes meanwhile is the next batch. A refused
-//! batch stored nothing, and its members are appended one by one, so that a conflict costs only its
-//! owner. Of a batch in doubt every member is in doubt and settled by its owner. What has waited for
+//! One append or batch is in flight at a time; what comes meanwhile is the next batch. A batch with a
+//! conflict in it stored nothing, and its members are appended one by one, so that it costs only its
+//! owner. After any other failure a part may be stored: every member is in doubt, and settled by its owner. What has waited for
 //! longer than an append may take is not sent any more.
 
 use super::{
@@ -13,7 +13,8 @@ use super::{
 };
 use futures::future::join_all;
 use metrics::{Counter, Histogram, counter, histogram};
-use std::{collections::HashSet, time::Instant};
+use rustc_hash::FxBuildHasher;
+use std::{collections::HashSet, hash::BuildHasher, time::Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// The most messages of one batch, the server's own bound.
@@ -97,29 +98,24 @@ impl Group {
                 break next;
             }
         };
-        let mut messages = first.append.messages();
         let mut bytes = first.append.payload.len();
         let mut members = vec![first];
         // A subject can have an expected sequence only once in a batch. Two commits of one aggregate
         // do not wait at once, but two aggregates may be after one key.
         let mut subjects = HashSet::new();
-        subjects.extend(hashes(&members[0].append));
+        subjects.insert(hash_of(&members[0].append));
         while let Ok(next) = self.waiting.try_recv() {
             let Some(next) = self.in_time(next) else {
                 continue;
             };
-            messages += next.append.messages();
             bytes += next.append.payload.len();
-            let mut hashes = hashes(&next.append);
-            let fits = messages <= MAX_MESSAGES
+            let fits = members.len() < MAX_MESSAGES
                 && bytes <= MAX_BYTES
-                && hashes.all(|hash| subjects.insert(hash));
+                && subjects.insert(hash_of(&next.append));
             if !fits {
-                drop(hashes);
                 self.held = Some(next);
                 break;
             }
-            drop(hashes);
             members.push(next);
         }
         Some(members)
@@ -139,13 +135,19 @@ impl Group {
         match self.publish(&members).await {
             Ok(last) => {
                 // The batch has the last positions up to the acknowledged one, in its order.
-                let mut behind: u64 = members.iter().map(|one| one.append.messages() as u64).sum();
+                let mut behind = members.len() as u64;
                 for member in members {
-                    behind -= member.append.messages() as u64;
+                    behind -= 1;
                     let _ = member.done.send(Ok(last - behind));
                 }
             }
-            Err(AppendError::InDoubt(reason)) => {
+            Err(AppendError::NoStream) => {
+                for member in members {
+                    let _ = member.done.send(Err(AppendError::NoStream));
+                }
+            }
+            // A server that runs out of room in the middle keeps what it has stored.
+            Err(AppendError::InDoubt(reason) | AppendError::Unavailable(reason)) => {
                 for member in members {
                     let _ = member.done.send(Err(AppendError::InDoubt(reason.clone())));
                 }
@@ -165,7 +167,7 @@ impl Group {
         for member in others {
             batch.add(member.append.clone()).await?;
         }
-        let count: usize = members.iter().map(|one| one.append.messages()).sum();
+        let count = members.len();
         let Published {
             position,
             count: stored,
@@ -179,15 +181,9 @@ impl Group {
     }
 }
 
-/// The hashes of the subjects that an append writes.
-fn hashes(append: &Append) -> impl Iterator<Item = u64> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let claims = append.claims.iter().map(|claim| claim.subject.as_str());
-    claims.chain([append.subject.as_str()]).map(|subject| {
-        let mut hasher = DefaultHasher::new();
-        subject.hash(&mut hasher);
-        hasher.finish()
-    })
+/// The hash of the subject that an append writes.
+fn hash_of(append: &Append) -> u64 {
+    FxBuildHasher.hash_one(&append.subject)
 }
 
 async fn append_alone(log: &EventLog, member: Waiting) {

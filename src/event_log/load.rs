@@ -5,10 +5,15 @@
 //! complete up to the leader's last commit at the time of asking.
 
 use super::{EventLog, subject::STREAM};
-use async_nats::{StatusCode, client::RequestErrorKind, jetstream::message::StreamMessage};
+use async_nats::{
+    StatusCode,
+    client::RequestErrorKind,
+    jetstream::{ErrorCode, message::StreamMessage},
+};
 use base64::Engine;
 use bytes::Bytes;
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// How many messages one batch direct get asks for.
@@ -28,6 +33,8 @@ pub struct StoredMessage {
     pub subject: String,
     /// Its stream sequence.
     pub position: u64,
+    /// When the server took it, by the server's clock, in seconds since the epoch.
+    pub time: i64,
     /// Its body.
     pub payload: Bytes,
 }
@@ -38,8 +45,16 @@ pub enum LoadError {
     /// It cannot be reached now; a retry may work.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
-    /// What stands there cannot be understood; a retry won't help.
-    #[error("the log cannot be understood: {0}")]
+    /// What stands there cannot be understood by this build; a retry won't help.
+    #[error("what stands at {position} of the log cannot be read: {reason}")]
+    Unreadable {
+        /// The stream sequence of what cannot be read.
+        position: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server answers what it should not; a retry won't help.
+    #[error("the log's answer cannot be understood: {0}")]
     Corrupt(String),
 }
 
@@ -61,6 +76,7 @@ struct Got {
 struct GotMessage {
     subject: String,
     seq: u64,
+    time: Timestamp,
     #[serde(default)]
     data: String,
 }
@@ -96,6 +112,16 @@ impl EventLog {
             None => {}
         }
         stored(reply).map(Some)
+    }
+
+    /// Reads the message at a position through the stream leader; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn message_at(&self, position: u64) -> Result<Option<StoredMessage>, LoadError> {
+        self.message_from_leader(&serde_json::json!({ "seq": position }))
+            .await
     }
 
     /// Reads the first message of a subject after a position, through the stream leader.
@@ -170,9 +196,13 @@ impl EventLog {
     ) -> Result<Option<StoredMessage>, LoadError> {
         let got: Got = self.api(&format!("STREAM.MSG.GET.{STREAM}"), query).await?;
         if let Some(error) = got.error {
-            return match error.code() {
-                404 => Ok(None),
-                _ => Err(LoadError::Unavailable(error.to_string())),
+            // By its own code: a stream that is not there is a 404 as well, and no empty one.
+            return match error.error_code() {
+                ErrorCode::NO_MESSAGE_FOUND => Ok(None),
+                _ => {
+                    self.suspect("the stream cannot be read");
+                    Err(LoadError::Unavailable(error.to_string()))
+                }
             };
         }
         let message = got
@@ -184,6 +214,7 @@ impl EventLog {
         Ok(Some(StoredMessage {
             subject: message.subject,
             position: message.seq,
+            time: message.time.as_second(),
             payload: payload.into(),
         }))
     }
@@ -203,19 +234,19 @@ impl EventLog {
             "seq": after + 1,
         });
         let inbox = self.client().new_inbox();
-        let mut replies = self
-            .client()
-            .subscribe(inbox.clone())
+        let asking = async {
+            let replies = self.client().subscribe(inbox.clone()).await;
+            let replies = replies.map_err(|error| unavailable(&error))?;
+            let direct = format!("$JS.API.DIRECT.GET.{STREAM}");
+            let query = query.to_string().into();
+            let asked = self.client().publish_with_reply(direct, inbox, query).await;
+            asked.map_err(|error| unavailable(&error))?;
+            Ok::<_, LoadError>(replies)
+        };
+        // The connection takes nothing while it is away.
+        let mut replies = tokio::time::timeout(self.0.timeouts.load, asking)
             .await
-            .map_err(|error| unavailable(&error))?;
-        self.client()
-            .publish_with_reply(
-                format!("$JS.API.DIRECT.GET.{STREAM}"),
-                inbox,
-                query.to_string().into(),
-            )
-            .await
-            .map_err(|error| unavailable(&error))?;
+            .map_err(|_| unavailable(&"the connection takes nothing"))??;
         loop {
             let reply = tokio::time::timeout(self.0.timeouts.load, replies.next())
                 .await
@@ -259,6 +290,7 @@ fn stored(reply: async_nats::Message) -> Result<StoredMessage, LoadError> {
     Ok(StoredMessage {
         subject: message.subject.to_string(),
         position: message.sequence,
+        time: message.time.unix_timestamp(),
         payload: message.payload,
     })
 }

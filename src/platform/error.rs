@@ -2,7 +2,7 @@
 
 use crate::{
     command::endpoint::EndpointError,
-    event_log::topology::TopologyError,
+    event_log::{identity::LogError, secret::SecretError, topology::TopologyError},
     membership::MembershipError,
     projection::ProjectorError,
     read_model::{OpenError, StoreError},
@@ -23,6 +23,12 @@ pub enum StartError {
     /// The streams cannot be brought to what the files say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// Unique keys are hidden under another secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The log holds what this program cannot build on.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The other replicas cannot be joined.
     #[error(transparent)]
     Membership(#[from] MembershipError),

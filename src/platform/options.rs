@@ -4,7 +4,7 @@ use super::StartError;
 use crate::{
     command::client::CommandOptions,
     config::Role,
-    event_log::{AppendChoice, ServerKnowledge},
+    event_log::{AppendChoice, ServerKnowledge, secret::Secret},
     http,
     read_model::{Credentials, DEFAULT_CACHE},
 };
@@ -35,6 +35,8 @@ pub struct PlatformOptions {
     pub append: AppendChoice,
     /// From what [`AppendChoice::Auto`] knows what the server does.
     pub server: ServerKnowledge,
+    /// Under what unique keys are hidden in the log; its own salt when `None`.
+    pub secret: Option<Secret>,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
 }
@@ -58,6 +60,7 @@ impl PlatformOptions {
             command: CommandOptions::default(),
             append: AppendChoice::Auto,
             server: ServerKnowledge::default(),
+            secret: None,
             stream_replicas: None,
         }
     }

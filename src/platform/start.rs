@@ -35,12 +35,14 @@ pub(super) async fn start(
         None => topology,
     };
     topology.apply(&nats).await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default());
+    let log = EventLog::new(nats.clone(), Timeouts::default()).with_secret(options.secret.clone());
+    log.check_form().await?;
     let (threads, append) = match options.has(Role::Command) {
         true => {
+            log.agree_on_secret().await?;
             let append = options.append.choose(&nats, &options.server).await?;
             (
-                Some(command_threads(options, append.mode).await?),
+                Some(command_threads(options, &log, append.mode).await?),
                 Some(append),
             )
         }
@@ -114,14 +116,16 @@ pub(super) async fn start(
 /// The threads of the command side, each with a connection of its own.
 async fn command_threads(
     options: &PlatformOptions,
+    log: &EventLog,
     append: AppendMode,
 ) -> Result<CommandThreads, StartError> {
     let open = |first: Option<EventLog>| {
         let (servers, name) = (options.nats.clone(), options.replica.clone());
+        let log = log.clone();
         async move {
             let nats = connect_command_side(&servers, &name).await?;
             Ok(match first {
-                None => EventLog::new(nats, Timeouts::default()).with_append_mode(append),
+                None => log.over(nats).with_append_mode(append),
                 Some(first) => first.over(nats),
             })
         }

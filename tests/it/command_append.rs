@@ -4,11 +4,8 @@ use crate::{
     command_support::{TallyCommand, add, alone, give, log, logged, options, over},
     harness::nats::{DURABLE, Nats},
 };
-use futures::future::{join, join_all};
-use headwater::{
-    aggregate::Claim,
-    event_log::{Append, AppendError, AppendMode, EventLog, claim::ClaimWrite},
-};
+use futures::future::join_all;
+use headwater::event_log::{Append, AppendError, AppendMode, EventLog};
 
 fn append(id: &str, expected: u64, body: &str) -> Append {
     Append {
@@ -16,7 +13,6 @@ fn append(id: &str, expected: u64, body: &str) -> Append {
         expected,
         payload: body.to_owned().into(),
         headers: async_nats::HeaderMap::new(),
-        claims: Vec::new(),
     }
 }
 
@@ -92,60 +88,6 @@ async fn appends_that_wait_together_are_one_batch_and_one_alone_is_none() {
     }
     // The first was on its way before any other came.
     assert!(together >= 90, "{together}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_id_that_the_log_knows_costs_only_its_owner() {
-    let nats = Nats::start_with(DURABLE);
-    let log = log(&nats, AppendMode::Grouped).await;
-    let known = || {
-        let mut known = append("known", 0, "first");
-        known.headers.insert("Nats-Msg-Id", "tally.known.1");
-        known
-    };
-    log.append(known()).await.unwrap();
-    let ids: Vec<String> = (0..100).map(|number| format!("t-{number}")).collect();
-    let others = join_all(ids.iter().map(|id| log.append(append(id, 0, "second"))));
-    let (others, again) = join(others, log.append(known())).await;
-    for (id, result) in ids.iter().zip(others) {
-        let expected = (result.unwrap(), "second".to_owned());
-        assert_eq!(body_of(&log, id).await, expected);
-    }
-    let told = matches!(again, Err(AppendError::Known(_) | AppendError::LostRace));
-    assert!(told, "{again:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_all_that_are_after_one_key_at_once_one_gets_it() {
-    let nats = Nats::start_with(DURABLE);
-    for mode in [AppendMode::Grouped, AppendMode::Pipelined] {
-        let log = log(&nats, mode).await;
-        let claim = Claim {
-            scope: "key",
-            key: format!("{mode:?}"),
-        };
-        let record = log.claim(&claim).await.unwrap();
-        let ids: Vec<String> = (0..20).map(|number| format!("{mode:?}-{number}")).collect();
-        let appended = ids.iter().map(|id| {
-            let taking = ClaimWrite::take(&claim, &record, "tally", id);
-            log.append(Append {
-                claims: vec![taking],
-                ..append(id, 0, "taken")
-            })
-        });
-        let results = join_all(appended).await;
-        let winners: Vec<_> = ids
-            .iter()
-            .zip(&results)
-            .filter_map(|(id, result)| Some((id, result.as_ref().ok()?)))
-            .collect();
-        let [(winner, position)] = winners[..] else {
-            panic!("{results:?}");
-        };
-        let holder = log.claim(&claim).await.unwrap().holder;
-        assert_eq!(holder, Some(("tally".to_owned(), winner.clone())));
-        assert_eq!(body_of(&log, winner).await.0, *position);
-    }
 }
 
 #[actix::test]

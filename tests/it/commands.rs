@@ -353,7 +353,7 @@ async fn a_commit_is_a_cloudevents_batch_with_all_its_attributes_and_the_trace()
         ];
         let line = json!({"sku": "tea", "quantity": 2, "unit_price": 4_900});
         let body = json!({"member": "m-1", "branch": "gangnam", "lines": [line]});
-        let before = jiff::Timestamp::now();
+        let before = jiff::Timestamp::now() - jiff::SignedDuration::from_micros(1);
         let outcome = api
             .command_with("order", &id, "place", body, &headers)
             .await;
@@ -364,17 +364,14 @@ async fn a_commit_is_a_cloudevents_batch_with_all_its_attributes_and_the_trace()
             let value = commit.headers.get(name);
             value.map(|value| value.as_str().to_owned())
         };
-        assert_eq!(
-            header("Content-Type").as_deref(),
-            Some("application/cloudevents-batch+json")
-        );
         assert_eq!(header("traceparent").as_deref(), Some(trace));
         assert_eq!(header("tracestate").as_deref(), Some("mart=1"));
         assert_eq!(
             header("Nats-Expected-Last-Subject-Sequence").as_deref(),
             Some("0")
         );
-        assert!(header("Nats-Msg-Id").unwrap().contains(&key));
+        // Every byte is stored for ever.
+        assert_eq!(commit.headers.len(), 3);
 
         let batch: Value = serde_json::from_slice(&commit.payload).unwrap();
         let [event] = &batch.as_array().unwrap()[..] else {
@@ -390,9 +387,8 @@ async fn a_commit_is_a_cloudevents_batch_with_all_its_attributes_and_the_trace()
         assert_eq!(
             Value::Object(rest),
             json!({
-                "specversion": "1.0", "id": format!("{key}/1"), "type": "order.placed.v1",
-                "source": "/headwater/order", "subject": id, "datacontenttype": "application/json",
-                "commandid": key, "correlationid": key, "causationid": key, "version": 1
+                "specversion": "1.0", "source": format!("/order/{id}"), "id": "1",
+                "type": "order.placed.v1", "commandid": key
             })
         );
     }

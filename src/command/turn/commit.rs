@@ -2,68 +2,146 @@
 
 use super::Desk;
 use crate::{
-    aggregate::{Aggregate, Claim},
+    aggregate::{Aggregate, Claim, Decision},
     command::{measure::MEASURES, traces::Appending},
     event_log::{
-        Append, AppendError, LoadError,
-        claim::ClaimWrite,
+        Append, AppendError, LoadError, Mark,
+        claim::{ClaimSubject, Holder, Intent},
         codec::{self, CommandEvents},
         subject,
     },
     problem::Problem,
 };
-use async_nats::{HeaderMap, HeaderName};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use std::time::Instant;
 
-// Made once: a name that is made anew is checked and copied.
-const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
+/// How often a claim is written again because another was first.
+const RACES: u32 = 8;
 
-/// Looks up who holds each key and prepares the messages that take and give them up.
-pub(super) async fn resolve_claims<A: Aggregate>(
-    desk: &Desk,
-    claims: &[Claim],
-    releases: &[Claim],
-) -> Result<Result<Vec<ClaimWrite>, Problem>, LoadError> {
-    let mut writes = Vec::new();
-    let own = |holder: &(String, String)| holder.0 == A::NAME && holder.1 == desk.id.as_str();
-    for claim in claims {
-        let record = desk.log.claim(claim).await?;
-        match &record.holder {
-            None => writes.push(ClaimWrite::take(claim, &record, A::NAME, desk.id.as_str())),
-            Some(holder) if own(holder) => {}
-            Some(_) => return Ok(Err(Problem::claim_taken(claim.scope))),
-        }
-    }
-    for claim in releases {
-        let record = desk.log.claim(claim).await?;
-        if record.holder.as_ref().is_some_and(own) {
-            writes.push(ClaimWrite::release(
-                claim,
-                &record,
-                A::NAME,
-                desk.id.as_str(),
-            ));
-        }
-    }
-    Ok(Ok(writes))
+/// Why claims were not written.
+pub(super) enum ClaimFault {
+    /// A key belongs to another aggregate.
+    Taken(Problem),
+    /// Surely not now, or not known.
+    Unavailable(String),
 }
 
-/// `Nats-Msg-Id` where one command makes the commit, and its place in a trace.
-pub(super) fn commit_headers<A: Aggregate>(
-    desk: &Desk,
-    commit: &[CommandEvents],
-    appending: &Appending<'_>,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, codec::CONTENT_TYPE);
-    if let [single] = commit {
-        // The stream's ids are of all aggregates, a command's only of its own.
-        headers.insert(
-            async_nats::header::NATS_MESSAGE_ID,
-            subject::dotted([A::NAME, desk.id.as_str(), &single.command_id]),
-        );
+impl From<LoadError> for ClaimFault {
+    fn from(error: LoadError) -> Self {
+        Self::Unavailable(error.to_string())
     }
+}
+
+/// A claim that was written: where, and at which position.
+struct Written<'a> {
+    subject: ClaimSubject,
+    position: u64,
+    claim: &'a Claim,
+}
+
+/// Writes what the next commit after `after` is about to do with each key, and returns the positions by
+/// which it is to name that.
+///
+/// A key that is both taken and released is kept; one that is named twice counts once.
+pub(super) async fn write_claims<A: Aggregate>(
+    desk: &Desk,
+    decision: &Decision<A::Event>,
+    after: u64,
+) -> Result<Vec<u64>, ClaimFault> {
+    let own = (A::NAME, desk.id.as_str());
+    let mut written: Vec<Written<'_>> = Vec::new();
+    let mut taking: Vec<&Claim> = Vec::new();
+    for claim in &decision.claims {
+        if taking.contains(&claim) {
+            continue;
+        }
+        taking.push(claim);
+        match write_claim(desk, own, claim, Intent::Take, after).await {
+            Ok(one) => written.extend(one),
+            Err(fault) => {
+                void(desk, own, written, after).await;
+                return Err(fault);
+            }
+        }
+    }
+    let mut releasing: Vec<&Claim> = Vec::new();
+    for claim in &decision.releases {
+        if taking.contains(&claim) || releasing.contains(&claim) {
+            continue;
+        }
+        releasing.push(claim);
+        match write_claim(desk, own, claim, Intent::Release, after).await {
+            Ok(one) => written.extend(one),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(written.iter().map(|one| one.position).collect())
+}
+
+/// Writes one claim; none where there is nothing to take or to release.
+async fn write_claim<'a>(
+    desk: &Desk,
+    own: (&str, &str),
+    claim: &'a Claim,
+    intent: Intent,
+    after: u64,
+) -> Result<Option<Written<'a>>, ClaimFault> {
+    let subject = desk.log.claim_subject(claim).await?;
+    for _ in 0..RACES {
+        let state = desk.log.key_state(&subject, own).await?;
+        let is_own = |aggregate: &str, id: &str| (aggregate, id) == own;
+        match (&state.holder, intent) {
+            (Holder::Of(aggregate, id), Intent::Take) if is_own(aggregate, id) => return Ok(None),
+            (Holder::Of(..), Intent::Take) => {
+                return Err(ClaimFault::Taken(Problem::claim_taken(claim.scope)));
+            }
+            (Holder::Of(aggregate, id), _) if !is_own(aggregate, id) => return Ok(None),
+            (Holder::Nobody | Holder::Undecided(..), Intent::Release) => return Ok(None),
+            _ => {}
+        }
+        let log = &desk.log;
+        let writing = log.write_claim(&subject, state.position, intent, own, after);
+        match writing.await {
+            Ok(position) => {
+                return Ok(Some(Written {
+                    subject,
+                    position,
+                    claim,
+                }));
+            }
+            // Another claim was first, or this one is stored without it being known: then it is this
+            // aggregate's own, undecided, and is written once more.
+            Err(AppendError::LostRace | AppendError::InDoubt(_)) => {}
+            Err(error) => return Err(ClaimFault::Unavailable(error.to_string())),
+        }
+    }
+    Err(ClaimFault::Unavailable(format!(
+        "{} is contended",
+        claim.scope
+    )))
+}
+
+/// Takes back what was written before another key turned out to be taken, so that nobody waits for it. It
+/// does no harm where that fails: no commit names it.
+async fn void(desk: &Desk, own: (&str, &str), written: Vec<Written<'_>>, after: u64) {
+    for Written {
+        subject,
+        position,
+        claim,
+    } in written
+    {
+        let log = &desk.log;
+        let voiding = log.write_claim(&subject, position, Intent::Void, own, after);
+        if let Err(error) = voiding.await {
+            tracing::debug!(scope = claim.scope, %error, "claim not taken back");
+        }
+    }
+}
+
+/// The place of a commit in a trace.
+pub(super) fn commit_headers(appending: &Appending<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     let traces = [
         ("traceparent", appending.traceparent.as_deref()),
         ("tracestate", appending.tracestate),
@@ -76,13 +154,13 @@ pub(super) fn commit_headers<A: Aggregate>(
     headers
 }
 
+/// Appends a commit and returns its position, and the mark of what stands there.
 pub(super) async fn append<A: Aggregate>(
     desk: &Desk,
     expected: u64,
     headers: HeaderMap,
     commit: &[CommandEvents],
-    claims: Vec<ClaimWrite>,
-) -> Result<u64, AppendError> {
+) -> Result<(u64, Mark), AppendError> {
     let payload: Bytes = codec::encode(A::NAME, desk.id.as_str(), commit)
         .map_err(|error| AppendError::Refused(error.to_string()))?
         .into();
@@ -91,12 +169,11 @@ pub(super) async fn append<A: Aggregate>(
         expected,
         payload: payload.clone(),
         headers,
-        claims,
     };
     MEASURES.commands_per_commit.record(commit.len() as f64);
     let begun = Instant::now();
     let appended = match desk.log.append(append).await {
-        Err(AppendError::InDoubt(reason) | AppendError::Known(reason)) => {
+        Err(AppendError::InDoubt(reason)) => {
             let subject = subject::events_of(A::NAME, &desk.id);
             let settling = settle(desk, subject, expected, &payload, reason);
             let settled = Box::pin(settling).await;
@@ -110,7 +187,7 @@ pub(super) async fn append<A: Aggregate>(
         appended => appended,
     };
     MEASURES.append.record(begun.elapsed().as_secs_f64());
-    appended
+    appended.map(|position| (position, Mark::of(&payload)))
 }
 
 /// Settles an append in doubt: what stands first after the expected position is this very commit,

@@ -1,77 +1,107 @@
 //! An aggregate's state: folded from its snapshot and the log, and written as a snapshot.
+//!
+//! A snapshot is used only where the very commit that it was made of stands in this log, and versions
+//! that do not follow each other are never folded over: a log may have been cut, restored or replaced.
 
 use super::Desk;
 use crate::{
     aggregate::Aggregate,
-    command::memory::{Memory, Remembered},
+    command::memory::{LogClock, Memory, Remembered, outcomes_of},
     event_log::{
-        LoadError, StoredMessage,
+        Epoch, LoadError, Mark, Place, StoredMessage,
         codec::{self, StoredEvent},
+        snapshot::SnapshotError,
         subject,
     },
     recorded::decode_event,
 };
-use bytes::Bytes;
-use jiff::Timestamp;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// A snapshot is written when this many events have been folded since the last: as many as a load
 /// reads with one request.
 const SNAPSHOT_EVERY: u64 = 256;
 /// Passivation writes a snapshot when it saves a later load at least this many events.
 const WORTH_A_SNAPSHOT: u64 = 20;
+/// How often one request of a load is made before the load is given up.
+const READS: usize = 3;
 
 /// An aggregate's state as folded from the log.
 pub struct Loaded<A> {
     pub(super) state: A,
     pub(super) version: u64,
-    /// The position of the last commit folded in; 0 when there is none.
-    pub(super) position: u64,
+    /// The last commit folded in.
+    pub(super) place: Place,
+    /// When the last commit was known to stand in the log.
+    pub(super) epoch: Epoch,
     pub(super) memory: Memory,
-    /// The version that the latest snapshot holds.
-    snapshot_version: u64,
-    /// From here on the log is to be read for the memory; up to `position` for nothing else.
-    remember_after: u64,
-    /// Whether neither the log nor the latest snapshot has something that is remembered.
-    unlogged: bool,
+    /// The log's time.
+    pub(super) clock: LogClock,
+    /// How many outcomes were remembered that the log does not have.
+    unlogged: u64,
+    saved: Arc<Saved>,
+    /// The version at which a snapshot was tried last.
+    tried: u64,
+}
+
+/// What the latest snapshot that was surely written has.
+#[derive(Debug, Default)]
+struct Saved {
+    version: AtomicU64,
+    unlogged: AtomicU64,
 }
 
 impl<A> Loaded<A> {
     /// Whether the aggregate would lose, or be slow to find again, what no snapshot holds.
     #[must_use]
     pub fn is_worth_a_snapshot(&self) -> bool {
-        self.unlogged || self.events_since_snapshot() >= WORTH_A_SNAPSHOT
+        self.has_unsaved_outcomes() || self.events_since_snapshot() >= WORTH_A_SNAPSHOT
+    }
+
+    /// Whether neither the log nor a snapshot has something that is remembered.
+    #[must_use]
+    pub fn has_unsaved_outcomes(&self) -> bool {
+        self.unlogged > self.saved.unlogged.load(Ordering::Acquire)
     }
 
     fn events_since_snapshot(&self) -> u64 {
-        self.version - self.snapshot_version
+        let saved = self.saved.version.load(Ordering::Acquire);
+        self.version.saturating_sub(saved)
     }
 
     /// Remembers the outcome of a command that was just accepted.
-    pub(super) fn remember(&mut self, remembered: Remembered, now: Timestamp) {
-        self.unlogged |= remembered.events.is_empty();
-        self.memory.add(remembered, now);
+    pub(super) fn remember(&mut self, remembered: Remembered) {
+        self.unlogged += u64::from(remembered.events.is_empty() && remembered.hash.is_some());
+        self.memory.add(remembered, self.clock.now());
     }
 
     /// Remembers again what was carried over from a state that has been thrown away.
     pub(super) fn remember_again(&mut self, unlogged: Vec<Remembered>) {
-        self.unlogged |= !unlogged.is_empty();
+        self.unlogged += unlogged.len() as u64;
         self.memory.add_unlogged(unlogged);
     }
 }
 
-impl<A: Default> Default for Loaded<A> {
+impl<A: Default> Loaded<A> {
     /// The state before the first event.
-    fn default() -> Self {
+    fn empty(epoch: Epoch) -> Self {
         Self {
             state: A::default(),
             version: 0,
-            position: 0,
+            place: Place::default(),
+            epoch,
             memory: Memory::default(),
-            snapshot_version: 0,
-            remember_after: 0,
-            unlogged: false,
+            clock: LogClock::unknown(),
+            unlogged: 0,
+            saved: Arc::default(),
+            tried: 0,
         }
     }
 }
@@ -80,12 +110,38 @@ impl<A: Default> Default for Loaded<A> {
 struct Snapshot<S, M> {
     state_version: u32,
     version: u64,
-    position: u64,
+    /// The last commit folded in.
+    place: Place,
+    /// The log's time when it was written, as `memory` has it, and when that commit was stored.
+    time: i64,
     state: S,
     memory: M,
-    /// The commits after this one and up to `position` are read again for the commands that they
+    /// The commits after this one and up to `place` are read again for the commands that they
     /// remember, which were too many for the snapshot.
     remember_after: u64,
+}
+
+/// Commands whose commits may stand in the log without this state knowing it.
+#[derive(Debug, Default)]
+pub(super) struct Sought {
+    /// They can stand only after this position; nothing is sought where there is none.
+    pub after: Option<u64>,
+    /// Their ids.
+    pub ids: FxHashSet<Arc<str>>,
+    /// Those that were found.
+    pub found: FxHashMap<Arc<str>, Remembered>,
+}
+
+impl Sought {
+    /// Looks through one commit.
+    fn look_at(&mut self, position: u64, commands: &[Remembered]) {
+        if self.after.is_none_or(|after| position <= after) {
+            return;
+        }
+        let own = commands.iter().filter(|one| self.ids.contains(&one.key));
+        let own: Vec<_> = own.map(|one| (one.key.clone(), one.clone())).collect();
+        self.found.extend(own);
+    }
 }
 
 pub(super) async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, LoadError> {
@@ -94,7 +150,26 @@ pub(super) async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, L
     Ok(last.map_or(0, |message| message.position))
 }
 
-/// Folds the aggregate: its snapshot, then the commits after it.
+/// Whether the log still has the commit that a state in memory was folded up to.
+pub(super) async fn is_of_this_log<A: Aggregate>(
+    desk: &Desk,
+    loaded: &mut Loaded<A>,
+) -> Result<bool, LoadError> {
+    let epoch = desk.log.epoch();
+    if loaded.epoch == epoch {
+        return Ok(true);
+    }
+    if loaded.place.position == 0 {
+        // It costs nothing to begin again, and what is remembered may be of another log.
+        return Ok(false);
+    }
+    let subject = subject::events_of(A::NAME, &desk.id);
+    let same = desk.log.still_has(&subject, loaded.place).await?;
+    loaded.epoch = epoch;
+    Ok(same)
+}
+
+/// Folds the aggregate: its snapshot, then the commits after it; and looks for commands on the way.
 ///
 /// Up to the leader's last commit when it is asked for. Otherwise up to the last one at hand, which
 /// costs less and is almost always the same: where it is not, the append is refused, and whatever
@@ -102,7 +177,9 @@ pub(super) async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, L
 pub(super) async fn load<A: Aggregate>(
     desk: &Desk,
     from_leader: bool,
+    sought: &mut Sought,
 ) -> Result<Loaded<A>, LoadError> {
+    let epoch = desk.log.epoch();
     let subject = subject::events_of(A::NAME, &desk.id);
     let last = async {
         if from_leader {
@@ -113,123 +190,264 @@ pub(super) async fn load<A: Aggregate>(
     };
     let snapshot = desk.log.snapshot(A::NAME, desk.id.as_str());
     let (last, snapshot) = futures::future::join(last, snapshot).await;
-    let last = last?;
-    let end = last.as_ref().map_or(0, |last| last.position);
-    let mut loaded = snapshot
-        .and_then(|body| read_snapshot::<A>(&body))
-        .filter(|snapshot| snapshot.position <= end)
-        .unwrap_or_default();
-    let Some(last) = last.filter(|_| loaded.remember_after < end) else {
-        return Ok(loaded);
+    let Some(last) = last? else {
+        // What a snapshot remembers of an aggregate without a commit may be of another log.
+        return Ok(Loaded::empty(epoch));
     };
-    let events = decode_commit(&last)?;
-    let follows = |first: &StoredEvent| first.recorded.version == loaded.version + 1;
-    if loaded.remember_after == loaded.position && events.first().is_some_and(follows) {
-        // The last commit is the only one that is missing.
-        fold(&mut loaded, last.position, &events)?;
-        return Ok(loaded);
+    let snapshot = snapshot.and_then(|body| read_snapshot::<A>(&body));
+    let snapshot = snapshot.filter(|it| (1..=last.position).contains(&it.place.position));
+    let mut load = Load {
+        desk,
+        subject: &subject,
+        last: &last,
+        epoch,
+        sought,
+    };
+    if let Some(snapshot) = snapshot {
+        match load.from(Some(snapshot)).await {
+            Err(LoadFault::Foreign) => {
+                tracing::info!(aggregate.name = A::NAME, aggregate.id = %desk.id, "snapshot of another log ignored");
+            }
+            loaded => return loaded.map_err(|fault| fault.into_error(last.position)),
+        }
     }
-    // What the snapshot remembers comes before the tail, but in between what is read again for it.
-    let unlogged = if loaded.remember_after < loaded.position {
-        std::mem::take(&mut loaded.memory)
-    } else {
-        Memory::default()
+    let loaded = match load.from::<A>(None).await {
+        // A message may have been lost with a connection; the next reading has it.
+        Err(LoadFault::Foreign) => load.from(None).await,
+        loaded => loaded,
     };
-    let mut after = loaded.remember_after;
-    while after < end {
-        let messages = desk.log.next_messages(&subject, after, end).await?;
-        let Some(latest) = messages.last() else {
-            break;
-        };
-        after = latest.position;
-        for message in &messages {
-            let events = decode_commit(message)?;
-            if message.position <= loaded.position {
-                loaded.memory.add_commit(&events);
+    loaded.map_err(|fault| fault.into_error(last.position))
+}
+
+/// Why a fold cannot go on.
+enum LoadFault {
+    /// The log is not the one that the snapshot is of, or has a gap.
+    Foreign,
+    Failed(LoadError),
+}
+
+impl From<LoadError> for LoadFault {
+    fn from(error: LoadError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl LoadFault {
+    fn into_error(self, position: u64) -> LoadError {
+        match self {
+            Self::Foreign => LoadError::Unreadable {
+                position,
+                reason: "the versions of the aggregate's events up to it do not follow each other"
+                    .to_owned(),
+            },
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+/// One load.
+struct Load<'a> {
+    desk: &'a Desk,
+    subject: &'a str,
+    last: &'a StoredMessage,
+    epoch: Epoch,
+    sought: &'a mut Sought,
+}
+
+impl Load<'_> {
+    async fn from<A: Aggregate>(
+        &mut self,
+        snapshot: Option<Snapshot<A, Memory>>,
+    ) -> Result<Loaded<A>, LoadFault> {
+        let end = self.last.position;
+        let mut loaded = Loaded::empty(self.epoch);
+        let mut begin = 0;
+        let mut remember_after = 0;
+        let mut base = None;
+        let mut unlogged = Vec::new();
+        if let Some(snapshot) = snapshot {
+            loaded.state = snapshot.state;
+            loaded.version = snapshot.version;
+            loaded.place = snapshot.place;
+            loaded
+                .saved
+                .version
+                .store(snapshot.version, Ordering::Release);
+            loaded.tried = snapshot.version;
+            remember_after = snapshot.remember_after;
+            // The commit that it was made of is read too, to see that it is there.
+            begin = remember_after.min(snapshot.place.position - 1);
+            if let Some(after) = self.sought.after {
+                begin = begin.min(after);
+            }
+            if remember_after < snapshot.place.position {
+                // What the snapshot remembers comes in between what is read again.
+                unlogged = snapshot.memory.unlogged().cloned().collect();
             } else {
-                fold(&mut loaded, message.position, &events)?;
+                loaded.memory = snapshot.memory;
+            }
+            base = Some((snapshot.place, snapshot.time));
+        }
+        let mut after = begin;
+        while after < end {
+            let messages = if after + 1 == end {
+                vec![self.last.clone()]
+            } else {
+                self.read(after).await?
+            };
+            let Some(latest) = messages.last() else {
+                break;
+            };
+            after = latest.position;
+            for message in &messages {
+                if let Some((place, time)) = base
+                    && message.position >= place.position
+                {
+                    if Place::of(message) != place {
+                        return Err(LoadFault::Foreign);
+                    }
+                    // From the time of who wrote the snapshot to that of the log.
+                    let shift = message.time - time;
+                    loaded.memory.shift(shift);
+                    unlogged.iter_mut().for_each(|one| one.at += shift);
+                    base = None;
+                }
+                self.take(&mut loaded, message, remember_after)?;
+            }
+        }
+        if base.is_some() || loaded.place.position != end {
+            return Err(LoadError::Unavailable(format!(
+                "read up to {} of {end}",
+                loaded.place.position
+            ))
+            .into());
+        }
+        loaded.memory.add_unlogged(unlogged);
+        loaded.clock = LogClock::at(self.last.time);
+        Ok(loaded)
+    }
+
+    /// Reads the next messages; once more where an answer does not come.
+    async fn read(&self, after: u64) -> Result<Vec<StoredMessage>, LoadError> {
+        let end = self.last.position;
+        let mut attempt = 1;
+        loop {
+            match self.desk.log.next_messages(self.subject, after, end).await {
+                Err(error) if error.is_retryable() && attempt < READS => attempt += 1,
+                read => return read,
             }
         }
     }
-    if loaded.position != end {
-        return Err(LoadError::Unavailable(format!(
-            "read up to {} of {end}",
-            loaded.position
-        )));
+
+    /// Takes one message in: folds it, or only remembers its commands where the snapshot has the rest.
+    fn take<A: Aggregate>(
+        &mut self,
+        loaded: &mut Loaded<A>,
+        message: &StoredMessage,
+        remember_after: u64,
+    ) -> Result<(), LoadFault> {
+        let events = decode_commit(message)?;
+        let commands = outcomes_of(&events, message.time);
+        self.sought.look_at(message.position, &commands);
+        if message.position > loaded.place.position {
+            fold(loaded, message, &events)?;
+        }
+        if message.position > remember_after {
+            for command in commands {
+                loaded.memory.add(command, message.time);
+            }
+        }
+        Ok(())
     }
-    loaded.memory.add_unlogged(unlogged.unlogged().cloned());
-    Ok(loaded)
 }
 
 fn decode_commit(message: &StoredMessage) -> Result<Vec<StoredEvent>, LoadError> {
-    codec::decode(&message.subject, message.position, &message.payload)
-        .map_err(|error| LoadError::Corrupt(error.to_string()))
+    codec::decode(&message.subject, message.position, &message.payload).map_err(|error| {
+        LoadError::Unreadable {
+            position: message.position,
+            reason: error.to_string(),
+        }
+    })
 }
 
 /// Folds one commit in.
 fn fold<A: Aggregate>(
     loaded: &mut Loaded<A>,
-    position: u64,
+    message: &StoredMessage,
     events: &[StoredEvent],
-) -> Result<(), LoadError> {
+) -> Result<(), LoadFault> {
+    let position = message.position;
+    let unreadable = |reason: String| LoadError::Unreadable { position, reason };
     for stored in events {
-        let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data)
-            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
-        catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(&event)))
-            .map_err(|_| LoadError::Corrupt(format!("evolve panicked at {position}")))?;
-        loaded.version = stored.recorded.version;
+        if stored.recorded.version != loaded.version + 1 {
+            return Err(LoadFault::Foreign);
+        }
+        let folded = catch_unwind(AssertUnwindSafe(|| {
+            let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data);
+            event.map(|event| loaded.state.evolve(&event))
+        }));
+        folded
+            .map_err(|_| unreadable("the aggregate panicked over it".to_owned()))?
+            .map_err(|error| unreadable(error.to_string()))?;
+        loaded.version += 1;
     }
-    loaded.memory.add_commit(events);
-    loaded.position = position;
+    loaded.place = Place::of(message);
     Ok(())
 }
 
-fn read_snapshot<A: Aggregate>(body: &Bytes) -> Option<Loaded<A>> {
+fn read_snapshot<A: Aggregate>(body: &[u8]) -> Option<Snapshot<A, Memory>> {
     let snapshot: Snapshot<A, Memory> = serde_json::from_slice(body).ok()?;
-    (snapshot.state_version == A::STATE_VERSION).then_some(Loaded {
-        state: snapshot.state,
-        version: snapshot.version,
-        position: snapshot.position,
-        memory: snapshot.memory,
-        snapshot_version: snapshot.version,
-        remember_after: snapshot.remember_after,
-        unlogged: false,
-    })
+    (snapshot.state_version == A::STATE_VERSION).then_some(snapshot)
+}
+
+impl<A: Aggregate> Loaded<A> {
+    /// Notes that a commit of these bytes was stored.
+    pub(super) fn stored(&mut self, position: u64, mark: Mark) {
+        self.place = Place { position, mark };
+    }
 }
 
 /// Writes a snapshot when it is due. Nothing waits for it: one that is lost is made up for by the log.
 pub(super) fn snapshot_when_due<A: Aggregate>(desk: &Desk, loaded: &mut Loaded<A>) {
-    // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely.
-    let remembered = loaded.memory.len() as u64;
-    if loaded.events_since_snapshot() >= SNAPSHOT_EVERY.max(remembered) {
-        actix::spawn(write_snapshot(desk, loaded));
+    // A snapshot costs as much as there is to remember, so a busy aggregate takes them more rarely. One
+    // that was not written is tried again as much later.
+    let often = SNAPSHOT_EVERY.max(loaded.memory.len() as u64);
+    if loaded.events_since_snapshot() >= often && loaded.version >= loaded.tried + often {
+        let writing = write_snapshot(desk, loaded);
+        actix::spawn(async move {
+            let _ = writing.await;
+        });
     }
 }
 
 /// Takes a snapshot of the state, and writes it when awaited.
+///
+/// # Errors
+///
+/// The future returns [`SnapshotError`] unless the bucket has it; only then it counts as written.
 pub fn write_snapshot<A: Aggregate>(
     desk: &Desk,
     loaded: &mut Loaded<A>,
-) -> impl Future<Output = ()> + 'static {
-    let (memory, remember_after) = loaded.memory.for_snapshot(loaded.position);
+) -> impl Future<Output = Result<(), SnapshotError>> + 'static {
+    let (memory, remember_after) = loaded.memory.for_snapshot(loaded.place.position);
     let snapshot = Snapshot {
         state_version: A::STATE_VERSION,
         version: loaded.version,
-        position: loaded.position,
+        place: loaded.place,
+        time: loaded.clock.last_commit(),
         state: &loaded.state,
         memory,
         remember_after,
     };
     let body = serde_json::to_vec(&snapshot);
-    loaded.snapshot_version = loaded.version;
-    loaded.unlogged = false;
+    loaded.tried = loaded.version;
+    let (version, unlogged, saved) = (loaded.version, loaded.unlogged, loaded.saved.clone());
     let (log, id) = (desk.log.clone(), desk.id.clone());
     async move {
-        match body {
-            Ok(body) => log.write_snapshot(A::NAME, id.as_str(), body.into()).await,
-            Err(error) => {
-                tracing::warn!(aggregate.name = A::NAME, %error, "state does not serialise");
-            }
-        }
+        let body = body.map_err(|error| SnapshotError::Refused(error.to_string()))?;
+        log.write_snapshot(A::NAME, id.as_str(), &body).await?;
+        saved.version.fetch_max(version, Ordering::AcqRel);
+        saved.unlogged.fetch_max(unlogged, Ordering::AcqRel);
+        Ok(())
     }
 }

@@ -10,8 +10,6 @@ use tokio::{sync::oneshot, time::Instant};
 struct Waiting {
     until: Instant,
     sender: oneshot::Sender<Answer>,
-    /// The slot of its number.
-    slot: usize,
 }
 
 impl Waiting {
@@ -21,28 +19,18 @@ impl Waiting {
     }
 }
 
-/// A number, and what is known of it.
-#[derive(Debug)]
-struct Slot {
-    /// The place of the slot, and above its 32 bits how many numbers were given up in it.
-    number: u64,
-    /// The position of the last message that was acknowledged under this number.
-    position: u64,
-    /// Where in the window the one that waits is, counted from the first ever.
-    at: u64,
-}
-
 /// Those that wait, in the order in which they began; the first of them is always there.
+///
+/// A number is the place in that order, counted from the first ever, so no number is given out twice:
+/// an answer that comes late, or twice, finds nobody. A server that was cut off may answer long after
+/// another one has.
 #[derive(Debug)]
 pub(super) struct Window {
     /// Whether anybody receives.
     pub open: bool,
-    /// How many have left at the front.
+    /// How many have left at the front: the number of the first that waits.
     gone: u64,
     waiting: VecDeque<Option<Waiting>>,
-    slots: Vec<Slot>,
-    /// Where nobody waits; the one used last is last.
-    free: Vec<usize>,
 }
 
 impl Default for Window {
@@ -51,8 +39,6 @@ impl Default for Window {
             open: true,
             gone: 0,
             waiting: VecDeque::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
         }
     }
 }
@@ -63,69 +49,28 @@ impl Window {
         if !self.open {
             return None;
         }
-        let at = self.gone + self.waiting.len() as u64;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                number: self.slots.len() as u64,
-                position: 0,
-                at,
-            });
-            self.slots.len() - 1
-        });
-        self.slots[slot].at = at;
-        self.waiting.push_back(Some(Waiting {
-            until,
-            sender,
-            slot,
-        }));
-        Some(self.slots[slot].number)
+        let number = self.gone + self.waiting.len() as u64;
+        self.waiting.push_back(Some(Waiting { until, sender }));
+        Some(number)
     }
 
     /// Tells the one that waits under this number, if there is one.
     pub(super) fn answer(&mut self, number: u64, answer: Answer) {
-        let Some(waiting) = self.take(number) else {
-            return;
-        };
-        let slot = &mut self.slots[waiting.slot];
-        let answer = match answer {
-            Ok(published) if published.position <= slot.position => Err(AppendError::InDoubt(
-                "there came the acknowledgement of another".to_owned(),
-            )),
-            answer => answer,
-        };
-        match &answer {
-            Ok(published) => {
-                slot.position = published.position;
-                self.free.push(waiting.slot);
-            }
-            Err(_) => self.give_up(waiting.slot),
+        if let Some(waiting) = self.take(number) {
+            waiting.tell(answer);
         }
-        waiting.tell(answer);
     }
 
     /// Takes back one that has not been sent.
     pub(super) fn take_back(&mut self, number: u64) {
-        if let Some(waiting) = self.take(number) {
-            self.free.push(waiting.slot);
-        }
+        self.take(number);
     }
 
     fn take(&mut self, number: u64) -> Option<Waiting> {
-        let slot = self.slots.get(number as u32 as usize)?;
-        if slot.number != number {
-            return None;
-        }
-        let index = slot.at.checked_sub(self.gone)? as usize;
+        let index = number.checked_sub(self.gone)? as usize;
         let taken = self.waiting.get_mut(index)?.take();
         self.move_on();
         taken
-    }
-
-    /// Frees a slot for another number.
-    fn give_up(&mut self, slot: usize) {
-        self.slots[slot].number += 1 << 32;
-        self.slots[slot].position = 0;
-        self.free.push(slot);
     }
 
     fn move_on(&mut self) {
@@ -148,7 +93,6 @@ impl Window {
                 Some(first) if first.until > now => return Some(first.until),
                 first => {
                     if let Some(late) = first.take() {
-                        self.give_up(late.slot);
                         late.tell(Err(AppendError::InDoubt(
                             "there was no acknowledgement in time".to_owned(),
                         )));
@@ -206,42 +150,35 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_given_out_again_after_success_alone() {
+    fn no_number_is_given_out_twice_whatever_became_of_it() {
         let mut window = Window::default();
         let now = Instant::now();
-        let (number, _told) = add(&mut window, now);
-        window.answer(number, stored(5));
-        assert_eq!(add(&mut window, now).0, number);
-        window.answer(number, Err(AppendError::LostRace));
-        let (second, _told) = add(&mut window, now);
-        assert_ne!(second, number);
-        window.end_late(now);
-        let (third, _told) = add(&mut window, now);
-        assert!(![number, second].contains(&third));
-        window.take_back(third);
-        assert_eq!(add(&mut window, now).0, third);
-        assert_eq!(window.slots.len(), 1);
+        for number in 0..4 {
+            let (given, _told) = add(&mut window, now);
+            assert_eq!(given, number);
+            match number {
+                0 => window.answer(given, stored(5)),
+                1 => window.answer(given, Err(AppendError::LostRace)),
+                2 => window.take_back(given),
+                _ => assert_eq!(window.end_late(now), None),
+            }
+        }
+        assert_eq!(add(&mut window, now).0, 4);
     }
 
     #[test]
-    fn an_acknowledgement_that_comes_twice_is_not_taken_for_another() {
+    fn an_answer_that_comes_late_or_twice_is_nobodys() {
         let mut window = Window::default();
         let now = Instant::now();
-        let (number, mut told) = add(&mut window, now);
-        window.answer(number, stored(5));
+        let (first, mut told) = add(&mut window, now);
+        window.answer(first, stored(5));
         assert_eq!(position(&mut told), 5);
-        let (again, mut told) = add(&mut window, now);
-        assert_eq!(again, number);
-        window.answer(number, stored(5));
-        let told = told.try_recv().unwrap();
-        assert!(matches!(told, Err(AppendError::InDoubt(_))), "{told:?}");
-        // Its own comes when nobody waits under that number any more.
-        let (other, mut told) = add(&mut window, now);
-        assert_ne!(other, number);
-        window.answer(number, stored(6));
+        let (second, mut told) = add(&mut window, now);
+        window.answer(first, Err(AppendError::LostRace));
+        window.answer(first, stored(5));
         assert!(told.try_recv().is_err());
-        window.answer(other, stored(7));
-        assert_eq!(position(&mut told), 7);
+        window.answer(second, stored(6));
+        assert_eq!(position(&mut told), 6);
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl World {
             command_hash: None,
             time: Timestamp::now(),
             version_before,
+            claims: Vec::new(),
             events: encoded.collect(),
         };
         let body = codec::encode(A::NAME, id, &[command]).unwrap();
@@ -323,7 +324,6 @@ impl World {
                 expected,
                 payload: body.into(),
                 headers: async_nats::HeaderMap::new(),
-                claims: Vec::new(),
             })
             .await
             .unwrap();

@@ -63,8 +63,8 @@ impl Log {
             for event in commands {
                 events.push(event.clone());
                 assert_eq!(
-                    event["version"],
-                    events.len(),
+                    event["id"].as_str().unwrap(),
+                    events.len().to_string(),
                     "{aggregate} at {position}: versions have no gap and none is there twice"
                 );
                 types.push(event["type"].as_str().unwrap().to_owned());

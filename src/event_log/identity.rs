@@ -1,0 +1,138 @@
+//! Which log it is: what a remembered position is worth.
+//!
+//! A log can be cut, restored from a backup, or deleted and made anew, while replicas run or while they
+//! are down. A position alone does not tell that. So whoever remembers one also remembers the [`Mark`] of
+//! what stands there, and compares it before the position is used again. What lives in memory is compared
+//! again whenever the log *may* have become another one: each such moment begins a new [`Epoch`].
+
+use super::{EventLog, LoadError, StoredMessage, codec};
+use crate::stable_hash;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What stands at a position: a hash of the body of the message there.
+///
+/// Two commits of one aggregate never have the same body: it holds the time and the command's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// The mark of a message with this body.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Self {
+        Self(stable_hash::of_bytes(body))
+    }
+}
+
+/// A stretch of time in which the log was surely the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch(u64);
+
+/// The last message of an aggregate as somebody remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Its position; 0 when there is none.
+    pub position: u64,
+    /// What stands there.
+    pub mark: Mark,
+}
+
+impl Place {
+    /// Where a stored message stands.
+    #[must_use]
+    pub fn of(message: &StoredMessage) -> Self {
+        Self {
+            position: message.position,
+            mark: Mark::of(&message.payload),
+        }
+    }
+}
+
+/// What the connections of one process know of the log together.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    epoch: AtomicU64,
+    /// The highest position that was acknowledged or seen.
+    position: AtomicU64,
+}
+
+impl EventLog {
+    /// Returns the epoch that it is now.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.0.known.epoch.load(Ordering::Acquire))
+    }
+
+    /// Begins a new epoch: from now on the log may be another one than before. What is in memory is
+    /// compared with the log before it is used again, which costs one read for each aggregate.
+    pub fn suspect(&self, reason: &str) {
+        let epoch = self.0.known.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        tracing::debug!(log.epoch = epoch, reason, "the log may be another one");
+    }
+
+    /// Returns the highest position that this process has seen of the log. What is given to it later
+    /// cannot stand before.
+    #[must_use]
+    pub fn known_position(&self) -> u64 {
+        self.0.known.position.load(Ordering::Relaxed)
+    }
+
+    /// Notes a position that the log has reached.
+    pub fn saw_position(&self, position: u64) {
+        self.0.known.position.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// Forgets the highest position: the log is known to be a shorter one.
+    pub fn forget_position(&self) {
+        self.0.known.position.store(0, Ordering::Relaxed);
+    }
+
+    /// Returns whether this is the log in which `place` was the last message of `subject`: whether
+    /// that very message stands there. Asks the stream leader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn still_has(&self, subject: &str, place: Place) -> Result<bool, LoadError> {
+        if place.position == 0 {
+            // An aggregate without a commit is the same in every log, up to the first one.
+            return Ok(true);
+        }
+        let found = self.message_at(place.position).await?;
+        Ok(found.is_some_and(|found| found.subject == subject && Place::of(&found) == place))
+    }
+}
+
+/// The log holds what this program cannot build on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Its commits are of the form before form 1, which was never released.
+    #[error(
+        "the log holds commits of a form that was never released and is not read any more (the first stands at {position}): begin anew, with `--reset` for `headwater dev`, or by deleting the stream EVENTS"
+    )]
+    UnreleasedForm {
+        /// The position of the first of them.
+        position: u64,
+    },
+    /// It cannot be read now.
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
+}
+
+impl EventLog {
+    /// Makes sure that this program can read the log, by its first commit.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LogError::UnreleasedForm`] when it cannot.
+    pub async fn check_form(&self) -> Result<(), LogError> {
+        match self.commit_after("evt.>", 0).await? {
+            Some(first) if codec::is_unreleased_form(&first.payload) => {
+                Err(LogError::UnreleasedForm {
+                    position: first.position,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The secret under which unique keys are hidden in the log.
+//!
+//! The log never forgets, and a plain hash of an e-mail address is found by trying addresses. So a key
+//! stands in the log as its HMAC under a secret of the deployment or, where there is none, under the salt
+//! of the log. `log.secret` holds that salt and a check value by which a replica with another secret is
+//! told: two secrets would let one key be taken twice.
+
+use super::{Append, AppendError, Epoch, EventLog, LoadError};
+use async_nats::HeaderMap;
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where the salt and the check value stand.
+const SUBJECT: &str = "log.secret";
+/// The check value is the HMAC of this text.
+const CHECKED: &[u8] = b"headwater";
+
+/// A secret of a deployment, as the operator gives it.
+#[derive(Clone)]
+pub struct Secret(Arc<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    /// The least bytes of a secret.
+    pub const MIN: usize = 16;
+
+    /// Takes the content of a secret file; white space at its ends does not count.
+    ///
+    /// # Errors
+    ///
+    /// Returns a text that says so when it is shorter than [`Secret::MIN`] bytes.
+    pub fn new(content: &[u8]) -> Result<Self, String> {
+        let content = content.trim_ascii();
+        if content.len() < Self::MIN {
+            return Err(format!("a secret has at least {} bytes", Self::MIN));
+        }
+        Ok(Self(content.into()))
+    }
+}
+
+/// Hides keys.
+#[derive(Clone)]
+pub(super) struct Hider(Hmac<Sha256>);
+
+impl Hider {
+    fn new(secret: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length"))
+    }
+
+    /// The 64 hexadecimal digits of the HMAC of a text.
+    pub(super) fn hide(&self, text: &[u8]) -> String {
+        let mut hmac = self.0.clone();
+        hmac.update(text);
+        hexadecimal(&hmac.finalize().into_bytes())
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The secret of this process, and the way to hide keys in the log of an epoch.
+#[derive(Default)]
+pub(super) struct Hiding {
+    secret: Option<Secret>,
+    hider: Mutex<Option<(Epoch, Hider)>>,
+}
+
+impl std::fmt::Debug for Hiding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.secret.fmt(f)
+    }
+}
+
+impl Hiding {
+    pub(super) fn of(secret: Option<Secret>) -> Self {
+        Self {
+            secret,
+            hider: Mutex::default(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    salt: String,
+    check: String,
+}
+
+/// The secret cannot be used with this log.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The log's unique keys are hidden under another secret.
+    #[error(
+        "the unique keys of this log are hidden under another secret: give every replica the --secret-file that the log was begun with"
+    )]
+    Another,
+    /// The log cannot be read or written now.
+    #[error("the secret of the log cannot be looked up: {0}")]
+    Unavailable(String),
+}
+
+impl From<SecretError> for LoadError {
+    fn from(error: SecretError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl EventLog {
+    /// Makes sure that this process hides keys as the log has them; the first one decides.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SecretError::Another`] when the log was begun under another secret.
+    pub async fn agree_on_secret(&self) -> Result<(), SecretError> {
+        self.hider().await.map(|_| ())
+    }
+
+    pub(super) async fn hider(&self) -> Result<Hider, SecretError> {
+        let epoch = self.epoch();
+        let hiding = &self.0.hiding;
+        {
+            let known = hiding.hider.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((of, hider)) = &*known
+                && *of == epoch
+            {
+                return Ok(hider.clone());
+            }
+        }
+        let hider = self.look_up_hider().await?;
+        let mut known = hiding.hider.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((epoch, hider.clone()));
+        Ok(hider)
+    }
+
+    async fn look_up_hider(&self) -> Result<Hider, SecretError> {
+        let away = |error: &dyn std::fmt::Display| SecretError::Unavailable(error.to_string());
+        loop {
+            let stored = self.last_message(SUBJECT).await;
+            if let Some(stored) = stored.map_err(|error| away(&error))? {
+                let stored: Stored =
+                    serde_json::from_slice(&stored.payload).map_err(|error| away(&error))?;
+                let hider = self.hider_with(&stored.salt);
+                return match hider.hide(CHECKED) == stored.check {
+                    true => Ok(hider),
+                    false => Err(SecretError::Another),
+                };
+            }
+            let salt = hexadecimal(&rand::random::<[u8; 32]>());
+            let check = self.hider_with(&salt).hide(CHECKED);
+            let payload = serde_json::to_vec(&Stored { salt, check });
+            let appended = self.append(Append {
+                subject: SUBJECT.to_owned(),
+                expected: 0,
+                payload: payload.map_err(|error| away(&error))?.into(),
+                headers: HeaderMap::new(),
+            });
+            match appended.await {
+                // Whoever was first has decided.
+                Ok(_) | Err(AppendError::LostRace) => {}
+                Err(error) => return Err(away(&error)),
+            }
+        }
+    }
+
+    fn hider_with(&self, salt: &str) -> Hider {
+        match &self.0.hiding.secret {
+            Some(secret) => Hider::new(&secret.0),
+            None => Hider::new(salt.as_bytes()),
+        }
+    }
+}
