@@ -1,8 +1,8 @@
 //! `bench commands` and `bench hot`: commands against NATS alone.
 //!
 //! Every command is a `receive` of one piece with an idempotency key of its own, to a stock of the
-//! mart. The floors use its very bytes: request-reply the command's request and its answer,
-//! publishing the commit that it left in the log.
+//! mart. The floors use its very bytes: request-reply the command's request and its answer, publishing
+//! the commit that it left in the log. A third floor publishes next to nothing (`publish_slim`).
 
 use super::{
     Bench, BenchError, LoadThreads, Rounds, Sample, closed_loop,
@@ -43,6 +43,8 @@ const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code"
 
 /// The body of every command.
 const BODY: &[u8] = br#"{"quantity":1}"#;
+/// The bytes of a message of the slim floor: what a library sends that stores a number and little else.
+const SLIM: usize = 40;
 /// So many commands are in flight while each aggregate is loaded once before anything is measured.
 const WARMING: usize = 256;
 
@@ -147,13 +149,9 @@ async fn measure(
         sizes.reply,
     )
     .await?;
-    let publish = Publish::create(
-        clients.clone(),
-        count,
-        sizes.commit_headers.clone(),
-        sizes.commit.clone(),
-    )
-    .await?;
+    let publish = Publish::create(clients.clone(), count, sizes.commit.clone()).await?;
+    let slim = Bytes::from_static(&[b' '; SLIM]);
+    let publish_slim = Publish::create(clients.clone(), count, slim).await?;
 
     let length = options.length / options.rounds.max(1);
     let workers = options.concurrency;
@@ -166,11 +164,13 @@ async fn measure(
         Arc::new(move |worker, done| ours(own(worker, workers, count, done), done));
     let echoes: Operation = Arc::new(echo.operation());
     let publishes: Operation = Arc::new(publish.operation(publishers));
+    let slim_publishes: Operation = Arc::new(publish_slim.operation(publishers));
 
     let short = length.min(Duration::from_secs(1));
     for (workers, operation) in [
         (workers, &echoes),
         (publishers, &publishes),
+        (publishers, &slim_publishes),
         (workers, &command),
     ] {
         measure(workers, operation.clone(), short).await?;
@@ -186,6 +186,8 @@ async fn measure(
         let sample = measure(publishers, publishes.clone(), length).await?;
         of_publish.add(begun, Cpu::now(&target, scratch), sample.count());
         rounds.floor("publish", &sample);
+        let sample = measure(publishers, slim_publishes.clone(), length).await?;
+        rounds.floor("publish_slim", &sample);
         let begun = Cpu::now(&target, scratch);
         let sample = measure(workers, command.clone(), length).await?;
         of_ours.add(begun, Cpu::now(&target, scratch), sample.count());
@@ -219,6 +221,7 @@ async fn measure(
 
     echo.stop().await;
     publish.delete().await?;
+    publish_slim.delete().await?;
     target.stop().await;
     Ok(bench)
 }
@@ -416,7 +419,6 @@ async fn within(commands: CommandClient, number: usize, key: String) -> Result<(
 struct Sizes {
     reply: usize,
     commit: Bytes,
-    commit_headers: HeaderMap,
 }
 
 impl Sizes {
@@ -433,12 +435,9 @@ impl Sizes {
             "aggregate": "stock", "id": "b_0", "version": 1000, "position": 1_000_000,
             "events": [{"type": "stock.received.v1", "version": 1000}], "replayed": false,
         });
-        let mut commit_headers = HeaderMap::new();
-        commit_headers.insert("Content-Type", "application/cloudevents-batch+json");
         Ok(Self {
             reply: outcome.to_string().len(),
             commit: last.payload,
-            commit_headers,
         })
     }
 }

@@ -104,12 +104,11 @@ pub struct Publish {
     subjects: usize,
     /// The last sequence of each subject.
     last: Arc<[AtomicU64]>,
-    headers: HeaderMap,
     payload: Bytes,
 }
 
 impl Publish {
-    /// Creates the stream, with so many subjects, for messages like this one.
+    /// Creates the stream, with so many subjects, for messages with this body.
     ///
     /// # Errors
     ///
@@ -117,7 +116,6 @@ impl Publish {
     pub async fn create(
         clients: Arc<[Client]>,
         subjects: usize,
-        headers: HeaderMap,
         payload: Bytes,
     ) -> Result<Self, BenchError> {
         let stream = format!("BENCH{}", uuid::Uuid::now_v7().simple());
@@ -135,7 +133,6 @@ impl Publish {
             stream,
             subjects,
             last: (0..subjects).map(|_| AtomicU64::new(0)).collect(),
-            headers,
             payload,
         })
     }
@@ -150,19 +147,17 @@ impl Publish {
     + Send
     + 'static {
         let (clients, last) = (self.clients.clone(), self.last.clone());
-        let (headers, payload) = (self.headers.clone(), self.payload.clone());
+        let payload = self.payload.clone();
         let (stream, subjects) = (self.stream.clone(), self.subjects);
         move |worker, done| {
             let subject = own(worker, workers, subjects, done);
             let client = clients[worker % clients.len()].clone();
             let last = last.clone();
-            let mut headers = headers.clone();
             let payload = payload.clone();
             let to = format!("{stream}.{subject}");
             Box::pin(async move {
                 let expected = last[subject].load(Ordering::Relaxed);
-                // As long as the id of a command's commit, which the server remembers too.
-                headers.insert("Nats-Msg-Id", format!("stock.b_{subject}.{expected:045}"));
+                let mut headers = HeaderMap::new();
                 headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
                 let request = Request::new().headers(headers).payload(payload);
                 let reply = client
