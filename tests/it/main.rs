@@ -25,6 +25,7 @@ mod linearizability;
 mod live;
 mod membership;
 mod metrics;
+mod once;
 mod rebuild;
 mod sales;
 mod serve_run;
