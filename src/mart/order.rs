@@ -21,10 +21,10 @@ pub const QUANTITIES: RangeInclusive<i64> = 1..=99;
 /// every JSON reader.
 const _: () = assert!(MAX_LINES as i64 * *QUANTITIES.end() * *PRICES.end() < 1 << 53);
 
-/// One product of an order.
+/// One product of an order, as it is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OrderLine {
+pub struct NewLine {
     /// The product.
     #[schema(
         min_length = 1,
@@ -39,6 +39,27 @@ pub struct OrderLine {
     /// The price of one in whole won, as the shopper saw it.
     #[schema(minimum = 1, maximum = 100_000_000, example = 4900)]
     pub unit_price: i64,
+}
+
+/// One product of an order, as it is stored: a field that a later build adds is no fault here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLine {
+    /// The product.
+    pub sku: String,
+    /// How many.
+    pub quantity: i64,
+    /// The price of one in whole won, as the shopper saw it.
+    pub unit_price: i64,
+}
+
+impl From<NewLine> for OrderLine {
+    fn from(line: NewLine) -> Self {
+        Self {
+            sku: line.sku,
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+        }
+    }
 }
 
 /// What happened to an order.
@@ -158,7 +179,7 @@ pub enum Command {
         /// What is ordered, each product once.
         #[serde(deserialize_with = "rules::objects")]
         #[schema(min_items = 1, max_items = 50)]
-        lines: Vec<OrderLine>,
+        lines: Vec<NewLine>,
     },
     /// Promises a placed order: everything is set aside.
     Confirm {},
@@ -214,7 +235,7 @@ impl Aggregate for Order {
                 Event::Placed {
                     member,
                     branch,
-                    lines,
+                    lines: lines.into_iter().map(OrderLine::from).collect(),
                     total,
                 }
             }
@@ -266,7 +287,7 @@ impl Aggregate for Order {
     }
 }
 
-fn valid_total(lines: &[OrderLine]) -> Result<i64, Rejection> {
+fn valid_total(lines: &[NewLine]) -> Result<i64, Rejection> {
     if !(1..=MAX_LINES).contains(&lines.len()) {
         let must = format!("1 to {MAX_LINES} lines, but are {}", lines.len());
         return Err(Invalid::new("invalid_lines", must).into());
