@@ -21,9 +21,9 @@ use super::{
 use crate::{
     aggregate::{Aggregate, Context, Rejection},
     event_log::{
-        AppendError, EventLog, LoadError,
+        AppendError, Epoch, EventLog, LoadError, Place,
         codec::{CommandEvents, ENVELOPE, EncodedEvent, Fingerprint},
-        subject::{Id, is_scope},
+        subject::{self, Id, is_scope},
     },
     problem::Problem,
 };
@@ -126,6 +126,8 @@ pub struct Desk {
 pub struct Kept {
     /// What the log does not have of it.
     unlogged: Vec<Remembered>,
+    /// The last commit that it was folded up to, and when that stood in the log.
+    of: Option<(Place, Epoch)>,
     /// What could not be read, and when that was seen.
     unreadable: Option<(Instant, Problem)>,
 }
@@ -305,8 +307,29 @@ impl<A: Aggregate> Turn<'_, A> {
 
     /// Keeps what the log does not have of a state: it would be forgotten with it.
     fn keep(&mut self, state: Option<Box<Loaded<A>>>) {
-        let unlogged = state.iter().flat_map(|state| state.memory.unlogged());
-        self.kept.unlogged.extend(unlogged.cloned());
+        let Some(state) = state else { return };
+        let mut unlogged = state.memory.unlogged().peekable();
+        if unlogged.peek().is_some() {
+            self.kept.of = Some((state.place, state.epoch));
+            self.kept.unlogged.extend(unlogged.cloned());
+        }
+    }
+
+    /// What was kept, if it is of this log.
+    async fn take_kept(&mut self) -> Result<Vec<Remembered>, LoadError> {
+        let Some((place, epoch)) = self.kept.of else {
+            return Ok(Vec::new());
+        };
+        let same = match place.position {
+            0 => epoch == self.desk.log.epoch(),
+            _ => {
+                let subject = subject::events_of(A::NAME, &self.desk.id);
+                self.desk.log.still_has(&subject, place).await?
+            }
+        };
+        self.kept.of = None;
+        let unlogged = std::mem::take(&mut self.kept.unlogged);
+        Ok(if same { unlogged } else { Vec::new() })
     }
 
     /// Commits of the commands that wait may stand after this position.
@@ -343,10 +366,14 @@ impl<A: Aggregate> Turn<'_, A> {
             return None;
         }
         let loading = load_measured::<A>(&self.desk, self.queue, self.lost, &mut self.sought);
-        match Box::pin(loading).await {
-            Ok(mut state) => {
+        let loaded = match Box::pin(loading).await {
+            Ok(state) => Box::pin(self.take_kept()).await.map(|kept| (state, kept)),
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Ok((mut state, kept)) => {
                 self.kept.unreadable = None;
-                state.remember_again(std::mem::take(&mut self.kept.unlogged));
+                state.remember_again(kept);
                 // What was read may be worth keeping, whatever becomes of the commands.
                 snapshot_when_due(&self.desk, &mut state);
                 Some(state)
