@@ -49,6 +49,7 @@ pub mod dev;
 pub mod platform;
 
 mod stable_hash;
+mod unique_fields;
 
 #[cfg(test)]
 mod dependency_rule;

@@ -3,10 +3,13 @@
 //! A body of the wrong form is refused here, with the field at fault by its path, before anything
 //! is loaded.
 
+mod fingerprint;
 mod named;
-mod plain;
 
-use crate::{aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash};
+use crate::{
+    aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash,
+    unique_fields,
+};
 use serde_json::value::RawValue;
 
 /// Decodes the body of the named command.
@@ -15,10 +18,10 @@ use serde_json::value::RawValue;
 ///
 /// Returns a `malformed` problem that names the field.
 pub fn decode<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command, Problem> {
-    // Almost every body is right, and then read once.
+    // Almost every body is right. Structs have refused by now what is given twice, but maps have not.
     match named::decode(command, body) {
-        Some(decoded) => Ok(decoded),
-        None => decode_slowly::<A>(command, body),
+        Some(decoded) if unique_fields::given_twice(body).is_none() => Ok(decoded),
+        _ => decode_slowly::<A>(command, body),
     }
 }
 
@@ -34,6 +37,10 @@ fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command,
             "a command's body is a JSON object",
         ));
     }
+    if let Some(field) = unique_fields::given_twice(body) {
+        let detail = format!("{field} is given more than once");
+        return Err(Problem::malformed(field, detail));
+    }
     let tagged = format!("{{\"{command}\":{}}}", object.get());
     let mut deserializer = serde_json::Deserializer::from_str(&tagged);
     serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -44,24 +51,20 @@ fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command,
     })
 }
 
-/// The fingerprint that tells a retry of a command from another command under the same key.
+/// The fingerprint that tells a retry of a command from another command under the same key: of what was
+/// decoded, so that a command is the same however its body was written.
 #[must_use]
-pub fn fingerprint(command: &str, body: &[u8]) -> Fingerprint {
-    // Formatting is not part of a command: the same fields in other white space, or in another
-    // order, are the same.
-    if plain::is_plain(body) {
-        return Fingerprint(stable_hash::of([command.as_bytes(), body]));
-    }
-    let same = serde_json::from_slice::<serde_json::Value>(body).map(|value| value.to_string());
-    let same = same.as_ref().map_or(body, |text| text.as_bytes());
-    Fingerprint(stable_hash::of([command.as_bytes(), same]))
+pub fn fingerprint<A: Aggregate>(name: &str, command: &A::Command, body: &[u8]) -> Fingerprint {
+    // One that cannot be written down is told by what was sent.
+    let hash = fingerprint::hash(command);
+    Fingerprint(hash.unwrap_or_else(|_| stable_hash::of([name.as_bytes(), body])))
 }
 
 /// The path of the field at fault, without the tag that [`decode`] put around the body.
 fn field_at_fault(command: &str, path: &str, message: &str) -> String {
     let path = path.strip_prefix(command).unwrap_or(path);
     let path = path.trim_start_matches('.');
-    let named = ["missing field `", "unknown field `", "duplicate field `"]
+    let named = ["missing field `", "unknown field `"]
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix))
         .and_then(|rest| rest.split_once('`'))
@@ -89,6 +92,7 @@ mod tests {
     use super::*;
     use crate::aggregate::{Context, Decision, Rejection};
     use serde::{Deserialize, Serialize};
+    use std::collections::HashMap;
     use utoipa::ToSchema;
 
     #[derive(Default, Clone, Serialize, Deserialize)]
@@ -99,8 +103,13 @@ mod tests {
         Place {
             lines: Vec<Line>,
             note: Option<String>,
+            #[serde(default)]
+            tags: HashMap<String, Option<u32>>,
+            #[serde(default)]
+            weight: f64,
         },
         Clear {},
+        Empty {},
     }
     #[derive(Debug, Clone, Serialize, Deserialize, ToSchema, PartialEq)]
     #[serde(deny_unknown_fields)]
@@ -166,6 +175,14 @@ mod tests {
         assert_eq!(field("place", "{}"), "lines");
         assert_eq!(field("place", r#"{"lines":[],"colour":1}"#), "colour");
         assert_eq!(field("place", r#"{"lines":[],"lines":[]}"#), "lines");
+        assert_eq!(
+            field("place", r#"{"lines":[{"sku":"a","sku":"a","quantity":1}]}"#),
+            "lines[0].sku"
+        );
+        assert_eq!(
+            field("place", r#"{"lines":[],"tags":{"x":1,"x":1}}"#),
+            "tags.x"
+        );
         assert_eq!(field("clear", r#"{"x":1}"#), "x");
     }
 
@@ -196,12 +213,83 @@ mod tests {
         );
     }
 
+    fn of(command: &str, body: &str) -> Fingerprint {
+        let body = body.as_bytes();
+        let decoded = decode::<Cart>(command, body).unwrap_or_else(|problem| panic!("{problem}"));
+        super::fingerprint::<Cart>(command, &decoded, body)
+    }
+
     #[test]
-    fn a_fingerprint_ignores_white_space_but_not_values_or_names() {
-        let of = |command, body: &str| fingerprint(command, body.as_bytes());
-        assert_eq!(of("a", r#"{"x":1}"#), of("a", "{ \"x\" : 1 }"));
-        assert_ne!(of("a", r#"{"x":1}"#), of("a", r#"{"x":2}"#));
-        assert_ne!(of("a", r#"{"x":1}"#), of("b", r#"{"x":1}"#));
-        assert_eq!(of("a", "{}"), Fingerprint(0x3c6e_488e_e4c9_b0ce));
+    fn a_fingerprint_is_of_what_a_body_says() {
+        let body = r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":1,"y":null},"weight":2}"#;
+        for same in [
+            r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":1,"y":null},"weight":2.0,"note":null}"#,
+            r#"{ "weight":2e0, "tags":{"y":null ,"x":1},"lines":[{"quantity":1,"sku":"\u0061b"}]}"#,
+        ] {
+            assert_eq!(of("place", same), of("place", body), "{same}");
+        }
+        for other in [
+            r#"{"lines":[{"sku":"ab","quantity":2}],"tags":{"x":1,"y":null},"weight":2}"#,
+            r#"{"lines":[{"sku":"ba","quantity":1}],"tags":{"x":1,"y":null},"weight":2}"#,
+            r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":1},"weight":2}"#,
+            r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":null,"y":1},"weight":2}"#,
+            r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":1,"y":null},"weight":2.5}"#,
+            r#"{"lines":[{"sku":"ab","quantity":1}],"tags":{"x":1,"y":null},"weight":2,"note":""}"#,
+            r#"{"lines":[],"tags":{"x":1,"y":null},"weight":2}"#,
+        ] {
+            assert_ne!(of("place", other), of("place", body), "{other}");
+        }
+        assert_ne!(of("clear", "{}"), of("empty", "{}"));
+        // The log has it: it must not change.
+        assert_eq!(of("place", body), Fingerprint(0x655d_e934_1f9c_f234));
+        assert_eq!(of("clear", "{}"), Fingerprint(0x12a4_140f_54ff_68f8));
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_the_order_of_a_list_alone() {
+        let line = |sku: &str| format!(r#"{{"sku":"{sku}","quantity":1}}"#);
+        let place = |lines: [&str; 2]| format!(r#"{{"lines":[{}]}}"#, lines.map(line).join(","));
+        assert_ne!(
+            of("place", &place(["a", "b"])),
+            of("place", &place(["b", "a"]))
+        );
+        let tags = |names: &mut dyn Iterator<Item = u32>| {
+            let tags: Vec<_> = names.map(|n| format!(r#""t{n}":{n}"#)).collect();
+            format!(r#"{{"lines":[],"tags":{{{}}}}}"#, tags.join(","))
+        };
+        assert_eq!(
+            of("place", &tags(&mut (0..50))),
+            of("place", &tags(&mut (0..50).rev()))
+        );
+    }
+
+    #[test]
+    fn a_newer_build_s_optional_fields_leave_a_fingerprint_as_it_was() {
+        #[derive(Serialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Old {
+            Place { name: String, price: i32 },
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "snake_case")]
+        enum New {
+            Place {
+                price: i64,
+                unit: Option<String>,
+                name: Option<String>,
+            },
+        }
+        let old = Old::Place {
+            name: "a".to_owned(),
+            price: 1,
+        };
+        let new = |unit: Option<&str>| New::Place {
+            price: 1,
+            unit: unit.map(str::to_owned),
+            name: Some("a".to_owned()),
+        };
+        let old = super::fingerprint::hash(&old).unwrap();
+        assert_eq!(super::fingerprint::hash(&new(None)).unwrap(), old);
+        assert_ne!(super::fingerprint::hash(&new(Some(""))).unwrap(), old);
     }
 }

@@ -66,7 +66,7 @@ pub struct Pending<A: Aggregate> {
     pub command_id: Arc<str>,
     /// Whether the id may come again: the client chose it, or another replica gave it.
     pub repeatable: bool,
-    /// The fingerprint of its name and body, when the client chose the id.
+    /// The fingerprint of the command, when the client chose the id.
     pub hash: Option<Fingerprint>,
     /// The headers it came with.
     pub headers: CommandHeaders,
@@ -99,7 +99,7 @@ impl<A: Aggregate> Pending<A> {
         };
         // Only a key can be used again for another command, so only with one there is a need to tell.
         let chosen = headers.idempotency_key.is_some();
-        let hash = chosen.then(|| decode::fingerprint(name, body));
+        let hash = chosen.then(|| decode::fingerprint::<A>(name, &command, body));
         let id = headers.idempotency_key.take().or(headers.given_id.take());
         Ok(Box::new(Self {
             command,
