@@ -6,6 +6,11 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The longest field that is named, and the longest detail that is told, of input of the wrong form, in
+/// bytes.
+const LONGEST_FIELD: usize = 256;
+const LONGEST_DETAIL: usize = 512;
+
 /// A refusal, as RFC 9457 `application/problem+json` with the extension members `code` and, where
 /// they apply, `field`, `version` and `retry_after`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
@@ -50,10 +55,12 @@ impl Problem {
         }
     }
 
-    /// 400: the input is not of the right form; `field` says which part of it.
+    /// 400: the input is not of the right form; `field` says which part of it. Both are bounded: a name
+    /// that is not known is the sender's own.
     pub fn malformed(field: impl Into<Option<String>>, detail: impl Into<String>) -> Self {
+        let detail = begin(detail.into(), LONGEST_DETAIL);
         Self {
-            field: field.into(),
+            field: field.into().map(|field| begin(field, LONGEST_FIELD)),
             ..Self::new(400, "Bad Request", "malformed", detail)
         }
     }
@@ -207,5 +214,34 @@ impl Problem {
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a problem is plain data")
+    }
+}
+
+/// A text, or its beginning where it is too long.
+fn begin(mut text: String, longest: usize) -> String {
+    if text.len() > longest {
+        let ellipsis = "…";
+        text.truncate(text.floor_char_boundary(longest - ellipsis.len()));
+        text.push_str(ellipsis);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_the_sender_s_own_is_shown_in_part() {
+        for sign in ["a", "사"] {
+            let name = sign.repeat(60_000);
+            let problem = Problem::malformed(name.clone(), name);
+            let field = problem.field.unwrap();
+            assert!(field.len() <= 256 && field.ends_with(&format!("{sign}…")));
+            assert!(problem.detail.len() <= 512);
+        }
+        let problem = Problem::malformed("price".to_owned(), "a price is a number");
+        assert_eq!(problem.field.as_deref(), Some("price"));
+        assert_eq!(problem.detail, "a price is a number");
     }
 }
