@@ -13,7 +13,8 @@
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
 //! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
-//!    own on NATS.
+//!    own on NATS. [`request_headers`] is how all of them read headers, [`request_reply`] what those on
+//!    NATS have in common.
 //! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
 //!    [`bench`] measures it, [`cli`] is the program, [`config`] and [`telemetry`] what it reads and
 //!    writes.
@@ -28,6 +29,9 @@ pub mod view;
 
 pub mod mart;
 pub mod testkit;
+
+pub mod request_headers;
+pub mod request_reply;
 
 pub mod command;
 pub mod event_log;

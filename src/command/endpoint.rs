@@ -19,6 +19,8 @@ use crate::{
     event_log::subject::Id,
     membership::MembershipError,
     problem::Problem,
+    request_headers::RequestHeaders,
+    request_reply::refusal_headers,
 };
 use async_nats::{HeaderMap, HeaderName, Message, Subject};
 use bytes::Bytes;
@@ -206,9 +208,9 @@ impl Caller {
 
 /// The reply's headers and body.
 fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
-    let mut headers = HeaderMap::new();
     match answered {
         Ok(Answered::Here(outcome)) => {
+            let mut headers = HeaderMap::new();
             headers.insert(CONTENT_TYPE, "application/json");
             headers.insert(ETAG, outcome.entity_tag());
             headers.insert(POSITION, outcome.position_token());
@@ -219,7 +221,7 @@ fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
             (headers, answer.payload.clone())
         }
         Err(problem) => {
-            problem_headers(problem, &mut headers);
+            let headers = refusal_headers(problem);
             (headers, problem.to_json().into())
         }
     }
@@ -273,21 +275,20 @@ impl Desk {
         if message.payload.len() > MAX_BODY {
             return Err(Problem::too_large(MAX_BODY));
         }
-        // There are few, so looking at each costs less than hashing a name.
-        let header = |name: &'static str| {
-            let mut headers = message.headers.as_ref()?.iter();
-            let (_, values) = headers.find(|(known, _)| AsRef::<str>::as_ref(known) == name)?;
-            Some(values.first()?.as_str())
-        };
+        let given = &message.headers;
         // On NATS a body need not say what it is, but when it does it is taken at its word.
-        if header("Content-Type").is_some_and(|value| !is_json(value)) {
+        let content_type = given.single("Content-Type")?;
+        if content_type.is_some_and(|value| !is_json(value)) {
             return Err(Problem::unsupported_media_type());
         }
-        let mut headers = CommandHeaders::read(header)?;
+        let mut headers = CommandHeaders::read(given)?;
         if self.passed_on {
-            let id = header(GIVEN_ID).filter(|id| (1..=MAX_KEY).contains(&id.len()));
+            let id = given
+                .single(GIVEN_ID)?
+                .filter(|id| (1..=MAX_KEY).contains(&id.len()));
             headers.given_id = id.map(Arc::from);
-            headers.asked_again = header(ASKED_AGAIN).and_then(|position| position.parse().ok());
+            let asked_again = given.single(ASKED_AGAIN)?;
+            headers.asked_again = asked_again.and_then(|position| position.parse().ok());
         }
         Ok(CommandRequest {
             aggregate: endpoint.aggregate.into(),
@@ -307,17 +308,4 @@ fn names(subject: &str, passed_on: bool) -> Option<(&str, &str, &str)> {
     }
     let names = (tokens.next()?, tokens.next()?, tokens.next()?);
     (!names.2.contains('.')).then_some(names)
-}
-
-/// The headers that a problem has on NATS (ADR-32), beside its body.
-pub fn problem_headers(problem: &Problem, headers: &mut HeaderMap) {
-    headers.insert("Content-Type", "application/problem+json");
-    headers.insert("Nats-Service-Error-Code", problem.status.to_string());
-    headers.insert(
-        "Nats-Service-Error",
-        problem.to_string().replace(['\r', '\n'], " "),
-    );
-    if let Some(seconds) = problem.retry_after {
-        headers.insert("Retry-After", seconds.to_string());
-    }
 }

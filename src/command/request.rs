@@ -3,6 +3,7 @@
 use crate::{
     event_log::{codec::put, subject::Id},
     problem::Problem,
+    request_headers::RequestHeaders,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -55,14 +56,14 @@ pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
 pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
 impl CommandHeaders {
-    /// Reads the headers through a look-up by name.
+    /// Reads the headers of a request.
     ///
     /// # Errors
     ///
-    /// Returns a `malformed` problem that names the header. Trace headers are never refused: one
-    /// of a wrong form is dropped, as W3C Trace Context asks.
-    pub fn read<'a>(header: impl Fn(&'static str) -> Option<&'a str>) -> Result<Self, Problem> {
-        let idempotency_key = match header("Idempotency-Key") {
+    /// Returns a `malformed` problem that names the header. Trace headers are never refused: what is
+    /// wrong with them drops them.
+    pub fn read(headers: &impl RequestHeaders) -> Result<Self, Problem> {
+        let idempotency_key = match headers.single("Idempotency-Key")? {
             None => None,
             Some(key)
                 if (1..=MAX_KEY).contains(&key.len())
@@ -77,7 +78,7 @@ impl CommandHeaders {
                 ));
             }
         };
-        let if_match = match header("If-Match") {
+        let if_match = match headers.single("If-Match")? {
             None => None,
             Some(tag) => Some(parse_version(tag).ok_or_else(|| {
                 Problem::malformed(
@@ -86,18 +87,12 @@ impl CommandHeaders {
                 )
             })?),
         };
-        let trace = |name: &'static str, limit: usize| {
-            header(name)
-                .filter(|value| {
-                    value.len() <= limit && value.bytes().all(|b| (32..127).contains(&b))
-                })
-                .map(str::to_owned)
-        };
+        let (traceparent, tracestate) = headers.trace();
         Ok(Self {
             idempotency_key,
             if_match,
-            traceparent: trace("traceparent", 55),
-            tracestate: trace("tracestate", 512),
+            traceparent: traceparent.map(str::to_owned),
+            tracestate: tracestate.map(Cow::into_owned),
             given_id: None,
             asked_again: None,
         })

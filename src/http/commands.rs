@@ -1,7 +1,10 @@
 //! `POST /commands/<aggregate>/<id>/<command>`.
 
 use super::{Site, input, refusal};
-use crate::{command::request::CommandRequest, problem::Problem};
+use crate::{
+    command::request::{CommandHeaders, CommandRequest},
+    problem::Problem,
+};
 use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::ETAG};
 
 /// Executes one command. Names and ids are checked before the body is read, and all of it before
@@ -23,7 +26,7 @@ pub(super) async fn execute(
         return Err(refusal::unknown("command", &command));
     }
     let id = input::aggregate_id(request, 2)?;
-    let headers = input::command_headers(request)?;
+    let headers = CommandHeaders::read(request.headers())?;
     let body = input::json_body(request, payload, site.body_timeout).await?;
 
     let outcome = commands

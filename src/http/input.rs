@@ -5,14 +5,15 @@
 //! parameter that is given twice, is refused by name rather than resolved in some order.
 
 use crate::{
-    command::request::{CommandHeaders, MAX_BODY, is_json},
+    command::request::{MAX_BODY, is_json},
     event_log::subject::Id,
     problem::Problem,
+    request_headers::RequestHeaders,
 };
 use actix_web::{
     HttpRequest,
     dev::Payload,
-    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+    http::header::HeaderMap,
     web::{Bytes, BytesMut},
 };
 use futures::StreamExt;
@@ -94,63 +95,19 @@ fn percent_decode(raw: &str, plus_is_space: bool) -> Option<String> {
     String::from_utf8(decoded).ok()
 }
 
+impl RequestHeaders for HeaderMap {
+    fn each(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+    }
+}
+
 /// A header that may be given once, in ASCII.
 pub(super) fn header<'a>(
     request: &'a HttpRequest,
     name: &'static str,
 ) -> Result<Option<&'a str>, Problem> {
-    single(request.headers().get_all(name), name)
-}
-
-/// As [`header`], its name made beforehand: to be read with each request.
-pub(super) fn header_of<'a>(
-    request: &'a HttpRequest,
-    header: &HeaderName,
-    name: &'static str,
-) -> Result<Option<&'a str>, Problem> {
-    single(request.headers().get_all(header), name)
-}
-
-fn single<'a>(
-    mut values: impl Iterator<Item = &'a HeaderValue>,
-    name: &'static str,
-) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        let detail = format!("{name} is given more than once");
-        return Err(Problem::malformed(name.to_owned(), detail));
-    }
-    let value = value
-        .to_str()
-        .map_err(|_| Problem::malformed(name.to_owned(), format!("{name} is not visible ASCII")))?;
-    Ok(Some(value))
-}
-
-/// The headers that mean something to the command side.
-pub(super) fn command_headers(request: &HttpRequest) -> Result<CommandHeaders, Problem> {
-    let idempotency_key = header(request, "Idempotency-Key")?;
-    let if_match = header(request, "If-Match")?;
-    // Trace Context is dropped where it is wrong, never refused; `tracestate` may come in parts
-    // (W3C Trace Context, 3.3.1).
-    let traceparent = header(request, "traceparent").unwrap_or_default();
-    let parts: Result<Vec<&str>, _> = request
-        .headers()
-        .get_all("tracestate")
-        .map(|part| part.to_str())
-        .collect();
-    let tracestate = parts
-        .ok()
-        .filter(|parts| !parts.is_empty())
-        .map(|parts| parts.join(","));
-    CommandHeaders::read(|name| match name {
-        "Idempotency-Key" => idempotency_key,
-        "If-Match" => if_match,
-        "traceparent" => traceparent,
-        "tracestate" => tracestate.as_deref(),
-        _ => None,
-    })
+    request.headers().single(name)
 }
 
 /// The body of a command: JSON by its content type, and no longer than the limit whether or not
@@ -160,21 +117,19 @@ pub(super) async fn json_body(
     payload: Payload,
     timeout: Duration,
 ) -> Result<Bytes, Problem> {
-    let content_type =
-        header(request, CONTENT_TYPE.as_str()).map_err(|_| Problem::unsupported_media_type())?;
+    let content_type = header(request, "Content-Type")?;
     if content_type.is_some_and(|value| !is_json(value)) {
         return Err(Problem::unsupported_media_type());
     }
     let encoded = |value: &str| !value.eq_ignore_ascii_case("identity");
-    if header(request, CONTENT_ENCODING.as_str())?.is_some_and(encoded) {
+    if header(request, "Content-Encoding")?.is_some_and(encoded) {
         return Err(Problem {
             field: Some("Content-Encoding".to_owned()),
             detail: "send the body without a content encoding".to_owned(),
             ..Problem::unsupported_media_type()
         });
     }
-    let announced =
-        header(request, CONTENT_LENGTH.as_str())?.and_then(|length| length.parse().ok());
+    let announced = header(request, "Content-Length")?.and_then(|length| length.parse().ok());
     if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
         return Err(Problem::too_large(MAX_BODY));
     }

@@ -3,7 +3,7 @@
 use super::{Site, conditional, input, refusal};
 use crate::{
     problem::Problem,
-    read_model::{Answer, Freshness, MAX_WAIT, MIN_POSITION, ViewDescription},
+    read_model::{Answer, Freshness, ViewDescription},
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder, http::header::HeaderName, web::Data,
@@ -58,15 +58,7 @@ pub(super) fn known_view<'a>(
 }
 
 pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
-    const POSITION: HeaderName = HeaderName::from_static("headwater-min-position");
-    const WAIT: HeaderName = HeaderName::from_static("headwater-max-wait-ms");
-    let min_position = input::header_of(request, &POSITION, MIN_POSITION)?;
-    let max_wait = input::header_of(request, &WAIT, MAX_WAIT)?;
-    Freshness::read(|name| match name {
-        MIN_POSITION => min_position,
-        MAX_WAIT => max_wait,
-        _ => None,
-    })
+    Freshness::read(request.headers())
 }
 
 fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {

@@ -4,7 +4,7 @@
 //! is answered too. The bodies and the headers are those of HTTP.
 
 use super::{Answer, Freshness, ReadModel};
-use crate::problem::Problem;
+use crate::{problem::Problem, request_reply::refusal_headers, unique_fields};
 use async_nats::{
     Client, HeaderMap,
     service::{Request, Service, ServiceExt, endpoint::Endpoint},
@@ -99,8 +99,7 @@ impl QueryEndpoint {
 type Reply = (HeaderMap, Bytes);
 
 async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> {
-    let headers = request.message.headers.as_ref();
-    let freshness = Freshness::read(|name| Some(headers?.get(name)?.as_str()))?;
+    let freshness = Freshness::read(&request.message.headers)?;
     let tokens: Vec<_> = request.message.subject.split('.').collect();
     match tokens[..] {
         [_, view] => {
@@ -136,6 +135,10 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
             format!("the body is a JSON object of parameters: {error}"),
         )
     })?;
+    if let Some(name) = unique_fields::given_twice(body) {
+        let detail = format!("{name} is given more than once");
+        return Err(Problem::malformed(name, detail));
+    }
     parameters
         .into_iter()
         .map(|(name, value)| match value {
@@ -143,9 +146,8 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
             Value::Number(number) => Ok((name, number.to_string())),
             Value::Bool(truth) => Ok((name, truth.to_string())),
             Value::Null | Value::Array(_) | Value::Object(_) => {
-                let shown = name.chars().take(64).collect::<String>();
                 Err(Problem::malformed(
-                    shown,
+                    name,
                     "a parameter is a string, a number or a boolean",
                 ))
             }
@@ -175,11 +177,7 @@ fn tag_of(body: &[u8]) -> String {
 }
 
 fn refusal(problem: &Problem) -> Reply {
-    let mut headers = HeaderMap::new();
-    headers.insert("Content-Type", "application/problem+json");
-    headers.insert("Nats-Service-Error-Code", problem.status.to_string());
-    headers.insert("Nats-Service-Error", problem.code.as_str());
-    (headers, problem.to_json().into())
+    (refusal_headers(problem), problem.to_json().into())
 }
 
 fn overloaded() -> Problem {

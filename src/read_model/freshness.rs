@@ -2,7 +2,10 @@
 //!
 //! The names and limits are the same on NATS and on HTTP.
 
-use crate::{command::request::Outcome, event_log::subject::is_name, problem::Problem};
+use crate::{
+    command::request::Outcome, event_log::subject::is_name, problem::Problem,
+    request_headers::RequestHeaders,
+};
 use std::time::Duration;
 
 /// `Headwater-Min-Position: <aggregate>@<sequence>`.
@@ -44,13 +47,14 @@ impl Freshness {
         }
     }
 
-    /// Reads the two headers through a look-up by name.
+    /// Reads the two headers of a request.
     ///
     /// # Errors
     ///
     /// Returns a `malformed` problem that names the header.
-    pub fn read<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Result<Self, Problem> {
-        let min_position = header(MIN_POSITION)
+    pub fn read(headers: &impl RequestHeaders) -> Result<Self, Problem> {
+        let min_position = headers
+            .single(MIN_POSITION)?
             .map(|token| {
                 parse_position(token).ok_or_else(|| {
                     Problem::malformed(
@@ -60,7 +64,8 @@ impl Freshness {
                 })
             })
             .transpose()?;
-        let max_wait = header(MAX_WAIT)
+        let max_wait = headers
+            .single(MAX_WAIT)?
             .map(|value| {
                 parse_wait(value).ok_or_else(|| {
                     Problem::malformed(
@@ -98,11 +103,13 @@ mod tests {
     use super::*;
 
     fn read(min_position: Option<&str>, max_wait: Option<&str>) -> Result<Freshness, Problem> {
-        Freshness::read(|name| match name {
-            MIN_POSITION => min_position,
-            MAX_WAIT => max_wait,
-            _ => None,
-        })
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in [(MIN_POSITION, min_position), (MAX_WAIT, max_wait)] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        Freshness::read(&Some(headers))
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod commands;
 mod crash;
 mod dev_nats_server;
 mod dev_run;
+mod door;
 mod hot;
 mod http;
 mod in_doubt;

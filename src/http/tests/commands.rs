@@ -137,7 +137,12 @@ async fn a_header_that_is_wrong_twice_there_or_not_ascii_is_named() {
         let answer = refused(post(SEND).insert_header((name, value))).await;
         answer.is_refused(400, "malformed", Some(name));
     }
-    for (name, value) in [("Idempotency-Key", "a"), ("If-Match", "\"1\"")] {
+    for (name, value) in [
+        ("Idempotency-Key", "a"),
+        ("If-Match", "\"1\""),
+        ("Content-Type", "application/json"),
+        ("Content-Encoding", "identity"),
+    ] {
         let twice = post(SEND)
             .append_header((name, value))
             .append_header((name, value));

@@ -219,7 +219,8 @@ impl NatsApi {
         Self { client }
     }
 
-    /// A request on any subject; `Err` when nobody answers, or the client refuses the subject.
+    /// A request on any subject; `Err` when nobody answers, or the client refuses the subject. A header
+    /// may stand there more than once.
     pub async fn request(
         &self,
         subject: String,
@@ -228,7 +229,7 @@ impl NatsApi {
     ) -> Result<Reply, RequestErrorKind> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            map.insert(*name, *value);
+            map.append(*name, *value);
         }
         let request = async_nats::Request::new()
             .payload(body.into())
