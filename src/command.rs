@@ -14,7 +14,6 @@ mod answer;
 pub mod client;
 pub mod decode;
 pub mod describe;
-mod discovery;
 mod drain;
 pub mod endpoint;
 mod local;

@@ -13,6 +13,7 @@ use crate::{
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     read_model::DEFAULT_CACHE,
+    request_reply::Inboxes,
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
 use std::{
@@ -47,6 +48,8 @@ pub struct DevOptions {
     /// Under what unique keys are hidden in the log; a secret that is made up and kept in the folder
     /// when `None`.
     pub secret: Option<Secret>,
+    /// Where answers over NATS may go.
+    pub inboxes: Inboxes,
 }
 
 impl DevOptions {
@@ -66,6 +69,7 @@ impl DevOptions {
             command: CommandOptions::default(),
             append: AppendChoice::Auto,
             secret: None,
+            inboxes: Inboxes::default(),
         }
     }
 }
@@ -108,6 +112,7 @@ impl Dev {
             Some(secret) => secret,
             None => data.secret()?,
         });
+        platform.inboxes = options.inboxes;
         platform.server.durability = Some(nats.durability());
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {

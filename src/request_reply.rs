@@ -1,7 +1,15 @@
 //! NATS request-reply: what the endpoints of commands, queries and operators have in common.
 //!
 //! Headers of a request are read without regard to case ([`RequestHeaders`]), refusals are written in
-//! one form ([`refusal_headers`]).
+//! one form ([`refusal_headers`]), services are found by ADR-32 ([`discovery`]), and an answer goes to
+//! an inbox alone ([`ReplyGuard`]).
+
+pub mod discovery;
+mod inboxes;
+mod reply_guard;
+
+pub use inboxes::{InboxPrefix, Inboxes};
+pub use reply_guard::ReplyGuard;
 
 use crate::{problem::Problem, request_headers::RequestHeaders};
 use async_nats::HeaderMap;

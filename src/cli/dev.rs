@@ -38,6 +38,7 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
             .command
             .secret()
             .map_err(Failure::configuration)?,
+        inboxes: config.sides.inboxes(),
     };
     let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
     let marker = dev.seeded_marker();

@@ -48,6 +48,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.roles = config.roles.iter().copied().collect();
     options.http.address = config.http_addr;
     options.stream_replicas = config.topology.stream_replicas;
+    options.inboxes = config.sides.inboxes();
     options.cache = config.sides.gateway.cache();
     options.http.max_live = config.sides.gateway.max_live;
     options.http.live_heartbeat = config.sides.gateway.live_heartbeat();

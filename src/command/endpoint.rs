@@ -8,7 +8,6 @@
 use super::{
     answer::{Answered, Respond},
     client::{CommandClient, Endpoint},
-    discovery::{self, Discovery},
     drain::Drainable,
     placement::Placement,
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
@@ -20,7 +19,11 @@ use crate::{
     membership::MembershipError,
     problem::Problem,
     request_headers::RequestHeaders,
-    request_reply::refusal_headers,
+    request_reply::{
+        ReplyGuard,
+        discovery::{self, Discovery},
+        refusal_headers,
+    },
 };
 use async_nats::{HeaderMap, HeaderName, Message, Subject};
 use bytes::Bytes;
@@ -37,6 +40,10 @@ const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 const ETAG: HeaderName = HeaderName::from_static("ETag");
 const POSITION: HeaderName = HeaderName::from_static("Headwater-Position");
 
+/// The name of the service.
+const SERVICE: &str = "headwater";
+/// The queue group of every command: the one that services have by default.
+const QUEUE: &str = "q";
 /// So many commands are taken before others have their turn on the thread.
 const PORTION: usize = 64;
 
@@ -63,6 +70,7 @@ struct Desk {
     nats: async_nats::Client,
     client: CommandClient,
     discovery: Arc<Discovery>,
+    guard: ReplyGuard,
     /// Whether they come from other replicas.
     passed_on: bool,
 }
@@ -74,9 +82,14 @@ impl CommandEndpoint {
     /// # Errors
     ///
     /// Returns [`EndpointError`] when a subscription is refused, or the replica's name is taken.
-    pub async fn open(client: CommandClient, placement: &Placement) -> Result<Self, EndpointError> {
+    pub async fn open(
+        client: CommandClient,
+        placement: &Placement,
+        guard: &ReplyGuard,
+    ) -> Result<Self, EndpointError> {
         let fault = |error: &dyn std::fmt::Display| EndpointError::Nats(error.to_string());
-        let discovery = Discovery::new(client.aggregates());
+        let commands = discovered(&client);
+        let discovery = Discovery::new(SERVICE, "commands of the write side", commands);
         let (stop, stopped) = watch::channel(false);
         let mut taking = Vec::new();
 
@@ -86,7 +99,7 @@ impl CommandEndpoint {
             for thread in client.threads() {
                 let nats = thread.log.client().clone();
                 let requests = nats
-                    .queue_subscribe(format!("{prefix}.>"), discovery::QUEUE.to_owned())
+                    .queue_subscribe(format!("{prefix}.>"), QUEUE.to_owned())
                     .await
                     .map_err(|error| fault(&error))?;
                 // In force before anybody hears of this replica, and before it counts as started.
@@ -96,6 +109,7 @@ impl CommandEndpoint {
                     nats,
                     client: client.clone(),
                     discovery: discovery.clone(),
+                    guard: guard.clone(),
                     passed_on,
                 };
                 let (ended, end) = oneshot::channel();
@@ -114,7 +128,7 @@ impl CommandEndpoint {
             return Err(fault(&"this replica has no command side"));
         };
         let discovery = discovery
-            .serve(nats.clone())
+            .serve(nats.clone(), guard.clone())
             .await
             .map_err(|error| fault(&error))?;
         round_trip(&nats).await.map_err(|error| fault(&error))?;
@@ -131,6 +145,20 @@ impl CommandEndpoint {
         let _ = self.stop.send(true);
         futures::future::join_all(self.taking).await;
     }
+}
+
+/// Each command as an endpoint of the service.
+fn discovered(client: &CommandClient) -> Vec<discovery::Endpoint> {
+    let aggregates = client.aggregates().iter();
+    let commands = aggregates.flat_map(|aggregate| {
+        let commands = aggregate.commands.iter();
+        commands.map(|command| (aggregate.name, command.name.as_str()))
+    });
+    let endpoint = |(aggregate, command): (&str, &str)| {
+        let subject = format!("cmd.{aggregate}.*.{command}");
+        discovery::Endpoint::new(format!("{aggregate}_{command}"), subject, QUEUE)
+    };
+    commands.map(endpoint).collect()
 }
 
 /// Answers what comes until it is stopped and all that came is answered.
@@ -229,6 +257,9 @@ fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
 
 impl Desk {
     fn take(self: &Arc<Self>, message: Message, under_way: mpsc::Sender<()>) {
+        if !self.guard.admits(&message) {
+            return;
+        }
         let arrived = Instant::now();
         let mut caller = Caller {
             desk: self.clone(),

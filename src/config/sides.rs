@@ -4,6 +4,7 @@ use super::TraceConfig;
 use crate::{
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
+    request_reply::{InboxPrefix, Inboxes},
 };
 use clap::Args;
 use std::{path::PathBuf, time::Duration};
@@ -11,6 +12,11 @@ use std::{path::PathBuf, time::Duration};
 /// What is told of a replica wherever it runs.
 #[derive(Debug, Clone, Args)]
 pub struct SidesConfig {
+    /// Where clients over NATS take their answers, besides _INBOX: the inbox prefixes of their
+    /// libraries, separated by commas. A request that wants its answer elsewhere is not carried out
+    // An answer is published with the replica's rights, to wherever the caller says.
+    #[arg(long, env = "HEADWATER_INBOX_PREFIX", value_delimiter = ',')]
+    pub inbox_prefix: Vec<InboxPrefix>,
     /// How queries are answered.
     #[command(flatten)]
     pub gateway: GatewayConfig,
@@ -20,6 +26,14 @@ pub struct SidesConfig {
     /// Which traces are recorded, and where they are exported to
     #[command(flatten)]
     pub trace: TraceConfig,
+}
+
+impl SidesConfig {
+    /// Where answers over NATS may go.
+    #[must_use]
+    pub fn inboxes(&self) -> Inboxes {
+        Inboxes::with(self.inbox_prefix.iter().cloned())
+    }
 }
 
 /// How the command side is sized, and how it appends.

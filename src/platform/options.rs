@@ -7,6 +7,7 @@ use crate::{
     event_log::{AppendChoice, ServerKnowledge, secret::Secret},
     http,
     read_model::{Credentials, DEFAULT_CACHE},
+    request_reply::Inboxes,
 };
 use std::collections::BTreeSet;
 
@@ -39,6 +40,8 @@ pub struct PlatformOptions {
     pub secret: Option<Secret>,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
+    /// Where answers over NATS may go; a request that wants its answer elsewhere is not carried out.
+    pub inboxes: Inboxes,
 }
 
 impl PlatformOptions {
@@ -62,6 +65,7 @@ impl PlatformOptions {
             server: ServerKnowledge::default(),
             secret: None,
             stream_replicas: None,
+            inboxes: Inboxes::default(),
         }
     }
 

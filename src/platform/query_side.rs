@@ -6,6 +6,7 @@ use crate::{
     event_log::EventLog,
     projection::{ControlEndpoint, ProjectorOptions, ViewHandle, ViewPlacement, meters},
     read_model::{QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks},
+    request_reply::ReplyGuard,
 };
 use actix::Arbiter;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) async fn start(
     options: &PlatformOptions,
     log: &EventLog,
     io: &Handle,
+    guard: &ReplyGuard,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
     let descriptions: Vec<_> = domain
@@ -75,8 +77,8 @@ pub(super) async fn start(
         io.spawn(meters::keep(platform.projectors.clone()));
         let opening = {
             let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
-            let replica = options.replica.clone();
-            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views).await })
+            let (replica, guard) = (options.replica.clone(), guard.clone());
+            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views, guard).await })
         };
         let control = joined(opening)
             .await?
@@ -95,7 +97,8 @@ pub(super) async fn start(
     }
     let endpoint = {
         let (nats, queries) = (platform.nats.clone(), queries.clone());
-        io.spawn(async move { QueryEndpoint::open(&nats, queries).await })
+        let guard = guard.clone();
+        io.spawn(async move { QueryEndpoint::open(&nats, queries, guard).await })
     };
     let endpoint = joined(endpoint)
         .await?

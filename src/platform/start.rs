@@ -13,6 +13,7 @@ use crate::{
     event_log::{AppendMode, EventLog, Timeouts, topology::Topology},
     http::{Backends, Gateway},
     membership::{Membership, MembershipOptions},
+    request_reply::ReplyGuard,
     telemetry,
 };
 use std::{net::TcpListener, sync::Arc, time::Duration};
@@ -26,6 +27,7 @@ pub(super) async fn start(
     io: &Handle,
 ) -> Result<Platform, StartError> {
     telemetry::metrics::install();
+    let guard = ReplyGuard::new(options.inboxes.clone());
     let (servers, name) = (options.nats.clone(), options.replica.clone());
     let nats = io.spawn(async move { connect(&servers, &name).await });
     let nats = joined(nats).await??;
@@ -64,7 +66,8 @@ pub(super) async fn start(
     let (commands, command_endpoint) = if let Some(threads) = threads {
         let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
         let client = commands.clone();
-        let opening = async move { CommandEndpoint::open(client, &placement).await };
+        let guard = guard.clone();
+        let opening = async move { CommandEndpoint::open(client, &placement, &guard).await };
         (commands, Some(joined(io.spawn(opening)).await??))
     } else {
         (CommandClient::remote(aggregates, sized, placement), None)
@@ -88,7 +91,7 @@ pub(super) async fn start(
         gateway: None,
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {
-        query_side::start(domain, options, &log, io, &mut platform).await?;
+        query_side::start(domain, options, &log, io, &guard, &mut platform).await?;
     }
     let unbound = |source| options.unbound(source);
     let address = listener.local_addr().map_err(unbound)?;

@@ -23,6 +23,7 @@ use crate::{
         Generation, GenerationState, Generations, generation::GenerationError,
         refresh::RefreshError, schema::ViewTables, store::StoreError,
     },
+    request_reply::ReplyGuard,
     view::PartKey,
 };
 use async_nats::{Client, Message, Subscriber};
@@ -38,6 +39,7 @@ pub const ALL: &str = "all";
 pub struct ControlEndpoint {
     asked: futures::stream::SelectAll<Subscriber>,
     shared: Arc<Answering>,
+    guard: ReplyGuard,
 }
 
 struct Answering {
@@ -56,6 +58,7 @@ impl ControlEndpoint {
         client: &Client,
         replica: &str,
         views: Vec<ViewHandle>,
+        guard: ReplyGuard,
     ) -> Result<Self, async_nats::SubscribeError> {
         let all = client.subscribe(format!("ctl.projector.{ALL}.>")).await?;
         let own = client
@@ -69,6 +72,7 @@ impl ControlEndpoint {
                 replica: replica.to_owned(),
                 views,
             }),
+            guard,
         })
     }
 
@@ -82,6 +86,9 @@ impl ControlEndpoint {
             };
             let Some(message) = message else { break };
             while tasks.try_join_next().is_some() {}
+            if !self.guard.admits(&message) {
+                continue;
+            }
             for view in &self.shared.views {
                 let (answering, view) = (Arc::clone(&self.shared), view.clone());
                 let message = message.clone();

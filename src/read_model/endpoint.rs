@@ -4,18 +4,26 @@
 //! is answered too. The bodies and the headers are those of HTTP.
 
 use super::{Answer, Freshness, ReadModel};
-use crate::{problem::Problem, request_reply::refusal_headers, unique_fields};
-use async_nats::{
-    Client, HeaderMap,
-    service::{Request, Service, ServiceExt, endpoint::Endpoint},
+use crate::{
+    problem::Problem,
+    request_reply::{
+        ReplyGuard,
+        discovery::{self, Discovery},
+        refusal_headers,
+    },
+    unique_fields,
 };
+use async_nats::{Client, HeaderMap, Message, SubscribeError, Subscriber};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, sync::Arc};
-use tokio::{sync::Semaphore, task::JoinSet};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How many queries are worked on at once. Those that wait for a position count.
@@ -24,11 +32,21 @@ const CONCURRENT: usize = 256;
 const MAX_BODY: usize = 16 * 1024;
 /// The service's name, and the queue group that its replicas share.
 const SERVICE: &str = "headwater-queries";
+/// What is taken.
+const SUBJECT: &str = "qry.>";
 
 /// Serves queries over NATS.
 pub struct QueryEndpoint {
-    service: Service,
-    endpoint: Endpoint,
+    requests: Subscriber,
+    discovered: JoinHandle<()>,
+    guard: ReplyGuard,
+    desk: Arc<Desk>,
+}
+
+/// What answers the queries.
+struct Desk {
+    client: Client,
+    discovery: Arc<Discovery>,
     model: ReadModel,
     /// The largest reply that the connection takes, in bytes.
     max_reply: usize,
@@ -40,25 +58,25 @@ impl QueryEndpoint {
     /// # Errors
     ///
     /// Returns a retryable error when the connection is closed.
-    pub async fn open(client: &Client, model: ReadModel) -> Result<Self, EndpointError> {
-        let service = client
-            .service_builder()
-            .description("answers queries about views")
-            .queue_group(SERVICE)
-            .start(SERVICE, env!("CARGO_PKG_VERSION"))
-            .await
-            .map_err(EndpointError)?;
-        let endpoint = service
-            .endpoint_builder()
-            .name("query")
-            .add("qry.>")
-            .await
-            .map_err(EndpointError)?;
+    pub async fn open(
+        client: &Client,
+        model: ReadModel,
+        guard: ReplyGuard,
+    ) -> Result<Self, EndpointError> {
+        let endpoint = discovery::Endpoint::new("query".to_owned(), SUBJECT.to_owned(), SERVICE);
+        let discovery = Discovery::new(SERVICE, "answers queries about views", vec![endpoint]);
+        let requests = client.queue_subscribe(SUBJECT, SERVICE.to_owned()).await?;
+        let serving = discovery.clone().serve(client.clone(), guard.clone());
         Ok(Self {
-            service,
-            endpoint,
-            model,
-            max_reply: client.server_info().max_payload,
+            requests,
+            discovered: serving.await?,
+            guard,
+            desk: Arc::new(Desk {
+                client: client.clone(),
+                discovery,
+                model,
+                max_reply: client.server_info().max_payload,
+            }),
         })
     }
 
@@ -68,42 +86,58 @@ impl QueryEndpoint {
         let mut tasks = JoinSet::new();
         loop {
             let request = tokio::select! {
-                request = self.endpoint.next() => request,
+                request = self.requests.next() => request,
                 () = stopping.cancelled() => None,
             };
             let Some(request) = request else { break };
             while tasks.try_join_next().is_some() {}
+            // A query that nobody wants answered changes nothing either.
+            if request.reply.is_none() || !self.guard.admits(&request) {
+                continue;
+            }
+            let (desk, arrived) = (Arc::clone(&self.desk), Instant::now());
             match Arc::clone(&permits).try_acquire_owned() {
                 Ok(permit) => {
-                    let (model, max_reply) = (self.model.clone(), self.max_reply);
                     tasks.spawn(async move {
-                        let reply = match answer(&model, &request).await {
-                            Ok((_, body)) if body.len() > max_reply => refusal(&too_long()),
-                            Ok(reply) => reply,
-                            Err(problem) => refusal(&problem),
-                        };
-                        send(&request, reply).await;
+                        let answered = answer(&desk.model, &request).await;
+                        desk.send(request, answered, arrived).await;
                         drop(permit);
                     });
                 }
-                Err(_) => send(&request, refusal(&overloaded())).await,
+                Err(_) => desk.send(request, Err(overloaded()), arrived).await,
             }
         }
+        drop(self.requests);
+        self.discovered.abort();
         while tasks.join_next().await.is_some() {}
-        if let Err(error) = self.service.stop().await {
-            tracing::debug!(%error, "the query service was already gone");
+    }
+}
+
+impl Desk {
+    async fn send(&self, request: Message, answered: Result<Reply, Problem>, arrived: Instant) {
+        let Some(to) = request.reply else { return };
+        let answered = answered.and_then(|reply| match reply.1.len() > self.max_reply {
+            true => Err(too_long()),
+            false => Ok(reply),
+        });
+        self.discovery
+            .count(0, arrived.elapsed(), answered.is_err());
+        let (headers, body) = answered
+            .unwrap_or_else(|problem| (refusal_headers(&problem), problem.to_json().into()));
+        if let Err(error) = self.client.publish_with_headers(to, headers, body).await {
+            tracing::debug!(%error, "an answer could not be sent");
         }
     }
 }
 
 type Reply = (HeaderMap, Bytes);
 
-async fn answer(model: &ReadModel, request: &Request) -> Result<Reply, Problem> {
-    let freshness = Freshness::read(&request.message.headers)?;
-    let tokens: Vec<_> = request.message.subject.split('.').collect();
+async fn answer(model: &ReadModel, request: &Message) -> Result<Reply, Problem> {
+    let freshness = Freshness::read(&request.headers)?;
+    let tokens: Vec<_> = request.subject.split('.').collect();
     match tokens[..] {
         [_, view] => {
-            let parameters = parameters(&request.message.payload)?;
+            let parameters = parameters(&request.payload)?;
             let page = model.list(view, &parameters, &freshness).await?;
             let body = serde_json::to_vec(&page.value)
                 .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
@@ -145,12 +179,10 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
             Value::String(text) => Ok((name, text)),
             Value::Number(number) => Ok((name, number.to_string())),
             Value::Bool(truth) => Ok((name, truth.to_string())),
-            Value::Null | Value::Array(_) | Value::Object(_) => {
-                Err(Problem::malformed(
-                    name,
-                    "a parameter is a string, a number or a boolean",
-                ))
-            }
+            Value::Null | Value::Array(_) | Value::Object(_) => Err(Problem::malformed(
+                name,
+                "a parameter is a string, a number or a boolean",
+            )),
         })
         .collect()
 }
@@ -176,10 +208,6 @@ fn tag_of(body: &[u8]) -> String {
     )
 }
 
-fn refusal(problem: &Problem) -> Reply {
-    (refusal_headers(problem), problem.to_json().into())
-}
-
 fn overloaded() -> Problem {
     Problem {
         detail: "too many queries are waiting".to_owned(),
@@ -194,16 +222,7 @@ fn too_long() -> Problem {
     )
 }
 
-async fn send(request: &Request, (headers, body): Reply) {
-    if request.message.reply.is_none() {
-        return;
-    }
-    if let Err(error) = request.respond_with_headers(Ok(body), headers).await {
-        tracing::debug!(%error, "an answer could not be sent");
-    }
-}
-
 /// The queries cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("queries cannot be served over nats: {0}")]
-pub struct EndpointError(#[source] async_nats::Error);
+pub struct EndpointError(#[from] SubscribeError);

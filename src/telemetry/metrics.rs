@@ -116,6 +116,10 @@ fn describe() {
         "headwater_append_groups_refused_total",
         "groups that were retried member by member",
     );
+    total(
+        "headwater_replies_refused_total",
+        "requests over NATS that wanted their answer elsewhere than in an inbox",
+    );
     total("headwater_command_panics_total", "commands that panicked");
     describe_queries();
     describe_gauge!("headwater_live_actors", Unit::Count, "live aggregates");

@@ -13,6 +13,7 @@ use headwater::{
     event_log::{AppendMode, EventLog, Timeouts, codec, topology::Topology},
     membership::{Membership, MembershipOptions},
     prelude::{Aggregate, Context, Decision, Problem, Rejection, ToSchema},
+    request_reply::{Inboxes, ReplyGuard},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
@@ -152,7 +153,8 @@ impl Replica {
         let placement = place(nats, name).await;
         let threads = CommandThreads::sharing(&log, options().threads);
         let client = CommandClient::start(&tallies(), threads, options(), Some(placement.clone()));
-        let endpoint = CommandEndpoint::open(client.clone(), &placement).await;
+        let guard = ReplyGuard::new(Inboxes::default());
+        let endpoint = CommandEndpoint::open(client.clone(), &placement, &guard).await;
         Self {
             client,
             membership: placement.membership().clone(),

@@ -1,11 +1,15 @@
-//! Both surfaces read and refuse the same input in the same way.
+//! Both surfaces read and refuse the same input in the same way, and an answer goes to an inbox alone.
 
 use crate::harness::{
-    api::Api,
-    service::both,
+    api::{Api, Http, NatsApi},
+    metrics::Metrics,
+    poll::eventually,
+    service::{Service, both},
     unique,
 };
+use futures::StreamExt;
 use serde_json::json;
+use std::time::Duration;
 
 const PRODUCT: &str = r#"{"name":"사과","price":4900,"category":"fruit"}"#;
 
@@ -194,4 +198,93 @@ async fn a_field_with_a_very_long_name_is_refused_and_shown_in_part() {
             assert!(refused.header("Nats-Service-Error").len() < 1_000);
         }
     }
+}
+
+/// How many messages EVENTS and the bucket of snapshots have ever had.
+async fn written(nats: &NatsApi) -> [u64; 2] {
+    let context = async_nats::jetstream::new(nats.client.clone());
+    let mut written = [0; 2];
+    for (stream, last) in ["EVENTS", "KV_snapshots"].into_iter().zip(&mut written) {
+        let stream = context.get_stream(stream).await.unwrap();
+        *last = stream.cached_info().state.last_sequence;
+    }
+    written
+}
+
+async fn refused_replies(http: &Http) -> f64 {
+    let metrics = Metrics::of(http).await;
+    metrics.sum("headwater_replies_refused_total", "")
+}
+
+#[tokio::test]
+async fn what_asks_for_an_answer_elsewhere_than_in_an_inbox_is_not_carried_out() {
+    let service = tokio::task::spawn_blocking(|| {
+        Service::dev(&["--no-seed", "--inbox-prefix", "shop.answers,_other"])
+    });
+    let service = service.await.unwrap();
+    let (nats, http) = (service.nats().await, service.http());
+    let before = written(&nats).await;
+    let mut refused = refused_replies(&http).await;
+
+    let mut elsewhere = nats.client.subscribe("elsewhere.>").await.unwrap();
+    for reply in [
+        "evt.order.o-1",
+        "claim.x",
+        "$KV.snapshots.product.p1",
+        "cmd.product.p-2.discontinue",
+        "own.x.product.p-2.discontinue",
+        "elsewhere.x",
+        "_INBOX",
+        "_INBOXES.x",
+        "shop.answersx.y",
+        "shop",
+    ] {
+        for (subject, body, services) in [
+            ("cmd.product.p-1.register", PRODUCT, 1.0),
+            ("cmd.product.p-1.burn", "{}", 1.0),
+            ("qry.product", "", 1.0),
+            ("qry.product.p-1", "", 1.0),
+            ("$SRV.PING", "", 2.0),
+            ("$SRV.INFO.headwater-queries", "", 1.0),
+            ("ctl.projector.all.all.status", "", 1.0),
+        ] {
+            let sent = nats
+                .client
+                .publish_with_reply(subject, reply, body.to_owned().into());
+            sent.await.unwrap();
+            refused += services;
+        }
+    }
+    eventually("every one is refused", || async {
+        (refused_replies(&http).await == refused).then_some(())
+    })
+    .await;
+    assert_eq!(written(&nats).await, before);
+
+    // The same with an inbox, and with none, is carried out.
+    for reply in ["shop.answers.1", "_other.x.y"] {
+        let mut answers = nats.client.subscribe(reply).await.unwrap();
+        let sent = nats
+            .client
+            .publish_with_reply("qry.product.p-1", reply, "".into());
+        sent.await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(30), answers.next()).await;
+        assert!(answer.unwrap().is_some(), "{reply}");
+    }
+    let subject = "cmd.product.p-1.register";
+    nats.client.publish(subject, PRODUCT.into()).await.unwrap();
+    eventually("a command without a caller is carried out", || async {
+        (written(&nats).await[0] > before[0]).then_some(())
+    })
+    .await;
+    let api = Api::Nats(nats.clone());
+    let line = json!({"sku": "a", "quantity": 1, "unit_price": 1});
+    let order = json!({"member": "m", "branch": "b", "lines": [line]});
+    api.command("order", "o-1", "place", order)
+        .await
+        .expect(200);
+    // Nothing has come there: it would have come before the answer to what was asked later.
+    nats.client.flush().await.unwrap();
+    let nothing = futures::FutureExt::now_or_never(elsewhere.next());
+    assert!(nothing.is_none(), "{nothing:?}");
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     projection::RegisteredView,
     read_model::{DEFAULT_CACHE, QueryEndpoint, ReadModel, ReadModelOptions, Watermarks},
+    request_reply::{Inboxes, ReplyGuard},
 };
 use async_nats::{HeaderMap, Message};
 use serde_json::{Value, json};
@@ -37,9 +38,13 @@ impl Queries {
         })
         .await
         .unwrap();
-        let endpoint = QueryEndpoint::open(world.log.client(), model)
-            .await
-            .unwrap();
+        let endpoint = QueryEndpoint::open(
+            world.log.client(),
+            model,
+            ReplyGuard::new(Inboxes::default()),
+        )
+        .await
+        .unwrap();
         let stopping = CancellationToken::new();
         Self {
             served: tokio::spawn(endpoint.run(stopping.clone())),

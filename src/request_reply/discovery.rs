@@ -1,9 +1,9 @@
-//! The command side as a NATS service (ADR-32): what `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` find.
+//! A NATS service as others find it (ADR-32): what answers `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS`.
 //!
-//! Each command is an endpoint there. They share one subscription, which is drained when the replica
-//! stops, so that no command is lost on the way.
+//! The requests of a service come by subscriptions of its owner's own, which it drains as it needs, so
+//! that no request is lost when the replica stops.
 
-use super::describe::AggregateDescription;
+use super::ReplyGuard;
 use async_nats::{Client, Message};
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -17,46 +17,81 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-/// The name of the service.
-pub const SERVICE: &str = "headwater";
-/// The queue group of every endpoint: the one that services have by default.
-pub const QUEUE: &str = "q";
-
 /// The service as others see it.
 pub struct Discovery {
+    name: &'static str,
+    description: &'static str,
     id: String,
     started: Timestamp,
     endpoints: Vec<Endpoint>,
 }
 
-struct Endpoint {
-    aggregate: &'static str,
-    command: String,
+/// An endpoint of a service, and what came of its requests.
+#[derive(Debug)]
+pub struct Endpoint {
+    name: String,
+    subject: String,
+    queue_group: &'static str,
     requests: AtomicU64,
     errors: AtomicU64,
     nanoseconds: AtomicU64,
 }
 
-impl Discovery {
-    /// A service whose endpoints are the commands of these aggregates.
-    pub fn new(aggregates: &[AggregateDescription]) -> Arc<Self> {
-        let endpoints = aggregates.iter().flat_map(|aggregate| {
-            aggregate.commands.iter().map(|command| Endpoint {
-                aggregate: aggregate.name,
-                command: command.name.clone(),
-                requests: AtomicU64::new(0),
-                errors: AtomicU64::new(0),
-                nanoseconds: AtomicU64::new(0),
-            })
-        });
-        Arc::new(Self {
-            id: uuid::Uuid::now_v7().simple().to_string(),
-            started: Timestamp::now(),
-            endpoints: endpoints.collect(),
+impl Endpoint {
+    /// An endpoint with a name of letters, digits, `_` and `-`, which takes requests on a subject in a
+    /// queue group.
+    #[must_use]
+    pub fn new(name: String, subject: String, queue_group: &'static str) -> Self {
+        Self {
+            name,
+            subject,
+            queue_group,
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
+
+    fn info(&self) -> Value {
+        json!({
+            "name": self.name,
+            "subject": self.subject,
+            "queue_group": self.queue_group,
+            "metadata": {},
         })
     }
 
-    /// Counts a request to the command of this number, in the order in which they are described.
+    fn stats(&self) -> Value {
+        let requests = self.requests.load(Ordering::Relaxed);
+        let nanoseconds = self.nanoseconds.load(Ordering::Relaxed);
+        let mut stats = self.info();
+        stats["num_requests"] = requests.into();
+        stats["num_errors"] = self.errors.load(Ordering::Relaxed).into();
+        stats["last_error"] = "".into();
+        stats["processing_time"] = nanoseconds.into();
+        stats["average_processing_time"] = nanoseconds.checked_div(requests).unwrap_or(0).into();
+        stats
+    }
+}
+
+impl Discovery {
+    /// A service with these endpoints.
+    #[must_use]
+    pub fn new(
+        name: &'static str,
+        description: &'static str,
+        endpoints: Vec<Endpoint>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            description,
+            id: uuid::Uuid::now_v7().simple().to_string(),
+            started: Timestamp::now(),
+            endpoints,
+        })
+    }
+
+    /// Counts a request to the endpoint of this number, in the order in which they were given.
     pub fn count(&self, number: usize, took: Duration, refused: bool) {
         if let Some(endpoint) = self.endpoints.get(number) {
             let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
@@ -76,20 +111,24 @@ impl Discovery {
     pub async fn serve(
         self: Arc<Self>,
         nats: Client,
+        guard: ReplyGuard,
     ) -> Result<JoinHandle<()>, async_nats::SubscribeError> {
         let mut asked = futures::stream::SelectAll::new();
+        let (name, id) = (self.name, &self.id);
         for verb in ["PING", "INFO", "STATS"] {
             for of in [
                 format!("$SRV.{verb}"),
-                format!("$SRV.{verb}.{SERVICE}"),
-                format!("$SRV.{verb}.{SERVICE}.{}", self.id),
+                format!("$SRV.{verb}.{name}"),
+                format!("$SRV.{verb}.{name}.{id}"),
             ] {
                 asked.push(nats.subscribe(of).await?);
             }
         }
         Ok(tokio::spawn(async move {
             while let Some(message) = asked.next().await {
-                self.reply(&nats, message).await;
+                if guard.admits(&message) {
+                    self.reply(&nats, message).await;
+                }
             }
         }))
     }
@@ -101,7 +140,7 @@ impl Discovery {
             Some("INFO") => self.described(
                 "info_response",
                 json!({
-                    "description": "commands of the write side",
+                    "description": self.description,
                     "endpoints": self.endpoints.iter().map(Endpoint::info).collect::<Vec<_>>(),
                 }),
             ),
@@ -120,7 +159,7 @@ impl Discovery {
     fn described(&self, kind: &str, more: Value) -> Value {
         let mut answer = json!({
             "type": format!("io.nats.micro.v1.{kind}"),
-            "name": SERVICE,
+            "name": self.name,
             "id": self.id,
             "version": env!("CARGO_PKG_VERSION"),
             "metadata": {},
@@ -129,28 +168,5 @@ impl Discovery {
             answer.extend(more);
         }
         answer
-    }
-}
-
-impl Endpoint {
-    fn info(&self) -> Value {
-        json!({
-            "name": format!("{}_{}", self.aggregate, self.command),
-            "subject": format!("cmd.{}.*.{}", self.aggregate, self.command),
-            "queue_group": QUEUE,
-            "metadata": {},
-        })
-    }
-
-    fn stats(&self) -> Value {
-        let requests = self.requests.load(Ordering::Relaxed);
-        let nanoseconds = self.nanoseconds.load(Ordering::Relaxed);
-        let mut stats = self.info();
-        stats["num_requests"] = requests.into();
-        stats["num_errors"] = self.errors.load(Ordering::Relaxed).into();
-        stats["last_error"] = "".into();
-        stats["processing_time"] = nanoseconds.into();
-        stats["average_processing_time"] = nanoseconds.checked_div(requests).unwrap_or(0).into();
-        stats
     }
 }
