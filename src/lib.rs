@@ -48,6 +48,7 @@ pub mod cli;
 pub mod dev;
 pub mod platform;
 
+mod percent;
 mod stable_hash;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Where and as what a replica runs.
 
-use super::StartError;
+use super::{Patience, StartError};
 use crate::{
     command::client::CommandOptions,
     config::Role,
@@ -8,7 +8,10 @@ use crate::{
     http,
     read_model::{Credentials, DEFAULT_CACHE},
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+/// How long a start waits where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
@@ -33,12 +36,15 @@ pub struct PlatformOptions {
     pub command: CommandOptions,
     /// How appends reach the log.
     pub append: AppendChoice,
-    /// From what [`AppendChoice::Auto`] knows what the server does.
+    /// What is known of the server: where its JetStream is reached, and from what
+    /// [`AppendChoice::Auto`] knows what it does.
     pub server: ServerKnowledge,
     /// Under what unique keys are hidden in the log; its own salt when `None`.
     pub secret: Option<Secret>,
     /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
+    /// How long the start waits for what is not there yet; 10 s.
+    pub patience: Patience,
 }
 
 impl PlatformOptions {
@@ -62,6 +68,7 @@ impl PlatformOptions {
             server: ServerKnowledge::default(),
             secret: None,
             stream_replicas: None,
+            patience: Patience::Bounded(PATIENCE),
         }
     }
 
