@@ -27,8 +27,8 @@ pub fn run(cli: Cli) -> ExitCode {
         .and_then(|()| {
             crate::run(async {
                 match cli.command {
-                    Command::Dev(config) => dev::run(config).await,
-                    Command::Serve(config) => serve::run(config).await,
+                    Command::Dev(config) => dev::run(*config).await,
+                    Command::Serve(config) => serve::run(*config).await,
                     Command::Views { action } => views::run(action).await,
                     Command::Parked { action } => parked::run(action).await,
                     Command::Topology { action } => topology::run(action).await,

@@ -43,9 +43,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything on this machine: nats-server, storage, every role, sample data
-    Dev(DevConfig),
+    Dev(Box<DevConfig>),
     /// Run one replica against a NATS that is there
-    Serve(ServeConfig),
+    Serve(Box<ServeConfig>),
     /// See and change what the views are read from: rebuild, verify, roll back
     Views {
         /// What to do with them.

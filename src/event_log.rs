@@ -6,11 +6,13 @@
 
 mod ack;
 mod acks;
+mod api;
 pub mod append;
 pub mod choice;
 pub mod claim;
 pub mod codec;
 mod group;
+pub mod health;
 pub mod identity;
 pub mod load;
 pub mod reader;
@@ -18,7 +20,9 @@ pub mod secret;
 pub mod snapshot;
 pub mod subject;
 pub mod topology;
+pub mod version;
 
+pub use api::ApiPrefix;
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use identity::{Epoch, Mark, Place};
@@ -26,6 +30,7 @@ pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;
 use async_nats::{client::RequestErrorKind, jetstream};
+use health::LogHealth;
 use identity::Known;
 use secret::{Hiding, Secret};
 use std::{sync::Arc, time::Duration};
@@ -38,6 +43,7 @@ pub struct EventLog(Arc<Inner>);
 #[derive(Debug, Clone)]
 struct Inner {
     client: async_nats::Client,
+    api: ApiPrefix,
     jetstream: jetstream::Context,
     timeouts: Timeouts,
     acks: Arc<Acks>,
@@ -46,6 +52,8 @@ struct Inner {
     loads: Arc<Semaphore>,
     known: Arc<Known>,
     hiding: Arc<Hiding>,
+    /// What is wrong with the log; of all handles made from one.
+    health: LogHealth,
 }
 
 /// How concurrent appends of different aggregates reach the log.
@@ -83,15 +91,18 @@ impl EventLog {
     /// Makes a handle over a connection. Nothing is sent.
     #[must_use]
     pub fn new(client: async_nats::Client, timeouts: Timeouts) -> Self {
+        let health = LogHealth::default();
         Self(Arc::new(Inner {
+            api: ApiPrefix::default(),
             jetstream: jetstream::new(client.clone()),
             acks: Arc::new(Acks::new(client.clone(), timeouts.append)),
             client,
             timeouts,
             grouping: None,
             loads: Arc::new(Semaphore::new(load::AT_ONCE)),
-            known: Arc::default(),
+            known: health.known().clone(),
             hiding: Arc::default(),
+            health,
         }))
     }
 
@@ -115,11 +126,37 @@ impl EventLog {
         Self(Arc::new(inner))
     }
 
+    /// Reaches JetStream under another prefix. To be chosen before [`EventLog::with_append_mode`].
+    #[must_use]
+    pub fn with_api(self, api: ApiPrefix) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.jetstream = api.context(inner.client.clone());
+        inner.api = api;
+        Self(Arc::new(inner))
+    }
+
+    /// Reports to this what is wrong with the log, and learns it from there. To be chosen before
+    /// [`EventLog::with_append_mode`], whose groups go by the handle that they were started with.
+    #[must_use]
+    pub fn with_health(self, health: LogHealth) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        inner.known = health.known().clone();
+        inner.health = health;
+        Self(Arc::new(inner))
+    }
+
+    /// What is wrong with the log, as far as this process has noticed.
+    #[must_use]
+    pub fn health(&self) -> &LogHealth {
+        &self.0.health
+    }
+
     /// The same log by another connection. What is grouped is grouped with the appends of this handle.
     #[must_use]
     pub fn over(&self, client: async_nats::Client) -> Self {
         Self(Arc::new(Inner {
-            jetstream: jetstream::new(client.clone()),
+            api: self.0.api.clone(),
+            jetstream: self.0.api.context(client.clone()),
             acks: Arc::new(Acks::new(client.clone(), self.0.timeouts.append)),
             client,
             timeouts: self.0.timeouts,
@@ -127,6 +164,7 @@ impl EventLog {
             loads: self.0.loads.clone(),
             known: self.0.known.clone(),
             hiding: self.0.hiding.clone(),
+            health: self.0.health.clone(),
         }))
     }
 

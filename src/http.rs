@@ -36,9 +36,9 @@ pub use openapi::describe;
 
 use actix_web::{
     App, HttpServer, Resource,
-    dev::Server,
+    dev::{Server, ServiceRequest},
     guard,
-    http::Method,
+    http::{ConnectionType, Method},
     web::{self, Data, ServiceConfig},
 };
 use std::{
@@ -48,6 +48,9 @@ use std::{
     time::Duration,
 };
 use tokio::net::TcpSocket;
+
+/// Connections held open at once while a replica starts: probes, mostly.
+const EARLY_CONNECTIONS: usize = 256;
 
 /// How the gateway listens, and what it bounds.
 #[derive(Debug, Clone)]
@@ -152,6 +155,50 @@ impl Gateway {
             config.app_data(readiness.clone());
             operations(config);
         })
+    }
+}
+
+impl Gateway {
+    /// As [`Gateway::serve_operations`], for a replica that is starting: what it will have is
+    /// unavailable yet. Each connection is closed after its answer, so that none outlives the start.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the operating system when the listener cannot be used.
+    pub fn serve_early(
+        listener: TcpListener,
+        options: &Options,
+        readiness: ReadinessProbe,
+    ) -> io::Result<Server> {
+        let readiness = Data::new(readiness);
+        let server = HttpServer::new(move || {
+            let closing = |request: ServiceRequest, service: &_| {
+                let answered = boundary::guard(request, service, None);
+                async move {
+                    let mut response = answered.await?;
+                    response
+                        .response_mut()
+                        .head_mut()
+                        .set_connection_type(ConnectionType::Close);
+                    Ok(response)
+                }
+            };
+            App::new()
+                .wrap_fn(closing)
+                .app_data(readiness.clone())
+                .service(readable("/healthz").to(health::alive))
+                .service(readable("/readyz").to(health::ready))
+                .service(readable("/metrics").to(metrics::serve))
+                .default_service(web::to(refusal::starting))
+        })
+        .workers(1)
+        .max_connections(EARLY_CONNECTIONS)
+        .client_request_timeout(options.head_timeout)
+        .client_disconnect_timeout(options.disconnect_timeout)
+        .shutdown_timeout(options.head_timeout.as_secs())
+        .disable_signals()
+        .listen(listener)?;
+        Ok(server.run())
     }
 }
 

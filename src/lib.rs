@@ -52,6 +52,7 @@ pub mod cli;
 pub mod dev;
 pub mod platform;
 
+mod percent;
 mod stable_hash;
 mod unique_fields;
 

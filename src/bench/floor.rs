@@ -78,7 +78,7 @@ impl RequestReply {
 ///
 /// Returns [`BenchError`] when NATS is not there.
 pub async fn respond(nats_url: &str, reply_bytes: usize) -> Result<(), BenchError> {
-    let client = async_nats::connect(nats_url)
+    let client = crate::platform::connect(nats_url, "bench responder")
         .await
         .map_err(BenchError::new)?;
     let mut requests = client.subscribe(ECHO).await.map_err(BenchError::new)?;

@@ -123,7 +123,8 @@ impl Mart {
                 (Some(process), address)
             }
         };
-        let connecting = threads.spawn(async move { async_nats::connect(url).await });
+        let connecting =
+            threads.spawn(async move { crate::platform::connect(&url, "bench").await });
         let nats = connecting.await.map_err(BenchError::new)?;
         let run = uuid::Uuid::now_v7().simple();
         let mart = Self {

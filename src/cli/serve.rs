@@ -6,9 +6,9 @@ use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
     event_log::secret::SecretError,
-    platform::{self, Domain, Platform, PlatformOptions, StartError},
+    platform::{self, Domain, Patience, Platform, PlatformOptions, StartError},
 };
-use std::{fs, io, path::Path, process::ExitCode};
+use std::{fs, io, path::Path, pin::pin, process::ExitCode};
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     let has = |role| config.roles.contains(&role);
@@ -53,12 +53,26 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.http.max_live = config.sides.gateway.max_live;
     options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
     options.command = config.sides.command.options();
+    options.server.api = config.topology.api();
     options.append = config.sides.command.append;
     options.secret = secret;
     options.server.monitor.clone_from(&config.nats_monitor);
-    let platform = Platform::start(Domain::mart(), options)
-        .await
-        .map_err(failure)?;
+    options.patience = Patience::Endless;
+    let mut asked_to_stop = pin!(signals::asked_to_stop());
+    let started = tokio::select! {
+        started = Platform::start(Domain::mart(), options) => Some(started.map_err(failure)?),
+        asked = &mut asked_to_stop => {
+            asked.map_err(Failure::operation)?;
+            None
+        }
+    };
+    let Some(platform) = started else {
+        tracing::info!("asked to stop before it had started");
+        if let Some(exporter) = exporter {
+            exporter.stop().await;
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
     let servers = platform::nats_servers(&config.topology.nats.servers).unwrap_or_default();
@@ -72,8 +86,11 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     if let Some(append) = platform.append() {
         println!("  append {append}");
     }
+    for difference in platform.topology_differences() {
+        println!("  note   {difference}");
+    }
 
-    signals::asked_to_stop().await.map_err(Failure::operation)?;
+    asked_to_stop.await.map_err(Failure::operation)?;
     tracing::info!("draining");
     let stopped = tokio::time::timeout(config.grace(), platform.stop()).await;
     if let Some(exporter) = exporter {
@@ -89,9 +106,9 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
 
 fn failure(error: StartError) -> Failure {
     match error {
-        StartError::Bind { .. } | StartError::Secret(SecretError::Another) => {
-            Failure::configuration(error)
-        }
+        StartError::Bind { .. }
+        | StartError::Servers(_)
+        | StartError::Secret(SecretError::Another) => Failure::configuration(error),
         _ => Failure::operation(error),
     }
 }

@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     config::{TopologyAction, TopologyConfig},
-    event_log::topology::{Change, Topology},
+    event_log::topology::{Change, Difference, Topology},
     platform,
 };
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ async fn apply(config: TopologyConfig) -> Result<ExitCode, Failure> {
             Change::Created => "created",
             Change::Updated => "updated",
             Change::Unchanged => "unchanged",
+            Change::Newer => "left as a newer program has set it",
         };
         println!("{stream}: {change}");
     }
@@ -35,19 +36,20 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
     for difference in &differences {
         println!("{difference}");
     }
+    if differences.iter().any(Difference::matters) {
+        return Ok(ExitCode::FAILURE);
+    }
     if differences.is_empty() {
         println!("all is as the files say");
-        Ok(ExitCode::SUCCESS)
-    } else {
-        Ok(ExitCode::FAILURE)
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
     let client = platform::connect(&config.nats.servers, "topology")
         .await
         .map_err(Failure::operation)?;
-    let topology = Topology::embedded();
+    let topology = Topology::embedded().with_api(config.api());
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),
         None => (client, topology),

@@ -1,7 +1,7 @@
 //! The flags of what operates a running system: its views, parked events, streams and buckets.
 
 use super::nats;
-use crate::read_model::Generation;
+use crate::{event_log::ApiPrefix, read_model::Generation};
 use clap::{Args, Subcommand};
 
 /// Which NATS is meant.
@@ -155,7 +155,22 @@ pub struct TopologyConfig {
     /// Where they are.
     #[command(flatten)]
     pub nats: NatsConfig,
+    /// The JetStream domain that the log is in, where that is not the server's own: at a leaf node
+    #[arg(long, env = "HEADWATER_JS_DOMAIN", value_parser = ApiPrefix::of_domain)]
+    pub js_domain: Option<ApiPrefix>,
+    /// The prefix of JetStream's API, where an account imports it under another than $JS.API
+    #[arg(long, env = "HEADWATER_JS_API_PREFIX", conflicts_with = "js_domain", value_parser = ApiPrefix::new)]
+    pub js_api_prefix: Option<ApiPrefix>,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
+}
+
+impl TopologyConfig {
+    /// Where JetStream is reached.
+    #[must_use]
+    pub fn api(&self) -> ApiPrefix {
+        let given = self.js_domain.as_ref().or(self.js_api_prefix.as_ref());
+        given.cloned().unwrap_or_default()
+    }
 }

@@ -1,7 +1,7 @@
 //! The flags of traces, and the variables of OpenTelemetry's own that count where a flag is not given.
 
 use super::http_address;
-use crate::telemetry::trace::TraceOptions;
+use crate::{percent, telemetry::trace::TraceOptions};
 use clap::Args;
 use http_client::header::{HeaderMap, HeaderName, HeaderValue};
 use std::str::FromStr;
@@ -140,7 +140,7 @@ impl FromStr for OtlpHeaders {
                 .trim()
                 .parse()
                 .map_err(|_| "not the name of a header".to_owned())?;
-            let value = percent_decoded(value.trim());
+            let value = percent::decoded(value.trim());
             let mut value = HeaderValue::from_bytes(&value)
                 .map_err(|_| format!("not the value of a header: {name}"))?;
             value.set_sensitive(true);
@@ -148,32 +148,6 @@ impl FromStr for OtlpHeaders {
         }
         Ok(Self(headers))
     }
-}
-
-/// Leaves a percent sign alone that two hexadecimal digits do not follow.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = match (first, after) {
-            (b'%', [high, low, ..]) => {
-                let digit = |digit: u8| char::from(digit).to_digit(16);
-                digit(*high).zip(digit(*low))
-            }
-            _ => None,
-        };
-        match code {
-            Some((high, low)) => {
-                decoded.push((high << 4 | low) as u8);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(*first);
-                rest = after;
-            }
-        }
-    }
-    decoded
 }
 
 #[cfg(test)]

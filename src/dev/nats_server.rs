@@ -12,10 +12,13 @@
 mod find;
 mod process;
 
-pub use find::{Found, OLDEST, Version, find};
+pub use find::{Found, find};
 pub(crate) use process::wait_until_unused;
 
-use crate::event_log::topology::Durability;
+use crate::event_log::{
+    topology::Durability,
+    version::{OLDEST, ServerVersion},
+};
 use process::{Launch, Running};
 use std::{
     io,
@@ -81,7 +84,7 @@ pub struct NatsServerState {
 #[derive(Debug)]
 pub struct NatsServer {
     port: u16,
-    version: Version,
+    version: ServerVersion,
     durability: Durability,
     log: PathBuf,
     state: watch::Receiver<NatsServerState>,
@@ -143,7 +146,7 @@ impl NatsServer {
 
     /// The server's version.
     #[must_use]
-    pub fn version(&self) -> Version {
+    pub fn version(&self) -> ServerVersion {
         self.version
     }
 

@@ -71,7 +71,10 @@ impl EventLog {
                 Sent::Otherwise(sending) => sending.await,
             };
             match &appended {
-                Ok(position) => self.saw_position(*position),
+                Ok(position) => {
+                    self.saw_position(*position);
+                    self.0.health.well();
+                }
                 // What comes back may be another log.
                 Err(AppendError::NoStream) => self.suspect("no stream takes commits"),
                 Err(_) => {}

@@ -5,7 +5,7 @@
 //! monitoring endpoint, or known to whoever started the server.
 
 use super::{
-    AppendMode,
+    ApiPrefix, AppendMode,
     topology::{self, Durability, TopologyError},
 };
 use http_client::{Client, Url};
@@ -39,6 +39,8 @@ pub struct ServerKnowledge {
     pub durability: Option<Durability>,
     /// Where it can be asked: its monitoring endpoint, such as `http://127.0.0.1:8222`.
     pub monitor: Option<Url>,
+    /// Where its JetStream is reached.
+    pub api: ApiPrefix,
 }
 
 /// How appends reach the log, and why so.
@@ -95,7 +97,7 @@ impl AppendChoice {
         let chosen = match self {
             Self::Pipelined => ChosenAppend::pipelined("as asked for"),
             Self::Grouped => ChosenAppend::new(AppendMode::Grouped, "as asked for"),
-            Self::Auto => match topology::replicas(nats).await? {
+            Self::Auto => match topology::replicas(nats, &knowledge.api).await? {
                 0 | 1 => by_server(nats, knowledge).await,
                 copies => ChosenAppend::pipelined(format!(
                     "a cluster with {copies} copies of the log, which syncs many at once by itself"

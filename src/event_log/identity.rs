@@ -56,6 +56,14 @@ pub(super) struct Known {
     position: AtomicU64,
 }
 
+impl Known {
+    /// Begins a new epoch.
+    pub(super) fn suspect(&self, reason: &str) {
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        tracing::debug!(log.epoch = epoch, reason, "the log may be another one");
+    }
+}
+
 impl EventLog {
     /// Returns the epoch that it is now.
     #[must_use]
@@ -66,8 +74,7 @@ impl EventLog {
     /// Begins a new epoch: from now on the log may be another one than before. What is in memory is
     /// compared with the log before it is used again, which costs one read for each aggregate.
     pub fn suspect(&self, reason: &str) {
-        let epoch = self.0.known.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        tracing::debug!(log.epoch = epoch, reason, "the log may be another one");
+        self.0.known.suspect(reason);
     }
 
     /// Returns the highest position that this process has seen of the log. What is given to it later

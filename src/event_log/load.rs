@@ -103,7 +103,10 @@ impl EventLog {
         subject: &str,
     ) -> Result<Option<StoredMessage>, LoadError> {
         let request = async_nats::Request::new().payload(Bytes::new());
-        let direct = format!("$JS.API.DIRECT.GET.{STREAM}.{subject}");
+        let direct = self
+            .0
+            .api
+            .subject(&format!("DIRECT.GET.{STREAM}.{subject}"));
         let reply = self.ask(direct, request, self.0.timeouts.load).await;
         let reply = reply.map_err(|error| LoadError::Unavailable(error.to_string()))?;
         match reply.status {
@@ -237,7 +240,7 @@ impl EventLog {
         let asking = async {
             let replies = self.client().subscribe(inbox.clone()).await;
             let replies = replies.map_err(|error| unavailable(&error))?;
-            let direct = format!("$JS.API.DIRECT.GET.{STREAM}");
+            let direct = self.0.api.subject(&format!("DIRECT.GET.{STREAM}"));
             let query = query.to_string().into();
             let asked = self.client().publish_with_reply(direct, inbox, query).await;
             asked.map_err(|error| unavailable(&error))?;
@@ -271,7 +274,7 @@ impl EventLog {
     ) -> Result<T, LoadError> {
         let request = async_nats::Request::new().payload(query.to_string().into());
         let within = self.0.timeouts.load;
-        let reply = self.ask(format!("$JS.API.{verb}"), request, within).await;
+        let reply = self.ask(self.0.api.subject(verb), request, within).await;
         let reply = reply.map_err(|error| match error {
             RequestErrorKind::InvalidSubject | RequestErrorKind::MaxPayloadExceeded => {
                 LoadError::Corrupt(error.to_string())

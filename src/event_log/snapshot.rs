@@ -76,7 +76,8 @@ impl EventLog {
     }
 
     async fn part(&self, key: &str) -> Option<Bytes> {
-        let subject = format!("$JS.API.DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}");
+        let direct = format!("DIRECT.GET.KV_{BUCKET}.$KV.{BUCKET}.{key}");
+        let subject = self.0.api.subject(&direct);
         let request = async_nats::Request::new().payload(Bytes::new());
         let reply = self.ask(subject, request, self.0.timeouts.load).await;
         let reply = reply.ok()?;
@@ -133,7 +134,7 @@ impl EventLog {
 
     async fn put(&self, key: &str, body: Bytes) -> Result<(), SnapshotError> {
         let request = async_nats::Request::new().payload(body);
-        let subject = format!("$KV.{BUCKET}.{key}");
+        let subject = self.0.api.key_subject(&format!("$KV.{BUCKET}.{key}"));
         let answer = self.ask(subject, request, self.0.timeouts.append).await;
         let answer = answer.map_err(|error| SnapshotError::Refused(error.to_string()))?;
         ack::stored_in(&format!("KV_{BUCKET}"), &answer).map_err(SnapshotError::Refused)

@@ -3,10 +3,20 @@
 //! The files are compiled in and sent to the server as they stand, through the raw JetStream API, so
 //! that no client library's idea of a default gets between what is reviewed and what runs.
 //! [`Topology::apply`] changes a server, [`Topology::verify`] only looks. Settings that a file does
-//! not mention are the operator's: they are neither compared nor changed.
+//! not mention are the operator's, and so are the bounds of [`setting`]: they are told, and never
+//! changed. Each stream says in its metadata which revision of its file it was brought to; an older
+//! program changes nothing of it.
 
+mod difference;
+mod setting;
+
+pub use difference::{Difference, Whose};
+
+use super::{ApiPrefix, health::Trouble};
 use async_nats::{Client, RequestErrorKind};
+use difference::{compare, told};
 use serde_json::{Map, Value};
+use setting::{METADATA, REPLICAS, is_operators, revision};
 use std::{fmt, time::Duration};
 
 const FILES: [(&str, &str); 2] = [
@@ -20,10 +30,10 @@ const FILES: [(&str, &str); 2] = [
     ),
 ];
 
-/// Replicas are the deployment's choice, not the file's: the file only says where a stream starts.
-const REPLICAS: &str = "num_replicas";
 const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_NAME_IN_USE: u64 = 10058;
+/// A cluster that has just formed does not know all of its members.
+const NO_PEERS: u64 = 10005;
 /// Creating a stream on a loaded cluster takes longer than a request usually does.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,6 +42,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Topology {
     streams: Vec<Map<String, Value>>,
     replicas: Option<u8>,
+    api: ApiPrefix,
 }
 
 /// What [`Topology::apply`] did to one stream.
@@ -43,32 +54,8 @@ pub enum Change {
     Updated,
     /// It was already as wanted.
     Unchanged,
-}
-
-/// One setting of one stream that is not as the file says.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Difference {
-    /// The stream's name.
-    pub stream: String,
-    /// The setting, under its name in the file. `name` when the stream does not exist.
-    pub field: String,
-    /// What the file says.
-    pub wanted: Value,
-    /// What the server has; `null` when it has nothing.
-    pub found: Value,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.field == "name" {
-            return write!(f, "{}: the stream does not exist", self.stream);
-        }
-        write!(
-            f,
-            "{}: {} should be {}, is {}",
-            self.stream, self.field, self.wanted, self.found
-        )
-    }
+    /// A newer program brought it to a newer file; it was left as it is.
+    Newer,
 }
 
 impl Default for Topology {
@@ -93,6 +80,7 @@ impl Topology {
         Self {
             streams: FILES.into_iter().map(parse).collect(),
             replicas: None,
+            api: ApiPrefix::default(),
         }
     }
 
@@ -104,8 +92,16 @@ impl Topology {
         self
     }
 
-    /// Creates what is missing and changes what differs. Applying twice changes nothing, and so
-    /// does applying from two places at once.
+    /// Reaches JetStream under another prefix.
+    #[must_use]
+    pub fn with_api(mut self, api: ApiPrefix) -> Self {
+        self.api = api;
+        self
+    }
+
+    /// Creates what is missing and changes what differs, but for an operator's own bounds. Applying
+    /// twice changes nothing, and so does applying from two places at once. What a newer program has
+    /// brought to a newer file is left as it is.
     ///
     /// # Errors
     ///
@@ -120,7 +116,8 @@ impl Topology {
         Ok(done)
     }
 
-    /// Compares every setting in the files with the server's. Empty means that all is as wanted.
+    /// Compares every setting in the files with the server's. Empty means that all is as wanted;
+    /// [`Difference::whose`] tells what is wrong from what is an operator's own.
     ///
     /// # Errors
     ///
@@ -129,14 +126,12 @@ impl Topology {
         let mut differences = Vec::new();
         for file in &self.streams {
             let wanted = self.wanted(file);
-            match found(client, name_of(file)).await? {
-                Some(found) => differences.extend(compare(&wanted, &found)),
-                None => differences.push(Difference {
-                    stream: name_of(file).to_owned(),
-                    field: "name".to_owned(),
-                    wanted: Value::from(name_of(file)),
-                    found: Value::Null,
-                }),
+            match found(client, &self.api, name_of(file)).await? {
+                Some(found) => {
+                    differences.extend(compare(&wanted, &found));
+                    differences.extend(told(name_of(file), &wanted, &found));
+                }
+                None => differences.push(Difference::missing(name_of(file))),
             }
         }
         Ok(differences)
@@ -159,26 +154,41 @@ impl Topology {
     ) -> Result<Change, TopologyError> {
         let name = name_of(file);
         let wanted = self.wanted(file);
-        if found(client, name).await?.is_none() {
+        if found(client, &self.api, name).await?.is_none() {
             let mut new = file.clone();
             new.extend(wanted.clone());
-            match request(client, "CREATE", name, &new).await {
+            match request(client, &self.api, "CREATE", name, &new).await {
                 Ok(_) => return Ok(Change::Created),
                 // Another replica was faster, with an older or newer file.
                 Err(TopologyError::Refused { code, .. }) if code == STREAM_NAME_IN_USE => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut config = found(client, name)
-            .await?
-            .ok_or_else(|| TopologyError::Vanished {
-                stream: name.to_owned(),
-            })?;
-        if compare(&wanted, &config).is_empty() {
+        let mut config =
+            found(client, &self.api, name)
+                .await?
+                .ok_or_else(|| TopologyError::Vanished {
+                    stream: name.to_owned(),
+                })?;
+        if revision(&config) > revision(file) {
+            return Ok(Change::Newer);
+        }
+        let differs = |difference: &Difference| difference.whose == Whose::Program;
+        if !compare(&wanted, &config).iter().any(differs) {
             return Ok(Change::Unchanged);
         }
-        config.extend(wanted);
-        request(client, "UPDATE", name, &config).await?;
+        for (field, value) in wanted {
+            match (config.get_mut(&field), value) {
+                _ if is_operators(&field, self.replicas.is_some()) => {}
+                (Some(Value::Object(found)), Value::Object(value)) if field == METADATA => {
+                    found.extend(value);
+                }
+                (_, value) => {
+                    config.insert(field, value);
+                }
+            }
+        }
+        request(client, &self.api, "UPDATE", name, &config).await?;
         Ok(Change::Updated)
     }
 }
@@ -195,9 +205,9 @@ pub async fn is_ready(client: &Client) -> bool {
 /// # Errors
 ///
 /// Returns [`TopologyError`] when the server cannot be asked, or the stream is not there.
-pub async fn replicas(client: &Client) -> Result<u64, TopologyError> {
+pub async fn replicas(client: &Client, api: &ApiPrefix) -> Result<u64, TopologyError> {
     let stream = super::subject::STREAM;
-    let found = found(client, stream).await?;
+    let found = found(client, api, stream).await?;
     let config = found.ok_or_else(|| TopologyError::Vanished {
         stream: stream.to_owned(),
     })?;
@@ -209,57 +219,28 @@ fn name_of(file: &Map<String, Value>) -> &str {
     file.get("name").and_then(Value::as_str).unwrap_or_default()
 }
 
-fn compare(wanted: &Map<String, Value>, found: &Map<String, Value>) -> Vec<Difference> {
-    let stream = name_of(wanted);
-    wanted
-        .iter()
-        .filter_map(|(field, wanted)| {
-            let found = found.get(field).unwrap_or(&Value::Null);
-            (!same(wanted, found)).then(|| Difference {
-                stream: stream.to_owned(),
-                field: field.clone(),
-                wanted: wanted.clone(),
-                found: found.clone(),
-            })
-        })
-        .collect()
-}
-
-/// The server leaves out what is false, zero or empty, and the order of subjects means nothing.
-fn same(wanted: &Value, found: &Value) -> bool {
-    match (wanted, found) {
-        (Value::Array(wanted), Value::Array(found)) => {
-            wanted.len() == found.len() && wanted.iter().all(|one| found.contains(one))
-        }
-        (wanted, Value::Null) => match wanted {
-            Value::Null | Value::Bool(false) => true,
-            Value::Number(number) => number.as_i64() == Some(0),
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(fields) => fields.is_empty(),
-            Value::Bool(true) => false,
-        },
-        (wanted, found) => wanted == found,
-    }
-}
-
 /// The server's configuration of a stream, or `None` when there is no such stream.
-async fn found(client: &Client, stream: &str) -> Result<Option<Map<String, Value>>, TopologyError> {
-    match request(client, "INFO", stream, &Map::new()).await {
+async fn found(
+    client: &Client,
+    api: &ApiPrefix,
+    stream: &str,
+) -> Result<Option<Map<String, Value>>, TopologyError> {
+    match request(client, api, "INFO", stream, &Map::new()).await {
         Ok(config) => Ok(Some(config)),
         Err(TopologyError::Refused { code, .. }) if code == STREAM_NOT_FOUND => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Asks `$JS.API.STREAM.<verb>.<stream>`, and answers with the configuration that it returns.
+/// Asks `STREAM.<verb>.<stream>`, and answers with the configuration that it returns.
 async fn request(
     client: &Client,
+    api: &ApiPrefix,
     verb: &'static str,
     stream: &str,
     body: &Map<String, Value>,
 ) -> Result<Map<String, Value>, TopologyError> {
-    let subject = format!("$JS.API.STREAM.{verb}.{stream}");
+    let subject = api.subject(&format!("STREAM.{verb}.{stream}"));
     let body = serde_json::to_vec(body).expect("a JSON object serialises");
     let request = async_nats::Request::new()
         .payload(body.into())
@@ -342,7 +323,16 @@ impl TopologyError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::NoAnswer { .. } | Self::Vanished { .. } => true,
-            Self::Refused { status, .. } => *status == 503,
+            Self::Refused {
+                status,
+                code,
+                description,
+                ..
+            } => {
+                *status == 503
+                    || *code == NO_PEERS
+                    || Trouble::of_error(*code, description).is_some()
+            }
             Self::Unreadable { .. } => false,
         }
     }
@@ -372,11 +362,6 @@ impl fmt::Display for Durability {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn object(value: Value) -> Map<String, Value> {
-        serde_json::from_value(value).unwrap()
-    }
 
     #[test]
     fn the_files_name_the_streams_that_the_program_uses() {
@@ -385,30 +370,7 @@ mod tests {
         assert_eq!(names, [super::super::subject::STREAM, "KV_snapshots"]);
         for stream in &topology.streams {
             assert_eq!(stream[REPLICAS], 1, "where a new stream starts");
+            assert!(revision(stream) > 0, "{}", name_of(stream));
         }
-    }
-
-    #[test]
-    fn what_the_server_leaves_out_is_false_zero_or_empty() {
-        let wanted = json!({"name": "S", "sealed": false, "max_age": 0, "subjects": ["b", "a"]});
-        let found = json!({"name": "S", "subjects": ["a", "b"], "metadata": {"k": "v"}});
-        assert_eq!(compare(&object(wanted), &object(found)), []);
-
-        let wanted = json!({"name": "S", "deny_purge": true, "subjects": ["a"], "max_age": 0});
-        let found = json!({"name": "S", "subjects": ["a", "b"], "max_age": 5});
-        let fields: Vec<_> = compare(&object(wanted), &object(found))
-            .into_iter()
-            .map(|difference| difference.field)
-            .collect();
-        assert_eq!(fields, ["deny_purge", "max_age", "subjects"]);
-    }
-
-    #[test]
-    fn replicas_are_only_compared_when_they_are_asked_for() {
-        let three = object(json!({"name": "S", "num_replicas": 3}));
-        let topology = Topology::embedded();
-        assert_eq!(compare(&topology.wanted(&three), &three), []);
-        let topology = topology.with_replicas(5);
-        assert_eq!(compare(&topology.wanted(&three), &three).len(), 1);
     }
 }

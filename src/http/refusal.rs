@@ -31,6 +31,13 @@ impl ResponseError for Problem {
     }
 }
 
+/// 503 for everything that a replica does once it has started.
+pub(super) async fn starting() -> Result<HttpResponse, Problem> {
+    Err(Problem::unavailable(
+        "the replica is starting; /readyz says what it waits for",
+    ))
+}
+
 /// 404 for a path that is none of ours.
 pub(super) async fn no_such_path() -> Result<HttpResponse, Problem> {
     Err(Problem::not_found(

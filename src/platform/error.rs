@@ -2,7 +2,12 @@
 
 use crate::{
     command::endpoint::EndpointError,
-    event_log::{identity::LogError, secret::SecretError, topology::TopologyError},
+    event_log::{
+        identity::LogError,
+        secret::SecretError,
+        topology::{Difference, TopologyError},
+        version::TooOld,
+    },
     membership::MembershipError,
     projection::ProjectorError,
     read_model::{OpenError, StoreError},
@@ -12,7 +17,7 @@ use std::net::SocketAddr;
 /// A replica cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// NATS does not answer, or refuses the connection.
+    /// NATS does not answer.
     #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
         /// Where it was looked for.
@@ -20,6 +25,23 @@ pub enum StartError {
         /// What went wrong.
         reason: String,
     },
+    /// The list of NATS servers cannot be used.
+    #[error("--nats: {0}")]
+    Servers(String),
+    /// NATS refuses who connects.
+    #[error("NATS {servers} refuses the user, password or token in --nats: {reason}")]
+    Unauthorized {
+        /// Who refused.
+        servers: String,
+        /// In the client's words.
+        reason: String,
+    },
+    /// A server is too old.
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
+    /// A stream has settings that the log cannot be kept with.
+    #[error("the topology is not right, and cannot be brought right: {}", listed(.0))]
+    WrongTopology(Vec<Difference>),
     /// The streams cannot be brought to what the files say.
     #[error(transparent)]
     Topology(#[from] TopologyError),
@@ -58,4 +80,26 @@ pub enum StartError {
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Runtime(std::io::Error),
+}
+
+fn listed(differences: &[Difference]) -> String {
+    let differences: Vec<_> = differences.iter().map(Difference::to_string).collect();
+    differences.join("; ")
+}
+
+impl StartError {
+    /// Returns whether it may pass by itself, so that waiting can help.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Nats { .. } => true,
+            Self::Topology(error) => error.is_retryable(),
+            Self::Membership(error) => matches!(error, MembershipError::Nats(_)),
+            Self::Secret(error) => matches!(error, SecretError::Unavailable(_)),
+            Self::Log(error) => matches!(error, LogError::Unreadable(_)),
+            Self::Store(error) => error.is_retryable(),
+            Self::Views(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Where and as what a replica runs.
 
-use super::StartError;
+use super::{Patience, StartError};
 use crate::{
     command::client::CommandOptions,
     config::Role,
@@ -9,7 +9,10 @@ use crate::{
     read_model::{Credentials, DEFAULT_CACHE},
     request_reply::Inboxes,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
+
+/// How long a start waits where nobody says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
@@ -34,7 +37,8 @@ pub struct PlatformOptions {
     pub command: CommandOptions,
     /// How appends reach the log.
     pub append: AppendChoice,
-    /// From what [`AppendChoice::Auto`] knows what the server does.
+    /// What is known of the server: where its JetStream is reached, and from what
+    /// [`AppendChoice::Auto`] knows what it does.
     pub server: ServerKnowledge,
     /// Under what unique keys are hidden in the log; its own salt when `None`.
     pub secret: Option<Secret>,
@@ -42,6 +46,8 @@ pub struct PlatformOptions {
     pub stream_replicas: Option<u8>,
     /// Where answers over NATS may go; a request that wants its answer elsewhere is not carried out.
     pub inboxes: Inboxes,
+    /// How long the start waits for what is not there yet; 10 s.
+    pub patience: Patience,
 }
 
 impl PlatformOptions {
@@ -66,6 +72,7 @@ impl PlatformOptions {
             secret: None,
             stream_replicas: None,
             inboxes: Inboxes::default(),
+            patience: Patience::Bounded(PATIENCE),
         }
     }
 

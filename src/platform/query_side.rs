@@ -1,6 +1,6 @@
 //! The query side of a replica: its store, its projectors, and what answers queries.
 
-use super::{Domain, Platform, PlatformOptions, StartError, start::joined};
+use super::{Domain, Platform, PlatformOptions, StartError, start::joined, waiting::Waiting};
 use crate::{
     config::Role,
     event_log::EventLog,
@@ -9,13 +9,8 @@ use crate::{
     request_reply::ReplyGuard,
 };
 use actix::Arbiter;
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-
-/// How long a shared store may take to be there at the start, and the pause between two looks.
-const STORE_TIMEOUT: Duration = Duration::from_secs(60);
-const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Opens the documents, and starts the projectors over them and what answers queries from them.
 pub(super) async fn start(
@@ -24,6 +19,7 @@ pub(super) async fn start(
     log: &EventLog,
     io: &Handle,
     guard: &ReplyGuard,
+    waiting: &Waiting,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
     let descriptions: Vec<_> = domain
@@ -32,28 +28,22 @@ pub(super) async fn start(
         .map(|view| view.description().clone())
         .collect();
     let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
-    let store = open_store(options, io).await?;
+    let store = open_store(options, io, waiting).await?;
     let aggregates = domain.aggregates.descriptions();
-    let started = tokio::time::Instant::now();
-    let queries = loop {
-        let opened = ReadModel::open(ReadModelOptions {
-            store: store.clone(),
-            views: descriptions.clone(),
-            aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
-            watermarks: watermarks.clone(),
-            cache: options.cache,
-            prepares: options.prepares(),
-        });
-        match opened.await {
-            Ok(queries) => break queries,
-            // A gateway may be there before the first projector.
-            Err(error) if error.is_retryable() && started.elapsed() < STORE_TIMEOUT => {
-                tracing::info!(%error, "waits for the documents");
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    };
+    // A gateway may be there before the first projector.
+    let queries = waiting
+        .until("store", "has no documents yet", async || {
+            let opened = ReadModel::open(ReadModelOptions {
+                store: store.clone(),
+                views: descriptions.clone(),
+                aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
+                watermarks: watermarks.clone(),
+                cache: options.cache,
+                prepares: options.prepares(),
+            });
+            Ok(opened.await?)
+        })
+        .await?;
 
     if options.has(Role::Projector) {
         let arbiter = Arbiter::new();
@@ -110,23 +100,19 @@ pub(super) async fn start(
     Ok(())
 }
 
-async fn open_store(options: &PlatformOptions, io: &Handle) -> Result<Store, StartError> {
-    let started = tokio::time::Instant::now();
-    loop {
-        let mut store = StoreOptions::new(&options.store, io.clone());
-        store.credentials.clone_from(&options.credentials);
-        store.prepares = options.prepares();
-        match Store::open(store).await {
-            Ok(store) => return Ok(store),
-            Err(error)
-                if options.is_shared()
-                    && error.is_retryable()
-                    && started.elapsed() < STORE_TIMEOUT =>
-            {
-                tracing::info!(%error, "waits for the store");
-                tokio::time::sleep(STORE_PAUSE).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+async fn open_store(
+    options: &PlatformOptions,
+    io: &Handle,
+    waiting: &Waiting,
+) -> Result<Store, StartError> {
+    // Nothing comes by itself to a store of one's own.
+    let may_pass = |error: &StartError| options.is_shared() && error.is_retryable();
+    waiting
+        .until_when("store", "not open yet", may_pass, async || {
+            let mut store = StoreOptions::new(&options.store, io.clone());
+            store.credentials.clone_from(&options.credentials);
+            store.prepares = options.prepares();
+            Ok(Store::open(store).await?)
+        })
+        .await
 }

@@ -1,16 +1,14 @@
 //! Whether a replica can do its work.
 
-use super::Platform;
+use super::{Platform, start::connections};
 use crate::http::{Readiness, ReadinessCheck, ReadinessProbe};
 use std::sync::Arc;
 
 /// What `GET /readyz` asks.
 pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let membership = platform.membership.clone();
-    let connections: Vec<async_nats::Client> = std::iter::once(&platform.nats)
-        .chain(platform.commands.connections())
-        .cloned()
-        .collect();
+    let connections = connections(platform);
+    let health = platform.health.clone();
     let projectors = platform.projectors.clone();
     Arc::new(move || {
         let connected = connections
@@ -22,17 +20,23 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
             "not connected"
         };
         let mut checks = vec![ReadinessCheck::new("nats", connected, detail)];
+        let trouble = health.trouble();
+        let detail = trouble
+            .as_ref()
+            .map_or_else(|| "available".to_owned(), ToString::to_string);
+        checks.push(ReadinessCheck::new("log", trouble.is_none(), detail));
         if membership.is_leaving() {
             checks.push(ReadinessCheck::new("membership", false, "leaving"));
         }
         checks.extend(projectors.iter().map(|projector| {
             let status = projector.status();
+            let well = status.ready && status.stalled.is_none();
             let detail = match status.stalled {
-                Some(stalled) => format!("stalled since {}", stalled.since),
+                Some(stalled) => format!("stalled since {}: {}", stalled.since, stalled.reason),
                 None if status.ready => format!("at {}", status.applied),
                 None => format!("reading the log, at {}", status.applied),
             };
-            ReadinessCheck::new(format!("view {}", projector.view()), status.ready, detail)
+            ReadinessCheck::new(format!("view {}", projector.view()), well, detail)
         }));
         Readiness::of(checks)
     })

@@ -1,8 +1,12 @@
 //! The start of a replica, in the order in which data flows.
 
 use super::{
-    Domain, Platform, PlatformOptions, StartError, connect, nats::connect_command_side, query_side,
+    Domain, Platform, PlatformOptions, StartError,
+    early::EarlyGateway,
+    nats::{connect_command_side, connect_replica},
+    query_side,
     readiness::readiness,
+    waiting::Waiting,
 };
 use crate::{
     command::{
@@ -10,7 +14,11 @@ use crate::{
         threads::CommandThreads,
     },
     config::Role,
-    event_log::{AppendMode, EventLog, Timeouts, topology::Topology},
+    event_log::{
+        AppendMode, ChosenAppend, EventLog, Timeouts,
+        health::{LogHealth, Monitor},
+        topology::{Difference, Topology},
+    },
     http::{Backends, Gateway},
     membership::{Membership, MembershipOptions},
     request_reply::ReplyGuard,
@@ -28,38 +36,53 @@ pub(super) async fn start(
 ) -> Result<Platform, StartError> {
     telemetry::metrics::install();
     let guard = ReplyGuard::new(options.inboxes.clone());
-    let (servers, name) = (options.nats.clone(), options.replica.clone());
-    let nats = io.spawn(async move { connect(&servers, &name).await });
-    let nats = joined(nats).await??;
-    let topology = Topology::embedded();
-    let topology = match options.stream_replicas {
-        Some(replicas) => topology.with_replicas(replicas),
-        None => topology,
-    };
-    topology.apply(&nats).await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default()).with_secret(options.secret.clone());
-    log.check_form().await?;
+    let waiting = Waiting::new(options.patience);
+    let early = EarlyGateway::start(&listener, options, &waiting)?;
+    let health = LogHealth::default();
+    let nats = waiting
+        .until("nats", "not connected yet", async || {
+            let (servers, name) = (options.nats.clone(), options.replica.clone());
+            let health = health.clone();
+            joined(io.spawn(async move { connect_replica(&servers, &name, &health).await })).await?
+        })
+        .await?;
+    let told = waiting
+        .until("topology", "not set up yet", async || {
+            set_up(&nats, options).await
+        })
+        .await?;
+    let log = EventLog::new(nats.clone(), Timeouts::default())
+        .with_api(options.server.api.clone())
+        .with_health(health.clone())
+        .with_secret(options.secret.clone());
+    waiting
+        .until("log", "cannot be read yet", async || {
+            Ok(log.check_form().await?)
+        })
+        .await?;
     let (threads, append) = match options.has(Role::Command) {
         true => {
-            log.agree_on_secret().await?;
-            let append = options.append.choose(&nats, &options.server).await?;
-            (
-                Some(command_threads(options, &log, append.mode).await?),
-                Some(append),
-            )
+            let (threads, append) = waiting
+                .until("nats", "not connected yet", async || {
+                    command_side(&log, options).await
+                })
+                .await?;
+            (Some(threads), Some(append))
         }
         false => (None, None),
     };
-    let membership = {
-        // By the connection that commands come by: a replica that they cannot reach falls silent.
-        let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
-        let (nats, replica) = (told_by.clone(), options.replica.clone());
-        let roles = options.roles.clone();
-        let opening = async move {
-            Membership::open(nats, &replica, roles, MembershipOptions::default()).await
-        };
-        joined(io.spawn(opening)).await??
-    };
+    let membership = waiting
+        .until("membership", "not joined yet", async || {
+            // By the connection that commands come by: a replica that they cannot reach falls silent.
+            let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
+            let (nats, replica) = (told_by.clone(), options.replica.clone());
+            let roles = options.roles.clone();
+            let opening = async move {
+                Membership::open(nats, &replica, roles, MembershipOptions::default()).await
+            };
+            Ok(joined(io.spawn(opening)).await??)
+        })
+        .await?;
 
     let placement = Placement::new(nats.clone(), membership.clone());
     let (aggregates, sized) = (&domain.aggregates, options.command);
@@ -80,6 +103,8 @@ pub(super) async fn start(
         _io: None,
         nats,
         append,
+        told,
+        health,
         membership,
         commands,
         command_endpoint,
@@ -91,8 +116,10 @@ pub(super) async fn start(
         gateway: None,
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {
-        query_side::start(domain, options, &log, io, &guard, &mut platform).await?;
+        query_side::start(domain, options, &log, io, &guard, &waiting, &mut platform).await?;
     }
+    let monitor = Monitor::new(log, connections(&platform));
+    io.spawn(monitor.run());
     let unbound = |source| options.unbound(source);
     let address = listener.local_addr().map_err(unbound)?;
     let readiness = readiness(&platform);
@@ -108,12 +135,58 @@ pub(super) async fn start(
     };
     let server = server.map_err(unbound)?;
     platform.gateway = Some((server.handle(), address));
+
     actix::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "gateway ended");
         }
     });
+    early.hand_over().await;
     Ok(platform)
+}
+
+/// Brings the streams to what the files say, and looks whether they are. Returns what is an
+/// operator's own.
+async fn set_up(
+    nats: &async_nats::Client,
+    options: &PlatformOptions,
+) -> Result<Vec<Difference>, StartError> {
+    let topology = Topology::embedded().with_api(options.server.api.clone());
+    let topology = match options.stream_replicas {
+        Some(replicas) => topology.with_replicas(replicas),
+        None => topology,
+    };
+    topology.apply(nats).await?;
+    let differences = topology.verify(nats).await?;
+    let (wrong, told): (Vec<_>, Vec<_>) = differences.into_iter().partition(Difference::matters);
+    if !wrong.is_empty() {
+        return Err(StartError::WrongTopology(wrong));
+    }
+    for difference in &told {
+        match difference.forgets() {
+            true => tracing::error!(%difference, "the log forgets by itself"),
+            false => tracing::warn!(%difference, "left as it is"),
+        }
+    }
+    Ok(told)
+}
+
+/// All connections of a replica.
+pub(super) fn connections(platform: &Platform) -> Vec<async_nats::Client> {
+    std::iter::once(&platform.nats)
+        .chain(platform.commands.connections())
+        .cloned()
+        .collect()
+}
+
+async fn command_side(
+    log: &EventLog,
+    options: &PlatformOptions,
+) -> Result<(CommandThreads, ChosenAppend), StartError> {
+    log.agree_on_secret().await?;
+    let append = options.append.choose(log.client(), &options.server).await?;
+    let threads = command_threads(options, log, append.mode).await?;
+    Ok((threads, append))
 }
 
 /// The threads of the command side, each with a connection of its own.
@@ -125,8 +198,9 @@ async fn command_threads(
     let open = |first: Option<EventLog>| {
         let (servers, name) = (options.nats.clone(), options.replica.clone());
         let log = log.clone();
+        let health = log.health().clone();
         async move {
-            let nats = connect_command_side(&servers, &name).await?;
+            let nats = connect_command_side(&servers, &name, &health).await?;
             Ok(match first {
                 None => log.over(nats).with_append_mode(append),
                 Some(first) => first.over(nats),

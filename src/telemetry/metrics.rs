@@ -124,6 +124,11 @@ fn describe() {
     describe_queries();
     describe_gauge!("headwater_live_actors", Unit::Count, "live aggregates");
     describe_gauge!(
+        "headwater_log_available",
+        Unit::Count,
+        "1 while the log can be read and appended to, as far as is known"
+    );
+    describe_gauge!(
         "headwater_members",
         Unit::Count,
         "live replicas that this one knows"

@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod replica;
 pub mod seed;
 pub mod service;
+pub mod streams;
 pub mod surreal;
 pub mod writers;
 

@@ -24,6 +24,7 @@ mod http;
 mod in_doubt;
 mod linearizability;
 mod live;
+mod log_health;
 mod membership;
 mod metrics;
 mod once;

@@ -1,36 +1,19 @@
 //! The files in `nats/` are what a real server has after `apply`, and `verify` tells when not.
 
-use crate::harness::{cluster::NatsCluster, nats::Nats, poll::eventually};
-use headwater::event_log::topology::{Change, Topology, TopologyError};
-use serde_json::{Value, json};
+use crate::harness::{
+    cluster::NatsCluster,
+    nats::Nats,
+    poll::eventually,
+    streams::{ask, change_stream, stream_config},
+};
+use headwater::event_log::topology::{Change, Topology, TopologyError, Whose};
+use serde_json::json;
 
 fn changes(applied: &[(String, Change)]) -> Vec<(&str, Change)> {
     applied
         .iter()
         .map(|(name, change)| (name.as_str(), *change))
         .collect()
-}
-
-/// Changes settings of a stream behind the program's back.
-async fn change_by_hand(client: &async_nats::Client, stream: &str, settings: Value) {
-    let info = client
-        .request(format!("$JS.API.STREAM.INFO.{stream}"), "".into())
-        .await
-        .unwrap();
-    let info: Value = serde_json::from_slice(&info.payload).unwrap();
-    let mut config = info["config"].clone();
-    for (field, value) in settings.as_object().unwrap() {
-        config[field] = value.clone();
-    }
-    let reply = client
-        .request(
-            format!("$JS.API.STREAM.UPDATE.{stream}"),
-            config.to_string().into(),
-        )
-        .await
-        .unwrap();
-    let reply: Value = serde_json::from_slice(&reply.payload).unwrap();
-    assert!(reply.get("error").is_none(), "{reply}");
 }
 
 #[tokio::test]
@@ -85,7 +68,7 @@ async fn a_setting_changed_by_hand_is_reported_and_put_right() {
     let topology = Topology::embedded();
     topology.apply(&client).await.unwrap();
 
-    change_by_hand(
+    change_stream(
         &client,
         "EVENTS",
         json!({"max_msg_size": 65536, "allow_direct": false, "metadata": {"owner": "ops"}}),
@@ -98,6 +81,7 @@ async fn a_setting_changed_by_hand_is_reported_and_put_right() {
         [
             "EVENTS: allow_direct should be true, is false",
             "EVENTS: max_msg_size should be 1048576, is 65536",
+            r#"EVENTS: metadata should be {"headwater.topology":"2"}, is {}"#,
         ]
     );
 
@@ -185,7 +169,7 @@ async fn a_cluster_keeps_its_replicas_when_nobody_asks_for_a_number() {
     );
     assert_eq!(asked.verify(&client).await.unwrap(), []);
 
-    change_by_hand(&client, "EVENTS", json!({"max_msg_size": 65536})).await;
+    change_stream(&client, "EVENTS", json!({"max_msg_size": 65536})).await;
     let applied = Topology::embedded().apply(&client).await.unwrap();
     assert_eq!(applied[0].1, Change::Updated);
     assert_eq!(replicas().await, 3);
@@ -210,4 +194,77 @@ async fn a_server_without_jetstream_is_a_retryable_error() {
     let error = Topology::embedded().verify(&client).await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     assert!(error.to_string().contains("JetStream"), "{error}");
+}
+
+#[tokio::test]
+async fn an_operators_own_bounds_are_left_and_told() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let topology = Topology::embedded();
+    topology.apply(&client).await.unwrap();
+    let bounds = json!({"max_bytes": 1_000_000_000, "max_msgs": 5_000, "max_age": 3_600_000_000_000_u64,
+        "compression": "s2", "description": "ours"});
+    change_stream(&client, "EVENTS", bounds.clone()).await;
+
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(applied[0].1, Change::Unchanged);
+    // Beside what must be put right, too.
+    change_stream(&client, "EVENTS", json!({"allow_direct": false})).await;
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(applied[0].1, Change::Updated);
+    let config = stream_config(&client, "EVENTS").await;
+    for (field, value) in bounds.as_object().unwrap() {
+        assert_eq!(config[field], *value, "{field}");
+    }
+    let differences = topology.verify(&client).await.unwrap();
+    assert_eq!(differences.len(), 5, "{differences:?}");
+    assert!(differences.iter().all(|it| it.whose == Whose::Operator));
+    let told = differences.iter().find(|it| it.field == "max_age").unwrap();
+    assert!(told.to_string().contains("COMMITS ARE LOST"), "{told}");
+}
+
+#[tokio::test]
+async fn an_older_program_leaves_what_a_newer_one_has_set() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    let topology = Topology::embedded();
+    topology.apply(&client).await.unwrap();
+    let newer = json!({"max_msg_size": 2_097_152, "subjects": ["evt.>", "claim.>", "log.>", "new.>"],
+        "metadata": {"headwater.topology": "1000"}});
+    change_stream(&client, "EVENTS", newer).await;
+
+    let applied = topology.apply(&client).await.unwrap();
+    assert_eq!(applied[0].1, Change::Newer);
+    let config = stream_config(&client, "EVENTS").await;
+    assert_eq!(config["max_msg_size"], 2_097_152);
+    let differences = topology.verify(&client).await.unwrap();
+    assert!(!differences.is_empty());
+    assert!(
+        differences.iter().all(|it| !it.matters()),
+        "{differences:?}"
+    );
+
+    change_stream(&client, "EVENTS", json!({"allow_atomic": false})).await;
+    topology.apply(&client).await.unwrap();
+    let differences = topology.verify(&client).await.unwrap();
+    let matters: Vec<_> = differences.iter().filter(|it| it.matters()).collect();
+    assert_eq!(matters.len(), 1, "{differences:?}");
+    assert_eq!(matters[0].field, "allow_atomic");
+}
+
+#[tokio::test]
+async fn a_sealed_log_is_named() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    // A stream that cannot be purged cannot be sealed either.
+    let config = json!({"name": "EVENTS", "subjects": ["evt.>"], "storage": "file"});
+    ask(&client, "STREAM.CREATE.EVENTS", config).await;
+    change_stream(&client, "EVENTS", json!({"sealed": true})).await;
+    let topology = Topology::embedded();
+    let error = topology.apply(&client).await.unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("EVENTS"), "{error}");
+    let differences = topology.verify(&client).await.unwrap();
+    let sealed = "EVENTS: sealed should be false, is true";
+    assert!(differences.iter().any(|it| it.to_string() == sealed));
 }

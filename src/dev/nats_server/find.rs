@@ -1,20 +1,14 @@
 //! Which nats-server to start: the one asked for, one on `PATH`, or the one in `.tools/`.
 
 use super::NatsServerError;
+use crate::event_log::version::{OLDEST, ServerVersion};
 use std::{
-    env, fmt,
+    env,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 use tokio::process::Command;
-
-/// The oldest server that has all that Headwater uses: consumers can be reset since 2.14.
-pub const OLDEST: Version = Version {
-    major: 2,
-    minor: 14,
-    patch: 0,
-};
 
 const NAME: &str = "nats-server";
 const TOOLS: &str = ".tools/nats-server";
@@ -22,41 +16,9 @@ const TOOLS: &str = ".tools/nats-server";
 const FOLDERS_UP: usize = 4;
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A server's version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// Major.
-    pub major: u32,
-    /// Minor.
-    pub minor: u32,
-    /// Patch.
-    pub patch: u32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
-    }
-}
-
-impl Version {
-    /// Reads what `nats-server --version` prints, for example `nats-server: v2.15.1`. What follows the
-    /// patch number (`-beta.3`) is left out.
-    #[must_use]
-    pub fn parse(output: &str) -> Option<Self> {
-        let number = output.trim().strip_prefix("nats-server:")?.trim();
-        let mut parts = number.trim_start_matches('v').splitn(3, '.');
-        let mut next = || -> Option<u32> {
-            let part = parts.next()?;
-            let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
-            digits.parse().ok()
-        };
-        Some(Self {
-            major: next()?,
-            minor: next()?,
-            patch: next()?,
-        })
-    }
+/// Reads what `nats-server --version` prints, for example `nats-server: v2.15.1`.
+fn printed(output: &str) -> Option<ServerVersion> {
+    ServerVersion::parse(output.trim().strip_prefix("nats-server:")?)
 }
 
 /// A server that can be started.
@@ -65,7 +27,7 @@ pub struct Found {
     /// Its file.
     pub path: PathBuf,
     /// Its version.
-    pub version: Version,
+    pub version: ServerVersion,
 }
 
 /// Finds a server of at least [`OLDEST`]: `explicit` and nothing else when given, otherwise the first
@@ -136,8 +98,8 @@ async fn check(path: &Path) -> Result<Found, String> {
     })
 }
 
-fn recent_enough(output: &str) -> Result<Version, String> {
-    let version = Version::parse(output)
+fn recent_enough(output: &str) -> Result<ServerVersion, String> {
+    let version = printed(output)
         .ok_or_else(|| "does not say a version as a nats-server would".to_owned())?;
     if version < OLDEST {
         return Err(format!("is {version}, too old"));
@@ -150,7 +112,7 @@ mod tests {
     use super::*;
 
     fn version(output: &str) -> Option<String> {
-        Version::parse(output).map(|version| version.to_string())
+        printed(output).map(|version| version.to_string())
     }
 
     #[test]
@@ -161,7 +123,7 @@ mod tests {
         assert_eq!(version("nats: 0.1.5"), None);
         assert_eq!(version("nats-server: dev"), None);
         assert_eq!(version(""), None);
-        assert!(Version::parse("nats-server: v2.9.10").unwrap() < OLDEST);
+        assert!(printed("nats-server: v2.9.10").unwrap() < OLDEST);
     }
 
     #[test]
@@ -170,7 +132,7 @@ mod tests {
             recent_enough("nats-server: v2.9.10").unwrap_err(),
             "is 2.9.10, too old"
         );
-        assert_eq!(recent_enough("nats-server: v2.14.0").unwrap(), OLDEST);
+        assert_eq!(recent_enough("nats-server: v2.15.0").unwrap(), OLDEST);
         assert!(recent_enough("hello").is_err());
     }
 

@@ -111,7 +111,20 @@ impl Service {
     }
 
     /// As [`Service::start`], for commands that print another text once they are ready.
-    pub fn start_until(mut command: Command, folder: PathBuf, temp: TempDir, ready: &str) -> Self {
+    pub fn start_until(command: Command, folder: PathBuf, temp: TempDir, ready: &str) -> Self {
+        let mut service = Self::spawn(command, folder, temp);
+        eventually_blocking(START, "the service is ready", || {
+            if let Some(status) = service.child.try_wait().unwrap() {
+                panic!("the service ended ({status}):\n{}", service.transcript());
+            }
+            let output = service.output.lock().unwrap();
+            output.iter().any(|line| line.contains(ready)).then_some(())
+        });
+        service
+    }
+
+    /// Starts any command and waits for nothing.
+    pub fn spawn(mut command: Command, folder: PathBuf, temp: TempDir) -> Self {
         let stderr = File::create(temp.path().join("stderr")).unwrap();
         let mut child = command
             .stdout(Stdio::piped())
@@ -126,20 +139,12 @@ impl Service {
                 lines.lock().unwrap().push(line);
             }
         });
-        let mut service = Self {
+        Self {
             child,
             folder,
             output,
             _temp: temp,
-        };
-        eventually_blocking(START, "the service is ready", || {
-            if let Some(status) = service.child.try_wait().unwrap() {
-                panic!("the service ended ({status}):\n{}", service.transcript());
-            }
-            let output = service.output.lock().unwrap();
-            output.iter().any(|line| line.contains(ready)).then_some(())
-        });
-        service
+        }
     }
 
     /// Where its data is.
