@@ -104,12 +104,12 @@ impl CommandHeaders {
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let asked_again = self.asked_again.map(|position| position.to_string());
         let named = [
-            (ASKED_AGAIN, asked_again.as_deref()),
             ("Idempotency-Key", self.idempotency_key.as_deref()),
             ("If-Match", if_match.as_deref()),
             ("traceparent", self.traceparent.as_deref()),
             ("tracestate", self.tracestate.as_deref()),
             (GIVEN_ID, self.given_id.as_deref()),
+            (ASKED_AGAIN, asked_again.as_deref()),
         ];
         for (name, value) in named {
             if let Some(value) = value {
