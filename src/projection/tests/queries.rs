@@ -83,7 +83,8 @@ impl Queries {
         let message = self.ask(subject, headers, body).await;
         let problem: Value = serde_json::from_slice(&message.payload).unwrap();
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-        assert_eq!(header(&message, "Nats-Service-Error"), text("code"));
+        let words = format!("{}: {}", text("code"), text("detail"));
+        assert_eq!(header(&message, "Nats-Service-Error"), words);
         assert_eq!(
             header(&message, "Nats-Service-Error-Code"),
             problem["status"].to_string()
