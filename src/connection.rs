@@ -56,3 +56,10 @@ pub async fn round_trip(nats: &Client) -> Result<(), Away> {
         Err(late) => Err(Away::because(late)),
     }
 }
+
+/// Returns whether the connection is there, as far as this process has noticed. What is sent while it is not
+/// is kept and sent later, however old it is then.
+#[must_use]
+pub fn is_up(nats: &Client) -> bool {
+    nats.connection_state() == async_nats::connection::State::Connected
+}

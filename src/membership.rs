@@ -17,7 +17,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -28,8 +28,9 @@ pub struct MembershipOptions {
     pub heartbeat: Duration,
     /// A replica that was silent for so long is gone; 3 s, so that two may be lost.
     pub gone_after: Duration,
-    /// How long the answers to the first announcement are waited for; 100 ms, a hundred times what
-    /// they take on a network of one site.
+    /// How long the answers to the first announcement are waited for at the least; 100 ms, a hundred times
+    /// what they take on a network of one site. On a slow network it is four times what the replica's own
+    /// announcement takes to come back.
     pub answers: Duration,
 }
 
@@ -57,6 +58,10 @@ struct Inner {
     voice: watch::Sender<Voice>,
     /// Another process was heard under this name.
     namesake: watch::Sender<bool>,
+    /// Counts how often the replica has heard itself.
+    heard_itself: watch::Sender<u64>,
+    /// The latest processes that went without a word.
+    lost: watch::Sender<Arc<Vec<Arc<str>>>>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,6 +73,9 @@ enum Voice {
     Here,
     Leaving,
 }
+
+/// So many lost processes are known. More are not lost within the time that anybody waits for one.
+const LOST: usize = 64;
 
 impl Membership {
     /// Begins to listen. The replica knows only itself, and nobody knows it, until
@@ -90,15 +98,18 @@ impl Membership {
                 replica: replica.to_owned(),
             });
         }
-        let me = Member::new(replica, roles);
+        let instance = uuid::Uuid::now_v7().simple().to_string();
+        let me = Member::new(replica, roles).of_instance(&instance);
         let membership = Self(Arc::new(Inner {
             nats,
             members: watch::Sender::new(Arc::new(Members::of([me.clone()]))),
             me,
-            instance: uuid::Uuid::now_v7().simple().to_string(),
+            instance,
             options,
             voice: watch::Sender::new(Voice::Silent),
             namesake: watch::Sender::new(false),
+            heard_itself: watch::Sender::new(0),
+            lost: watch::Sender::default(),
             task: Mutex::new(None),
         }));
         let task = heartbeat::start(&membership.0).await?;
@@ -124,14 +135,47 @@ impl Membership {
         if !first {
             return Ok(());
         }
+        let begun = Instant::now();
+        let mut heard = self.0.heard_itself.subscribe();
         self.0.say(true).await?;
+        // Others answer when they hear what comes back here at the same time.
+        let echo = tokio::time::timeout(self.0.options.gone_after, heard.changed());
+        let _ = echo.await;
+        let answers = self.0.options.answers.max(4 * begun.elapsed());
         let mut namesake = self.0.namesake.subscribe();
         let taken = namesake.wait_for(|taken| *taken);
-        match tokio::time::timeout(self.0.options.answers, taken).await {
+        match tokio::time::timeout(answers, taken).await {
             Ok(_) => Err(MembershipError::NameTaken {
                 replica: self.replica().to_owned(),
             }),
             Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns whether another process, which has had this replica's name for longer, was heard. The
+    /// replica leaves then.
+    #[must_use]
+    pub fn is_name_taken(&self) -> bool {
+        *self.0.namesake.borrow()
+    }
+
+    /// Waits until the process that has this name now has gone without a word: it was silent for too long,
+    /// or another one has its name.
+    pub fn lost(&self, replica: &str) -> impl Future<Output = ()> + Send + 'static {
+        let instance = {
+            let members = self.0.members.borrow();
+            members.get(replica).map(Member::instance)
+        };
+        let mut lost = self.0.lost.subscribe();
+        async move {
+            let Some(instance) = instance else {
+                return std::future::pending().await;
+            };
+            let is_lost = lost.wait_for(|lost| lost.contains(&instance));
+            let is_lost = is_lost.await.is_ok();
+            if !is_lost {
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -173,13 +217,7 @@ impl Membership {
     /// Tells the others that this replica is going. It is nobody's home from then on, not its own
     /// either while others are there.
     pub async fn leave(&self) {
-        let said = self.0.voice.send_replace(Voice::Leaving) != Voice::Silent;
-        self.0.members.send_modify(|members| {
-            *members = Arc::new(members.without(self.replica()));
-        });
-        if said && let Err(error) = self.0.say(false).await {
-            tracing::warn!(%error, "the others will notice by silence that this replica has left");
-        }
+        self.0.leave().await;
     }
 
     /// Stops listening and telling. Without [`Membership::leave`] before, the others notice it by

@@ -202,6 +202,20 @@ impl Problem {
         }
     }
 
+    /// 503: the command was too old when its turn came; nothing was done.
+    #[must_use]
+    pub fn expired() -> Self {
+        Self::unavailable("the command waited for too long to be carried out; nothing was done")
+    }
+
+    /// 503: another replica may still carry the command out, although this one refused it.
+    #[must_use]
+    pub fn not_settled() -> Self {
+        Self::unavailable(
+            "the home of the aggregate does not answer and may have accepted the command; retry with the same Idempotency-Key",
+        )
+    }
+
     /// 504: the view has not reached the asked position within the wait. The command *was* accepted.
     pub fn not_yet_applied(detail: impl Into<String>) -> Self {
         Self {

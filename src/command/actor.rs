@@ -3,14 +3,15 @@
 use super::{
     answer::Reply,
     measure::MEASURES,
+    registry::{self, Status},
     request::CommandHeaders,
     traces,
     turn::{self, Desk, Kept, Loaded, Pending, Queue},
 };
-use crate::{aggregate::Aggregate, problem::Problem};
+use crate::{aggregate::Aggregate, event_log::subject::Id, problem::Problem};
 use actix::prelude::*;
 use bytes::Bytes;
-use std::{cell::Cell, iter::once, rc::Rc, sync::Arc, time::Instant};
+use std::{iter::once, rc::Rc, sync::Arc, time::Instant};
 
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
@@ -29,10 +30,43 @@ pub struct Execute {
     pub reply: Reply,
 }
 
-/// Asks an idle actor to write what is worth a snapshot and stop.
+/// Tells an actor what to do before it goes.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Passivate;
+pub enum Parting {
+    /// To save what it holds.
+    Save(Saving),
+    /// To stop. Nothing waits for it, and nothing that it holds is worth saving.
+    Stop,
+}
+
+/// Tells the registry of the actor's thread whether the actor has saved what it holds: not, when dropped.
+pub struct Saving {
+    aggregate: (usize, Id),
+    used: Instant,
+    saved: bool,
+}
+
+impl Saving {
+    /// Pairs the actor's key in the registry with when it was used last.
+    pub(super) fn new(aggregate: (usize, Id), used: Instant) -> Self {
+        Self {
+            aggregate,
+            used,
+            saved: false,
+        }
+    }
+
+    fn tell(mut self, saved: bool) {
+        self.saved = saved;
+    }
+}
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        registry::saved(&self.aggregate, self.used, self.saved);
+    }
+}
 
 /// The actor of one live aggregate.
 pub struct AggregateActor<A: Aggregate> {
@@ -45,15 +79,14 @@ pub struct AggregateActor<A: Aggregate> {
     queue: Queue<A>,
     busy: bool,
     stopping: bool,
-    /// How many commands are on their way here, waiting or under way. The registry counts them in
-    /// and the actor counts them out, so the registry can tell an idle actor.
-    waiting: Rc<Cell<usize>>,
+    /// What the registry knows of it.
+    status: Rc<Status>,
 }
 
 impl<A: Aggregate> AggregateActor<A> {
     /// Makes the actor of one aggregate. Nothing is loaded yet.
     #[must_use]
-    pub fn new(desk: Desk, waiting: Rc<Cell<usize>>) -> Self {
+    pub fn new(desk: Desk, status: Rc<Status>) -> Self {
         Self {
             desk,
             loaded: None,
@@ -61,19 +94,44 @@ impl<A: Aggregate> AggregateActor<A> {
             queue: Queue::new(),
             busy: false,
             stopping: false,
-            waiting,
+            status,
         }
     }
 
     fn count_out(&self, answered: usize) {
-        self.waiting
-            .set(self.waiting.get().saturating_sub(answered));
+        let waiting = &self.status.waiting;
+        waiting.set(waiting.get().saturating_sub(answered));
+    }
+
+    /// Tells the registry whether it holds what is worth saving.
+    fn tell_unsaved(&self) {
+        let worth = |loaded: &Loaded<A>| loaded.is_worth_a_snapshot();
+        let unsaved = self.kept.is_worth_saving() || self.loaded.as_deref().is_some_and(worth);
+        self.status.unsaved.set(unsaved);
+    }
+
+    /// Answers what has waited for too long: nobody waits for it any more, and another replica may have
+    /// been asked for it.
+    fn answer_expired(&mut self) {
+        if !self.queue.iter().any(|pending| pending.reply.is_expired()) {
+            return;
+        }
+        let queue = std::mem::take(&mut self.queue);
+        for pending in queue {
+            if pending.reply.is_expired() {
+                pending.reply.send(Err(Problem::expired()));
+                self.count_out(1);
+            } else {
+                self.queue.push_back(pending);
+            }
+        }
     }
 
     fn start_turn(&mut self, context: &mut actix::Context<Self>) {
         if self.busy {
             return;
         }
+        self.answer_expired();
         if self.queue.is_empty() {
             if self.stopping {
                 context.stop();
@@ -100,6 +158,7 @@ impl<A: Aggregate> AggregateActor<A> {
         context.spawn(turn.into_actor(self).map(move |left, actor, context| {
             (actor.loaded, actor.kept) = left;
             actor.busy = false;
+            actor.tell_unsaved();
             actor.count_out(taken);
             actor.start_turn(context);
         }));
@@ -135,22 +194,36 @@ impl<A: Aggregate> Handler<Execute> for AggregateActor<A> {
     }
 }
 
-impl<A: Aggregate> Handler<Passivate> for AggregateActor<A> {
+impl<A: Aggregate> Handler<Parting> for AggregateActor<A> {
     type Result = ();
 
-    fn handle(&mut self, _: Passivate, context: &mut Self::Context) {
-        self.stopping = true;
-        let worth = self.loaded.as_mut().filter(|one| one.is_worth_a_snapshot());
-        let Some(loaded) = worth.filter(|_| !self.busy) else {
-            self.start_turn(context);
-            return;
+    fn handle(&mut self, parting: Parting, context: &mut Self::Context) {
+        match parting {
+            Parting::Save(saving) => self.save(saving, context),
+            Parting::Stop => {
+                self.stopping = true;
+                self.start_turn(context);
+            }
+        }
+    }
+}
+
+impl<A: Aggregate> AggregateActor<A> {
+    /// Writes a snapshot. Commands go on meanwhile.
+    fn save(&mut self, saving: Saving, context: &mut actix::Context<Self>) {
+        // What was carried over is saved with the state that it belongs to, once that is loaded again.
+        let Some(loaded) = self.loaded.as_mut().filter(|_| !self.busy) else {
+            return saving.tell(false);
         };
         let write = turn::write_snapshot(&self.desk, loaded);
-        self.loaded = None;
-        self.busy = true;
-        context.spawn(write.into_actor(self).map(|_, actor, context| {
-            actor.busy = false;
-            actor.start_turn(context);
+        context.spawn(write.into_actor(self).map(|written, actor, _| {
+            if !actor.busy {
+                actor.tell_unsaved();
+            }
+            if let Err(error) = &written {
+                tracing::warn!(aggregate.name = A::NAME, aggregate.id = %actor.desk.id, %error, "snapshot not written");
+            }
+            saving.tell(written.is_ok());
         }));
     }
 }

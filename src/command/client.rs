@@ -1,14 +1,15 @@
 //! Giving commands: the one way in, for the NATS endpoint, the HTTP gateway and embedding programs.
 
 use super::{
+    admission::Admission,
+    age::Arrival,
     answer::{Answered, Reply, Respond},
     describe::AggregateDescription,
     local::Local,
-    measure::{CommandMeasures, MEASURES},
-    placement::{self, Placement, Unanswered},
+    measure::CommandMeasures,
+    placement::{self, Placement},
     registry::{Kind, KindOf},
     request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
-    room::Room,
     threads::{CommandThread, CommandThreads},
     traces::{self, Came},
 };
@@ -20,11 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::Serialize;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 /// The aggregates that a program has, in the order in which they were added.
@@ -94,7 +91,7 @@ struct Inner {
     descriptions: Vec<AggregateDescription>,
     /// Aggregate name to its commands.
     names: HashMap<&'static str, Vec<Arc<Endpoint>>>,
-    room: Room,
+    admission: Admission,
     /// The actors of this process, when it has the command role.
     local: Option<Local>,
     /// How other replicas are reached, when there may be any.
@@ -161,7 +158,7 @@ impl CommandClient {
         Self(Arc::new(Inner {
             names: described.map(&mut named).collect(),
             descriptions: aggregates.descriptions.clone(),
-            room: Room::new(options.max_commands),
+            admission: Admission::new(options.max_commands),
             local,
             placement,
         }))
@@ -212,9 +209,8 @@ impl CommandClient {
         let respond: Respond = Box::new(move |answered| {
             let _ = sender.send(answered);
         });
-        if let Some(passing_on) =
-            self.give(endpoint, request, Came::Within, Instant::now(), respond)
-        {
+        let arrival = Arrival::within();
+        if let Some(passing_on) = self.give(endpoint, request, Came::Within, arrival, respond) {
             passing_on.await;
         }
         let stopping = |_| Problem::unavailable("the replica is stopping");
@@ -233,24 +229,26 @@ impl CommandClient {
         endpoint: Arc<Endpoint>,
         request: CommandRequest,
         came: Came,
-        arrived: Instant,
+        arrival: Arrival,
         respond: Respond,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         if request.body.len() > MAX_BODY {
             respond(Err(Problem::too_large(MAX_BODY)));
             return None;
         }
-        let place = match self.0.room.enter() {
+        let expired = arrival.is_expired().then(Problem::expired);
+        let place = match expired.map_or_else(|| self.0.admission.enter(), Err) {
             Ok(place) => place,
             Err(problem) => {
                 let refused = Err(problem.clone());
-                endpoint.measures.answered(&refused, arrived.elapsed());
+                let took = arrival.read().elapsed();
+                endpoint.measures.answered(&refused, took);
                 respond(Err(problem));
                 return None;
             }
         };
         let kind = endpoint.kind;
-        let reply = Reply::new(respond, endpoint, arrived, place);
+        let reply = Reply::new(respond, endpoint, arrival, place);
         if came != Came::PassedOn
             && let Some(placement) = &self.0.placement
         {
@@ -267,45 +265,39 @@ impl CommandClient {
         None
     }
 
-    fn decide(&self, kind: usize, mut request: CommandRequest, mut reply: Reply, came: Came) {
-        reply.span = traces::command(&mut request, came);
-        match &self.0.local {
-            Some(local) => local.execute(kind, request, reply),
-            None => reply.send(Err(Problem::unavailable("this replica serves no commands"))),
-        }
-    }
-
-    /// Has a command decided by another replica, or here when its home has gone and nobody got it.
-    async fn pass_on(
-        self,
-        placement: Placement,
-        home: Home,
+    /// Has a command decided here.
+    pub(super) fn decide(
+        &self,
         kind: usize,
         mut request: CommandRequest,
-        reply: Reply,
+        mut reply: Reply,
         came: Came,
     ) {
-        // With its id the command is the same wherever it is decided.
-        if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
-            request.headers.given_id = Some(uuid::Uuid::now_v7().to_string().into());
-        }
-        if let Home::At(replica) = home {
-            match placement.ask_home(&replica, &request).await {
-                Ok(answer) => {
-                    MEASURES.passed_on.increment(1);
-                    return reply.relay(answer);
-                }
-                Err(Unanswered::InDoubt) => return reply.send(Err(Unanswered::InDoubt.into())),
-                Err(Unanswered::Nobody) => MEASURES.homeless.increment(1),
-            }
-        }
-        if self.0.local.is_some() {
-            return self.decide(kind, request, reply, came);
-        }
-        match placement.ask_any(&request).await {
-            Ok(answer) => reply.relay(answer),
-            Err(unanswered) => reply.send(Err(unanswered.into())),
-        }
+        let Some(local) = &self.0.local else {
+            return reply.send(Err(Problem::unavailable("this replica serves no commands")));
+        };
+        let Some(turn) = self.0.admission.turn() else {
+            return reply.send(Err(Problem::overloaded()));
+        };
+        reply.turn = Some(turn);
+        reply.span = traces::command(&mut request, came);
+        local.execute(kind, request, reply);
+    }
+
+    /// Returns whether commands are decided in this process.
+    pub(super) fn decides(&self) -> bool {
+        self.0.local.is_some()
+    }
+
+    /// Returns how many commands may be under way to one other replica.
+    pub(super) fn share(&self) -> u32 {
+        self.0.admission.share()
+    }
+
+    /// Returns a position of the log that this replica knows of. What is asked later is appended after it.
+    pub(super) fn known_position(&self) -> u64 {
+        let first = self.threads().first();
+        first.map_or(0, |thread| thread.log.known_position())
     }
 
     /// The threads of this process; none without the command role.
@@ -345,8 +337,9 @@ impl CommandClient {
     /// Waits until no command is under way in this process, then stops its threads. New commands
     /// are answered `unavailable` meanwhile.
     pub async fn stop(&self) {
-        self.0.room.close().await;
+        self.0.admission.close().await;
         if let Some(local) = &self.0.local {
+            local.save().await;
             local.stop();
         }
     }

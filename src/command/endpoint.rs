@@ -6,9 +6,11 @@
 //! another. Stopping drains: what the server had sent is answered.
 
 use super::{
+    age::Arrival,
     answer::{Answered, Respond},
     client::{CommandClient, Endpoint},
     drain::Drainable,
+    freshness::Freshness,
     placement::Placement,
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
     traces::Came,
@@ -104,7 +106,9 @@ impl CommandEndpoint {
                     .map_err(|error| fault(&error))?;
                 // In force before anybody hears of this replica, and before it counts as started.
                 round_trip(&nats).await.map_err(|error| fault(&error))?;
-                let requests = Drainable::new(nats.clone(), requests, format!("{prefix}.-"));
+                let requests = Drainable::new(nats.clone(), requests);
+                let freshness = Freshness::begin(nats.clone()).await;
+                let freshness = freshness.map_err(|error| fault(&error))?;
                 let desk = Desk {
                     nats,
                     client: client.clone(),
@@ -113,7 +117,7 @@ impl CommandEndpoint {
                     passed_on,
                 };
                 let (ended, end) = oneshot::channel();
-                let taken = take(requests, Arc::new(desk), stopped.clone());
+                let taken = take(requests, freshness, Arc::new(desk), stopped.clone());
                 thread.arbiter.spawn(async move {
                     taken.await;
                     let _ = ended.send(());
@@ -162,7 +166,12 @@ fn discovered(client: &CommandClient) -> Vec<discovery::Endpoint> {
 }
 
 /// Answers what comes until it is stopped and all that came is answered.
-async fn take(mut requests: Drainable, desk: Arc<Desk>, mut stopped: watch::Receiver<bool>) {
+async fn take(
+    mut requests: Drainable,
+    mut freshness: Freshness,
+    desk: Arc<Desk>,
+    mut stopped: watch::Receiver<bool>,
+) {
     // Closed once the last answer has been sent.
     let (under_way, mut all_answered) = mpsc::channel::<()>(1);
     let mut stop = pin!(async {
@@ -172,24 +181,31 @@ async fn take(mut requests: Drainable, desk: Arc<Desk>, mut stopped: watch::Rece
     });
     let mut stopping = false;
     loop {
+        let mut most = PORTION;
         tokio::select! {
             biased;
             () = &mut stop, if !stopping => {
                 stopping = true;
-                while let Some(request) = requests.ready() {
-                    desk.take(request, under_way.clone());
-                }
-                requests.drain().await;
+                most = usize::MAX;
             }
+            () = freshness.echo() => {}
             request = requests.next() => {
                 let Some(request) = request else { break };
-                desk.take(request, under_way.clone());
-                // What came with it, without asking each time whether to stop.
-                for _ in 1..PORTION {
-                    let Some(request) = requests.ready() else { break };
-                    desk.take(request, under_way.clone());
-                }
+                freshness.taken();
+                desk.take(request, freshness.since(), under_way.clone());
             }
+        }
+        // What came with it, without asking each time whether to stop.
+        for _ in 1..most {
+            let Some(request) = requests.ready() else {
+                freshness.emptied();
+                break;
+            };
+            freshness.taken();
+            desk.take(request, freshness.since(), under_way.clone());
+        }
+        if most == usize::MAX {
+            requests.drain().await;
         }
     }
     drop(under_way);
@@ -256,16 +272,16 @@ fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
 }
 
 impl Desk {
-    fn take(self: &Arc<Self>, message: Message, under_way: mpsc::Sender<()>) {
+    fn take(self: &Arc<Self>, message: Message, since: Instant, under_way: mpsc::Sender<()>) {
         if !self.guard.admits(&message) {
             return;
         }
-        let arrived = Instant::now();
+        let arrival = Arrival::by_message(since, message.headers.as_ref(), self.passed_on);
         let mut caller = Caller {
             desk: self.clone(),
             endpoint: None,
             reply: message.reply.clone(),
-            arrived,
+            arrived: arrival.read(),
             under_way,
         };
         let Some((aggregate, id, command)) = names(&message.subject, self.passed_on) else {
@@ -286,7 +302,7 @@ impl Desk {
                     true => Came::PassedOn,
                     false => Came::ToAny,
                 };
-                let given = (self.client).give(endpoint, request, came, arrived, respond);
+                let given = (self.client).give(endpoint, request, came, arrival, respond);
                 if let Some(passing_on) = given {
                     tokio::spawn(passing_on);
                 }

@@ -13,7 +13,13 @@ use actix::{Actor, Addr};
 use std::{
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    time::{Duration, Instant},
 };
+
+/// The most actors that save what they hold at once: few enough to leave the connection to appends.
+const SAVING: usize = 64;
+/// How long a replica that stops waits for actors to be saved.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The actors of this process.
 pub struct Local {
@@ -34,6 +40,7 @@ impl Local {
         let sized = RegistryOptions {
             idle: options.idle,
             max_actors: options.max_actors.div_ceil(threads.len()).max(1),
+            saving: SAVING.div_ceil(threads.len()),
         };
         let registries: Vec<RegistryHandle> = threads
             .iter()
@@ -77,6 +84,16 @@ impl Local {
     /// The threads.
     pub fn threads(&self) -> &[CommandThread] {
         &self.threads
+    }
+
+    /// Waits a while for the actors to be saved that others are the homes of now.
+    pub async fn save(&self) {
+        let until = Instant::now() + PATIENCE;
+        for registry in &self.registries {
+            while Instant::now() < until && registry.parting().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     /// Ends the threads. Nothing may be under way.

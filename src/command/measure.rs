@@ -38,6 +38,10 @@ pub struct Measures {
     pub passed_on: Counter,
     /// Commands whose home had gone, and that were given to another replica.
     pub homeless: Counter,
+    /// Commands whose home went silent, and that were asked of another.
+    pub asked_again: Counter,
+    /// Actors that were let go although what they held could not be saved.
+    pub unsaved: Counter,
 }
 
 /// The handles.
@@ -58,6 +62,8 @@ pub static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
         panics: counter!("headwater_command_panics_total"),
         passed_on: counter!("headwater_commands_passed_on_total", "result" => "answered"),
         homeless: counter!("headwater_commands_passed_on_total", "result" => "no_home"),
+        asked_again: counter!("headwater_commands_passed_on_total", "result" => "asked_again"),
+        unsaved: counter!("headwater_actors_unsaved_total"),
     }
 });
 

@@ -6,6 +6,8 @@
 //! twice whoever decides it in the end.
 
 use super::{
+    age::AGE,
+    asks::Asks,
     request::{CommandRequest, Outcome},
     traces,
 };
@@ -15,19 +17,53 @@ use crate::{
     membership::{Home, Key, Membership},
     problem::Problem,
 };
-use async_nats::{Message, client::RequestErrorKind};
-use std::time::Duration;
+use async_nats::Message;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// How long a home's answer is waited for: an append in doubt is settled within six seconds.
-const HOME_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long an answer on `cmd` is waited for: whoever takes it may pass it on once.
-const TIMEOUT: Duration = Duration::from_secs(12);
+pub(super) const HOME_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long an answer on `cmd` is waited for: whoever takes it may pass it on.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Finds the homes of aggregates and asks them.
 #[derive(Debug, Clone)]
 pub struct Placement {
-    nats: async_nats::Client,
+    asks: Arc<Asks>,
     membership: Membership,
+    under_way: Arc<UnderWay>,
+}
+
+/// How many commands each home has been asked that it has not answered.
+#[derive(Debug, Default)]
+struct UnderWay(Mutex<HashMap<Arc<str>, u32>>);
+
+impl UnderWay {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One command that is under way to a home. It counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct Under {
+    counted: Arc<UnderWay>,
+    home: Arc<str>,
+}
+
+impl Drop for Under {
+    fn drop(&mut self) {
+        let mut counted = self.counted.lock();
+        if let Some(count) = counted.get_mut(&self.home) {
+            *count -= 1;
+            if *count == 0 {
+                counted.remove(&self.home);
+            }
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -35,6 +71,8 @@ pub struct Placement {
 pub enum Unanswered {
     /// Nobody got the command: it can be given to another replica.
     Nobody,
+    /// The connection is away or does not take it: nobody will ever get it.
+    NotSent,
     /// It was sent and no answer came: it may have been accepted.
     InDoubt,
 }
@@ -43,7 +81,11 @@ impl Placement {
     /// Homes by this membership, asked over this connection.
     #[must_use]
     pub fn new(nats: async_nats::Client, membership: Membership) -> Self {
-        Self { nats, membership }
+        Self {
+            asks: Arc::new(Asks::new(nats)),
+            membership,
+            under_way: Arc::default(),
+        }
     }
 
     /// The membership.
@@ -59,7 +101,22 @@ impl Placement {
         self.membership.home(Role::Command, key)
     }
 
-    /// Gives a command to the replica that is its home.
+    /// Counts a command that is about to be given to a home; `None` when so many are under way to it that
+    /// it must be hanging or overloaded.
+    pub(super) fn begin(&self, home: &Arc<str>, most: u32) -> Option<Under> {
+        let mut counted = self.under_way.lock();
+        let count = counted.entry(home.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Under {
+            counted: self.under_way.clone(),
+            home: home.clone(),
+        })
+    }
+
+    /// Gives a command of this age to the replica that is its home.
     ///
     /// # Errors
     ///
@@ -68,6 +125,8 @@ impl Placement {
         &self,
         replica: &str,
         request: &CommandRequest,
+        age: Duration,
+        until: Instant,
     ) -> Result<Message, Unanswered> {
         let CommandRequest {
             aggregate,
@@ -76,8 +135,7 @@ impl Placement {
             ..
         } = request;
         let subject = format!("own.{replica}.{aggregate}.{id}.{command}");
-        self.ask(subject, Some(replica), request, HOME_TIMEOUT)
-            .await
+        self.ask(subject, Some(replica), request, age, until).await
     }
 
     /// Gives a command to any replica that takes commands.
@@ -85,7 +143,11 @@ impl Placement {
     /// # Errors
     ///
     /// Returns [`Unanswered`].
-    pub async fn ask_any(&self, request: &CommandRequest) -> Result<Message, Unanswered> {
+    pub async fn ask_any(
+        &self,
+        request: &CommandRequest,
+        age: Duration,
+    ) -> Result<Message, Unanswered> {
         let CommandRequest {
             aggregate,
             id,
@@ -93,7 +155,8 @@ impl Placement {
             ..
         } = request;
         let subject = format!("cmd.{aggregate}.{id}.{command}");
-        self.ask(subject, None, request, TIMEOUT).await
+        let until = Instant::now() + TIMEOUT;
+        self.ask(subject, None, request, age, until).await
     }
 
     async fn ask(
@@ -101,26 +164,20 @@ impl Placement {
         subject: String,
         home: Option<&str>,
         request: &CommandRequest,
-        timeout: Duration,
+        age: Duration,
+        until: Instant,
     ) -> Result<Message, Unanswered> {
-        let (mut span, headers) = traces::passing_on(request, home);
-        let asked = async_nats::Request::new()
-            .headers(headers)
-            .payload(request.body.clone())
-            .timeout(Some(timeout));
-        let answer = self.nats.send_request(subject, asked).await;
-        answer.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders
-            | RequestErrorKind::InvalidSubject
-            | RequestErrorKind::MaxPayloadExceeded => {
-                span.fail("nobody took it");
-                Unanswered::Nobody
-            }
-            RequestErrorKind::TimedOut | RequestErrorKind::Other => {
-                span.fail("no answer");
-                Unanswered::InDoubt
-            }
-        })
+        let (mut span, mut headers) = traces::passing_on(request, home);
+        headers.insert(AGE, age.as_millis().to_string());
+        let asking = self.asks.ask(subject, headers, request.body.clone(), until);
+        let answer = asking.await;
+        match answer {
+            Ok(_) => {}
+            Err(Unanswered::Nobody) => span.fail("nobody took it"),
+            Err(Unanswered::NotSent) => span.fail("not sent"),
+            Err(Unanswered::InDoubt) => span.fail("no answer"),
+        }
+        answer
     }
 }
 
@@ -128,6 +185,7 @@ impl From<Unanswered> for Problem {
     fn from(unanswered: Unanswered) -> Self {
         Self::unavailable(match unanswered {
             Unanswered::Nobody => "no replica serves commands now; nothing was done",
+            Unanswered::NotSent => "NATS is away; nothing was done",
             Unanswered::InDoubt => {
                 "no replica answered in time; retry with the same Idempotency-Key"
             }
@@ -141,14 +199,19 @@ impl From<Unanswered> for Problem {
 ///
 /// Returns the problem that was answered.
 pub fn read(answer: &Message) -> Result<Outcome, Problem> {
-    let refused = answer
-        .headers
-        .as_ref()
-        .is_some_and(|headers| headers.get("Nats-Service-Error-Code").is_some());
-    let unreadable = |_| Problem::unavailable("a replica answered in a form that is not known");
-    if refused {
-        Err(serde_json::from_slice(&answer.payload).unwrap_or_else(unreadable))
-    } else {
-        serde_json::from_slice(&answer.payload).map_err(unreadable)
+    match read_refusal(answer) {
+        Some(problem) => Err(problem),
+        None => serde_json::from_slice(&answer.payload).map_err(unreadable),
     }
+}
+
+/// Reads the problem that another replica answered; `None` when it accepted.
+pub(super) fn read_refusal(answer: &Message) -> Option<Problem> {
+    let headers = answer.headers.as_ref()?;
+    headers.get("Nats-Service-Error-Code")?;
+    Some(serde_json::from_slice(&answer.payload).unwrap_or_else(unreadable))
+}
+
+fn unreadable(_: serde_json::Error) -> Problem {
+    Problem::unavailable("a replica answered in a form that is not known")
 }

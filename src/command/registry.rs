@@ -1,24 +1,23 @@
 //! The live aggregates of one arbiter: starts actors on first use and passivates idle ones.
 //!
 //! Actors, their registry and all that they share live on one thread. An actor is passivated only
-//! when nothing waits for it, and is forgotten before it is told to stop, so a command that comes
-//! meanwhile starts a new one and is never lost.
+//! when nothing waits for it and nothing that it holds would be lost, and is forgotten before it is told
+//! to stop, so a command that comes meanwhile starts a new one and is never lost.
+
+mod table;
 
 use super::{
-    actor::{AggregateActor, Execute, Passivate},
-    measure::MEASURES,
+    actor::{AggregateActor, Execute, Parting},
     placement::Placement,
     turn::Desk,
 };
 use crate::{
     aggregate::Aggregate,
     event_log::{EventLog, subject::Id},
-    membership::Home,
 };
 use actix::{ArbiterHandle, prelude::*};
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     marker::PhantomData,
     rc::{Rc, Weak},
     sync::{
@@ -27,6 +26,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use table::Table;
 
 /// One kind of aggregate, erased: how to start the actor of one of them.
 pub trait Kind: Send + Sync {
@@ -34,7 +34,7 @@ pub trait Kind: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Starts the actor of the aggregate with this id on the current arbiter.
-    fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live;
+    fn start(&self, log: EventLog, id: Id, status: Rc<Status>) -> Live;
 }
 
 /// Aggregate `A` as a [`Kind`].
@@ -51,12 +51,12 @@ impl<A: Aggregate> Kind for KindOf<A> {
         A::NAME
     }
 
-    fn start(&self, log: EventLog, id: Id, waiting: Rc<Cell<usize>>) -> Live {
-        let actor = AggregateActor::<A>::new(Desk { log, id }, waiting.clone()).start();
+    fn start(&self, log: EventLog, id: Id, status: Rc<Status>) -> Live {
+        let actor = AggregateActor::<A>::new(Desk { log, id }, status.clone()).start();
         Live {
             execute: actor.clone().recipient(),
-            passivate: actor.recipient(),
-            waiting,
+            parting: actor.recipient(),
+            status,
             used: Instant::now(),
         }
     }
@@ -65,15 +65,31 @@ impl<A: Aggregate> Kind for KindOf<A> {
 /// A live actor.
 pub struct Live {
     execute: Recipient<Execute>,
-    passivate: Recipient<Passivate>,
-    waiting: Rc<Cell<usize>>,
+    parting: Recipient<Parting>,
+    status: Rc<Status>,
     used: Instant,
+}
+
+/// What an actor and its registry know of each other.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// How many commands are on their way to the actor, wait there or are under way. The registry counts
+    /// them in and the actor counts them out.
+    pub waiting: Cell<usize>,
+    /// Whether the actor holds what would be lost with it, or be slow to find again.
+    pub unsaved: Cell<bool>,
+    /// Whether the actor is saving.
+    saving: Cell<bool>,
+    /// How often in a row it has failed to, and when it is to try again.
+    failures: Cell<u32>,
+    again: Cell<Option<Instant>>,
 }
 
 impl Live {
     fn give(&mut self, execute: Execute) {
         self.used = Instant::now();
-        self.waiting.set(self.waiting.get() + 1);
+        let waiting = &self.status.waiting;
+        waiting.set(waiting.get() + 1);
         self.execute.do_send(execute);
     }
 }
@@ -85,6 +101,8 @@ pub struct RegistryOptions {
     pub idle: Duration,
     /// The most live actors of one arbiter; past it the least recently used idle ones go first.
     pub max_actors: usize,
+    /// The most actors of one arbiter that save what they hold at once.
+    pub saving: usize,
 }
 
 /// A command on its way to the actor of its aggregate.
@@ -125,11 +143,27 @@ impl RegistryHandle {
     pub fn sweep(&self) {
         self.address.do_send(Sweep);
     }
+
+    /// Returns how many actors are to be saved before it lets go of them.
+    pub async fn parting(&self) -> usize {
+        self.address.send(CountParting).await.unwrap_or(0)
+    }
 }
 
 thread_local! {
     /// The registry of this thread, with its number; none has the number 0.
     static HERE: RefCell<(u64, Weak<RefCell<Table>>)> = const { RefCell::new((0, Weak::new())) };
+}
+
+/// Tells the registry of this thread whether an actor has saved what it holds.
+pub(super) fn saved(aggregate: &(usize, Id), used: Instant, saved: bool) {
+    // A message to an actor that has ended is dropped while the registry sends it: the next sweep sees that.
+    let own = HERE.try_with(|here| here.borrow().1.upgrade());
+    if let Ok(Some(table)) = own
+        && let Ok(mut table) = table.try_borrow_mut()
+    {
+        table.saved(aggregate, used, saved);
+    }
 }
 
 /// The registry of one arbiter.
@@ -138,19 +172,15 @@ pub struct Registry {
     table: Rc<RefCell<Table>>,
 }
 
-struct Table {
-    log: EventLog,
-    kinds: Arc<[Arc<dyn Kind>]>,
-    options: RegistryOptions,
-    /// Where homes are; `None` when all are here.
-    placement: Option<Placement>,
-    live: HashMap<(usize, Id), Live>,
-}
-
 /// Asks for the passivation of what is idle, and of what has its home elsewhere.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Sweep;
+
+/// Asks how many actors are to be saved before they go.
+#[derive(Message)]
+#[rtype(result = "usize")]
+struct CountParting;
 
 impl Registry {
     /// Starts an empty registry on an arbiter.
@@ -166,83 +196,9 @@ impl Registry {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let address = Self::start_in_arbiter(arbiter, move |_| Self {
             number,
-            table: Rc::new(RefCell::new(Table {
-                log,
-                kinds,
-                options,
-                placement,
-                live: HashMap::new(),
-            })),
+            table: Rc::new(RefCell::new(Table::new(log, kinds, options, placement))),
         });
         RegistryHandle { number, address }
-    }
-}
-
-impl Table {
-    fn passivate(&mut self, which: impl Fn(&(usize, Id), &Live) -> bool) {
-        let before = self.live.len();
-        self.live.retain(|key, live| {
-            let goes = live.waiting.get() == 0 && which(key, live);
-            if goes {
-                live.passivate.do_send(Passivate);
-            }
-            !goes
-        });
-        MEASURES.live.decrement((before - self.live.len()) as f64);
-    }
-
-    fn sweep(&mut self) {
-        let idle = self.options.idle;
-        let (kinds, placement) = (self.kinds.clone(), self.placement.clone());
-        self.passivate(|(kind, id), live| {
-            let elsewhere = |placement: &Placement| {
-                matches!(placement.home(kinds[*kind].name(), id), Home::At(_))
-            };
-            live.used.elapsed() >= idle || placement.as_ref().is_some_and(elsewhere)
-        });
-    }
-
-    /// Makes room for one more actor by passivating the least recently used tenth.
-    fn make_room(&mut self) {
-        let mut used: Vec<Instant> = self
-            .live
-            .values()
-            .filter(|live| live.waiting.get() == 0)
-            .map(|live| live.used)
-            .collect();
-        if used.is_empty() {
-            return;
-        }
-        let tenth = used.len() / 10;
-        let (_, &mut horizon, _) = used.select_nth_unstable(tenth);
-        self.passivate(|_, live| live.used <= horizon);
-    }
-
-    /// Gives a command to the actor of its aggregate; returns it when none lives.
-    fn give(&mut self, dispatch: Dispatch) -> Option<Dispatch> {
-        let connected = |live: &&mut Live| live.execute.connected();
-        match self.live.get_mut(&dispatch.aggregate).filter(connected) {
-            Some(live) => {
-                live.give(dispatch.execute);
-                None
-            }
-            None => Some(dispatch),
-        }
-    }
-
-    /// Starts the actor of an aggregate and gives it its first command.
-    fn start(&mut self, Dispatch { aggregate, execute }: Dispatch) {
-        if self.live.len() >= self.options.max_actors && !self.live.contains_key(&aggregate) {
-            self.make_room();
-        }
-        // An actor whose task ended unexpectedly is replaced: the log has all that it had.
-        if self.live.remove(&aggregate).is_none() {
-            MEASURES.live.increment(1.0);
-        }
-        let (kind, id) = &aggregate;
-        let mut live = self.kinds[*kind].start(self.log.clone(), id.clone(), Rc::default());
-        live.give(execute);
-        self.live.insert(aggregate, live);
     }
 }
 
@@ -263,6 +219,14 @@ impl Handler<Sweep> for Registry {
 
     fn handle(&mut self, _: Sweep, _: &mut Self::Context) {
         self.table.borrow_mut().sweep();
+    }
+}
+
+impl Handler<CountParting> for Registry {
+    type Result = usize;
+
+    fn handle(&mut self, _: CountParting, _: &mut Self::Context) -> usize {
+        self.table.borrow().parting()
     }
 }
 

@@ -55,6 +55,10 @@ pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
 /// The header in which a command without a key carries its id from one replica to another.
 pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
+/// The header in which a command that another home was asked for before carries a position of the log
+/// that it came after.
+pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
+
 impl CommandHeaders {
     /// Reads the headers of a request.
     ///
@@ -110,6 +114,7 @@ impl CommandHeaders {
             ("traceparent", self.traceparent.as_deref()),
             ("tracestate", self.tracestate.as_deref()),
             (GIVEN_ID, self.given_id.as_deref()),
+            (ASKED_AGAIN, asked_again.as_deref()),
         ];
         for (name, value) in named {
             if let Some(value) = value {

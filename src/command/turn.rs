@@ -132,6 +132,14 @@ pub struct Kept {
     unreadable: Option<(Instant, Problem)>,
 }
 
+impl Kept {
+    /// Returns whether it has outcomes that would be lost with it.
+    #[must_use]
+    pub fn is_worth_saving(&self) -> bool {
+        !self.unlogged.is_empty()
+    }
+}
+
 /// What became of one command in the attempt under way.
 enum Decided {
     /// Accepted with events that the append under way carries.
@@ -744,7 +752,7 @@ fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Proble
 fn answer_late<A: Aggregate>(queue: &mut Queue<A>) {
     while queue
         .front()
-        .is_some_and(|first| first.reply.arrived().elapsed() >= DEADLINE)
+        .is_some_and(|first| first.reply.is_expired())
     {
         answer_all(
             queue,

@@ -1,6 +1,6 @@
 //! Telling and hearing: the task behind a [`Membership`](super::Membership).
 
-use super::{Inner, Member, Voice};
+use super::{Inner, LOST, Member, Voice};
 use crate::{
     config::Role,
     connection::{flush, round_trip},
@@ -76,6 +76,35 @@ impl Inner {
         flush(&self.nats).await.map_err(|error| fault(&error))
     }
 
+    pub(super) async fn leave(&self) {
+        let said = self.voice.send_replace(Voice::Leaving) != Voice::Silent;
+        self.change(|members| members.without(self.me.replica()));
+        if said && let Err(error) = self.say(false).await {
+            tracing::warn!(%error, "the others will notice by silence that this replica has left");
+        }
+    }
+
+    /// Tells who waits for a process that it went without a word.
+    fn lose(&self, instance: &Arc<str>) {
+        self.lost.send_modify(|lost| {
+            let surplus = (lost.len() + 1).saturating_sub(LOST);
+            let kept = lost.iter().skip(surplus).cloned();
+            *lost = Arc::new(kept.chain([instance.clone()]).collect());
+        });
+    }
+
+    /// It was only cut off.
+    fn find_again(&self, instance: &str) {
+        self.lost.send_if_modified(|lost| {
+            let found = lost.iter().any(|one| &**one == instance);
+            if found {
+                let others = lost.iter().filter(|one| &***one != instance);
+                *lost = Arc::new(others.cloned().collect());
+            }
+            found
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&super::Members) -> super::Members) {
         self.members.send_if_modified(|members| {
             let changed = change(members);
@@ -114,8 +143,8 @@ pub(super) async fn start(inner: &Arc<Inner>) -> Result<JoinHandle<()>, Membersh
 
 struct Task {
     inner: Weak<Inner>,
-    /// When each of the others was heard last.
-    others: HashMap<String, Instant>,
+    /// Which process each of the others is, and when it was heard last.
+    others: HashMap<String, (Arc<str>, Instant)>,
     /// When this replica heard itself last.
     myself: Instant,
     told_of_namesake: bool,
@@ -125,6 +154,9 @@ impl Task {
     async fn run(mut self, mut heard: Subscriber, often: std::time::Duration) {
         let mut ticks = tokio::time::interval(often);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // What waits for a replica that hangs waits for this to be noticed.
+        let mut looks = tokio::time::interval(often / 4);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // What was said is heard before silence is judged.
@@ -133,9 +165,12 @@ impl Task {
                     let (Some(message), Some(inner)) = (message, self.inner.upgrade()) else { return };
                     self.hear(&inner, &message).await;
                 }
-                _ = ticks.tick() => {
+                _ = looks.tick() => {
                     let Some(inner) = self.inner.upgrade() else { return };
                     self.forget_the_silent(&inner);
+                }
+                _ = ticks.tick() => {
+                    let Some(inner) = self.inner.upgrade() else { return };
                     if let Err(error) = inner.say(false).await {
                         tracing::debug!(%error, "heartbeat not sent");
                     }
@@ -152,6 +187,7 @@ impl Task {
         if heartbeat.instance == inner.instance {
             let away = self.myself.elapsed() >= inner.options.gone_after;
             self.myself = Instant::now();
+            inner.heard_itself.send_modify(|times| *times += 1);
             if away && !heartbeat.hello {
                 // The connection was lost and is back: who is there may have changed.
                 let _ = inner.say(true).await;
@@ -162,31 +198,56 @@ impl Task {
             if heartbeat.leaving {
                 return;
             }
-            self.meet_namesake(inner);
+            self.meet_namesake(inner, &heartbeat.instance).await;
         } else if heartbeat.leaving {
-            self.others.remove(&heartbeat.replica);
-            inner.change(|members| members.without(&heartbeat.replica));
+            self.say_goodbye(inner, &heartbeat);
         } else {
             let roles = heartbeat.roles.iter();
             // A role that this build does not know is none that it would look for.
             let roles = roles.filter_map(|role| Role::from_str(role, false).ok());
             let member = Member::new(&heartbeat.replica, roles.collect());
+            let member = member.of_instance(&heartbeat.instance);
+            let instance = member.instance();
+            inner.find_again(&instance);
             inner.change(|members| members.with(member));
-            self.others.insert(heartbeat.replica, Instant::now());
+            let heard = (instance.clone(), Instant::now());
+            let before = self.others.insert(heartbeat.replica, heard);
+            if let Some((before, _)) = before
+                && before != instance
+            {
+                inner.lose(&before);
+            }
         }
         if heartbeat.hello {
             let _ = inner.say(false).await;
         }
     }
 
-    fn meet_namesake(&mut self, inner: &Inner) {
-        inner.namesake.send_replace(true);
+    /// A process that goes takes no successor of its name along.
+    fn say_goodbye(&mut self, inner: &Inner, heartbeat: &Heartbeat) {
+        let known = self.others.get(&heartbeat.replica);
+        if known.is_some_and(|(instance, _)| **instance != *heartbeat.instance) {
+            return;
+        }
+        self.others.remove(&heartbeat.replica);
+        inner.change(|members| members.without(&heartbeat.replica));
+    }
+
+    /// Of two processes of one name the younger leaves. Their instances are ordered by when they began.
+    async fn meet_namesake(&mut self, inner: &Inner, other: &str) {
+        let announced = *inner.voice.borrow() == Voice::Here;
+        if other < &*inner.instance {
+            inner.namesake.send_replace(true);
+        }
         if !self.told_of_namesake {
             self.told_of_namesake = true;
             tracing::error!(
                 replica = inner.me.replica(),
-                "another process uses this name"
+                "another process uses this name; the younger of the two leaves"
             );
+        }
+        if announced && other < &*inner.instance {
+            inner.leave().await;
         }
     }
 
@@ -197,11 +258,12 @@ impl Task {
         if self.myself.elapsed() >= silence {
             return;
         }
-        self.others.retain(|replica, heard| {
+        self.others.retain(|replica, (instance, heard)| {
             let lives = heard.elapsed() < silence;
             if !lives {
                 tracing::info!(replica, "replica is gone");
                 inner.change(|members| members.without(replica));
+                inner.lose(instance);
             }
             lives
         });

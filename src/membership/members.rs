@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     replica: Arc<str>,
+    instance: Arc<str>,
     roles: BTreeSet<Role>,
     /// The hash of the name.
     hash: u64,
@@ -19,8 +20,24 @@ impl Member {
         Self {
             hash: hash_of(&[replica]),
             replica: replica.into(),
+            instance: "".into(),
             roles,
         }
+    }
+
+    /// The same, of a process that is told from others of this name.
+    #[must_use]
+    pub fn of_instance(self, instance: &str) -> Self {
+        Self {
+            instance: instance.into(),
+            ..self
+        }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn instance(&self) -> Arc<str> {
+        self.instance.clone()
     }
 
     /// Its name.

@@ -11,6 +11,7 @@ mod cache;
 mod command_append;
 mod command_drain;
 mod command_limits;
+mod command_load;
 mod command_placement;
 mod command_property;
 mod command_support;
