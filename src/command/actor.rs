@@ -113,12 +113,13 @@ impl<A: Aggregate> AggregateActor<A> {
     /// Answers what has waited for too long: nobody waits for it any more, and another replica may have
     /// been asked for it.
     fn answer_expired(&mut self) {
-        if !self.queue.iter().any(|pending| pending.reply.is_expired()) {
+        let now = Instant::now();
+        let expired = |pending: &Pending<A>| pending.reply.arrival().is_expired_at(now);
+        if !self.queue.iter().any(|pending| expired(pending)) {
             return;
         }
-        let queue = std::mem::take(&mut self.queue);
-        for pending in queue {
-            if pending.reply.is_expired() {
+        for pending in std::mem::take(&mut self.queue) {
+            if expired(&pending) {
                 pending.reply.send(Err(Problem::expired()));
                 self.count_out(1);
             } else {

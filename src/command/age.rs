@@ -81,7 +81,11 @@ impl Arrival {
 
     /// Returns whether it is too old to be decided.
     pub fn is_expired(&self) -> bool {
-        let now = Instant::now();
+        self.is_expired_at(Instant::now())
+    }
+
+    /// As [`Arrival::is_expired`], for who asks for many.
+    pub fn is_expired_at(&self, now: Instant) -> bool {
         self.deadline().is_none_or(|deadline| now >= deadline)
             || (self.passed_on && AWAKE.stalled_after(self.read, now))
     }

@@ -48,6 +48,8 @@ const SERVICE: &str = "headwater";
 const QUEUE: &str = "q";
 /// So many commands are taken before others have their turn on the thread.
 const PORTION: usize = 64;
+/// So many are taken at once when there was an echo.
+const ECHO_PORTION: usize = 4_096;
 
 /// The endpoint could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -188,7 +190,8 @@ async fn take(
                 stopping = true;
                 most = usize::MAX;
             }
-            () = freshness.echo() => {}
+            // Until nothing is left, since it counts only then.
+            () = freshness.echo() => most = ECHO_PORTION,
             request = requests.next() => {
                 let Some(request) = request else { break };
                 freshness.taken();

@@ -109,8 +109,7 @@ struct Given {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothing() {
     let nats = Nats::start();
-    let more = ["--roles", "command,gateway"];
-    let mut replicas: Vec<_> = (0..3).map(|_| Replica::of(&nats.url(), &more)).collect();
+    let mut replicas: Vec<_> = (0..3).map(|_| Replica::of(&nats.url(), &[])).collect();
     let names: Vec<String> = replicas.iter().map(Replica::name).collect();
     let roles = BTreeSet::from([Role::Command]);
     let members = Members::of(names.iter().map(|name| Member::new(name, roles.clone())));
@@ -285,4 +284,40 @@ async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
     }
     second.stop().await;
     first.stop().await;
+}
+
+#[actix::test]
+async fn a_flood_is_refused_at_the_door_and_leaves_nothing_behind() {
+    const FLOOD: usize = 24_000;
+    let nats = Nats::start();
+    let client = alone(&nats, options()).await;
+    add(&client, "t-0", 1, None).await.unwrap();
+    let given = (0..FLOOD).map(|number| {
+        let client = client.clone();
+        async move {
+            // As callers do: once more after a moment.
+            for _ in 0..3 {
+                match add(&client, &format!("t-{}", number % 3_000), 1, None).await {
+                    Ok(_) => return true,
+                    Err(problem) => assert_eq!(problem.status, 429, "{problem}"),
+                }
+                tokio::task::yield_now().await;
+            }
+            false
+        }
+    });
+    let accepted = join_all(given).await.into_iter().filter(|it| *it).count();
+    assert!(accepted > 0 && accepted < FLOOD, "{accepted}");
+    let begun = Instant::now();
+    let calm = (0..64).map(|number| {
+        let client = client.clone();
+        async move {
+            for _ in 0..20 {
+                let id = format!("calm-{number}");
+                add(&client, &id, 1, None).await.unwrap();
+            }
+        }
+    });
+    join_all(calm).await;
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }

@@ -118,3 +118,61 @@ async fn what_is_no_heartbeat_changes_nothing() {
     .await;
     assert!(!seen_by(&a).contains(&"x".to_owned()));
 }
+
+/// Says something of a replica, and waits until it has been heard.
+async fn say_of(nats: &Nats, heard_by: &Membership, replica: &str, instance: &str, leaving: bool) {
+    let client = nats.client().await;
+    let roles = ["command"];
+    let body = serde_json::json!({
+        "replica": replica, "instance": instance, "roles": roles, "leaving": leaving
+    });
+    let said = client.publish(format!("member.{replica}"), body.to_string().into());
+    said.await.unwrap();
+    let marker = format!("marker-{instance}");
+    let body = serde_json::json!({"replica": marker, "instance": "m", "roles": []});
+    let said = client.publish(format!("member.{marker}"), body.to_string().into());
+    said.await.unwrap();
+    eventually("what was said is heard", || async {
+        seen_by(heard_by).contains(&marker).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_late_goodbye_of_a_predecessor_takes_nobody_along() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let b = join(&nats.url(), "b").await.unwrap();
+    sees(&a, &["a", "b"]).await;
+    say_of(&nats, &a, "b", "its-predecessor", true).await;
+    assert!(seen_by(&a).contains(&"b".to_owned()));
+    b.leave().await;
+    eventually("its own goodbye counts", || async {
+        (!seen_by(&a).contains(&"b".to_owned())).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_that_find_each_other_with_one_name_the_younger_leaves() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    say_of(&nats, &a, "a", "zzzz", false).await;
+    assert!(!a.is_leaving() && !a.is_name_taken());
+    say_of(&nats, &a, "a", "0000", false).await;
+    assert!(a.is_leaving() && a.is_name_taken());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_goes_without_a_word_is_lost_and_one_that_leaves_is_not() {
+    let nats = Nats::start();
+    let a = join(&nats.url(), "a").await.unwrap();
+    let b = join(&nats.url(), "b").await.unwrap();
+    let c = join(&nats.url(), "c").await.unwrap();
+    sees(&a, &["a", "b", "c"]).await;
+    let (left, silent) = (a.lost("b"), a.lost("c"));
+    b.leave().await;
+    c.stop();
+    silent.await;
+    assert!(futures::FutureExt::now_or_never(left).is_none());
+}

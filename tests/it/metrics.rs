@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 6] = [
+const SELDOM: [&str; 7] = [
+    "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
     "headwater_command_panics_total",
