@@ -55,10 +55,6 @@ pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
 /// The header in which a command without a key carries its id from one replica to another.
 pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
-/// The header in which a command that another home was asked for before carries a position of the log
-/// that it came after.
-pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
-
 impl CommandHeaders {
     /// Reads the headers of a request.
     ///
@@ -108,7 +104,6 @@ impl CommandHeaders {
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let asked_again = self.asked_again.map(|position| position.to_string());
         let named = [
-            (ASKED_AGAIN, asked_again.as_deref()),
             ("Idempotency-Key", self.idempotency_key.as_deref()),
             ("If-Match", if_match.as_deref()),
             ("traceparent", self.traceparent.as_deref()),

@@ -48,8 +48,6 @@ const PATIENCE: Duration = Duration::from_secs(4);
 pub const MAX_GROUP: usize = 256;
 /// Past this many bytes no further command joins the commit.
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
-/// A command that has waited for so long is not decided any more, however long the log was away.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// How long appends that were surely not stored are tried again: what a new leader needs, and not so long
 /// that nobody is told of a log that is gone or full.
 const RETRY_FOR: Duration = Duration::from_millis(700);
@@ -750,10 +748,7 @@ fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Proble
 /// Answers what has waited too long to be decided. Nothing was done for it, unless an attempt was already
 /// made: then it is not known.
 fn answer_late<A: Aggregate>(queue: &mut Queue<A>) {
-    while queue
-        .front()
-        .is_some_and(|first| first.reply.is_expired())
-    {
+    while queue.front().is_some_and(|first| first.reply.is_expired()) {
         answer_all(
             queue,
             1,

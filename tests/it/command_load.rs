@@ -2,7 +2,7 @@
 
 use crate::{
     command_support::{
-        Replica as InProcess, TallyCommand, add, give, log, logged, options, tallies,
+        Replica as InProcess, TallyCommand, add, alone, give, log, logged, options, tallies,
     },
     harness::{
         api::{Api, NatsApi},

@@ -64,7 +64,6 @@ async fn the_command_side_gets_the_names_the_body_and_the_headers_as_sent() {
             tracestate: Some("a=1,b=2".to_owned()),
             asked_again: None,
             given_id: None,
-            asked_again: None,
         }
     );
 }
