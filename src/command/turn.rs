@@ -83,6 +83,7 @@ impl<A: Aggregate> Pending<A> {
     /// Returns the `malformed` problem, to be answered, with the way to answer it.
     #[allow(
         clippy::type_complexity,
+        clippy::result_large_err,
         reason = "the error hands the caller's reply back"
     )]
     pub fn decode(

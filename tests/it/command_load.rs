@@ -160,7 +160,7 @@ async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothi
     pass(resumed, Duration::from_secs(2)).await;
     stop.store(true, Ordering::SeqCst);
     let log = log(&nats, AppendMode::Pipelined).await;
-    let mut waited = 0;
+    let (mut waited, mut others) = (0, Vec::new());
     for (id, given) in join_all(writers).await.into_iter().map(Result::unwrap) {
         let stored = received(&log, &id).await;
         let doubles: BTreeSet<_> = stored.iter().collect();
@@ -178,11 +178,18 @@ async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothi
             if !hung || one.at < resumed {
                 assert_eq!(one.status, 200, "{what}");
             }
-            let limit = if hung { 5_000 } else { 2_000 };
-            assert!(one.took < Duration::from_millis(limit), "{what}");
-            waited += usize::from(one.took > Duration::from_secs(2));
+            assert!(one.took < Duration::from_secs(5), "{what}");
+            if hung {
+                waited += usize::from(one.took > Duration::from_secs(2));
+            } else {
+                others.push(one.took);
+            }
         }
     }
+    // On a busy machine a healthy replica may be silent for a moment too.
+    others.sort_unstable();
+    let most = others[others.len() * 99 / 100];
+    assert!(most < Duration::from_secs(1), "{most:?}");
     assert!(waited > 0, "no command was under way to the home that hung");
 }
 
@@ -231,6 +238,20 @@ async fn while_nats_is_away_commands_for_other_homes_are_refused_and_never_sent(
     other.stop().await;
 }
 
+/// Adds, again while there is too much under way.
+async fn let_in(client: &CommandClient, id: &str) {
+    eventually("there is room", || async {
+        match add(client, id, 1, None).await {
+            Ok(_) => Some(()),
+            Err(problem) => {
+                assert_eq!(problem.status, 429, "{problem}");
+                None
+            }
+        }
+    })
+    .await;
+}
+
 #[actix::test]
 async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
     const LIVE: usize = 2_000;
@@ -243,7 +264,7 @@ async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
             let client = first.client.clone();
             (0..EVENTS).map(move |_| {
                 let client = client.clone();
-                async move { add(&client, id, 1, None).await.unwrap() }
+                async move { let_in(&client, id).await }
             })
         });
         join_all(given).await;
@@ -258,9 +279,7 @@ async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
                     break;
                 }
                 let begun = Instant::now();
-                add(&client, &format!("w-{}", number % 10), 1, None)
-                    .await
-                    .unwrap();
+                let_in(&client, &format!("w-{}", number % 10)).await;
                 slowest = slowest.max(begun.elapsed());
             }
             slowest
@@ -291,7 +310,11 @@ async fn a_flood_is_refused_at_the_door_and_leaves_nothing_behind() {
     const FLOOD: usize = 24_000;
     let nats = Nats::start();
     let client = alone(&nats, options()).await;
-    add(&client, "t-0", 1, None).await.unwrap();
+    // All of them live, so that the flood meets appends and not loads.
+    for some in (0..3_000).collect::<Vec<_>>().chunks(100) {
+        let ids: Vec<_> = some.iter().map(|number| format!("t-{number}")).collect();
+        join_all(ids.iter().map(|id| let_in(&client, id))).await;
+    }
     let given = (0..FLOOD).map(|number| {
         let client = client.clone();
         async move {
@@ -314,7 +337,7 @@ async fn a_flood_is_refused_at_the_door_and_leaves_nothing_behind() {
         async move {
             for _ in 0..20 {
                 let id = format!("calm-{number}");
-                add(&client, &id, 1, None).await.unwrap();
+                let_in(&client, &id).await;
             }
         }
     });
