@@ -122,7 +122,7 @@ async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothi
         .map(|writer: u64| {
             let http = replicas[1 + writer as usize % 2].service().http();
             let stop = stop.clone();
-            let keyed = writer % 3 == 0;
+            let keyed = writer.is_multiple_of(3);
             tokio::spawn(async move {
                 let id = format!("b_{writer}");
                 let mut given = Vec::new();
