@@ -96,9 +96,9 @@ pub struct Context {
 pub struct Decision<E> {
     /// The events, in order. None at all is a right answer: the command changes nothing.
     pub events: Vec<E>,
-    /// Unique keys taken, in the same atomic append as the events.
+    /// Unique keys taken: held exactly if the events are stored.
     pub claims: Vec<Claim>,
-    /// Unique keys given up, in the same atomic append as the events.
+    /// Unique keys given up: free exactly if the events are stored. One that is taken as well is kept.
     pub releases: Vec<Claim>,
 }
 

@@ -9,6 +9,7 @@
 //! [`processes`] starts the servers that are measured.
 
 pub mod catchup;
+pub mod claims;
 pub mod commands;
 pub mod floor;
 pub mod fresh;

@@ -42,7 +42,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
 const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
 /// The body of every command.
-const BODY: &[u8] = br#"{"quantity":1}"#;
+pub(super) const BODY: &[u8] = br#"{"quantity":1}"#;
 /// The bytes of a message of the slim floor: what a library sends that stores a number and little else.
 const SLIM: usize = 40;
 /// So many commands are in flight while each aggregate is loaded once before anything is measured.
@@ -75,7 +75,7 @@ pub struct CommandsOptions {
 
 impl CommandsOptions {
     /// The mode that the server is made for.
-    fn append(&self) -> AppendChoice {
+    pub(super) fn append(&self) -> AppendChoice {
         if self.durable {
             AppendChoice::Grouped
         } else {
@@ -89,7 +89,7 @@ impl CommandsOptions {
     }
 }
 
-type Operation =
+pub(super) type Operation =
     Arc<dyn Fn(usize, u64) -> BoxFuture<'static, Result<(), BenchError>> + Send + Sync>;
 
 /// Measures commands.
@@ -226,7 +226,7 @@ async fn measure(
     Ok(bench)
 }
 
-async fn connect(
+pub(super) async fn connect(
     url: &str,
     count: usize,
     threads: &LoadThreads,
@@ -342,7 +342,8 @@ impl Target {
                 let clients = clients.clone();
                 Arc::new(move |number, _| {
                     let client = clients[number % clients.len()].clone();
-                    Box::pin(by_nats(client, number, key()))
+                    let subject = format!("cmd.stock.b_{number}.receive");
+                    Box::pin(by_nats(client, subject, Bytes::from_static(BODY), key()))
                 })
             }
             Self::InProcess(platform) => {
@@ -376,20 +377,23 @@ impl Target {
 }
 
 /// Keys that no other run of a bench uses, 45 characters each.
-fn keys() -> impl Fn() -> String + Send + Sync + 'static {
+pub(super) fn keys() -> impl Fn() -> String + Send + Sync + 'static {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let run = uuid::Uuid::now_v7().simple().to_string();
     move || format!("{run}-{:012}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn by_nats(client: Client, number: usize, key: String) -> Result<(), BenchError> {
+pub(super) async fn by_nats(
+    client: Client,
+    subject: String,
+    body: Bytes,
+    key: String,
+) -> Result<(), BenchError> {
     let mut headers = HeaderMap::new();
     headers.insert(IDEMPOTENCY_KEY, key);
-    let request = Request::new()
-        .headers(headers)
-        .payload(Bytes::from_static(BODY));
+    let request = Request::new().headers(headers).payload(body);
     let reply = client
-        .send_request(format!("cmd.stock.b_{number}.receive"), request)
+        .send_request(subject, request)
         .await
         .map_err(BenchError::new)?;
     let refused = |headers: &HeaderMap| headers.get(ERROR_CODE).is_some();

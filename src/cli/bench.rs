@@ -3,7 +3,7 @@
 use super::Failure;
 use crate::{
     bench::{
-        Bench, BenchError, catchup,
+        Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
         floor, fresh, get, live,
         queries::{QueriesOptions, There},
@@ -26,6 +26,13 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
             measure(options, &config.bench).await
+        }
+        BenchAction::Claims(config) => {
+            let mut options = options("claims", &config.bench);
+            options.aggregates = config.aggregates as usize;
+            options.concurrency = config.concurrency.into();
+            let measured = claims::run(options, config.rate.into()).await;
+            measured.and_then(|bench| bench.tell(config.bench.json.as_deref()))
         }
         BenchAction::Get(config) => {
             let options = QueriesOptions {

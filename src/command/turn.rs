@@ -5,6 +5,7 @@
 //! folded from the log again. A refusal is answered only when the state it was decided on is known
 //! to be the log's latest: by an append that succeeded, or by asking the stream leader.
 
+mod claims;
 mod commit;
 mod state;
 
@@ -27,7 +28,8 @@ use crate::{
     },
     problem::Problem,
 };
-use commit::{ClaimFault, append, commit_headers, write_claims};
+use claims::{ClaimFault, write_claims};
+use commit::{append, commit_headers};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
 use state::{Sought, is_of_this_log, last_position, load, snapshot_when_due};
@@ -451,6 +453,9 @@ async fn decide_and_append<A: Aggregate>(
     let mut decided: Vec<Decided> = Vec::with_capacity(taken);
     let mut commit: Vec<CommandEvents> = Vec::new();
     let mut claimed = false;
+    // Whether keys are claimed that the commit will not name.
+    let mut abandoned = false;
+    let mut fresh = fresh;
     let mut bytes = 0;
     let version_before = loaded.version;
 
@@ -511,13 +516,17 @@ async fn decide_and_append<A: Aggregate>(
             if claimed {
                 break;
             }
+            // The keys were read after the state.
+            fresh = false;
             let writing = write_claims::<A>(desk, &decision, loaded.place.position);
             match Box::pin(writing).await {
                 Ok(positions) => claims = positions,
-                Err(ClaimFault::Taken(problem)) => {
+                Err(ClaimFault::Taken { problem, claimed }) => {
+                    abandoned |= claimed;
                     decided.push(Decided::Refused(problem));
                     continue;
                 }
+                Err(ClaimFault::Stale) => return Attempt::Again,
                 Err(ClaimFault::Unavailable(reason)) => {
                     return Attempt::NotStored {
                         reason,
@@ -575,7 +584,8 @@ async fn decide_and_append<A: Aggregate>(
 
     MEASURES.decide.record(begun.elapsed().as_secs_f64());
     traces::took("decide", headers(queue, decided.len()), begun);
-    if commit.is_empty() {
+    // A commit without events lets go of what was claimed for nothing, at once.
+    if commit.is_empty() && !abandoned {
         // Nothing is appended that would prove the state to be the latest, so the leader is asked.
         let replays =
             |decided: &Decided| matches!(decided, Decided::Replayed { .. } | Decided::Found { .. });
@@ -590,6 +600,10 @@ async fn decide_and_append<A: Aggregate>(
                 count: decided.len(),
             },
         };
+    }
+    if claimed && desk.log.epoch() != loaded.epoch {
+        // The claims may be of another log, and their positions somebody else's in this one.
+        return Attempt::Again;
     }
     let appends = |decided: &Decided| matches!(decided, Decided::Appending { .. });
     let commands = queue.iter().zip(&decided);

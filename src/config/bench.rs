@@ -10,6 +10,8 @@ pub enum BenchAction {
     Commands(BenchCommandsConfig),
     /// Commands on one aggregate, against serial publishing
     Hot(BenchHotConfig),
+    /// Commands that take a unique key, alone and beside commands that take none
+    Claims(BenchClaimsConfig),
     /// One document by id over HTTP, against a bare handler or, not cached, the store's select
     Get(BenchGetConfig),
     /// Filling an empty view from the log, against inserting the documents
@@ -91,6 +93,23 @@ pub struct BenchHotConfig {
     /// Give the commands within the replica's process
     #[arg(long, env = "HEADWATER_IN_PROCESS")]
     pub in_process: bool,
+}
+
+/// `headwater bench claims`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchClaimsConfig {
+    /// What every bench is told.
+    #[command(flatten)]
+    pub bench: BenchConfig,
+    /// Over how many aggregates the commands without a key are spread
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
+    /// How many commands are in flight
+    #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
+    /// How many commands that take a key are given a second beside the others
+    #[arg(long, env = "HEADWATER_RATE", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
 }
 
 /// `headwater bench responder`.

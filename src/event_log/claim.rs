@@ -8,22 +8,22 @@
 //! | the claim | the commit names it | another commit came | none came yet |
 //! |---|---|---|---|
 //! | take | held | free | undecided |
-//! | release | free | held | held |
-//! | void | free | free | free |
+//! | release | free | held | held, undecided |
 //!
-//! Whoever wants a key that is undecided waits a little, and then decides it: a commit without events
-//! in the other aggregate's place makes the awaited one impossible.
+//! What is decided stays so, since the first commit after a position is always the same one. Only a claim
+//! that is decided may be written over: the commit that would name an undecided one may be on its way.
+//! Its own aggregate names it instead of writing another; whoever else wants the key waits a little, and
+//! then decides it: a commit without events in the other aggregate's place makes the awaited one
+//! impossible.
 
-use super::{Append, AppendError, EventLog, LoadError, codec, secret::Hider};
+use super::{
+    Append, AppendError, EventLog, LoadError, StoredMessage, codec, secret::Hider, subject::dotted,
+};
 use crate::aggregate::Claim;
 use async_nats::HeaderMap;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
-/// How often an undecided claim is looked at before it is decided for its owner, and the pause between:
-/// together a little less than a commit is waited for.
-const LOOKS: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(50);
 /// A commit without events.
 const NO_EVENTS: &[u8] = b"[]";
 
@@ -35,8 +35,6 @@ pub enum Intent {
     Take,
     /// To give up what it holds.
     Release,
-    /// Nothing: it was refused after all.
-    Void,
 }
 
 /// The stored form of a claim.
@@ -50,15 +48,44 @@ struct Stored<'a> {
     after: u64,
 }
 
+/// An aggregate at the position of a commit of its own: its next commit decides what it claims there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimant {
+    /// Its name.
+    pub aggregate: String,
+    /// Its id.
+    pub id: String,
+    /// The position of its last commit; 0 when it has none.
+    pub after: u64,
+}
+
+impl Claimant {
+    /// Returns whether both are one aggregate, wherever it stands.
+    #[must_use]
+    pub fn is_same_aggregate(&self, other: &Self) -> bool {
+        self.aggregate == other.aggregate && self.id == other.id
+    }
+
+    fn source(&self) -> String {
+        format!("/{}/{}", self.aggregate, self.id)
+    }
+
+    fn commits(&self) -> String {
+        dotted(["evt", &self.aggregate, &self.id])
+    }
+}
+
 /// Who has a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// Nobody.
     Nobody,
-    /// This aggregate, by name and id.
-    Of(String, String),
-    /// This aggregate is about to take it, with its first commit after the position, which has not come.
-    Undecided(String, String, u64),
+    /// This aggregate.
+    Of(Claimant),
+    /// Nobody, but this aggregate takes it with its next commit, if that names the claim.
+    Taking(Claimant),
+    /// This aggregate, which gives it up with its next commit, if that names the claim.
+    Releasing(Claimant),
 }
 
 /// The last word on a key.
@@ -70,8 +97,16 @@ pub struct KeyState {
     pub holder: Holder,
 }
 
-/// Where the claims of a key stand.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+impl KeyState {
+    /// Nobody has ever claimed the key.
+    const UNCLAIMED: Self = Self {
+        position: 0,
+        holder: Holder::Nobody,
+    };
+}
+
+/// The subject on which the claims of a key stand.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimSubject(String);
 
 impl ClaimSubject {
@@ -79,10 +114,16 @@ impl ClaimSubject {
         let key = hider.hide(claim.key.as_bytes());
         Self(format!("claim.{}.{key}", claim.scope))
     }
+
+    /// The subject.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl EventLog {
-    /// Returns where the claims of a key stand, under the log's secret.
+    /// Returns the subject on which the claims of a key stand, under the log's secret.
     ///
     /// # Errors
     ///
@@ -91,108 +132,92 @@ impl EventLog {
         Ok(ClaimSubject::new(claim, &self.hider().await?))
     }
 
-    /// Reads who has a key, through the stream leader. What another aggregate has left undecided is
-    /// decided first; for `own`, the aggregate that asks, by name and id, it is told as it is.
+    /// Reads who has a key, through the stream leader.
     ///
     /// # Errors
     ///
-    /// Returns [`LoadError`] when the log cannot be read, or the key cannot be decided now.
+    /// Returns [`LoadError`] when the log cannot be read.
     pub async fn key_state(
         &self,
-        subject: &ClaimSubject,
-        own: (&str, &str),
+        ClaimSubject(subject): &ClaimSubject,
     ) -> Result<KeyState, LoadError> {
-        let mut look = 0;
-        loop {
-            let state = self.look_at(subject).await?;
-            let Holder::Undecided(aggregate, id, after) = &state.holder else {
-                return Ok(state);
-            };
-            if (aggregate.as_str(), id.as_str()) == own {
-                return Ok(state);
-            }
-            look += 1;
-            if look < LOOKS {
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-            tracing::info!(
-                aggregate.name = aggregate,
-                aggregate.id = id,
-                "a claim that nobody finished is decided"
-            );
-            let appended = self.append(Append {
-                subject: super::subject::dotted(["evt", aggregate, id]),
-                expected: *after,
-                payload: NO_EVENTS.into(),
-                headers: HeaderMap::new(),
-            });
-            match appended.await {
-                // Either is a commit after the position.
-                Ok(_) | Err(AppendError::LostRace) => {}
-                Err(error) => return Err(LoadError::Unavailable(error.to_string())),
-            }
-        }
-    }
-
-    async fn look_at(&self, ClaimSubject(subject): &ClaimSubject) -> Result<KeyState, LoadError> {
-        let nobody = |position| KeyState {
-            position,
-            holder: Holder::Nobody,
-        };
         let Some(message) = self.last_message(subject).await? else {
-            return Ok(nobody(0));
+            return Ok(KeyState::UNCLAIMED);
         };
         let position = message.position;
-        let unreadable = |reason: String| LoadError::Unreadable { position, reason };
-        let stored: Stored<'_> = serde_json::from_slice(&message.payload)
-            .map_err(|error| unreadable(error.to_string()))?;
-        if stored.intent == Intent::Void {
-            return Ok(nobody(position));
-        }
-        let source = stored.source.strip_prefix('/');
-        let (aggregate, id) = source
-            .and_then(|source| source.split_once('/'))
-            .ok_or_else(|| unreadable(format!("{} is no aggregate", stored.source)))?;
-        let commits = super::subject::dotted(["evt", aggregate, id]);
-        let commit = self.commit_after(&commits, stored.after).await?;
-        let named = match &commit {
-            None => None,
-            Some(commit) => {
-                let events = codec::decode(&commit.subject, commit.position, &commit.payload);
-                let events = events.map_err(|error| unreadable(error.to_string()))?;
-                Some(events.iter().any(|event| event.claims.contains(&position)))
-            }
-        };
-        let (aggregate, id) = (aggregate.to_owned(), id.to_owned());
-        let holder = match (stored.intent, named) {
-            (Intent::Take, Some(true)) | (Intent::Release, Some(false) | None) => {
-                Holder::Of(aggregate, id)
-            }
-            (Intent::Take, None) => Holder::Undecided(aggregate, id, stored.after),
-            _ => Holder::Nobody,
+        let (intent, claimant) = read(&message)?;
+        let commit = self
+            .commit_after(&claimant.commits(), claimant.after)
+            .await?;
+        let named = commit.map(|commit| names(&commit, position)).transpose()?;
+        let holder = match (intent, named) {
+            (Intent::Take, Some(true)) | (Intent::Release, Some(false)) => Holder::Of(claimant),
+            (Intent::Take, Some(false)) | (Intent::Release, Some(true)) => Holder::Nobody,
+            (Intent::Take, None) => Holder::Taking(claimant),
+            (Intent::Release, None) => Holder::Releasing(claimant),
         };
         Ok(KeyState { position, holder })
     }
 
-    /// Writes what the aggregate `own`, by name and id, is about to do with a key, with its first commit
-    /// after `after`. Returns the position by which that commit is to name it.
+    /// Guesses that a key was never claimed, which is right for most that are taken, and costs less than
+    /// to read it. Where it is wrong nothing can be written on it. `None` where there is no such guess.
     ///
     /// # Errors
     ///
-    /// See [`AppendError`]; a lost race means that `state` is not the last word any more.
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn guess_key(
+        &self,
+        ClaimSubject(subject): &ClaimSubject,
+    ) -> Result<Option<KeyState>, LoadError> {
+        // A claim that is refused costs its group more than a look at the key does.
+        let unclaimed =
+            self.0.grouping.is_none() || self.last_message_at_hand(subject).await?.is_none();
+        Ok(unclaimed.then_some(KeyState::UNCLAIMED))
+    }
+
+    /// Makes sure that the claims of an aggregate at a position are decided: unless its next commit has
+    /// come, it is one without events.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when that cannot be written now.
+    pub async fn decide_claims_of(&self, claimant: &Claimant) -> Result<(), LoadError> {
+        tracing::info!(
+            aggregate.name = claimant.aggregate,
+            aggregate.id = claimant.id,
+            aggregate.position = claimant.after,
+            "a claim that its aggregate has not finished is decided"
+        );
+        let appended = self.append(Append {
+            subject: claimant.commits(),
+            expected: claimant.after,
+            payload: NO_EVENTS.into(),
+            headers: HeaderMap::new(),
+        });
+        match appended.await {
+            // Either is a commit after the position.
+            Ok(_) | Err(AppendError::LostRace) => Ok(()),
+            Err(error) => Err(LoadError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Writes what an aggregate is about to do with a key, over the claim at `last`, which is decided.
+    /// Returns the position by which its next commit is to name that.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`]; a lost race means that the claim at `last` is not the last one any more.
     pub async fn write_claim(
         &self,
         ClaimSubject(subject): &ClaimSubject,
         last: u64,
         intent: Intent,
-        own: (&str, &str),
-        after: u64,
+        claimant: &Claimant,
     ) -> Result<u64, AppendError> {
         let stored = Stored {
-            source: format!("/{}/{}", own.0, own.1).into(),
+            source: claimant.source().into(),
             intent,
-            after,
+            after: claimant.after,
         };
         let payload = serde_json::to_vec(&stored);
         let payload = payload.map_err(|error| AppendError::Refused(error.to_string()))?;
@@ -204,4 +229,34 @@ impl EventLog {
         })
         .await
     }
+}
+
+/// Reads a claim.
+fn read(message: &StoredMessage) -> Result<(Intent, Claimant), LoadError> {
+    let unreadable = |reason: String| LoadError::Unreadable {
+        position: message.position,
+        reason,
+    };
+    let stored: Stored<'_> =
+        serde_json::from_slice(&message.payload).map_err(|error| unreadable(error.to_string()))?;
+    let source = stored.source.strip_prefix('/');
+    let (aggregate, id) = source
+        .and_then(|source| source.split_once('/'))
+        .ok_or_else(|| unreadable(format!("{} is no aggregate", stored.source)))?;
+    let claimant = Claimant {
+        aggregate: aggregate.to_owned(),
+        id: id.to_owned(),
+        after: stored.after,
+    };
+    Ok((stored.intent, claimant))
+}
+
+/// Returns whether a commit names the claim at a position.
+fn names(commit: &StoredMessage, position: u64) -> Result<bool, LoadError> {
+    let events = codec::decode(&commit.subject, commit.position, &commit.payload);
+    let events = events.map_err(|error| LoadError::Unreadable {
+        position: commit.position,
+        reason: error.to_string(),
+    })?;
+    Ok(events.iter().any(|event| event.claims.contains(&position)))
 }

@@ -3,7 +3,8 @@
 //!
 //! One append or batch is in flight at a time; what comes meanwhile is the next batch. A batch with a
 //! conflict in it stored nothing, and its members are appended one by one, so that it costs only its
-//! owner. After any other failure a part may be stored: every member is in doubt, and settled by its owner. What has waited for
+//! owner: the claims of keys first, and the commits one by one only where they are refused without those.
+//! After any other failure a part may be stored: every member is in doubt, and settled by its owner. What has waited for
 //! longer than an append may take is not sent any more.
 
 use super::{
@@ -27,6 +28,12 @@ struct Waiting {
     append: Append,
     since: Instant,
     done: oneshot::Sender<Result<u64, AppendError>>,
+}
+
+impl Waiting {
+    fn is_claim(&self) -> bool {
+        self.append.subject.starts_with("claim.")
+    }
 }
 
 /// Where appends wait for their group.
@@ -100,22 +107,24 @@ impl Group {
         };
         let mut bytes = first.append.payload.len();
         let mut members = vec![first];
-        // A subject can have an expected sequence only once in a batch. Two commits of one aggregate
-        // do not wait at once, but two aggregates may be after one key.
+        // A subject can have an expected sequence only once in a batch. Two aggregates may be after one
+        // key, and one may end what another has left undone.
         let mut subjects = HashSet::new();
         subjects.insert(hash_of(&members[0].append));
         while let Ok(next) = self.waiting.try_recv() {
             let Some(next) = self.in_time(next) else {
                 continue;
             };
-            bytes += next.append.payload.len();
-            let fits = members.len() < MAX_MESSAGES
-                && bytes <= MAX_BYTES
-                && subjects.insert(hash_of(&next.append));
-            if !fits {
+            if members.len() == MAX_MESSAGES || bytes + next.append.payload.len() > MAX_BYTES {
                 self.held = Some(next);
                 break;
             }
+            if !subjects.insert(hash_of(&next.append)) {
+                // The one before it is first, and both expect the same.
+                let _ = next.done.send(Err(AppendError::LostRace));
+                continue;
+            }
+            bytes += next.append.payload.len();
             members.push(next);
         }
         Some(members)
@@ -155,7 +164,19 @@ impl Group {
             Err(error) => {
                 tracing::debug!(%error, size = members.len(), "a group was refused");
                 self.refused.increment(1);
-                join_all(members.into_iter().map(|one| append_alone(&self.log, one))).await;
+                // Two are after one key more often than after one aggregate: that costs the others a batch.
+                let (claims, commits): (Vec<_>, Vec<_>) =
+                    members.into_iter().partition(Waiting::is_claim);
+                let alone = |members: Vec<Waiting>| {
+                    join_all(members.into_iter().map(|one| append_alone(&self.log, one)))
+                };
+                if claims.is_empty() || commits.len() < 2 {
+                    alone(claims).await;
+                    alone(commits).await;
+                } else {
+                    alone(claims).await;
+                    Box::pin(self.append_together(commits)).await;
+                }
             }
         }
     }

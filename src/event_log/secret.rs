@@ -10,10 +10,15 @@ use async_nats::HeaderMap;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// Where the salt and the check value stand.
 const SUBJECT: &str = "log.secret";
+/// How long it is taken for granted that the log is still the same: it may be replaced without a sign.
+const AGREED_FOR: Duration = Duration::from_secs(1);
 /// The check value is the HMAC of this text.
 const CHECKED: &[u8] = b"headwater";
 
@@ -70,11 +75,20 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// The secret of this process, and the way to hide keys in the log of an epoch.
+/// The secret of this process, and the way to hide keys in the log.
 #[derive(Default)]
 pub(super) struct Hiding {
     secret: Option<Secret>,
-    hider: Mutex<Option<(Epoch, Hider)>>,
+    agreed: Mutex<Option<Agreed>>,
+}
+
+/// That this process hides keys as the log has them.
+#[derive(Clone)]
+struct Agreed {
+    epoch: Epoch,
+    since: Instant,
+    salt: String,
+    hider: Hider,
 }
 
 impl std::fmt::Debug for Hiding {
@@ -84,10 +98,14 @@ impl std::fmt::Debug for Hiding {
 }
 
 impl Hiding {
+    fn agreed(&self) -> MutexGuard<'_, Option<Agreed>> {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn of(secret: Option<Secret>) -> Self {
         Self {
             secret,
-            hider: Mutex::default(),
+            agreed: Mutex::default(),
         }
     }
 }
@@ -129,23 +147,30 @@ impl EventLog {
 
     pub(super) async fn hider(&self) -> Result<Hider, SecretError> {
         let epoch = self.epoch();
-        let hiding = &self.0.hiding;
+        let agreed = self.0.hiding.agreed().clone();
+        if let Some(agreed) = &agreed
+            && agreed.epoch == epoch
+            && agreed.since.elapsed() < AGREED_FOR
         {
-            let known = hiding.hider.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some((of, hider)) = &*known
-                && *of == epoch
-            {
-                return Ok(hider.clone());
-            }
+            return Ok(agreed.hider.clone());
         }
-        let hider = self.look_up_hider().await?;
-        let mut known = hiding.hider.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some((epoch, hider.clone()));
+        let since = Instant::now();
+        let known = agreed.map(|agreed| agreed.salt);
+        let (salt, hider) = self.agree(known).await?;
+        *self.0.hiding.agreed() = Some(Agreed {
+            epoch,
+            since,
+            salt,
+            hider: hider.clone(),
+        });
         Ok(hider)
     }
 
-    async fn look_up_hider(&self) -> Result<Hider, SecretError> {
+    /// Reads the salt of the log and how keys are hidden with it; writes it where there is none: the one
+    /// that is known, since other replicas may know it too.
+    async fn agree(&self, known: Option<String>) -> Result<(String, Hider), SecretError> {
         let away = |error: &dyn std::fmt::Display| SecretError::Unavailable(error.to_string());
+        let salt = known.unwrap_or_else(|| hexadecimal(&rand::random::<[u8; 32]>()));
         loop {
             let stored = self.last_message(SUBJECT).await;
             if let Some(stored) = stored.map_err(|error| away(&error))? {
@@ -153,13 +178,15 @@ impl EventLog {
                     serde_json::from_slice(&stored.payload).map_err(|error| away(&error))?;
                 let hider = self.hider_with(&stored.salt);
                 return match hider.hide(CHECKED) == stored.check {
-                    true => Ok(hider),
+                    true => Ok((stored.salt, hider)),
                     false => Err(SecretError::Another),
                 };
             }
-            let salt = hexadecimal(&rand::random::<[u8; 32]>());
             let check = self.hider_with(&salt).hide(CHECKED);
-            let payload = serde_json::to_vec(&Stored { salt, check });
+            let payload = serde_json::to_vec(&Stored {
+                salt: salt.clone(),
+                check,
+            });
             let appended = self.append(Append {
                 subject: SUBJECT.to_owned(),
                 expected: 0,
@@ -179,5 +206,40 @@ impl EventLog {
             Some(secret) => Hider::new(&secret.0),
             None => Hider::new(salt.as_bytes()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_long_enough_and_white_space_at_its_ends_does_not_count() {
+        let hide = |secret: &[u8]| Hider::new(&Secret::new(secret).unwrap().0).hide(b"key");
+        assert_eq!(hide(b"0123456789abcdef"), hide(b"\n 0123456789abcdef\r\n"));
+        assert_ne!(hide(b"0123456789abcdef"), hide(b"0123456789abcdeg"));
+        for short in [&b""[..], b"0123456789abcde", b"  0123456789abcde  "] {
+            let error = Secret::new(short).unwrap_err();
+            assert!(error.contains("16 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_hidden_as_hmac_sha256_has_it() {
+        // RFC 4231, test case 2.
+        assert_eq!(
+            Hider::new(b"Jefe").hide(b"what do ya want for nothing?"),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let secret = Secret::new(b"0123456789abcdef").unwrap();
+        let shown = format!("{:?} {secret:?}", Hiding::of(Some(secret.clone())));
+        assert!(
+            !shown.contains("0123") && !shown.contains("48, 49"),
+            "{shown}"
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! A member: somebody who orders.
 //!
-//! An e-mail address is one member's at a time, without regard to case. Withdrawing gives it up,
+//! An e-mail address is one member's at a time, without regard to case and to how its letters are composed. Withdrawing gives it up,
 //! forgets the personal data in the state, and is final.
 
 use super::rules::{self, Invalid, event_if};
 use crate::aggregate::{self, Aggregate, Context, Decision};
 use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 /// What e-mail addresses are unique within.
@@ -103,6 +104,7 @@ impl Aggregate for Member {
                 },
             ) => {
                 let name = rules::line("invalid_name", &name, 1..=200)?;
+                let name = visible("invalid_name", name)?;
                 let email = valid_email(&email)?;
                 let address = address.as_deref().map(valid_address).transpose()?;
                 let key = email_key(&email);
@@ -154,27 +156,52 @@ impl Aggregate for Member {
     }
 }
 
-/// The form in which addresses are compared.
+/// The form in which addresses are compared: what looks the same is the same, however it was typed.
+///
+/// It is a storage format: unique keys are found by it for as long as the log lives.
 fn email_key(email: &str) -> String {
-    email.to_lowercase()
+    let composed: String = email.nfc().collect();
+    // What is lower case may be composed of less.
+    composed.to_lowercase().nfc().collect()
 }
 
 fn valid_email(email: &str) -> Result<String, Invalid> {
     let email = email.trim();
     let plausible = email.len() <= 254
-        && !email.chars().any(|c| c.is_control() || c.is_whitespace())
+        && !email
+            .chars()
+            .any(|c| c.is_whitespace() || rules::is_invisible(c))
         && email.split_once('@').is_some_and(|(mailbox, host)| {
             !mailbox.is_empty() && !host.contains('@') && host.split('.').all(|l| !l.is_empty())
         });
     if plausible {
         return Ok(email.to_owned());
     }
-    let must = "an e-mail address of at most 254 bytes, with one @";
+    let must =
+        "an e-mail address of at most 254 bytes, with one @ and without invisible characters";
     Err(Invalid::new("invalid_email", must))
 }
 
 fn valid_address(address: &str) -> Result<String, Invalid> {
-    rules::lines("invalid_address", address, 1..=500)
+    let address = rules::lines("invalid_address", address, 1..=500)?;
+    visible("invalid_address", address)
+}
+
+/// Refuses a text with characters that nobody sees, apart from those that scripts and emoji need within
+/// others.
+fn visible(code: &'static str, text: String) -> Result<String, Invalid> {
+    let joins = |c| {
+        matches!(
+            c,
+            '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
+        )
+    };
+    let invisible = |c: char| !c.is_control() && rules::is_invisible(c);
+    let shows = text.chars().any(|c| !invisible(c));
+    if shows && !text.chars().any(|c| invisible(c) && !joins(c)) {
+        return Ok(text);
+    }
+    Err(Invalid::new(code, "a text without invisible characters"))
 }
 
 /// Why a member refuses a command.

@@ -103,6 +103,31 @@ fn text(
     Err(Invalid::new(code, must))
 }
 
+/// Returns whether a character shows nothing and takes no place, so that two texts that differ look the
+/// same: a control character, or one of those that only steer how others are shown.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
 /// Checks the id of something else: 1 to 64 of `A-Z a-z 0-9 _ -`, as everywhere.
 ///
 /// # Errors

@@ -78,6 +78,27 @@ fn a_bench_tells_ours_and_the_floors_of_the_same_run_in_one_form() {
 }
 
 #[test]
+fn a_bench_of_claims_tells_what_registrations_cost_others() {
+    for durable in [&[][..], &["--durable"]] {
+        let few = [
+            "claims",
+            "--aggregates",
+            "20",
+            "--concurrency",
+            "8",
+            "--rate",
+            "20",
+        ];
+        let result = bench(&[&few[..], durable].concat(), &["ratio beside_to_alone"]);
+        has_the_form(&result, "claims", &["commands", "commands_beside"]);
+        assert!(
+            result["settings"]["beside_per_second"].as_f64().unwrap() > 10.0,
+            "{result}"
+        );
+    }
+}
+
+#[test]
 fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form() {
     let few = ["--connections", "4", "--documents", "20"];
     let result = bench(

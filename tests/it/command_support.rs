@@ -28,12 +28,20 @@ pub struct Tally {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum TallyCommand {
-    Add { amount: i64 },
+    Add {
+        amount: i64,
+    },
     Look {},
     Fail {},
     PanicDeciding {},
     PanicFolding {},
-    Take { key: String },
+    Take {
+        key: String,
+    },
+    Key {
+        take: Vec<String>,
+        give_up: Vec<String>,
+    },
     TakeWrongly {},
 }
 
@@ -44,6 +52,11 @@ pub enum TallyEvent {
     Added { amount: i64 },
     #[serde(rename = "tally.taken.v1")]
     Taken { key: String },
+    #[serde(rename = "tally.keyed.v1")]
+    Keyed {
+        take: Vec<String>,
+        give_up: Vec<String>,
+    },
     #[serde(rename = "tally.cursed.v1")]
     Cursed {},
 }
@@ -83,6 +96,19 @@ impl Aggregate for Tally {
                 let event = TallyEvent::Taken { key: key.clone() };
                 Ok(Decision::event(event).claim("tally_key", key))
             }
+            TallyCommand::Key { take, give_up } => {
+                let mut decision = Decision::event(TallyEvent::Keyed {
+                    take: take.clone(),
+                    give_up: give_up.clone(),
+                });
+                for key in take {
+                    decision = decision.claim("tally_key", key);
+                }
+                for key in give_up {
+                    decision = decision.release("tally_key", key);
+                }
+                Ok(decision)
+            }
             TallyCommand::TakeWrongly {} => {
                 let event = TallyEvent::Added { amount: 1 };
                 Ok(Decision::event(event).claim("tally key\r\nPUB x 0", "k"))
@@ -96,7 +122,7 @@ impl Aggregate for Tally {
                 self.total += amount;
                 self.added += 1;
             }
-            TallyEvent::Taken { .. } => {}
+            TallyEvent::Taken { .. } | TallyEvent::Keyed { .. } => {}
             TallyEvent::Cursed {} => panic!("a secret of the inside"),
         }
     }

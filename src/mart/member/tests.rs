@@ -138,3 +138,77 @@ fn names_and_addresses_are_bounded() {
             .then_rejected("invalid_address");
     }
 }
+
+#[test]
+fn an_email_is_claimed_in_one_form_however_it_was_typed() {
+    for (typed, claimed) in [
+        ("José@example.com", "jos\u{e9}@example.com"),
+        ("jose\u{301}@example.com", "jos\u{e9}@example.com"),
+        ("JOSE\u{301}@EXAMPLE.COM", "jos\u{e9}@example.com"),
+        ("\u{1112}\u{1161}\u{11ab}@example.com", "한@example.com"),
+        // Its lower case comes apart, and is put together.
+        ("\u{130}@example.com", "i\u{307}@example.com"),
+        ("ΟΔΟΣ@example.com", "οδος@example.com"),
+    ] {
+        Given::<Member>::nothing()
+            .when(register("김하늘", typed, None))
+            .then_claims([("member_email", claimed)]);
+    }
+    let decomposed = Event::Registered {
+        name: "김하늘".to_owned(),
+        email: "jose\u{301}@example.com".to_owned(),
+        address: None,
+    };
+    Given::<Member>::events([decomposed])
+        .when(Command::Withdraw {})
+        .then_releases([("member_email", "jos\u{e9}@example.com")]);
+}
+
+#[test]
+fn what_nobody_sees_is_refused() {
+    let nothing = Given::<Member>::nothing;
+    for invisible in [
+        '\u{200b}',
+        '\u{200e}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{feff}',
+        '\u{ad}',
+        '\u{3164}',
+        '\u{e0041}',
+        '\u{7}',
+    ] {
+        let within = format!("a{invisible}b");
+        nothing()
+            .when(register(&within, "a@b", None))
+            .then_rejected("invalid_name");
+        nothing()
+            .when(register("김하늘", &format!("{within}@b"), None))
+            .then_rejected("invalid_email");
+        nothing()
+            .when(register("김하늘", "a@b", Some(&within)))
+            .then_rejected("invalid_address");
+        member()
+            .when(change_address(&within))
+            .then_rejected("invalid_address");
+    }
+    // Scripts and emoji need some, within others and never alone.
+    for name in [
+        "نمی\u{200c}خواهم",
+        "❤\u{fe0f}",
+        "👩\u{200d}🍳",
+        "葛\u{e0100}",
+    ] {
+        nothing()
+            .when(register(name, "a@b", Some(name)))
+            .then_accepted();
+        nothing()
+            .when(register("김하늘", &format!("{name}\u{200d}@b"), None))
+            .then_rejected("invalid_email");
+    }
+    for name in ["\u{200d}", "\u{200c}\u{fe0f}"] {
+        nothing()
+            .when(register(name, "a@b", None))
+            .then_rejected("invalid_name");
+    }
+}

@@ -122,6 +122,11 @@ impl Nats {
         self.port
     }
 
+    /// Where it keeps its streams.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("jetstream")
+    }
+
     pub fn pid(&self) -> u32 {
         self.pid
     }
