@@ -26,6 +26,7 @@ mod live;
 mod membership;
 mod metrics;
 mod once;
+mod other_log;
 mod rebuild;
 mod sales;
 mod serve_run;

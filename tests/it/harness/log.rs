@@ -102,4 +102,30 @@ impl Log {
             }
         }
     }
+
+    /// Asserts that every stock was decided on the state that the log has before: each of its events
+    /// tells what was available after it, as its command saw it.
+    pub fn assert_stocks(&self) {
+        let stocks = self.aggregates.iter();
+        for (aggregate, events) in stocks.filter(|(name, _)| name.starts_with("stock.")) {
+            let mut available = 0;
+            for event in events {
+                available += moved(event);
+                assert!(available >= 0, "{aggregate}: {event}");
+                assert_eq!(event["data"]["available"], available, "{aggregate}: {event}");
+            }
+        }
+    }
+}
+
+/// How much more is available of a stock after this event.
+pub fn moved(event: &Value) -> i64 {
+    let data = &event["data"];
+    match event["type"].as_str().unwrap() {
+        "stock.received.v1" | "stock.released.v1" => data["quantity"].as_i64().unwrap(),
+        "stock.reserved.v1" => -data["quantity"].as_i64().unwrap(),
+        "stock.shipped.v1" => 0,
+        "stock.adjusted.v1" => data["delta"].as_i64().unwrap(),
+        other => panic!("{other}"),
+    }
 }
