@@ -86,9 +86,7 @@ struct World {
 impl World {
     async fn start(idle_seconds: &str) -> Self {
         let nats = Nats::start();
-        let roles = ["--roles", "command,gateway"];
-        let idle = ["--idle-seconds", idle_seconds];
-        let replica = Replica::of(&nats.url(), &[roles, idle].concat());
+        let replica = Replica::start(&nats.url(), &["--idle-seconds", idle_seconds]);
         let api = crate::harness::writers::client(&[nats.url()]).await;
         let client = api.client.clone();
         Self {
@@ -107,7 +105,8 @@ impl World {
     }
 
     async fn accept(&self, id: &str, command: &str, body: Value, key: &str) -> Value {
-        let headers = [("Idempotency-Key", key)];
+        let key = key_of(id, key);
+        let headers = [("Idempotency-Key", key.as_str())];
         let reply = self.give(id, command, body, &headers).await;
         reply.expect(200).json()
     }
@@ -197,7 +196,7 @@ impl World {
         let commit = json!([{
             "specversion": "1.0", "source": format!("/stock/{id}"), "id": version.to_string(),
             "type": format!("stock.{event}.v1"), "time": "2026-11-27T09:00:00.123456Z",
-            "commandid": format!("raw-{version}"), "data": data,
+            "commandid": format!("{id}.raw-{version}"), "data": data,
         }]);
         let subject = format!("evt.stock.{id}");
         self.append(&subject, commit.to_string().into_bytes()).await;
@@ -208,6 +207,11 @@ impl World {
         let sent = jetstream.publish(subject.to_owned(), body.into()).await;
         sent.unwrap().await.unwrap();
     }
+}
+
+/// A key that no other stock's commands have.
+fn key_of(id: &str, key: &str) -> String {
+    format!("{id}.{key}")
 }
 
 enum Kept {
@@ -345,8 +349,9 @@ async fn a_log_that_has_vanished_is_unavailable_and_nothing_else() {
         ("b_2", "reserve", &lost, None),
         ("b_none", "ship", &ship, None),
     ] {
-        let key = key.map(|key| ("Idempotency-Key", key));
-        let headers: Vec<_> = key.into_iter().collect();
+        let key = key.map(|key| key_of(id, key));
+        let header = key.as_deref().map(|key| ("Idempotency-Key", key));
+        let headers: Vec<_> = header.into_iter().collect();
         let reply = world.give(id, command, body.clone(), &headers).await;
         reply.problem(503, "unavailable");
     }
