@@ -30,7 +30,7 @@ use crate::{
 use commit::{ClaimFault, append, commit_headers, write_claims};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use state::{Sought, is_of_this_log, last_position, load, snapshot_when_due};
+use state::{Sought, is_of_this_log, last_place, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -569,14 +569,14 @@ async fn decide_and_append<A: Aggregate>(
     MEASURES.decide.record(begun.elapsed().as_secs_f64());
     traces::took("decide", headers(queue, decided.len()), begun);
     if commit.is_empty() {
-        // Nothing is appended that would prove the state to be the latest, so the leader is asked.
-        let replays =
-            |decided: &Decided| matches!(decided, Decided::Replayed { .. } | Decided::Found { .. });
-        if fresh || decided.iter().all(replays) {
+        // Nothing is appended that would prove the state to be the latest, so the leader is asked: for
+        // what is remembered too, since it may be of another log.
+        let found = |decided: &Decided| matches!(decided, Decided::Found { .. });
+        if fresh || decided.iter().all(found) {
             return Attempt::Done(decided);
         }
-        return match Box::pin(last_position(desk, A::NAME)).await {
-            Ok(last) if last == loaded.place.position => Attempt::Done(decided),
+        return match Box::pin(last_place(desk, A::NAME)).await {
+            Ok(last) if last == loaded.place => Attempt::Done(decided),
             Ok(_) => Attempt::Again,
             Err(error) => Attempt::NotStored {
                 reason: error.to_string(),

@@ -2,6 +2,9 @@
 //! shorter, as long or longer, under replicas that run and while they are down. Every decision is as if
 //! what is remembered of the other log had never been, and no outcome of it is answered.
 
+mod answers;
+mod chaos;
+
 use crate::harness::{
     api::{NatsApi, Reply},
     backup::{Backup, delete, last_position},
@@ -168,10 +171,7 @@ impl World {
             }
             Kept::Nothing => {
                 delete(&self.client, "EVENTS").await;
-                let mut apply = headwater(["topology", "apply", "--nats", &self.nats.url()]);
-                let applied = tokio::task::spawn_blocking(move || run(&mut apply));
-                let applied = applied.await.unwrap();
-                assert!(applied.status.success(), "{applied:?}");
+                recreate(&self.nats.url()).await;
                 // Where the other log had the salt of its unique keys.
                 self.append("log.filler", b"".to_vec()).await;
                 for asks in ASKS {
@@ -207,6 +207,14 @@ impl World {
         let sent = jetstream.publish(subject.to_owned(), body.into()).await;
         sent.unwrap().await.unwrap();
     }
+}
+
+/// Makes the stream anew as an operator does.
+async fn recreate(nats_url: &str) {
+    let mut apply = headwater(["topology", "apply", "--nats", nats_url]);
+    let applied = tokio::task::spawn_blocking(move || run(&mut apply));
+    let applied = applied.await.unwrap();
+    assert!(applied.status.success(), "{applied:?}");
 }
 
 /// A key that no other stock's commands have.
