@@ -32,7 +32,12 @@ use tempfile::TempDir;
 use tokio::{runtime::Handle, task::JoinSet};
 
 const WRITERS: u64 = 24;
-const STOCKS: u64 = 24;
+const STOCKS: u64 = 180;
+/// So many are busy at a time. The others are passivated, with snapshots.
+const BUSY: u64 = 6;
+const BUSY_FOR: Duration = Duration::from_millis(700);
+/// A key that was given so long ago may be forgotten.
+const REMEMBERED: Duration = Duration::from_secs(90);
 /// So many logs there are in a run at least.
 const LOGS: usize = 4;
 /// A replica may take so long until it has seen that the log is another one.
@@ -71,7 +76,7 @@ impl World {
             let backup = self.runtime.block_on(Backup::take(&self.client, "EVENTS"));
             self.backups.push(backup);
         }
-        pass_time(chance, 2_500..4_000);
+        pass_time(chance, 3_500..5_000);
         let ended = Instant::now();
         let log = self.runtime.block_on(Log::read(&self.client));
         self.eras.push(Era {
@@ -128,11 +133,19 @@ impl World {
     }
 }
 
-/// Waits until the log is there, and its server reached.
+/// Waits until the log is there, and decided on.
 async fn present(client: &Client) {
     eventually("the log is there", || async {
         let jetstream = jetstream::new(client.clone());
         jetstream.get_stream("EVENTS").await.ok().map(|_| ())
+    })
+    .await;
+    eventually("commands are decided", || async {
+        let asked = client.request("cmd.stock.b_none.ship", r#"{"order":"o"}"#.into());
+        let asked = tokio::time::timeout(WHILE, asked).await.ok()?.ok()?;
+        let status = asked.headers?;
+        let status = status.get("Nats-Service-Error-Code")?;
+        (status.as_str() == "404").then_some(())
     })
     .await;
 }
@@ -142,6 +155,8 @@ struct Writer {
     number: u64,
     api: NatsApi,
     chance: Seed,
+    /// Of all writers.
+    began: Instant,
     given: u64,
     told: Vec<Told>,
     /// Accepted reservations that were not settled yet, as stock and order.
@@ -175,15 +190,27 @@ impl Writer {
         });
     }
 
-    /// One of the latest commands, with its key; a new one where that had none.
+    /// An earlier command with its key, of this log or of another; a new one where that had none.
     fn earlier(&mut self) -> Given {
-        let back = self.chance.within(1..20) as usize;
-        let given = self.told[self.told.len() - back].given.clone();
-        if given.key.is_some() {
-            given
+        let of_all = self.chance.once_in(2);
+        let back = if of_all { self.told.len() as u64 } else { 20 };
+        let back = self.chance.within(0..back) as usize + 1;
+        let told = &self.told[self.told.len() - back];
+        if told.given.key.is_some() && told.begun.elapsed() < REMEMBERED {
+            told.given.clone()
         } else {
             self.choose()
         }
+    }
+
+    /// Most often one of those that are busy now.
+    fn stock(&mut self) -> u64 {
+        if self.chance.once_in(4) {
+            return self.chance.within(0..STOCKS);
+        }
+        let turn = self.began.elapsed().as_millis() / BUSY_FOR.as_millis();
+        let group = turn.wrapping_mul(7) as u64 % (STOCKS / BUSY);
+        group * BUSY + self.chance.within(0..BUSY)
     }
 
     fn choose(&mut self) -> Given {
@@ -203,14 +230,15 @@ impl Writer {
             };
         }
         let quantity = chance.within(1..4);
-        let (command, body) = match chance.within(0..6) {
+        let which = chance.within(0..6);
+        let (command, body) = match which {
             0..3 => ("reserve", json!({"order": unique, "quantity": quantity})),
             // Every stock begins with one, in every log.
             3..5 => ("receive", json!({"quantity": 10 + quantity})),
             _ => ("adjust", json!({"delta": quantity, "reason": unique})),
         };
         Given {
-            id: format!("b_{}", chance.within(0..STOCKS)),
+            id: format!("b_{}", self.stock()),
             command,
             body,
             own: unique,
@@ -229,11 +257,13 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
     let stop = Arc::new(AtomicBool::new(false));
     let all = Arc::new(Mutex::new(Vec::new()));
     let mut writers = JoinSet::new();
+    let began = Instant::now();
     for number in 0..WRITERS {
         let mut writer = Writer {
             number,
             api: client(&[url.clone()]).await,
             chance: seed.part(1_000 + number),
+            began,
             given: 0,
             told: Vec::new(),
             reserved: Vec::new(),
