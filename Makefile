@@ -23,9 +23,9 @@ test: tools surrealdb-server ## run all tests, against real servers (ARGS: a fil
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared)
 	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
 
-chaos: tools surrealdb-server ## crash tests for longer (SECONDS each; SEED repeats a run's chances)
+chaos: tools surrealdb-server ## crash and other-log tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
-	  $(CARGO) test --test it -- crash:: linearizability:: sales:: --nocapture --test-threads 1 $(ARGS)
+	  $(CARGO) test --test it -- crash:: linearizability:: sales:: other_log::chaos --nocapture --test-threads 1 $(ARGS)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
 	  $(CARGO) test --lib -- projection::tests::chaos --nocapture
 

@@ -32,7 +32,7 @@ use claims::{ClaimFault, write_claims};
 use commit::{append, commit_headers};
 use jiff::Timestamp;
 use rustc_hash::FxHashMap;
-use state::{Sought, is_of_this_log, last_position, load, snapshot_when_due};
+use state::{Sought, is_of_this_log, last_place, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -586,14 +586,14 @@ async fn decide_and_append<A: Aggregate>(
     traces::took("decide", headers(queue, decided.len()), begun);
     // A commit without events lets go of what was claimed for nothing, at once.
     if commit.is_empty() && !abandoned {
-        // Nothing is appended that would prove the state to be the latest, so the leader is asked.
-        let replays =
-            |decided: &Decided| matches!(decided, Decided::Replayed { .. } | Decided::Found { .. });
-        if fresh || decided.iter().all(replays) {
+        // Nothing is appended that would prove the state to be the latest, so the leader is asked: for
+        // what is remembered too, since it may be of another log.
+        let found = |decided: &Decided| matches!(decided, Decided::Found { .. });
+        if fresh || decided.iter().all(found) {
             return Attempt::Done(decided);
         }
-        return match Box::pin(last_position(desk, A::NAME)).await {
-            Ok(last) if last == loaded.place.position => Attempt::Done(decided),
+        return match Box::pin(last_place(desk, A::NAME)).await {
+            Ok(last) if last == loaded.place => Attempt::Done(decided),
             Ok(_) => Attempt::Again,
             Err(error) => Attempt::NotStored {
                 reason: error.to_string(),

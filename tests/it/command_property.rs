@@ -48,7 +48,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let replica = 0..2_usize;
-    let key = proptest::option::of(0..12_u8);
+    let key = proptest::option::weighted(0.5, 0..12_u8);
     prop_oneof![
         6 => (replica.clone(), 1..5_i64, key)
             .prop_map(|(replica, amount, key)| Step::Add { replica, amount, key }),

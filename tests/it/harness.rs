@@ -9,6 +9,7 @@
 #![allow(dead_code)]
 
 pub mod api;
+pub mod backup;
 pub mod cluster;
 pub mod history;
 pub mod log;

@@ -32,6 +32,7 @@ mod log_health;
 mod membership;
 mod metrics;
 mod once;
+mod other_log;
 mod rebuild;
 mod sales;
 mod serve_run;

@@ -12,7 +12,7 @@ use crate::{
         seed::{Seed, chaos_length},
         service::{headwater, run},
         surreal::Surreal,
-        writers::{Answer, Given, Giver},
+        writers::{Answer, Answers, Given, Giver},
     },
 };
 use serde_json::{Value, json};
@@ -134,11 +134,14 @@ impl World {
         });
         let mut world = suffering.await.unwrap();
         stop.store(true, Ordering::Relaxed);
-        let mut last = 0;
-        while let Some(position) = sellers.join_next().await {
-            last = last.max(position.unwrap());
+        let mut answers = Answers::default();
+        while let Some(sold) = sellers.join_next().await {
+            answers.extend(sold.unwrap());
         }
+        answers.verify(&urls).await;
         let log = Log::read(&world.nats.client().await).await;
+        let last = log.commands.values().map(|logged| logged.position).max();
+        let last = last.expect("something was sold");
         let expected = sums(&log);
         let sold: i64 = expected.values().map(|sums| sums[0]).sum();
         eprintln!("{sold} orders are sold, and some more were taken back");
@@ -155,9 +158,12 @@ impl World {
     }
 }
 
-/// Sells one order after another, and takes some of them back; returns the last position.
-async fn sell(giver: &Giver, number: u64, mut chance: Seed, stop: &AtomicBool) -> u64 {
-    let (mut last, mut order) = (0, 0);
+/// Sells one order after another, and takes some of them back. Every other seller gives commands without
+/// keys, and leaves an order alone once it is not told what became of a command.
+async fn sell(giver: &Giver, number: u64, mut chance: Seed, stop: &AtomicBool) -> Answers {
+    let mut answers = Answers::default();
+    let keyed = number.is_multiple_of(2);
+    let mut order = 0;
     while !stop.load(Ordering::Relaxed) {
         order += 1;
         let id = format!("o-{number}-{order}");
@@ -186,15 +192,18 @@ async fn sell(giver: &Giver, number: u64, mut chance: Seed, stop: &AtomicBool) -
                 id: id.clone(),
                 command,
                 body,
-                key: format!("{id}-{command}"),
+                key: keyed.then(|| format!("{id}-{command}")),
             };
-            match giver.settle(&given).await {
-                Answer::Accepted(outcome) => last = outcome["position"].as_u64().unwrap(),
-                refused => panic!("{given:?}: {refused:?}"),
+            let answer = giver.settle(&given).await;
+            answers.add(given, answer.clone());
+            match answer {
+                Answer::Accepted(_) => {}
+                Answer::Unknown | Answer::NotDone => break,
+                refused => panic!("{refused:?}: {:?}", answers.last()),
             }
         }
     }
-    last
+    answers
 }
 
 /// Orders, units and revenue.

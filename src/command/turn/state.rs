@@ -144,10 +144,11 @@ impl Sought {
     }
 }
 
-pub(super) async fn last_position(desk: &Desk, aggregate: &str) -> Result<u64, LoadError> {
+/// Reads through the stream leader where the aggregate's last commit stands.
+pub(super) async fn last_place(desk: &Desk, aggregate: &str) -> Result<Place, LoadError> {
     let subject = subject::events_of(aggregate, &desk.id);
     let last = desk.log.last_message(&subject).await?;
-    Ok(last.map_or(0, |message| message.position))
+    Ok(last.as_ref().map_or(Place::default(), Place::of))
 }
 
 /// Whether the log still has the commit that a state in memory was folded up to.

@@ -131,6 +131,11 @@ impl Nats {
         self.pid
     }
 
+    /// Where its files are.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A raw client, connected.
     pub async fn client(&self) -> Client {
         match async_nats::connect(self.url()).await {
