@@ -149,12 +149,9 @@ mod tests {
         let lines = &bodies["place"]["properties"]["lines"];
         assert_eq!(lines["minItems"], 1);
         assert_eq!(lines["maxItems"], 50);
-        assert_eq!(lines["items"]["$ref"], "#/components/schemas/OrderLine");
+        assert_eq!(lines["items"]["$ref"], "#/components/schemas/NewLine");
         let schemas = AggregateDescription::of::<Order>().schemas;
-        let (_, line) = schemas
-            .iter()
-            .find(|(name, _)| name == "OrderLine")
-            .unwrap();
+        let (_, line) = schemas.iter().find(|(name, _)| name == "NewLine").unwrap();
         let line = serde_json::to_value(line).unwrap();
         assert_eq!(line["additionalProperties"], false);
         assert_eq!(line["required"], json!(["sku", "quantity", "unit_price"]));

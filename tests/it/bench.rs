@@ -69,11 +69,14 @@ fn a_bench_tells_ours_and_the_floors_of_the_same_run_in_one_form() {
         let words = [
             "ours",
             "floor publish",
+            "floor publish_slim",
             "floor request_reply",
             "ratio publish",
+            "ratio publish_slim",
         ];
         let result = bench(&[arguments, &few].concat(), &words);
-        has_the_form(&result, arguments[0], &["publish", "request_reply"]);
+        let floors = ["publish", "publish_slim", "request_reply"];
+        has_the_form(&result, arguments[0], &floors);
     }
 }
 

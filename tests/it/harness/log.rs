@@ -87,7 +87,10 @@ impl Log {
                 if let Some(mark) = mark(aggregate, event_type, &event["data"]) {
                     let id = event["commandid"].as_str().unwrap().to_owned();
                     let before = self.marked.insert(mark.clone(), id);
-                    assert_eq!(before, None, "{mark:?} is in the log twice, at {position} too");
+                    assert_eq!(
+                        before, None,
+                        "{mark:?} is in the log twice, at {position} too"
+                    );
                 }
             }
             let id = commands[0]["commandid"].as_str().unwrap().to_owned();
@@ -112,7 +115,10 @@ impl Log {
             for event in events {
                 available += moved(event);
                 assert!(available >= 0, "{aggregate}: {event}");
-                assert_eq!(event["data"]["available"], available, "{aggregate}: {event}");
+                assert_eq!(
+                    event["data"]["available"], available,
+                    "{aggregate}: {event}"
+                );
             }
         }
     }

@@ -139,7 +139,9 @@ impl<'a> Verdict<'a> {
     fn known(&self, id: &str, at: Instant) -> usize {
         let known = self.known.get(id).map_or(&[][..], Vec::as_slice);
         let before = known.partition_point(|(ended, _)| *ended < at);
-        before.checked_sub(1).map_or(0, |last| known[last].1 as usize)
+        before
+            .checked_sub(1)
+            .map_or(0, |last| known[last].1 as usize)
     }
 
     fn new(log: &'a Log) -> Self {

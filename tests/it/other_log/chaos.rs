@@ -305,12 +305,21 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
     for (number, era) in world.eras.iter().enumerate() {
         let of_it = |told: &&Told| told.begun >= era.begun && told.ended <= era.ended;
         let of_it = told.iter().filter(of_it);
-        eprintln!("log {number}, {}: {} answers", era.how, of_it.clone().count());
+        eprintln!(
+            "log {number}, {}: {} answers",
+            era.how,
+            of_it.clone().count()
+        );
         let verdict = Verdict::of(&era.log, of_it);
         let lies_of_it = verdict.lies.iter();
         lies.extend(lies_of_it.map(|lie| format!("log {number}, {}: {lie}", era.how)));
     }
     // Whichever log was there.
     lies.extend(told.iter().filter_map(Told::fault));
-    assert!(lies.is_empty(), "{}: {:#?}", lies.len(), &lies[..lies.len().min(20)]);
+    assert!(
+        lies.is_empty(),
+        "{}: {:#?}",
+        lies.len(),
+        &lies[..lies.len().min(20)]
+    );
 }
