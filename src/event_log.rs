@@ -95,7 +95,7 @@ impl EventLog {
         Self(Arc::new(Inner {
             api: ApiPrefix::default(),
             jetstream: jetstream::new(client.clone()),
-            acks: Arc::new(Acks::new(client.clone(), timeouts.append)),
+            acks: Arc::new(Acks::new(client.clone(), timeouts.append, health.clone())),
             client,
             timeouts,
             grouping: None,
@@ -141,6 +141,11 @@ impl EventLog {
     pub fn with_health(self, health: LogHealth) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.known = health.known().clone();
+        inner.acks = Arc::new(Acks::new(
+            inner.client.clone(),
+            inner.timeouts.append,
+            health.clone(),
+        ));
         inner.health = health;
         Self(Arc::new(inner))
     }
@@ -157,7 +162,7 @@ impl EventLog {
         Self(Arc::new(Inner {
             api: self.0.api.clone(),
             jetstream: self.0.api.context(client.clone()),
-            acks: Arc::new(Acks::new(client.clone(), self.0.timeouts.append)),
+            acks: self.0.acks.over(client.clone()),
             client,
             timeouts: self.0.timeouts,
             grouping: self.0.grouping.clone(),

@@ -296,10 +296,10 @@ impl<A: Aggregate> Turn<'_, A> {
             }
             Attempt::Unknown { reason, count } => {
                 self.tell(&reason);
-                let problem = Problem::unavailable(
-                    "the log did not acknowledge in time; retry with the same Idempotency-Key",
+                let detail = format!(
+                    "it is not known whether the command is stored; retry with the same Idempotency-Key: {reason}"
                 );
-                answer_all(self.queue, count, &problem);
+                answer_all(self.queue, count, &Problem::unavailable(detail));
             }
             Attempt::Failed(index) => {
                 self.attempt = 0;

@@ -1,6 +1,6 @@
 //! What the server says to an append.
 
-use super::{append::AppendError, subject::STREAM};
+use super::{append::AppendError, health::LogHealth, subject::STREAM};
 use async_nats::{Message, StatusCode, jetstream::ErrorCode};
 use serde::Deserialize;
 
@@ -27,8 +27,8 @@ pub(super) struct Published {
     pub count: Option<u64>,
 }
 
-/// Reads an acknowledgement.
-pub(super) fn read(answer: &Message) -> Result<Published, AppendError> {
+/// Reads an acknowledgement, and tells what is wrong with the log where it is refused.
+pub(super) fn read(answer: &Message, health: &LogHealth) -> Result<Published, AppendError> {
     if answer.status == Some(StatusCode::NO_RESPONDERS) {
         return Err(AppendError::NoStream);
     }
@@ -54,7 +54,11 @@ pub(super) fn read(answer: &Message) -> Result<Published, AppendError> {
             position: ack.seq,
             count: ack.count,
         }),
-        Some(error) => Err(refusal(&error)),
+        Some(error) => {
+            let words = error.to_string();
+            health.refused(error.error_code().0, &words);
+            Err(refusal(&error))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod window;
 use super::{
     ack::{self, Published},
     append::AppendError,
+    health::LogHealth,
 };
 use async_nats::{
     Client, HeaderMap, Message, PublishError, SubscribeError, Subscriber, client::PublishErrorKind,
@@ -46,17 +47,25 @@ pub(super) struct Acks {
     client: Client,
     /// How long one is waited for.
     within: Duration,
+    /// Is told what the server refuses.
+    health: LogHealth,
     /// Opened when it is needed first, and again when the runtime that served it has gone.
     inbox: RwLock<Option<Arc<Inbox>>>,
 }
 
 impl Acks {
-    pub(super) fn new(client: Client, within: Duration) -> Self {
+    pub(super) fn new(client: Client, within: Duration, health: LogHealth) -> Self {
         Self {
             client,
             within,
+            health,
             inbox: RwLock::default(),
         }
+    }
+
+    /// The same by another connection.
+    pub(super) fn over(&self, client: Client) -> Arc<Self> {
+        Arc::new(Self::new(client, self.within, self.health.clone()))
     }
 
     /// Publishes a message and waits for its acknowledgement.
@@ -76,7 +85,7 @@ impl Acks {
             return Ok(());
         }
         let away = |reason: &dyn fmt::Display| AppendError::Unavailable(reason.to_string());
-        let opening = Inbox::open(&self.client, self.within);
+        let opening = Inbox::open(&self.client, self.within, &self.health);
         let opened = tokio::time::timeout(self.within, opening).await;
         let opened = opened.map_err(|late| away(&late))?;
         let opened = opened.map_err(|refused| away(&refused))?;
@@ -170,11 +179,20 @@ struct Inbox {
 
 impl Inbox {
     /// Subscribes, and receives from then on.
-    async fn open(client: &Client, within: Duration) -> Result<Self, SubscribeError> {
+    async fn open(
+        client: &Client,
+        within: Duration,
+        health: &LogHealth,
+    ) -> Result<Self, SubscribeError> {
         let subject = client.new_inbox();
         let acks = client.subscribe(format!("{subject}.*")).await?;
         let window = Arc::new(Mutex::new(Window::default()));
-        let receiving = receive(acks, subject.len() + 1, Receiving(window.clone()), within);
+        let receiver = Receiving {
+            window: window.clone(),
+            prefix: subject.len() + 1,
+            health: health.clone(),
+        };
+        let receiving = receive(acks, receiver, within);
         Ok(Self {
             subject,
             window,
@@ -206,43 +224,54 @@ fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
 }
 
 /// Closes the window when nobody receives any more.
-struct Receiving(Arc<Mutex<Window>>);
+struct Receiving {
+    window: Arc<Mutex<Window>>,
+    /// Where the number stands in the subject of an acknowledgement.
+    prefix: usize,
+    health: LogHealth,
+}
 
 impl Receiving {
-    /// Hands an acknowledgement to the one that waits for it. Its number stands after the prefix.
-    fn hand_on(&self, prefix: usize, ack: Message) {
-        let number = ack.subject.get(prefix..).and_then(|it| it.parse().ok());
+    /// Hands an acknowledgement to the one that waits for it.
+    fn hand_on(&self, ack: Message) {
+        let number = ack.subject.get(self.prefix..);
+        let number = number.and_then(|it| it.parse().ok());
         let Some(number) = number else { return };
-        let answer = ack::read(&ack);
-        lock(&self.0).answer(number, answer);
+        let answer = ack::read(&ack, &self.health);
+        lock(&self.window).answer(number, answer);
     }
 }
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        lock(&self.0).close();
+        lock(&self.window).close();
     }
 }
 
 /// Hands acknowledgements to those that wait for them, and tells them when it has taken too long.
-async fn receive(mut acks: Subscriber, prefix: usize, window: Receiving, within: Duration) {
+async fn receive(mut acks: Subscriber, receiver: Receiving, within: Duration) {
     // It never rings too late for what comes after it was set: all wait equally long.
     let mut alarm = pin!(sleep(within));
+    let mut denials = receiver.health.denials();
     loop {
         tokio::select! {
             biased;
             ack = acks.next() => {
                 let Some(ack) = ack else { break };
-                window.hand_on(prefix, ack);
+                receiver.hand_on(ack);
                 // What came with it.
                 for _ in 1..PORTION {
                     let Some(Some(ack)) = unconstrained(acks.next()).now_or_never() else { break };
-                    window.hand_on(prefix, ack);
+                    receiver.hand_on(ack);
                 }
+            }
+            Ok(()) = denials.changed() => {
+                // It does not say which. What is stored all the same is found in the log.
+                lock(&receiver.window).end_all("the server does not permit to append");
             }
             () = &mut alarm => {
                 let now = Instant::now();
-                let next = lock(&window.0).end_late(now);
+                let next = lock(&receiver.window).end_late(now);
                 alarm.as_mut().reset(next.unwrap_or(now + within));
             }
         }

@@ -20,6 +20,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 
 /// How long a trouble that an append reported is taken to last while none succeeds and none fails.
 const REPORT_LASTS: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ struct Inner {
     /// Whether there is a report: what an append that went well looks at, and mostly nothing else.
     reported: AtomicBool,
     state: Mutex<State>,
+    /// How often the server has refused to take a message of the log.
+    denials: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -108,6 +111,7 @@ impl LogHealth {
         match Denied::read(words) {
             Some(Denied::Publish(subject)) if is_of_the_log(subject) => {
                 self.report(Trouble::Forbidden(words.to_owned()));
+                self.0.denials.send_modify(|denials| *denials += 1);
             }
             Some(Denied::Subscribe(subject)) if is_needed(subject) => {
                 let mut state = self.state();
@@ -116,6 +120,11 @@ impl LogHealth {
             }
             _ => tracing::warn!(nats.error = words, "the server refuses"),
         }
+    }
+
+    /// Changes whenever the server refuses to take a message of the log: no acknowledgement comes then.
+    pub(super) fn denials(&self) -> watch::Receiver<u64> {
+        self.0.denials.subscribe()
     }
 
     /// Takes note of a new connection: what was refused on the one before is tried again.

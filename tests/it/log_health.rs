@@ -139,12 +139,42 @@ accounts { A { jetstream: enabled, users: [
     let replica = Service::serve(&url, &[]);
     let http = replica.http();
     ready(&http).await;
-    let refused = tokio::spawn({
-        let http = http.clone();
-        async move { register(&http).await }
-    });
+    let body = json!({"name": "n", "price": 1, "category": "fruit"});
+    let api = Api::Http(http.clone());
+    let refused = api.command("product", &unique("h"), "register", body).await;
+    assert_eq!(refused.status, 503);
+    // Told at once, and not after as long as an acknowledgement is waited for.
+    let detail = refused.json()["detail"].to_string();
+    assert!(detail.contains("permit"), "{detail}");
     told(&http, "evt.product.").await;
-    assert_eq!(refused.await.unwrap(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_the_account_is_told_and_refuses_nothing_for_good() {
+    let users = r#"
+accounts { A { jetstream: { max_file: 300K }, users: [{user: a, password: a}] } }
+"#;
+    let nats = Nats::start_with(&format!("{DEV}{users}"));
+    let url = format!("nats://a:a@127.0.0.1:{}", nats.port());
+    let replica = Service::serve(&url, &["--roles", "command,gateway", "--surreal", "mem://"]);
+    let http = replica.http();
+    ready(&http).await;
+    let api = Api::Http(http.clone());
+    let described = json!({
+        "name": "n", "price": 1, "category": "fruit", "description": "d".repeat(3_900)
+    });
+    let refused = eventually("the account is full", || async {
+        let id = unique("full");
+        let reply = api
+            .command("product", &id, "register", described.clone())
+            .await;
+        (reply.status != 200).then_some(reply)
+    })
+    .await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["code"], "unavailable");
+    assert_eq!(refused.header("Retry-After"), "1");
+    told(&http, "storage").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

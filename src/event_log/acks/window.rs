@@ -80,6 +80,14 @@ impl Window {
         }
     }
 
+    /// Ends the wait of all: each is in doubt for this reason.
+    pub(super) fn end_all(&mut self, reason: &str) {
+        self.gone += self.waiting.len() as u64;
+        for waiting in self.waiting.drain(..).flatten() {
+            waiting.tell(Err(AppendError::InDoubt(reason.to_owned())));
+        }
+    }
+
     /// Nobody receives any more. Whoever waits is told by the sender that goes.
     pub(super) fn close(&mut self) {
         self.open = false;
@@ -179,6 +187,19 @@ mod tests {
         assert!(told.try_recv().is_err());
         window.answer(second, stored(6));
         assert_eq!(position(&mut told), 6);
+    }
+
+    #[test]
+    fn when_all_are_ended_no_number_of_theirs_is_given_out_again() {
+        let mut window = Window::default();
+        let now = Instant::now();
+        let (first, mut told) = add(&mut window, now);
+        let (second, _) = add(&mut window, now);
+        window.answer(second, stored(1));
+        window.end_all("a reason");
+        assert!(told.try_recv().unwrap().is_err());
+        window.answer(first, stored(2));
+        assert_eq!(add(&mut window, now).0, 2);
     }
 
     #[test]
