@@ -38,6 +38,16 @@ async fn pass(since: Instant, time: Duration) {
     .await;
 }
 
+/// Whether no thread of a process runs: a signal takes a moment to reach them.
+fn has_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let state = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let after_name = state.rsplit_once(") ");
+        after_name.is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
+}
+
 /// The quantities that were received by a stock, from the log itself.
 async fn received(log: &EventLog, id: &str) -> Vec<u64> {
     let subject = format!("evt.stock.{id}");
@@ -59,12 +69,17 @@ async fn received(log: &EventLog, id: &str) -> Vec<u64> {
 async fn what_waited_in_the_sockets_of_a_stopped_replica_is_not_carried_out() {
     const SENT: usize = 100;
     let nats = Nats::start();
-    let replica = Replica::start(&nats.url(), &[]);
+    let mut replica = Replica::start(&nats.url(), &[]);
     let api = NatsApi::connect(&nats.url()).await;
     let name = replica.name();
     let inbox = api.client.new_inbox();
     let mut answers = api.client.subscribe(inbox.clone()).await.unwrap();
     replica.pause();
+    let pid = replica.service().pid();
+    eventually("every thread of it has stopped", || async {
+        has_stopped(pid).then_some(())
+    })
+    .await;
     let stopped = Instant::now();
     for number in 0..SENT {
         let to = if number % 2 == 0 {
