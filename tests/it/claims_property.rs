@@ -166,12 +166,11 @@ impl World {
         let version = version.iter().filter(|it| it.position <= own.after).count() as u64;
         let subject = self.log.claim_subject(&key(&name)).await.unwrap();
         let state = self.log.key_state(&subject).await.unwrap();
-        let claim = match (&state.holder, intent) {
+        match (&state.holder, intent) {
             (Holder::Nobody, Intent::Take) => {}
             (Holder::Of(by), Intent::Release) if by.is_same_aggregate(&own) => {}
             _ => return,
-        };
-        let () = claim;
+        }
         let writing = self.log.write_claim(&subject, state.position, intent, &own);
         // Another may be first.
         let Ok(claim) = writing.await else { return };
@@ -213,8 +212,8 @@ impl World {
                 Some("claim_taken") => {
                     assert!(!logged, "{command} was refused");
                     let (from, to) = answered.between;
-                    let true_ = keyed.held_by_another(&answered.take, &answered.id, from, to);
-                    assert!(true_, "{command} was refused: {keyed:?}");
+                    let so = keyed.held_by_another(&answered.take, &answered.id, from, to);
+                    assert!(so, "{command} was refused: {keyed:?}");
                 }
                 Some("unavailable") => {}
                 Some(other) => panic!("{command}: {other}"),

@@ -39,6 +39,12 @@ pub async fn keys(
     give(client, id, TallyCommand::Key { take, give_up }, None).await
 }
 
+/// Asserts that a command was refused since another holds a key.
+#[track_caller]
+pub fn taken<T: std::fmt::Debug>(answer: Result<T, Problem>) {
+    assert_eq!(answer.unwrap_err().code, "claim_taken");
+}
+
 /// A tally where it stands now.
 pub async fn claimant(log: &EventLog, id: &str) -> Claimant {
     let last = log.last_message(&format!("evt.tally.{id}")).await.unwrap();

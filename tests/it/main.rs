@@ -10,6 +10,7 @@ mod bench;
 mod cache;
 mod claims;
 mod claims_property;
+mod claims_secret;
 mod claims_support;
 mod command_append;
 mod command_drain;
