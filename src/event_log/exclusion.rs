@@ -23,6 +23,8 @@ pub const LONGEST: usize = 500;
 const EXCLUDED: &str = "log.excluded";
 /// The commit without events that follows an exclusion.
 const NOTICE: &[u8] = b"[]";
+/// The highest version that is taken from a commit which is passed over: what JSON numbers are exact up to.
+const MAX_VERSION: u64 = 1 << 53;
 /// How often a write is tried again because another was first.
 const RACES: u32 = 16;
 
@@ -277,6 +279,34 @@ fn list_subject(aggregate: &str, id: &str) -> String {
     subject::dotted([EXCLUDED, aggregate, id])
 }
 
+/// The versions that the next commit of an aggregate may follow on, beside the one that is gone on from.
+///
+/// There are such only after excluded commits: the next one follows on their version where whoever wrote it
+/// could read them, or else on the version before. Where none has come yet the higher of the two is gone on
+/// from, so that no version is there twice.
+#[derive(Debug, Clone, Default)]
+pub struct OtherVersions(Vec<u64>);
+
+impl OtherVersions {
+    /// Passes over a commit whose last event has the version `last`. Returns the version to go on from.
+    pub fn pass_over(&mut self, version: u64, last: u64) -> u64 {
+        if last >= MAX_VERSION {
+            return version;
+        }
+        self.0.extend([version, last]);
+        version.max(last)
+    }
+
+    /// Returns the version that a commit follows on whose first event has the version `first`; `None` when it
+    /// follows on none.
+    pub fn follow(&mut self, version: u64, first: u64) -> Option<u64> {
+        let before = first.checked_sub(1)?;
+        let follows = version == before || self.0.contains(&before);
+        self.0.clear();
+        follows.then_some(before)
+    }
+}
+
 /// Why a message was not excluded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExcludeError {
@@ -373,6 +403,26 @@ mod tests {
         exclusions.add(exclusion(7, "of this log")).unwrap();
         assert_eq!(exclusions.list.len(), 1);
         assert!(exclusions.of(&message(7, "of this log")).is_some());
+    }
+
+    #[test]
+    fn a_commit_follows_on_an_excluded_one_or_on_what_was_before_it() {
+        let mut others = OtherVersions::default();
+        assert_eq!(others.follow(4, 5), Some(4));
+        assert_eq!(others.follow(4, 6), None);
+        assert_eq!(others.follow(4, 0), None);
+        // The excluded one was at 7, after 4.
+        assert_eq!(others.pass_over(4, 7), 7);
+        for first in [5, 8] {
+            assert_eq!(others.clone().follow(7, first), Some(first - 1));
+        }
+        assert_eq!(others.clone().follow(7, 6), None);
+        // A step back, and a version that nobody could go on from.
+        assert_eq!(others.pass_over(7, 1), 7);
+        assert_eq!(others.pass_over(7, u64::MAX), 7);
+        // Once a commit has followed there is no other version any more.
+        assert_eq!(others.follow(7, 8), Some(7));
+        assert_eq!(others.follow(8, 5), None);
     }
 
     #[test]

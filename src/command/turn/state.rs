@@ -12,7 +12,7 @@ use crate::{
     event_log::{
         Epoch, LoadError, Mark, Place, StoredMessage,
         codec::{self, StoredEvent},
-        exclusion::Exclusions,
+        exclusion::{Exclusions, OtherVersions},
         snapshot::SnapshotError,
         subject,
     },
@@ -35,8 +35,6 @@ const SNAPSHOT_EVERY: u64 = 256;
 const WORTH_A_SNAPSHOT: u64 = 20;
 /// How often one request of a load is made before the load is given up.
 const READS: usize = 3;
-/// The highest version that is taken from a commit which is passed over: what JSON numbers are exact up to.
-const MAX_VERSION: u64 = 1 << 53;
 
 /// An aggregate's state as folded from the log.
 pub struct Loaded<A> {
@@ -207,7 +205,7 @@ pub(super) async fn load<A: Aggregate>(
         epoch,
         sought,
         exclusions: None,
-        other_versions: Vec::new(),
+        other_versions: OtherVersions::default(),
     };
     let mut loaded = load.fold::<A>(snapshot.as_deref()).await;
     let again = match &loaded {
@@ -267,9 +265,8 @@ struct Load<'a> {
     sought: &'a mut Sought,
     /// The exclusions of the aggregate; `None` while there was no need to look them up.
     exclusions: Option<Exclusions>,
-    /// The versions, beside that of the state, that the next commit may follow on, since commits before it
-    /// were passed over.
-    other_versions: Vec<u64>,
+    /// What the next commit may follow on, beside the version of the state.
+    other_versions: OtherVersions,
 }
 
 impl Load<'_> {
@@ -314,7 +311,7 @@ impl Load<'_> {
         let end = self.last.position;
         let mut loaded = Loaded::empty(self.epoch);
         let made_at = snapshot.as_ref().map_or(0, |it| it.place.position);
-        self.other_versions.clear();
+        self.other_versions = OtherVersions::default();
         let mut begin = 0;
         let mut remember_after = 0;
         let mut base = None;
@@ -430,22 +427,17 @@ impl Load<'_> {
         Ok(events.is_empty())
     }
 
-    /// Passes over an excluded message: its position counts, and nothing of what it says.
-    ///
-    /// The commits after it follow on its version where whoever wrote them could read it, or else on the one
-    /// before. Where none has come yet the higher of the two is gone on from, so that no version is there twice.
+    /// Passes over an excluded message: its position counts, and nothing of what it says but its version.
     fn pass_over<A: Aggregate>(&mut self, loaded: &mut Loaded<A>, message: &StoredMessage) {
         if message.position <= loaded.place.position {
             return;
         }
         loaded.place = Place::of(message);
         let events = decode_commit(message).unwrap_or_default();
-        let versions = events.iter().map(|event| event.recorded.version);
-        let Some(version) = versions.filter(|version| *version < MAX_VERSION).last() else {
-            return;
-        };
-        self.other_versions.extend([loaded.version, version]);
-        loaded.version = loaded.version.max(version);
+        if let Some(last) = events.last() {
+            let last = last.recorded.version;
+            loaded.version = self.other_versions.pass_over(loaded.version, last);
+        }
     }
 
     /// Makes sure that a commit follows on what comes before it.
@@ -455,15 +447,11 @@ impl Load<'_> {
         message: &StoredMessage,
         events: &[StoredEvent],
     ) -> Result<(), LoadFault> {
-        let Some(first) = events.first().map(|event| event.recorded.version) else {
-            return Ok(());
-        };
-        let before = first.wrapping_sub(1);
-        if loaded.version != before && !self.other_versions.contains(&before) {
-            return Err(LoadFault::Foreign(message.position));
+        if let Some(first) = events.first() {
+            let first = first.recorded.version;
+            let before = self.other_versions.follow(loaded.version, first);
+            loaded.version = before.ok_or(LoadFault::Foreign(message.position))?;
         }
-        loaded.version = before;
-        self.other_versions.clear();
         Ok(())
     }
 }
