@@ -2,7 +2,7 @@
 //! operator has excluded it commands and views go on without it.
 
 use crate::harness::{
-    api::Api,
+    api::{Api, NatsApi, Reply},
     nats::Nats,
     poll::eventually,
     service::{Service, headwater, run},
@@ -22,46 +22,39 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let nats = Nats::start();
+        Self::on(Nats::start()).await
+    }
+
+    async fn on(nats: Nats) -> Self {
         let service = Service::serve(&nats.url(), &[]);
         let client = nats.client().await;
-        let apis = [
-            Api::Http(service.http()),
-            Api::Nats(crate::harness::api::NatsApi::connect(&nats.url()).await),
-        ];
+        let over_nats = NatsApi {
+            client: client.clone(),
+        };
         Self {
+            apis: [Api::Http(service.http()), Api::Nats(over_nats)],
             nats,
             service,
-            apis,
             client,
         }
     }
 
-    /// A replica that remembers nothing, with documents of its own to be folded from the log.
+    /// Another replica in the place of this one, with documents of its own to be folded from the log.
     async fn restart_afresh(self) -> Self {
-        let Self {
-            nats,
-            service,
-            client,
-            ..
-        } = self;
-        drop(service);
-        let service = Service::serve(&nats.url(), &[]);
-        let apis = [
-            Api::Http(service.http()),
-            Api::Nats(crate::harness::api::NatsApi::connect(&nats.url()).await),
-        ];
-        Self {
-            nats,
-            service,
-            apis,
-            client,
-        }
+        drop(self.service);
+        Self::on(self.nats).await
     }
 
-    async fn receive(&self, id: &str, quantity: u64) -> crate::harness::api::Reply {
+    async fn receive(&self, id: &str, quantity: u64) -> Reply {
         let body = json!({ "quantity": quantity });
         self.apis[0].command("stock", id, "receive", body).await
+    }
+
+    async fn reprice(&self, sku: &str, price: u64, headers: &[(&str, &str)]) -> Value {
+        let body = json!({ "price": price });
+        let api = &self.apis[0];
+        let repricing = api.command_with("product", sku, "reprice", body, headers);
+        repricing.await.expect(200).json()
     }
 
     /// Puts a message on an aggregate's subject, as no replica does; returns its position.
@@ -87,6 +80,13 @@ impl World {
         run(&mut command)
     }
 
+    /// Does something with the views that must succeed.
+    #[track_caller]
+    fn operate(&self, arguments: &[&str]) -> String {
+        let mut command = headwater(arguments);
+        text(&run(command.args(["--nats", &self.nats.url()])), 0)
+    }
+
     fn exclude(&self, aggregate: &str, id: &str, position: u64, more: &[&str]) -> Output {
         let position = position.to_string();
         let fixed = ["exclude", aggregate, id, &position, "--by", "ada"];
@@ -97,7 +97,9 @@ impl World {
     fn shown(&self, aggregate: &str, id: &str) -> Vec<Value> {
         let shown = text(&self.events(&["show", aggregate, id, "--json"]), 0);
         let lines = shown.lines();
-        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits until the view shows a product under this name, with nothing of it parked.
@@ -140,7 +142,9 @@ async fn junk_is_refused_with_its_position_shown_and_excluded_for_good() {
     let (sku, well) = (unique("junk"), unique("well"));
     register(&world, &sku).await;
     register(&world, &well).await;
-    let position = world.put("product", &sku, "no \u{1b}[31m commit".to_owned()).await;
+    let position = world
+        .put("product", &sku, "no \u{1b}[31m commit".to_owned())
+        .await;
     for api in &world.apis {
         let renaming = api.command("product", &sku, "rename", named("after"));
         let problem = renaming.await.problem(503, "unreadable");
@@ -154,13 +158,19 @@ async fn junk_is_refused_with_its_position_shown_and_excluded_for_good() {
     })
     .await;
     let shown = text(&world.events(&["show", "product", &sku]), 0);
-    assert!(shown.contains("product.registered.v1") && shown.contains("cannot be read"), "{shown}");
+    assert!(
+        shown.contains("product.registered.v1") && shown.contains("cannot be read"),
+        "{shown}"
+    );
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
 
     let excluded = world.exclude("product", &sku, position, &["--reason", "a stray reply"]);
     text(&excluded, 0);
     let shown = text(&world.events(&["show", "product", &sku]), 0);
-    assert!(shown.contains("excluded by ada") && shown.contains("a stray reply"), "{shown}");
+    assert!(
+        shown.contains("excluded by ada") && shown.contains("a stray reply"),
+        "{shown}"
+    );
     let outcome = eventually("the command side leaves it out", || async {
         let renaming = world.apis[1].command("product", &sku, "rename", named("after"));
         let reply = renaming.await;
@@ -169,13 +179,11 @@ async fn junk_is_refused_with_its_position_shown_and_excluded_for_good() {
     .await;
     assert_eq!(outcome["version"], 2, "{outcome}");
     world.named(&sku, "after").await;
-    let parked = run(headwater(["parked", "list"]).args(["--nats", &world.nats.url()]));
-    assert!(text(&parked, 0).contains("nothing is parked"));
-    let rebuilt = headwater(["views", "rebuild", "product"]);
-    text(&run({ rebuilt }.args(["--nats", &world.nats.url()])), 0);
+    let parked = world.operate(&["parked", "list"]);
+    assert!(parked.contains("nothing is parked"), "{parked}");
+    world.operate(&["views", "rebuild", "product"]);
     world.named(&sku, "after").await;
-    let verified = headwater(["views", "verify"]);
-    text(&run({ verified }.args(["--nats", &world.nats.url()])), 0);
+    world.operate(&["views", "verify"]);
 
     // By a replica that comes later, too.
     let world = world.restart_afresh().await;
@@ -201,7 +209,10 @@ async fn an_event_of_a_type_that_nobody_knows_is_excluded_with_its_version() {
     assert_eq!(shown[1]["events"][0]["type"], "product.tagged.v1");
     assert!(shown[1]["unreadable"].as_str().unwrap().contains("tagged"));
 
-    text(&world.exclude("product", &sku, position, &["--reason", "rolled back"]), 0);
+    text(
+        &world.exclude("product", &sku, position, &["--reason", "rolled back"]),
+        0,
+    );
     let outcome = eventually("the command side leaves it out", || async {
         let renaming = world.apis[0].command("product", &sku, "rename", named("after"));
         let reply = renaming.await;
@@ -235,7 +246,10 @@ async fn a_gap_in_the_versions_is_never_folded_over() {
     let shown = world.shown("stock", &id);
     let fault = shown[1]["unreadable"].as_str().unwrap();
     assert!(fault.contains("7 does not follow on 1"), "{fault}");
-    text(&world.exclude("stock", &id, position, &["--reason", "not ours"]), 0);
+    text(
+        &world.exclude("stock", &id, position, &["--reason", "not ours"]),
+        0,
+    );
     let outcome = eventually("the command side leaves it out", || async {
         let reply = world.receive(&id, 1).await;
         (reply.status == 200).then(|| reply.json())
@@ -250,30 +264,27 @@ async fn a_gap_in_the_versions_is_never_folded_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_folded_before_it_was_excluded_is_folded_again_without_it() {
     let world = World::start().await;
-    let id = format!("gangnam_{}", unique("folded"));
-    world.receive(&id, 10).await.expect(200);
-    let wrong = world.receive(&id, 500).await.expect(200).json();
-    // An outcome that no event has is written as a snapshot.
-    let looking = json!({"order": "none"});
-    let keyed = [("Idempotency-Key", "look")];
-    let released = world.apis[0].command_with("stock", &id, "release", looking, &keyed);
-    released.await.expect(200);
-    let position = wrong["position"].as_u64().unwrap();
-    let reason = ["--reason", "counted twice"];
-    let refused = text(&world.exclude("stock", &id, position, &reason), 1);
-    assert!(refused.contains("can be read; --force"), "{refused}");
-    let forced = [&reason[..], &["--force"]].concat();
-    text(&world.exclude("stock", &id, position, &forced), 0);
-    for (quantity, available, version) in [(1, 11, 3), (2, 13, 4)] {
-        let outcome = world.receive(&id, quantity).await.expect(200).json();
-        assert_eq!(outcome["version"], version, "{outcome}");
-        let last: Value = serde_json::from_str(&world.last("stock", &id).await).unwrap();
-        assert_eq!(last[0]["data"]["available"], available, "{last}");
+    let [live, snapshot] = [unique("live"), unique("snapshot")];
+    for sku in [&live, &snapshot] {
+        register(&world, sku).await;
+        let wrong = world.reprice(sku, 500, &[]).await;
+        // An outcome that no event has is written as a snapshot.
+        let nothing = world.reprice(sku, 500, &[("Idempotency-Key", "k")]).await;
+        assert_eq!(nothing["events"], json!([]), "{nothing}");
+        let position = wrong["position"].as_u64().unwrap();
+        let reason = ["--reason", "a wrong price"];
+        let refused = text(&world.exclude("product", sku, position, &reason), 1);
+        assert!(refused.contains("can be read; --force"), "{refused}");
+        let forced = [&reason[..], &["--force"]].concat();
+        text(&world.exclude("product", sku, position, &forced), 0);
     }
+    let again = world.reprice(&live, 500, &[]).await;
+    assert_eq!(again["events"][0]["version"], 3, "{again}");
     let world = world.restart_afresh().await;
-    world.receive(&id, 4).await.expect(200);
-    let last: Value = serde_json::from_str(&world.last("stock", &id).await).unwrap();
-    assert_eq!(last[0]["data"]["available"], 17, "{last}");
+    let again = world.reprice(&snapshot, 500, &[]).await;
+    assert_eq!(again["events"][0]["version"], 3, "{again}");
+    let nothing = world.reprice(&live, 500, &[]).await;
+    assert_eq!(nothing["version"], 3, "{nothing}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +314,10 @@ async fn wrong_uses_say_what_is_wrong() {
     let said = text(&world.events(&["show", "product", &sku, "--limit", "1"]), 0);
     assert!(said.contains("there is more: --after"), "{said}");
     let after = (position - 1).to_string();
-    let said = text(&world.events(&["show", "product", &sku, "--after", &after]), 0);
+    let said = text(
+        &world.events(&["show", "product", &sku, "--after", &after]),
+        0,
+    );
     assert!(said.starts_with(&format!("position {position}")), "{said}");
     // Nothing else has changed.
     assert_eq!(world.shown("product", &other).len(), 1);
