@@ -322,9 +322,8 @@ impl World {
             by: "a test".to_owned(),
             at: Timestamp::now(),
         };
-        let excluding = self
-            .log
-            .exclude("account", &Id::new(id).unwrap(), &exclusion);
+        let id = Id::new(id).unwrap();
+        let excluding = self.log.exclude("account", &id, &exclusion);
         excluding.await.unwrap();
         // A commit without events has followed.
         let last = self.log.last_message(&found.subject).await.unwrap();
