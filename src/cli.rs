@@ -6,6 +6,7 @@
 mod bench;
 mod control;
 mod dev;
+mod events;
 mod parked;
 mod progress;
 mod serve;
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> ExitCode {
                     Command::Serve(config) => serve::run(*config).await,
                     Command::Views { action } => views::run(action).await,
                     Command::Parked { action } => parked::run(action).await,
+                    Command::Events { action } => events::run(action).await,
                     Command::Topology { action } => topology::run(action).await,
                     Command::Bench { action } => bench::run(action).await,
                 }

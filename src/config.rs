@@ -17,7 +17,8 @@ pub use bench::{
 };
 pub use dev::DevConfig;
 pub use operate::{
-    ControlConfig, ParkedAction, ParkedAggregate, TopologyAction, TopologyConfig, ViewsAction,
+    ControlConfig, EventsAction, ExcludeConfig, NatsConfig, OneAggregate, ParkedAction,
+    ParkedAggregate, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig};
@@ -57,6 +58,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: ParkedAction,
+    },
+    /// See an aggregate's history, and exclude from it what cannot be read
+    Events {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: EventsAction,
     },
     /// Create or check the streams and buckets
     Topology {

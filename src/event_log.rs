@@ -1,8 +1,8 @@
 //! The log: the only module that speaks JetStream.
 //!
 //! It owns subjects, the stored form of commits, appending with an expected sequence, loading one
-//! aggregate's history, unique keys, snapshots, and the durable reader that projectors follow the
-//! log with. It knows nothing of what events mean.
+//! aggregate's history and excluding from it, unique keys, snapshots, and the durable reader that
+//! projectors follow the log with. It knows nothing of what events mean.
 
 mod ack;
 mod acks;
@@ -11,6 +11,7 @@ pub mod append;
 pub mod choice;
 pub mod claim;
 pub mod codec;
+pub mod exclusion;
 mod group;
 pub mod health;
 pub mod identity;

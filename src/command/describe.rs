@@ -1,6 +1,10 @@
 //! What the command side offers, for discovery and for the published API description.
 
-use crate::aggregate::{Aggregate, Rejection};
+use crate::{
+    aggregate::{Aggregate, Rejection},
+    recorded::{DecodeError, decode_event},
+};
+use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema, schema::AdditionalProperties},
@@ -15,6 +19,8 @@ pub struct AggregateDescription {
     pub commands: Vec<CommandDescription>,
     /// The named schemas that the bodies refer to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
+    /// Tries to read a stored event of it, from its full storage name and its data.
+    pub read_event: fn(&str, &RawValue) -> Result<(), DecodeError>,
 }
 
 /// One command.
@@ -74,6 +80,7 @@ impl AggregateDescription {
             name: A::NAME,
             commands,
             schemas,
+            read_event: |event_type, data| decode_event::<A>(event_type, data).map(|_| ()),
         }
     }
 }

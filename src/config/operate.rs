@@ -1,4 +1,4 @@
-//! The flags of what operates a running system: its views, parked events, streams and buckets.
+//! The flags of what operates a running system: its views, parked events, the log, streams and buckets.
 
 use super::nats;
 use crate::{event_log::ApiPrefix, read_model::Generation};
@@ -138,6 +138,66 @@ pub struct ParkedAggregate {
     pub aggregate: String,
     /// The aggregate's id
     pub id: String,
+}
+
+/// What to do with the history of an aggregate.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EventsAction {
+    /// Show the history of one aggregate, decoded
+    Show(ShowEventsConfig),
+    /// Leave one commit out of the history for good, for commands and for all views
+    Exclude(ExcludeConfig),
+}
+
+/// An aggregate.
+#[derive(Debug, Clone, Args)]
+pub struct OneAggregate {
+    /// The aggregate's name
+    pub aggregate: String,
+    /// The aggregate's id
+    pub id: String,
+}
+
+/// Which part of a history is shown, and how.
+#[derive(Debug, Clone, Args)]
+pub struct ShowEventsConfig {
+    /// The aggregate.
+    #[command(flatten)]
+    pub which: OneAggregate,
+    /// Begin after this position
+    #[arg(long, env = "HEADWATER_AFTER", default_value_t = 0)]
+    pub after: u64,
+    /// How many commits to show at most
+    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub limit: u64,
+    /// Print one JSON object for each commit
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+    /// The NATS that has the log.
+    #[command(flatten)]
+    pub nats: NatsConfig,
+}
+
+/// What is excluded, and why.
+#[derive(Debug, Clone, Args)]
+pub struct ExcludeConfig {
+    /// The aggregate.
+    #[command(flatten)]
+    pub which: OneAggregate,
+    /// The position of the commit, as `events show` and the refused commands tell it
+    pub position: u64,
+    /// Why; it is recorded
+    #[arg(long, env = "HEADWATER_REASON")]
+    pub reason: String,
+    /// Who excludes it; it is recorded. The name of this user unless given
+    #[arg(long, env = "HEADWATER_BY")]
+    pub by: Option<String>,
+    /// Exclude it although it can be read
+    #[arg(long, env = "HEADWATER_FORCE")]
+    pub force: bool,
+    /// The NATS that has the log.
+    #[command(flatten)]
+    pub nats: NatsConfig,
 }
 
 /// What to do with the streams and buckets.

@@ -8,7 +8,12 @@
 use super::{EventLog, LoadError, StoredMessage, codec};
 use crate::stable_hash;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    fmt,
+    num::ParseIntError,
+    str::FromStr,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// What stands at a position: a hash of the body of the message there.
 ///
@@ -21,6 +26,20 @@ impl Mark {
     #[must_use]
     pub fn of(body: &[u8]) -> Self {
         Self(stable_hash::of_bytes(body))
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for Mark {
+    type Err = ParseIntError;
+
+    fn from_str(digits: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(digits, 16).map(Self)
     }
 }
 

@@ -1,7 +1,11 @@
 //! What a program consists of.
 
 use crate::{
-    aggregate::Aggregate, command::client::Aggregates, mart, projection::RegisteredView, view::View,
+    aggregate::Aggregate,
+    command::{client::Aggregates, describe::AggregateDescription},
+    mart,
+    projection::RegisteredView,
+    view::View,
 };
 
 /// What a program consists of: its aggregates and its views.
@@ -42,6 +46,12 @@ impl Domain {
     pub fn aggregate<A: Aggregate>(mut self) -> Self {
         self.aggregates = self.aggregates.with::<A>();
         self
+    }
+
+    /// Describes its aggregates.
+    #[must_use]
+    pub fn aggregates(&self) -> &[AggregateDescription] {
+        self.aggregates.descriptions()
     }
 
     /// Adds view `V`.

@@ -21,7 +21,7 @@ use std::{
 /// The fold of one view, whichever it is.
 pub trait Fold: Send {
     /// Starts over: nothing is known of the store but which aggregates are parked, and which events
-    /// are skipped (the commit's position, and the event's index in it).
+    /// are skipped (the commit's position, and the event's index in it). Nothing is excluded.
     fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>);
 
     /// Starts over on a store that holds nothing of the view: what was not written since is not there,
@@ -30,6 +30,9 @@ pub trait Fold: Send {
 
     /// Leaves an event out from now on; of a commit that cannot be understood the first stands for all.
     fn skip(&mut self, position: u64, event: usize);
+
+    /// Passes over the commits at these positions from now on: an operator has excluded them from the log.
+    fn exclude(&mut self, positions: &HashSet<u64>);
 
     /// Applies a batch: commits in stream order, all after the checkpoint. The same batch is passed
     /// again after each [`Folded::Needs`], when what it asks for was supplied.
@@ -99,6 +102,8 @@ pub(super) struct ViewFold<V: View> {
     parking: HashSet<PartKey>,
     /// The events that are left out.
     skipped: HashSet<(u64, usize)>,
+    /// The positions of the commits that are passed over.
+    excluded: HashSet<u64>,
     /// The parked aggregate that is tried again, and the position that its documents get.
     retrying: Option<(PartKey, u64)>,
     /// What came before the parked events of aggregates whose parked commits cannot be understood.
@@ -112,6 +117,7 @@ impl<V: View> Default for ViewFold<V> {
             parked: HashSet::new(),
             parking: HashSet::new(),
             skipped: HashSet::new(),
+            excluded: HashSet::new(),
             retrying: None,
             histories: HashMap::new(),
         }
@@ -121,6 +127,10 @@ impl<V: View> Default for ViewFold<V> {
 impl<V: View> Fold for ViewFold<V> {
     fn skip(&mut self, position: u64, event: usize) {
         self.skipped.insert((position, event));
+    }
+
+    fn exclude(&mut self, positions: &HashSet<u64>) {
+        self.excluded.extend(positions);
     }
 
     fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>) {
@@ -229,6 +239,9 @@ impl<V: View> ViewFold<V> {
         from_event: usize,
         needs: &mut Needs,
     ) -> Option<SetAside> {
+        if self.excluded.contains(&commit.position) {
+            return None;
+        }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
         let parked = |from_event, reason, documents| Parked {
             aggregate: aggregate.clone(),

@@ -5,6 +5,7 @@
 //! applied again, what was not written is read again.
 
 mod error;
+mod excluded;
 mod parked;
 mod progress;
 mod write;
@@ -131,6 +132,10 @@ pub(super) struct Projector {
     fold: Box<dyn Fold>,
     /// The number of the transaction that last changed what is parked.
     parked_at: u64,
+    /// The positions of the commits that are passed over.
+    excluded: HashSet<u64>,
+    /// Whether something may be parked because of one of them.
+    releases: bool,
     open: Option<Open>,
     /// When the last batch was begun, if it was a small one.
     paced: Option<Instant>,
@@ -182,6 +187,8 @@ impl Projector {
             tables: ViewTables::generation(options.view.description(), options.generation)?,
             fold: options.view.fold(),
             parked_at: 0,
+            excluded: HashSet::new(),
+            releases: false,
             open: None,
             paced: None,
             was_live: None,
@@ -232,6 +239,7 @@ impl Projector {
         };
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
+        self.follow_exclusions(&batch).await?;
         if batch.is_empty() {
             self.settle().await?;
             self.announce_position().await?;
@@ -368,6 +376,8 @@ impl Projector {
         } else {
             self.fold.reset(parked, skipped);
         }
+        self.load_exclusions().await?;
+        let store = &self.options.store;
         let consumer = self.options.reader(self.options.consumer());
         let reader = Reader::open(&self.options.log, &consumer, checkpoint.position).await?;
         tracing::info!(

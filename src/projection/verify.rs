@@ -9,7 +9,10 @@ use super::{
     working_set::keys,
 };
 use crate::{
-    event_log::reader::{Commit, ReadError, Reader},
+    event_log::{
+        LoadError,
+        reader::{Commit, ReadError, Reader},
+    },
     read_model::{
         GenerationState,
         exchange::{Changes, Found, Needs, RouteKey},
@@ -75,6 +78,9 @@ pub enum VerifyError {
     /// The log failed.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// The log failed, when it was asked for what is excluded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,6 +137,8 @@ async fn compare(
     };
     let skipped = store.skipped(&tables).await?;
     again.fold.reset(HashSet::new(), skipped);
+    let excluded = options.log.excluded_positions(&view.aggregates).await?;
+    again.fold.exclude(&excluded);
     let target = store.checkpoint(&tables).await?.position;
     again.up_to(target, tell).await?;
 

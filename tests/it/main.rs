@@ -40,5 +40,6 @@ mod serve_run;
 mod shared_store;
 mod topology;
 mod traces;
+mod unreadable;
 mod views;
 mod views_ops;

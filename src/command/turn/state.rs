@@ -2,6 +2,8 @@
 //!
 //! A snapshot is used only where the very commit that it was made of stands in this log, and versions
 //! that do not follow each other are never folded over: a log may have been cut, restored or replaced.
+//! Only what an operator has excluded is passed over. Its exclusions are looked up where something cannot be
+//! read, and where a commit without events says that there may be some.
 
 use super::Desk;
 use crate::{
@@ -10,6 +12,7 @@ use crate::{
     event_log::{
         Epoch, LoadError, Mark, Place, StoredMessage,
         codec::{self, StoredEvent},
+        exclusion::{Exclusions, OtherVersions},
         snapshot::SnapshotError,
         subject,
     },
@@ -195,35 +198,33 @@ pub(super) async fn load<A: Aggregate>(
         // What a snapshot remembers of an aggregate without a commit may be of another log.
         return Ok(Loaded::empty(epoch));
     };
-    let snapshot = snapshot.and_then(|body| read_snapshot::<A>(&body));
-    let snapshot = snapshot.filter(|it| (1..=last.position).contains(&it.place.position));
     let mut load = Load {
         desk,
         subject: &subject,
         last: &last,
         epoch,
         sought,
+        exclusions: None,
+        other_versions: OtherVersions::default(),
     };
-    if let Some(snapshot) = snapshot {
-        match load.from(Some(snapshot)).await {
-            Err(LoadFault::Foreign) => {
-                tracing::info!(aggregate.name = A::NAME, aggregate.id = %desk.id, "snapshot of another log ignored");
-            }
-            loaded => return loaded.map_err(|fault| fault.into_error(last.position)),
-        }
+    let mut loaded = load.fold::<A>(snapshot.as_deref()).await;
+    let again = match &loaded {
+        Err(LoadFault::Excluded) => true,
+        Err(fault) if fault.is_lasting() => load.learn_exclusions(A::NAME).await?,
+        _ => false,
+    };
+    if again {
+        loaded = load.fold(snapshot.as_deref()).await;
     }
-    let loaded = match load.from::<A>(None).await {
-        // A message may have been lost with a connection; the next reading has it.
-        Err(LoadFault::Foreign) => load.from(None).await,
-        loaded => loaded,
-    };
-    loaded.map_err(|fault| fault.into_error(last.position))
+    loaded.map_err(LoadFault::into_error)
 }
 
 /// Why a fold cannot go on.
 enum LoadFault {
-    /// The log is not the one that the snapshot is of, or has a gap.
-    Foreign,
+    /// The log is not the one that the snapshot is of, or has a gap before this position.
+    Foreign(u64),
+    /// There turn out to be exclusions, and something of them may have been folded in.
+    Excluded,
     Failed(LoadError),
 }
 
@@ -234,13 +235,22 @@ impl From<LoadError> for LoadFault {
 }
 
 impl LoadFault {
-    fn into_error(self, position: u64) -> LoadError {
+    /// Whether the log itself is at fault, so that the next load meets the same.
+    fn is_lasting(&self) -> bool {
+        let failed = |error: &LoadError| matches!(error, LoadError::Unreadable { .. });
         match self {
-            Self::Foreign => LoadError::Unreadable {
+            Self::Foreign(_) | Self::Excluded => true,
+            Self::Failed(error) => failed(error),
+        }
+    }
+
+    fn into_error(self) -> LoadError {
+        match self {
+            Self::Foreign(position) => LoadError::Unreadable {
                 position,
-                reason: "the versions of the aggregate's events up to it do not follow each other"
-                    .to_owned(),
+                reason: "its version does not follow on the one before".to_owned(),
             },
+            Self::Excluded => LoadError::Unavailable("something was excluded".to_owned()),
             Self::Failed(error) => error,
         }
     }
@@ -253,15 +263,55 @@ struct Load<'a> {
     last: &'a StoredMessage,
     epoch: Epoch,
     sought: &'a mut Sought,
+    /// The exclusions of the aggregate; `None` while there was no need to look them up.
+    exclusions: Option<Exclusions>,
+    /// What the next commit may follow on, beside the version of the state.
+    other_versions: OtherVersions,
 }
 
 impl Load<'_> {
+    /// Folds the aggregate from its snapshot, or without it where it is not of this log.
+    async fn fold<A: Aggregate>(
+        &mut self,
+        snapshot: Option<&[u8]>,
+    ) -> Result<Loaded<A>, LoadFault> {
+        let snapshot = snapshot.and_then(read_snapshot::<A>);
+        let stands = 1..=self.last.position;
+        if let Some(snapshot) = snapshot.filter(|it| stands.contains(&it.place.position)) {
+            match self.from(Some(snapshot)).await {
+                Err(LoadFault::Foreign(_)) => {
+                    tracing::info!(aggregate.name = A::NAME, aggregate.id = %self.desk.id, "snapshot of another history ignored");
+                }
+                loaded => return loaded,
+            }
+        }
+        match self.from::<A>(None).await {
+            // A message may have been lost with a connection; the next reading has it.
+            Err(LoadFault::Foreign(_)) => self.from(None).await,
+            loaded => loaded,
+        }
+    }
+
+    /// Looks up what is excluded. Returns whether there is something, and it was not known before.
+    async fn learn_exclusions(&mut self, aggregate: &str) -> Result<bool, LoadError> {
+        if self.exclusions.is_some() {
+            return Ok(false);
+        }
+        let found = self.desk.log.exclusions(aggregate, self.desk.id.as_str());
+        let found = found.await?;
+        let learnt = !found.is_empty();
+        self.exclusions = Some(found);
+        Ok(learnt)
+    }
+
     async fn from<A: Aggregate>(
         &mut self,
         snapshot: Option<Snapshot<A, Memory>>,
     ) -> Result<Loaded<A>, LoadFault> {
         let end = self.last.position;
         let mut loaded = Loaded::empty(self.epoch);
+        let made_at = snapshot.as_ref().map_or(0, |it| it.place.position);
+        self.other_versions = OtherVersions::default();
         let mut begin = 0;
         let mut remember_after = 0;
         let mut base = None;
@@ -305,7 +355,7 @@ impl Load<'_> {
                     && message.position >= place.position
                 {
                     if Place::of(message) != place {
-                        return Err(LoadFault::Foreign);
+                        return Err(LoadFault::Foreign(message.position));
                     }
                     // From the time of who wrote the snapshot to that of the log.
                     let shift = message.time - time;
@@ -313,7 +363,16 @@ impl Load<'_> {
                     unlogged.iter_mut().for_each(|one| one.at += shift);
                     base = None;
                 }
-                self.take(&mut loaded, message, remember_after)?;
+                let is_notice = self.take(&mut loaded, message, remember_after)?;
+                if is_notice && message.position > made_at {
+                    if self.learn_exclusions(A::NAME).await? {
+                        return Err(LoadFault::Excluded);
+                    }
+                    // The snapshot may have been made before the exclusion.
+                    if self.exclusions.as_ref().is_some_and(|it| it.reach(made_at)) {
+                        return Err(LoadFault::Foreign(message.position));
+                    }
+                }
             }
         }
         if base.is_some() || loaded.place.position != end {
@@ -341,22 +400,57 @@ impl Load<'_> {
     }
 
     /// Takes one message in: folds it, or only remembers its commands where the snapshot has the rest.
+    /// Returns whether it is a commit without events.
     fn take<A: Aggregate>(
         &mut self,
         loaded: &mut Loaded<A>,
         message: &StoredMessage,
         remember_after: u64,
-    ) -> Result<(), LoadFault> {
+    ) -> Result<bool, LoadFault> {
+        let exclusions = self.exclusions.as_ref();
+        if exclusions.is_some_and(|it| it.of(message).is_some()) {
+            self.pass_over(loaded, message);
+            return Ok(false);
+        }
         let events = decode_commit(message)?;
         let commands = outcomes_of(&events, message.time);
         self.sought.look_at(message.position, &commands);
         if message.position > loaded.place.position {
+            self.follow(loaded, message, &events)?;
             fold(loaded, message, &events)?;
         }
         if message.position > remember_after {
             for command in commands {
                 loaded.memory.add(command, message.time);
             }
+        }
+        Ok(events.is_empty())
+    }
+
+    /// Passes over an excluded message: its position counts, and nothing of what it says but its version.
+    fn pass_over<A: Aggregate>(&mut self, loaded: &mut Loaded<A>, message: &StoredMessage) {
+        if message.position <= loaded.place.position {
+            return;
+        }
+        loaded.place = Place::of(message);
+        let events = decode_commit(message).unwrap_or_default();
+        if let Some(last) = events.last() {
+            let last = last.recorded.version;
+            loaded.version = self.other_versions.pass_over(loaded.version, last);
+        }
+    }
+
+    /// Makes sure that a commit follows on what comes before it.
+    fn follow<A: Aggregate>(
+        &mut self,
+        loaded: &mut Loaded<A>,
+        message: &StoredMessage,
+        events: &[StoredEvent],
+    ) -> Result<(), LoadFault> {
+        if let Some(first) = events.first() {
+            let first = first.recorded.version;
+            let before = self.other_versions.follow(loaded.version, first);
+            loaded.version = before.ok_or(LoadFault::Foreign(message.position))?;
         }
         Ok(())
     }
@@ -381,7 +475,7 @@ fn fold<A: Aggregate>(
     let unreadable = |reason: String| LoadError::Unreadable { position, reason };
     for stored in events {
         if stored.recorded.version != loaded.version + 1 {
-            return Err(LoadFault::Foreign);
+            return Err(LoadFault::Foreign(position));
         }
         let folded = catch_unwind(AssertUnwindSafe(|| {
             let event = decode_event::<A>(&stored.recorded.event_type, &stored.recorded.data);

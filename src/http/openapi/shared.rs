@@ -304,7 +304,9 @@ fn responses() -> Vec<(&'static str, Response)> {
         ),
         shared(
             "Unavailable",
-            "It cannot be said now. A retry is safe, of a command with the same Idempotency-Key.",
+            "It cannot be said now. A retry is safe, of a command with the same Idempotency-Key. \
+             A command is `unreadable`, with the position, where something in its aggregate's history \
+             cannot be read: nothing was done.",
             Problem::unavailable("the service cannot be reached"),
         ),
         shared(

@@ -61,10 +61,21 @@ impl Projector {
             Some(open) => open,
             None => self.open().await?,
         };
-        let position = open.position;
         self.open = Some(open);
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
+        self.apply_parked(aggregate, skip).await
+    }
+
+    /// Applies again what is parked of an aggregate. The caller holds the gate.
+    pub(super) async fn apply_parked(
+        &mut self,
+        aggregate: &PartKey,
+        skip: bool,
+    ) -> Result<Retried, ProjectorError> {
+        let Some(position) = self.open.as_ref().map(|open| open.position) else {
+            return Err(ProjectorError::Panicked("nothing is open".to_owned()));
+        };
         let mut parked = self.options.store.parked_commits(&self.tables).await?;
         parked.retain(|parked| parked.aggregate == *aggregate);
         let (Some(first), Some(last)) = (parked.first(), parked.last()) else {

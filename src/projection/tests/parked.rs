@@ -5,7 +5,7 @@ use crate::{
     projection::{Retried, projector::Projector},
     view::PartKey,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 fn account(id: &str) -> PartKey {
     ("account".to_owned(), id.to_owned())
@@ -147,4 +147,68 @@ async fn trying_again_is_fenced_like_any_other_write() {
     let refused = first.retry(&account("a"), true).await.err().unwrap();
     assert!(refused.is_fenced(), "{refused}");
     assert_eq!(world.document("a").await, None);
+}
+
+#[tokio::test]
+async fn what_is_parked_because_of_an_excluded_commit_is_applied_without_it() {
+    let world = World::new().await;
+    world.commit::<Account>("a", &[deposited(1)]).await;
+    let junk = world.garbage("evt.account.a").await;
+    world.commit::<Account>("a", &[deposited(2)]).await;
+    let refused = world
+        .commit::<Account>("a", &[AccountEvent::Refused {}, deposited(16)])
+        .await;
+    world.commit::<Account>("a", &[deposited(4)]).await;
+    let mut projector = world.projector();
+    world.drain(&mut projector).await;
+    assert_eq!(world.total("a").await, (1, 1));
+
+    // The next one that the view cannot apply is parked still.
+    world.exclude("a", junk).await;
+    world.drain(&mut projector).await;
+    assert_eq!(world.total("a").await, (3, 2));
+    assert_eq!(world.behind(&["a"]).await, ["a"]);
+
+    // A projector that comes later does not need to be told.
+    drop(projector);
+    world.exclude("a", refused).await;
+    let mut next = world.projector();
+    world.drain(&mut next).await;
+    assert_eq!(world.total("a").await, (7, 3));
+    assert!(world.behind(&["a"]).await.is_empty());
+    assert_eq!(world.status.borrow().parked, 0);
+    world.commit::<Account>("a", &[deposited(8)]).await;
+    world.drain(&mut next).await;
+    assert_eq!(world.total("a").await, (15, 4));
+}
+
+/// The projector opens after the exclusion, but has written all that came with it: as after a crash between
+/// the two.
+#[tokio::test]
+async fn an_exclusion_whose_notice_was_applied_is_followed_by_the_next_projector() {
+    let world = World::new().await;
+    world.commit::<Account>("a", &[deposited(1)]).await;
+    let junk = world.garbage("evt.account.a").await;
+    let mut projector = world.projector();
+    world.drain(&mut projector).await;
+    world.exclude("a", junk).await;
+    world.commit::<Account>("a", &[deposited(2)]).await;
+    let batch = projector.fetch(Duration::from_secs(10)).await.unwrap();
+    projector.apply(&batch).await.unwrap();
+    drop(projector);
+    assert_eq!(world.total("a").await, (1, 1));
+    let mut next = world.projector();
+    world.drain(&mut next).await;
+    assert_eq!(world.total("a").await, (3, 2));
+}
+
+#[tokio::test]
+async fn a_view_that_is_filled_anew_leaves_out_what_is_excluded_from_the_start() {
+    let world = World::new().await;
+    let wrong = world.commit::<Account>("a", &[deposited(100)]).await;
+    world.commit::<Account>("a", &[deposited(2)]).await;
+    world.exclude("a", wrong).await;
+    let mut projector = world.projector();
+    world.drain(&mut projector).await;
+    assert_eq!(world.total("a").await, (2, 1));
 }

@@ -4,9 +4,10 @@ use crate::{
     aggregate::{Aggregate, Context, Decision, Rejection},
     dev::nats_server::{NatsServer, NatsServerOptions},
     event_log::{
-        EventLog, Timeouts,
+        EventLog, Place, Timeouts,
         append::Append,
         codec::{self, CommandEvents, EncodedEvent},
+        exclusion::Exclusion,
         subject::{self, Id},
         topology::{self, Topology},
     },
@@ -309,6 +310,25 @@ impl World {
         let (_, expected) = self.last(subject);
         self.append(subject.to_owned(), expected, b"{".to_vec(), 1)
             .await
+    }
+
+    /// Excludes a commit of an account, as an operator does.
+    pub(super) async fn exclude(&self, id: &str, position: u64) {
+        let found = self.log.message_at(position).await.unwrap().unwrap();
+        let exclusion = Exclusion {
+            position,
+            mark: Place::of(&found).mark,
+            reason: "a test".to_owned(),
+            by: "a test".to_owned(),
+            at: Timestamp::now(),
+        };
+        let id = Id::new(id).unwrap();
+        let excluding = self.log.exclude("account", &id, &exclusion);
+        excluding.await.unwrap();
+        // A commit without events has followed.
+        let last = self.log.last_message(&found.subject).await.unwrap();
+        let mut versions = self.versions.lock().unwrap();
+        versions.entry(found.subject).or_default().1 = last.unwrap().position;
     }
 
     fn last(&self, subject: &str) -> (u64, u64) {

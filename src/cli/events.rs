@@ -1,0 +1,214 @@
+//! `headwater events show|exclude`: what stands in the log of one aggregate, and leaving out of it what cannot
+//! be read. Needs nothing but NATS.
+
+mod history;
+
+use super::Failure;
+use crate::{
+    config::{EventsAction, ExcludeConfig, NatsConfig, OneAggregate, ShowEventsConfig},
+    event_log::{
+        EventLog, Place, Timeouts,
+        exclusion::{ExcludeError, Exclusion, LONGEST},
+        subject::{self, Id},
+    },
+    platform::{self, Domain},
+};
+use history::{Entry, History};
+use jiff::Timestamp;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// The most characters that are shown of what is no commit.
+const SHOWN: usize = 500;
+
+pub(super) async fn run(action: EventsAction) -> Result<ExitCode, Failure> {
+    match action {
+        EventsAction::Show(config) => show(config).await,
+        EventsAction::Exclude(config) => exclude(config).await,
+    }
+}
+
+async fn show(config: ShowEventsConfig) -> Result<ExitCode, Failure> {
+    let id = check(&config.which)?;
+    let name = config.which.aggregate;
+    let log = connect(&config.nats).await?;
+    let mut history = open(&log, &name, &id).await?;
+    let (mut shown, mut last) = (0, 0);
+    while let Some(entry) = history.next().await.map_err(Failure::operation)? {
+        if entry.message.position <= config.after {
+            continue;
+        }
+        if shown == config.limit {
+            if !config.json {
+                println!("there is more: --after {last}");
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        match config.json {
+            true => println!("{}", as_json(&entry)),
+            false => print(&entry),
+        }
+        (shown, last) = (shown + 1, entry.message.position);
+    }
+    match shown {
+        0 => Err(Failure::operation(format!(
+            "{name} {id} has no commits after position {}",
+            config.after
+        ))),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn exclude(config: ExcludeConfig) -> Result<ExitCode, Failure> {
+    let id = check(&config.which)?;
+    let (name, position) = (config.which.aggregate, config.position);
+    let reason = config.reason.trim().to_owned();
+    let by = config.by.unwrap_or_else(user);
+    for (flag, text) in [("--reason", &reason), ("--by", &by)] {
+        if text.is_empty() || text.chars().count() > LONGEST {
+            return Err(Failure::configuration(format!(
+                "{flag} has 1 to {LONGEST} characters"
+            )));
+        }
+    }
+    let log = connect(&config.nats).await?;
+    let found = log.message_at(position).await.map_err(Failure::operation)?;
+    let found = found
+        .ok_or_else(|| Failure::operation(format!("the log has nothing at position {position}")))?;
+    if found.subject != subject::events_of(&name, &id) {
+        return Err(Failure::operation(format!(
+            "position {position} is no commit of {name} {id}: it stands on {}",
+            plain(&found.subject)
+        )));
+    }
+    let mut history = open(&log, &name, &id).await?;
+    let entry = history.at(position).await.map_err(Failure::operation)?;
+    let entry = entry.ok_or_else(|| {
+        Failure::operation(format!("{name} {id} has nothing at {position}; try again"))
+    })?;
+    if entry.fault.is_none() && entry.excluded.is_none() && !config.force {
+        return Err(Failure::operation(format!(
+            "the commit at {position} can be read; --force excludes it all the same"
+        )));
+    }
+    let exclusion = Exclusion {
+        position,
+        mark: Place::of(&found).mark,
+        reason,
+        by,
+        at: Timestamp::now(),
+    };
+    let excluded = log.exclude(&name, &id, &exclusion).await;
+    excluded.map_err(|error| match error {
+        ExcludeError::NoReason | ExcludeError::TooLong => Failure::configuration(error),
+        _ => Failure::operation(error),
+    })?;
+    println!("{name} {id}: position {position} is excluded, for commands and for all views");
+    if entry.events.is_some() {
+        println!("a view that has applied it keeps what it made of it until `views rebuild`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure that the aggregate can be one, before anything is asked.
+fn check(which: &OneAggregate) -> Result<Id, Failure> {
+    if !subject::is_name(&which.aggregate) {
+        return Err(Failure::configuration(format!(
+            "{:?} is not the name of an aggregate",
+            which.aggregate
+        )));
+    }
+    Id::new(which.id.as_str()).map_err(Failure::configuration)
+}
+
+async fn connect(nats: &NatsConfig) -> Result<EventLog, Failure> {
+    let connecting = platform::connect(&nats.servers, "events");
+    let client = connecting.await.map_err(Failure::operation)?;
+    Ok(EventLog::new(client, Timeouts::default()))
+}
+
+async fn open(log: &EventLog, name: &str, id: &Id) -> Result<History, Failure> {
+    let domain = Domain::mart();
+    let mut known = domain.aggregates().iter();
+    let read_event = known.find(|it| it.name == name).map(|it| it.read_event);
+    let history = History::open(log, name, id, read_event).await;
+    history.map_err(Failure::operation)
+}
+
+fn user() -> String {
+    let named = ["USER", "LOGNAME"].into_iter();
+    let mut named = named.filter_map(|name| std::env::var(name).ok());
+    named
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn print(entry: &Entry) {
+    let Entry { message, .. } = entry;
+    let time = Timestamp::from_second(message.time).unwrap_or_default();
+    println!("position {}  {time}", message.position);
+    for event in entry.events.iter().flatten() {
+        let event = &event.recorded;
+        let (kind, command) = (plain(&event.event_type), plain(&event.command_id));
+        let data = plain(event.data.get());
+        println!(
+            "    {}  {kind}  by command {command}  {data}",
+            event.version
+        );
+    }
+    if entry.events.is_none() {
+        println!("    {}", body(entry));
+    }
+    if let Some(fault) = &entry.fault {
+        println!("    cannot be read: {}", plain(fault));
+    }
+    if let Some(excluded) = &entry.excluded {
+        let (by, reason) = (plain(&excluded.by), plain(&excluded.reason));
+        println!("    excluded by {by} at {:.0}: {reason}", excluded.at);
+    }
+}
+
+fn as_json(entry: &Entry) -> serde_json::Value {
+    let mut told = json!({
+        "position": entry.message.position,
+        "time": Timestamp::from_second(entry.message.time).unwrap_or_default(),
+    });
+    if let Some(fault) = &entry.fault {
+        told["unreadable"] = fault.as_str().into();
+    }
+    if let Some(it) = &entry.excluded {
+        told["excluded"] = json!({"by": it.by, "at": it.at, "reason": it.reason});
+    }
+    match &entry.events {
+        None => told["body"] = body(entry).into(),
+        Some(events) => {
+            let events = events.iter().map(|event| &event.recorded);
+            let events = events.map(|event| {
+                json!({
+                    "type": event.event_type, "version": event.version, "time": event.time,
+                    "command_id": event.command_id, "data": event.data,
+                })
+            });
+            told["events"] = events.collect();
+        }
+    }
+    told
+}
+
+/// The beginning of what is no commit.
+fn body(entry: &Entry) -> String {
+    let text = String::from_utf8_lossy(&entry.message.payload);
+    plain(&text).chars().take(SHOWN).collect()
+}
+
+/// A text of somebody else's, as it may be written to a terminal.
+fn plain(text: &str) -> String {
+    let sign = |sign: char| {
+        if sign.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            sign
+        }
+    };
+    text.chars().map(sign).collect()
+}

@@ -1,0 +1,125 @@
+//! An aggregate's history as it stands in the log, each commit with what is wrong with it.
+
+use crate::{
+    event_log::{
+        EventLog, LoadError, StoredMessage,
+        codec::{self, StoredEvent},
+        exclusion::{Exclusion, Exclusions, OtherVersions},
+        subject::{self, Id},
+    },
+    recorded::DecodeError,
+};
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+
+/// Tries to read an event of an aggregate that this program has.
+pub(super) type ReadEvent = fn(&str, &RawValue) -> Result<(), DecodeError>;
+
+/// One message of a history.
+pub(super) struct Entry {
+    pub(super) message: StoredMessage,
+    /// Its events; `None` when it is no commit.
+    pub(super) events: Option<Vec<StoredEvent>>,
+    /// Why it cannot be folded, as far as that shows without folding.
+    pub(super) fault: Option<String>,
+    /// Its exclusion, if it is excluded.
+    pub(super) excluded: Option<Exclusion>,
+}
+
+/// A history that is read from its beginning, a batch at a time: whether a commit follows on the one before
+/// shows only there.
+pub(super) struct History {
+    log: EventLog,
+    subject: String,
+    read_event: Option<ReadEvent>,
+    exclusions: Exclusions,
+    ahead: VecDeque<StoredMessage>,
+    after: u64,
+    version: u64,
+    others: OtherVersions,
+}
+
+impl History {
+    pub(super) async fn open(
+        log: &EventLog,
+        aggregate: &str,
+        id: &Id,
+        read_event: Option<ReadEvent>,
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            subject: subject::events_of(aggregate, id),
+            exclusions: log.exclusions(aggregate, id.as_str()).await?,
+            log: log.clone(),
+            read_event,
+            ahead: VecDeque::new(),
+            after: 0,
+            version: 0,
+            others: OtherVersions::default(),
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Entry>, LoadError> {
+        if self.ahead.is_empty() {
+            let reading = self.log.next_messages(&self.subject, self.after, u64::MAX);
+            self.ahead.extend(reading.await?);
+        }
+        let Some(message) = self.ahead.pop_front() else {
+            return Ok(None);
+        };
+        self.after = message.position;
+        Ok(Some(self.judge(message)))
+    }
+
+    /// Reads up to the message at a position; `None` when it is not of this history.
+    pub(super) async fn at(&mut self, position: u64) -> Result<Option<Entry>, LoadError> {
+        while let Some(entry) = self.next().await? {
+            if entry.message.position >= position {
+                return Ok((entry.message.position == position).then_some(entry));
+            }
+        }
+        Ok(None)
+    }
+
+    fn judge(&mut self, message: StoredMessage) -> Entry {
+        let excluded = self.exclusions.of(&message).cloned();
+        let decoded = codec::decode(&message.subject, message.position, &message.payload);
+        let (events, mut fault) = match decoded {
+            Ok(events) => (Some(events), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let recorded = || events.iter().flatten().map(|event| &event.recorded);
+        if let (Some(first), Some(last)) = (recorded().next(), recorded().last()) {
+            if excluded.is_some() {
+                self.version = self.others.pass_over(self.version, last.version);
+            } else {
+                fault = fault.or_else(|| self.fault_of_versions(first.version));
+                self.version = last.version;
+            }
+            let followed = recorded().zip(recorded().skip(1));
+            let mut gaps =
+                followed.filter(|(one, next)| one.version.checked_add(1) != Some(next.version));
+            if gaps.next().is_some() {
+                fault = Some("the versions within it do not follow each other".to_owned());
+            }
+        }
+        if let Some(read_event) = self.read_event {
+            let mut read = recorded().map(|event| read_event(&event.event_type, &event.data));
+            let unknown = read.find_map(Result::err);
+            fault = fault.or(unknown.map(|error| error.to_string()));
+        }
+        Entry {
+            message,
+            events,
+            fault,
+            excluded,
+        }
+    }
+
+    fn fault_of_versions(&mut self, first: u64) -> Option<String> {
+        let version = self.version;
+        match self.others.follow(version, first) {
+            Some(_) => None,
+            None => Some(format!("its version {first} does not follow on {version}")),
+        }
+    }
+}
