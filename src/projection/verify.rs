@@ -137,7 +137,7 @@ async fn compare(
     };
     let skipped = store.skipped(&tables).await?;
     again.fold.reset(HashSet::new(), skipped);
-    let excluded = options.log.excluded_positions(&view.aggregates).await?;
+    let excluded = options.log.excluded_positions(view.aggregates).await?;
     again.fold.exclude(&excluded);
     let target = store.checkpoint(&tables).await?.position;
     again.up_to(target, tell).await?;

@@ -88,7 +88,7 @@ impl History {
             Err(error) => (None, Some(error.to_string())),
         };
         let recorded = || events.iter().flatten().map(|event| &event.recorded);
-        if let (Some(first), Some(last)) = (recorded().next(), recorded().last()) {
+        if let (Some(first), Some(last)) = (recorded().next(), recorded().next_back()) {
             if excluded.is_some() {
                 self.version = self.others.pass_over(self.version, last.version);
             } else {
