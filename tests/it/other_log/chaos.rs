@@ -223,7 +223,7 @@ impl Writer {
             let (id, order) = self.reserved.swap_remove(which);
             return Given {
                 id,
-                command: *chance.one_of(&["release", "ship"]),
+                command: if chance.once_in(2) { "release" } else { "ship" },
                 body: json!({"order": order}),
                 own: order,
                 key,
@@ -261,7 +261,7 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
     for number in 0..WRITERS {
         let mut writer = Writer {
             number,
-            api: client(&[url.clone()]).await,
+            api: client(std::slice::from_ref(&url)).await,
             chance: seed.part(1_000 + number),
             began,
             given: 0,
