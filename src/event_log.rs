@@ -44,6 +44,9 @@ pub struct EventLog(Arc<Inner>);
 #[derive(Debug, Clone)]
 struct Inner {
     client: async_nats::Client,
+    /// The connection that snapshots are written by, where there are several: the first. So they do not
+    /// stand before appends.
+    first: async_nats::Client,
     api: ApiPrefix,
     jetstream: jetstream::Context,
     timeouts: Timeouts,
@@ -97,6 +100,7 @@ impl EventLog {
             api: ApiPrefix::default(),
             jetstream: jetstream::new(client.clone()),
             acks: Arc::new(Acks::new(client.clone(), timeouts.append, health.clone())),
+            first: client.clone(),
             client,
             timeouts,
             grouping: None,
@@ -164,6 +168,7 @@ impl EventLog {
             api: self.0.api.clone(),
             jetstream: self.0.api.context(client.clone()),
             acks: self.0.acks.over(client.clone()),
+            first: self.0.first.clone(),
             client,
             timeouts: self.0.timeouts,
             grouping: self.0.grouping.clone(),

@@ -84,6 +84,11 @@ impl EventLog {
     }
 
     fn send_alone(&self, mut append: Append) -> Sent<'_> {
+        // While it is away the connection keeps what it is given, and sends it however late.
+        if !crate::connection::is_up(self.client()) {
+            let away = AppendError::Unavailable("not connected to NATS".to_owned());
+            return Sent::Plain(Err(away));
+        }
         if !self.0.acks.is_open() {
             return Sent::Otherwise(self.append_alone(append).boxed());
         }
@@ -93,6 +98,10 @@ impl EventLog {
     }
 
     pub(super) async fn append_alone(&self, mut append: Append) -> Result<u64, AppendError> {
+        if !crate::connection::is_up(self.client()) {
+            let away = "not connected to NATS".to_owned();
+            return Err(AppendError::Unavailable(away));
+        }
         expect(&mut append.headers, append.expected);
         let acks = &self.0.acks;
         let publish = acks.publish(append.subject, append.headers, append.payload);

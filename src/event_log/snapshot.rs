@@ -135,7 +135,10 @@ impl EventLog {
     async fn put(&self, key: &str, body: Bytes) -> Result<(), SnapshotError> {
         let request = async_nats::Request::new().payload(body);
         let subject = self.0.api.key_subject(&format!("$KV.{BUCKET}.{key}"));
-        let answer = self.ask(subject, request, self.0.timeouts.append).await;
+        let asking = self.0.first.send_request(subject, request.timeout(None));
+        let within = self.0.timeouts.append;
+        let answer = tokio::time::timeout(within, asking).await;
+        let answer = answer.map_err(|late| SnapshotError::Refused(late.to_string()))?;
         let answer = answer.map_err(|error| SnapshotError::Refused(error.to_string()))?;
         ack::stored_in(&format!("KV_{BUCKET}"), &answer).map_err(SnapshotError::Refused)
     }

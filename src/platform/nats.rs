@@ -86,7 +86,7 @@ fn options(name: &str) -> ConnectOptions {
         .client_capacity(16_384)
         .subscription_capacity(65_536)
         .connection_timeout(Duration::from_secs(5))
-        .ping_interval(Duration::from_secs(10))
+        .ping_interval(Duration::from_secs(3))
 }
 
 /// Tells the health of the log what a connection meets.

@@ -6,7 +6,7 @@ mod answers;
 mod chaos;
 
 use crate::harness::{
-    api::{NatsApi, Reply},
+    api::{Api, NatsApi, Reply},
     backup::{Backup, delete, last_position},
     log::Log,
     metrics::Metrics,
@@ -384,4 +384,37 @@ async fn what_was_remembered_beside_the_log_is_not_carried_into_another() {
     let answer = world.accept("b_0", "reserve", lost, "lost-nothing").await;
     assert_eq!(answer["replayed"], false, "{answer}");
     assert_eq!(answer["version"], 2, "{answer}");
+}
+
+#[ignore = "the views do not notice yet that the log is another one"]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_of_a_lost_log_is_never_said_to_be_reached() {
+    let mut nats = Nats::start();
+    let mut replica = Replica::of(&nats.url(), &[]);
+    let http = replica.service().http();
+    let api = Api::Http(http.clone());
+    let register = json!({"name": "apple", "category": "fruit", "price": 5});
+    let given = api.command("product", "kept", "register", register.clone());
+    given.await.expect(200);
+    let copy = nats.copy_stream("EVENTS");
+    let given = api.command("product", "lost", "register", register).await;
+    let position = given.expect(200).header("Headwater-Position").to_owned();
+    let at = [("Headwater-Min-Position", position.as_str())];
+    api.document("product", "lost", &at).await.expect(200);
+    nats.kill();
+    nats.put_back("EVENTS", &copy);
+    nats.start_again();
+    let soon = [at[0], ("Headwater-Max-Wait-Ms", "200")];
+    // The view is told of it too, a little later than the command side.
+    eventually("the view does not claim the position", || async {
+        let reply = api.document("product", "lost", &soon).await;
+        assert_ne!(reply.status, 404, "{reply:?}");
+        (reply.status == 504).then_some(())
+    })
+    .await;
+    replica.kill();
+    replica.start_again();
+    let api = Api::Http(replica.service().http());
+    let reply = api.document("product", "lost", &soon).await;
+    reply.problem(504, "not_yet_applied");
 }
