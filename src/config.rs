@@ -17,7 +17,7 @@ pub use bench::{
 };
 pub use dev::DevConfig;
 pub use operate::{
-    ControlConfig, EventsAction, ExcludeConfig, NatsConfig, OneAggregate, ParkedAction,
+    ControlConfig, EventsAction, ExcludeConfig, LogAddress, OneAggregate, ParkedAction,
     ParkedAggregate, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};

@@ -5,7 +5,7 @@ mod history;
 
 use super::Failure;
 use crate::{
-    config::{EventsAction, ExcludeConfig, NatsConfig, OneAggregate, ShowEventsConfig},
+    config::{EventsAction, ExcludeConfig, LogAddress, OneAggregate, ShowEventsConfig},
     event_log::{
         EventLog, Place, Timeouts,
         exclusion::{ExcludeError, Exclusion, LONGEST},
@@ -31,7 +31,7 @@ pub(super) async fn run(action: EventsAction) -> Result<ExitCode, Failure> {
 async fn show(config: ShowEventsConfig) -> Result<ExitCode, Failure> {
     let id = check(&config.which)?;
     let name = config.which.aggregate;
-    let log = connect(&config.nats).await?;
+    let log = connect(&config.log).await?;
     let mut history = open(&log, &name, &id).await?;
     let (mut shown, mut last) = (0, 0);
     while let Some(entry) = history.next().await.map_err(Failure::operation)? {
@@ -71,7 +71,7 @@ async fn exclude(config: ExcludeConfig) -> Result<ExitCode, Failure> {
             )));
         }
     }
-    let log = connect(&config.nats).await?;
+    let log = connect(&config.log).await?;
     let found = log.message_at(position).await.map_err(Failure::operation)?;
     let found = found
         .ok_or_else(|| Failure::operation(format!("the log has nothing at position {position}")))?;
@@ -121,10 +121,10 @@ fn check(which: &OneAggregate) -> Result<Id, Failure> {
     Id::new(which.id.as_str()).map_err(Failure::configuration)
 }
 
-async fn connect(nats: &NatsConfig) -> Result<EventLog, Failure> {
-    let connecting = platform::connect(&nats.servers, "events");
+async fn connect(log: &LogAddress) -> Result<EventLog, Failure> {
+    let connecting = platform::connect(&log.nats.servers, "events");
     let client = connecting.await.map_err(Failure::operation)?;
-    Ok(EventLog::new(client, Timeouts::default()))
+    Ok(EventLog::new(client, Timeouts::default()).with_api(log.api()))
 }
 
 async fn open(log: &EventLog, name: &str, id: &Id) -> Result<History, Failure> {

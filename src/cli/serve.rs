@@ -39,7 +39,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
     let exporter = super::export_traces(&config.sides.trace, &replica)?;
-    let mut options = PlatformOptions::new(&config.topology.nats.servers, store, replica);
+    let mut options = PlatformOptions::new(&config.topology.log.nats.servers, store, replica);
     options.credentials = config
         .surreal_user
         .clone()
@@ -53,7 +53,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.http.max_live = config.sides.gateway.max_live;
     options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
     options.command = config.sides.command.options();
-    options.server.api = config.topology.api();
+    options.server.api = config.topology.log.api();
     options.append = config.sides.command.append;
     options.secret = secret;
     options.server.monitor.clone_from(&config.nats_monitor);
@@ -75,7 +75,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     };
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    let servers = platform::nats_servers(&config.topology.nats.servers).unwrap_or_default();
+    let servers = platform::nats_servers(&config.topology.log.nats.servers).unwrap_or_default();
     println!("  NATS   {}", platform::shown(&servers));
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");

@@ -46,10 +46,10 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
-    let client = platform::connect(&config.nats.servers, "topology")
+    let client = platform::connect(&config.log.nats.servers, "topology")
         .await
         .map_err(Failure::operation)?;
-    let topology = Topology::embedded().with_api(config.api());
+    let topology = Topology::embedded().with_api(config.log.api());
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),
         None => (client, topology),

@@ -173,9 +173,9 @@ pub struct ShowEventsConfig {
     /// Print one JSON object for each commit
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
-    /// The NATS that has the log.
+    /// Where the log is.
     #[command(flatten)]
-    pub nats: NatsConfig,
+    pub log: LogAddress,
 }
 
 /// What is excluded, and why.
@@ -195,9 +195,9 @@ pub struct ExcludeConfig {
     /// Exclude it although it can be read
     #[arg(long, env = "HEADWATER_FORCE")]
     pub force: bool,
-    /// The NATS that has the log.
+    /// Where the log is.
     #[command(flatten)]
-    pub nats: NatsConfig,
+    pub log: LogAddress,
 }
 
 /// What to do with the streams and buckets.
@@ -209,10 +209,10 @@ pub enum TopologyAction {
     Verify(TopologyConfig),
 }
 
-/// Which NATS the streams and buckets are on.
+/// The NATS that has the log, and the way to its JetStream.
 #[derive(Debug, Clone, Args)]
-pub struct TopologyConfig {
-    /// Where they are.
+pub struct LogAddress {
+    /// The NATS.
     #[command(flatten)]
     pub nats: NatsConfig,
     /// The JetStream domain that the log is in, where that is not the server's own: at a leaf node
@@ -221,12 +221,20 @@ pub struct TopologyConfig {
     /// The prefix of JetStream's API, where an account imports it under another than $JS.API
     #[arg(long, env = "HEADWATER_JS_API_PREFIX", conflicts_with = "js_domain", value_parser = ApiPrefix::new)]
     pub js_api_prefix: Option<ApiPrefix>,
+}
+
+/// Which streams and buckets are meant, and how they are to be.
+#[derive(Debug, Clone, Args)]
+pub struct TopologyConfig {
+    /// Where they are.
+    #[command(flatten)]
+    pub log: LogAddress,
     /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
 }
 
-impl TopologyConfig {
+impl LogAddress {
     /// Where JetStream is reached.
     #[must_use]
     pub fn api(&self) -> ApiPrefix {

@@ -149,7 +149,10 @@ impl EventLog {
         let commit = self
             .commit_after(&claimant.commits(), claimant.after)
             .await?;
-        let named = commit.map(|commit| names(&commit, position)).transpose()?;
+        let named = match &commit {
+            Some(commit) => Some(self.names(&claimant, commit, position).await?),
+            None => None,
+        };
         let holder = match (intent, named) {
             (Intent::Take, Some(true)) | (Intent::Release, Some(false)) => Holder::Of(claimant),
             (Intent::Take, Some(false)) | (Intent::Release, Some(true)) => Holder::Nobody,
@@ -157,6 +160,24 @@ impl EventLog {
             (Intent::Release, None) => Holder::Releasing(claimant),
         };
         Ok(KeyState { position, holder })
+    }
+
+    /// Returns whether a commit names the claim at a position. One that is excluded names none.
+    async fn names(
+        &self,
+        claimant: &Claimant,
+        commit: &StoredMessage,
+        position: u64,
+    ) -> Result<bool, LoadError> {
+        let named = names(commit, position);
+        if matches!(named, Ok(false)) {
+            return named;
+        }
+        let exclusions = self.exclusions(&claimant.aggregate, &claimant.id).await?;
+        match exclusions.of(commit) {
+            Some(_) => Ok(false),
+            None => named,
+        }
     }
 
     /// Guesses that a key was never claimed, which is right for most that are taken, and costs less than

@@ -288,6 +288,24 @@ async fn what_was_folded_before_it_was_excluded_is_folded_again_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_an_excluded_commit_took_is_free() {
+    let world = World::start().await;
+    let [first, second] = [unique("first"), unique("second")];
+    let body = json!({"name": "one", "price": 1, "category": "test", "barcode": "8801234567893"});
+    let register = async |sku: &str| {
+        let api = &world.apis[0];
+        api.command("product", sku, "register", body.clone()).await
+    };
+    let taken = register(&first).await.expect(200).json();
+    register(&second).await.problem(409, "claim_taken");
+    let position = taken["position"].as_u64().unwrap();
+    let forced = ["--reason", "never happened", "--force"];
+    text(&world.exclude("product", &first, position, &forced), 0);
+    register(&second).await.expect(200);
+    register(&first).await.problem(409, "claim_taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wrong_uses_say_what_is_wrong() {
     let world = World::start().await;
     let (sku, other) = (unique("wrong"), unique("other"));
