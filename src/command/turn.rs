@@ -7,35 +7,28 @@
 
 mod claims;
 mod commit;
+mod decide;
 mod state;
 
 pub use state::{Loaded, write_snapshot};
 
 use super::{
-    answer::Reply,
-    decode, generated_id,
-    measure::MEASURES,
-    memory::{Name, Remembered},
-    request::CommandHeaders,
-    traces::{self, Appending},
+    answer::Reply, decode, generated_id, measure::MEASURES, memory::Remembered,
+    request::CommandHeaders, traces,
 };
 use crate::{
-    aggregate::{Aggregate, Context, Rejection},
+    aggregate::Aggregate,
     event_log::{
-        AppendError, Epoch, EventLog, LoadError, Place,
-        codec::{CommandEvents, ENVELOPE, EncodedEvent, Fingerprint},
-        subject::{self, Id, is_scope},
+        Epoch, EventLog, LoadError, Place,
+        codec::Fingerprint,
+        subject::{self, Id},
     },
     problem::Problem,
 };
-use claims::{ClaimFault, write_claims};
-use commit::{append, commit_headers};
-use jiff::Timestamp;
-use rustc_hash::FxHashMap;
-use state::{Sought, is_of_this_log, last_place, load, snapshot_when_due};
+use decide::{Attempt, Decided, Deciding};
+use state::{Sought, is_of_this_log, load, snapshot_when_due};
 use std::{
     collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,8 +41,6 @@ const ATTEMPTS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The most commands that one commit carries.
 pub const MAX_GROUP: usize = 256;
-/// Past this many bytes no further command joins the commit.
-const MAX_COMMIT_BYTES: usize = 256 * 1024;
 /// How long appends that were surely not stored are tried again: what a new leader needs, and not so long
 /// that nobody is told of a log that is gone or full.
 const RETRY_FOR: Duration = Duration::from_millis(700);
@@ -141,50 +132,6 @@ impl Kept {
     }
 }
 
-/// What became of one command in the attempt under way.
-enum Decided {
-    /// Accepted with events that the append under way carries.
-    Appending {
-        remembered: Remembered,
-    },
-    /// Accepted; nothing to append.
-    Nothing {
-        remembered: Remembered,
-    },
-    /// It repeats an earlier command, remembered or of this very turn.
-    Replayed {
-        remembered: Remembered,
-    },
-    /// An attempt that was taken for lost has stored it.
-    Found {
-        remembered: Remembered,
-    },
-    Refused(Problem),
-}
-
-enum Attempt {
-    /// All are decided and, where there were events, appended.
-    Done(Vec<Decided>),
-    /// The state was stale, or the log refused: load and decide again.
-    Again,
-    /// Surely not stored now: try again, for a while.
-    NotStored {
-        reason: String,
-        /// So many commands were in it.
-        count: usize,
-    },
-    /// It can't be said now whether it is stored.
-    Unknown {
-        reason: String,
-        /// So many commands were in it.
-        count: usize,
-    },
-    /// The command at this index panicked, or the log will never take what it decided.
-    Failed(usize),
-    /// The log will never take all of it at once: fewer commands may do.
-    TooMuch,
-}
-
 /// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
 /// known to be the log's. Where it is not, `kept` has what the log does not have of it.
 pub async fn run<A: Aggregate>(
@@ -259,8 +206,8 @@ impl<A: Aggregate> Turn<'_, A> {
             let taken = self.queue.len().min(self.most);
             let expected = state.place.position;
             let found = &self.sought.found;
-            let attempt =
-                decide_and_append(&self.desk, &mut state, fresh, self.queue, taken, found).await;
+            let deciding = Deciding::begin(&self.desk, &mut state, fresh, found);
+            let attempt = deciding.run(self.queue, taken).await;
             if let Attempt::Done(decided) = attempt {
                 (self.attempt, self.most, self.lost) = (0, MAX_GROUP, false);
                 self.refused_since = None;
@@ -411,13 +358,6 @@ impl<A: Aggregate> Turn<'_, A> {
     }
 }
 
-/// The command at this index panicked.
-fn panicked<A: Aggregate>(desk: &Desk, index: usize) -> Attempt {
-    MEASURES.panics.increment(1);
-    tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, "command panicked");
-    Attempt::Failed(index)
-}
-
 async fn load_measured<A: Aggregate>(
     desk: &Desk,
     queue: &Queue<A>,
@@ -437,269 +377,6 @@ async fn load_measured<A: Aggregate>(
 /// The headers of the first commands of the queue.
 fn headers<A: Aggregate>(queue: &Queue<A>, count: usize) -> impl Iterator<Item = &CommandHeaders> {
     queue.iter().take(count).map(|pending| &pending.headers)
-}
-
-/// Decides up to `taken` commands and appends their events as one commit.
-async fn decide_and_append<A: Aggregate>(
-    desk: &Desk,
-    loaded: &mut Loaded<A>,
-    fresh: bool,
-    queue: &Queue<A>,
-    taken: usize,
-    found: &FxHashMap<Arc<str>, Remembered>,
-) -> Attempt {
-    let now = now();
-    let begun = Instant::now();
-    let mut decided: Vec<Decided> = Vec::with_capacity(taken);
-    let mut commit: Vec<CommandEvents> = Vec::new();
-    let mut claimed = false;
-    // Whether keys are claimed that the commit will not name.
-    let mut abandoned = false;
-    let mut fresh = fresh;
-    let mut bytes = 0;
-    let version_before = loaded.version;
-
-    for (index, pending) in queue.iter().take(taken).enumerate() {
-        if let Some(repeated) = repeat_of(loaded, &decided, pending, found) {
-            decided.push(repeated);
-            continue;
-        }
-        if let Some(expected) = pending.headers.if_match
-            && expected != loaded.version
-        {
-            decided.push(Decided::Refused(Problem::version_mismatch(loaded.version)));
-            continue;
-        }
-        let context = Context {
-            id: desk.id.shared(),
-            version: loaded.version,
-            command_id: pending.command_id.clone(),
-            now,
-        };
-        let decision = catch_unwind(AssertUnwindSafe(|| {
-            let decision = loaded.state.decide(pending.command.clone(), &context);
-            decision.map_err(|rejection| refusal(&rejection))
-        }));
-        let decision = match decision {
-            Err(_) => return panicked::<A>(desk, index),
-            Ok(Err(problem)) => {
-                decided.push(Decided::Refused(problem));
-                continue;
-            }
-            Ok(Ok(decision)) => decision,
-        };
-        if decision.events.is_empty() {
-            decided.push(Decided::Nothing {
-                remembered: Remembered {
-                    key: pending.command_id.clone(),
-                    hash: pending.hash,
-                    version: loaded.version,
-                    position: loaded.place.position,
-                    at: loaded.clock.now(),
-                    events: Box::new([]),
-                },
-            });
-            continue;
-        }
-        let mut claims = Vec::new();
-        if !decision.claims.is_empty() || !decision.releases.is_empty() {
-            let all = decision.claims.iter().chain(&decision.releases);
-            if let Some(wrong) = all.map(|claim| claim.scope).find(|it| !is_scope(it)) {
-                tracing::error!(
-                    aggregate.name = A::NAME,
-                    scope = wrong,
-                    "not the scope of a claim"
-                );
-                return Attempt::Failed(index);
-            }
-            // What an earlier command of the commit does with a key is decided only with the commit.
-            if claimed {
-                break;
-            }
-            // The keys were read after the state.
-            fresh = false;
-            let writing = write_claims::<A>(desk, &decision, loaded.place.position);
-            match Box::pin(writing).await {
-                Ok(positions) => claims = positions,
-                Err(ClaimFault::Taken { problem, claimed }) => {
-                    abandoned |= claimed;
-                    decided.push(Decided::Refused(problem));
-                    continue;
-                }
-                Err(ClaimFault::Stale) => return Attempt::Again,
-                Err(ClaimFault::Unavailable(reason)) => {
-                    return Attempt::NotStored {
-                        reason,
-                        count: index + 1,
-                    };
-                }
-            }
-            claimed = true;
-        }
-        let mut events = Vec::with_capacity(decision.events.len());
-        for event in &decision.events {
-            let evolved = catch_unwind(AssertUnwindSafe(|| loaded.state.evolve(event)));
-            if evolved.is_err() {
-                return panicked::<A>(desk, index);
-            }
-            match EncodedEvent::of::<A>(event) {
-                Ok(encoded) => {
-                    bytes += encoded.data().len();
-                    bytes += ENVELOPE + pending.command_id.len();
-                    events.push(encoded);
-                }
-                Err(error) => {
-                    tracing::error!(aggregate.name = A::NAME, %error, "event not encoded");
-                    return Attempt::Failed(index);
-                }
-            }
-        }
-        let version = loaded.version + events.len() as u64;
-        decided.push(Decided::Appending {
-            remembered: Remembered {
-                key: pending.command_id.clone(),
-                hash: pending.hash,
-                version,
-                position: 0,
-                at: 0,
-                events: events
-                    .iter()
-                    .map(|event| Name::of(event.event_type()))
-                    .collect(),
-            },
-        });
-        commit.push(CommandEvents {
-            command_id: pending.command_id.clone(),
-            command_hash: pending.hash,
-            time: now,
-            version_before: loaded.version,
-            claims,
-            events,
-        });
-        loaded.version = version;
-        if bytes > MAX_COMMIT_BYTES {
-            break;
-        }
-    }
-
-    MEASURES.decide.record(begun.elapsed().as_secs_f64());
-    traces::took("decide", headers(queue, decided.len()), begun);
-    // A commit without events lets go of what was claimed for nothing, at once.
-    if commit.is_empty() && !abandoned {
-        // Nothing is appended that would prove the state to be the latest, so the leader is asked: for
-        // what is remembered too, since it may be of another log.
-        let found = |decided: &Decided| matches!(decided, Decided::Found { .. });
-        if fresh || decided.iter().all(found) {
-            return Attempt::Done(decided);
-        }
-        return match Box::pin(last_place(desk, A::NAME)).await {
-            Ok(last) if last == loaded.place => Attempt::Done(decided),
-            Ok(_) => Attempt::Again,
-            Err(error) => Attempt::NotStored {
-                reason: error.to_string(),
-                count: decided.len(),
-            },
-        };
-    }
-    if claimed && desk.log.epoch() != loaded.epoch {
-        // The claims may be of another log, and their positions somebody else's in this one.
-        return Attempt::Again;
-    }
-    let appends = |decided: &Decided| matches!(decided, Decided::Appending { .. });
-    let commands = queue.iter().zip(&decided);
-    let commands = commands.filter(|(_, decided)| appends(decided));
-    let appending = Appending::begin(commands.map(|(pending, _)| &pending.headers));
-    let headers = commit_headers(&appending);
-    let appended = append::<A>(desk, loaded.place.position, headers, &commit).await;
-    appending.end(
-        commit.len(),
-        appended.as_ref().map(|(position, _)| *position),
-    );
-    let count = decided.len();
-    match appended {
-        Ok((position, mark)) => {
-            loaded.stored(position, mark);
-            let at = loaded.clock.now();
-            for decided in &mut decided {
-                if let Decided::Appending { remembered } = decided {
-                    remembered.at = at;
-                }
-                if let Decided::Appending { remembered }
-                | Decided::Nothing { remembered }
-                | Decided::Replayed { remembered } = decided
-                    && remembered.version > version_before
-                {
-                    remembered.position = position;
-                }
-            }
-            Attempt::Done(decided)
-        }
-        Err(AppendError::LostRace) => {
-            MEASURES.lost_races.increment(1);
-            Attempt::Again
-        }
-        Err(AppendError::InDoubt(reason)) => Attempt::Unknown { reason, count },
-        Err(error @ (AppendError::Unavailable(_) | AppendError::NoStream)) => Attempt::NotStored {
-            reason: error.to_string(),
-            count,
-        },
-        Err(AppendError::Refused(reason)) => {
-            tracing::error!(aggregate.name = A::NAME, aggregate.id = %desk.id, reason, "commit refused");
-            match decided.iter().position(appends) {
-                Some(index) if commit.len() == 1 => Attempt::Failed(index),
-                _ => Attempt::TooMuch,
-            }
-        }
-    }
-}
-
-/// The answer to a command whose id is remembered, or that is decided in this very turn.
-fn repeat_of<A: Aggregate>(
-    loaded: &Loaded<A>,
-    decided: &[Decided],
-    pending: &Pending<A>,
-    found: &FxHashMap<Arc<str>, Remembered>,
-) -> Option<Decided> {
-    let of_another =
-        |remembered: &Remembered| remembered.hash.is_some() && remembered.hash != pending.hash;
-    let found = found.get(&pending.command_id);
-    let known = match found {
-        Some(found) => found,
-        None if !pending.repeatable => return None,
-        None => {
-            let in_this_turn = decided.iter().find_map(|decided| match decided {
-                Decided::Appending { remembered } | Decided::Nothing { remembered }
-                    if remembered.key == pending.command_id =>
-                {
-                    Some(remembered)
-                }
-                _ => None,
-            });
-            in_this_turn.or_else(|| loaded.memory.find(&pending.command_id))?
-        }
-    };
-    if of_another(known) {
-        return Some(Decided::Refused(Problem::key_reused()));
-    }
-    let remembered = known.clone();
-    Some(match found {
-        Some(_) => Decided::Found { remembered },
-        None => Decided::Replayed { remembered },
-    })
-}
-
-fn refusal(rejection: &impl Rejection) -> Problem {
-    if rejection.is_not_found() {
-        Problem::not_found(rejection.code(), rejection.to_string())
-    } else {
-        Problem::refused(rejection.code(), rejection.to_string())
-    }
-}
-
-/// The time of a decision, to the microsecond, as events have it.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }
 
 /// Answers the commands that were decided and remembers their outcomes.
