@@ -193,7 +193,8 @@ async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothi
             if !hung || one.at < resumed {
                 assert_eq!(one.status, 200, "{what}");
             }
-            assert!(one.took < Duration::from_secs(5), "{what}");
+            // Without being asked again it would be the 8 s after which a home is given up.
+            assert!(one.took < Duration::from_secs(8), "{what}");
             if hung {
                 waited += usize::from(one.took > Duration::from_secs(2));
             } else {
@@ -202,9 +203,9 @@ async fn a_home_that_hangs_costs_its_own_aggregates_seconds_and_the_others_nothi
         }
     }
     // Who waits for the home that hangs waits for the 3 s of its silence. On a busy machine a healthy replica
-    // may be silent for a moment too.
+    // may be silent for a moment too, so it is the most of them that count.
     others.sort_unstable();
-    let most = others[others.len() * 99 / 100];
+    let most = others[others.len() * 9 / 10];
     assert!(most < Duration::from_millis(2_900), "{most:?}");
     assert!(waited > 0, "no command was under way to the home that hung");
 }
