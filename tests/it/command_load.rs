@@ -16,7 +16,7 @@ use futures::{StreamExt, future::join_all};
 use headwater::{
     command::{client::CommandClient, placement::Placement},
     config::Role,
-    event_log::{AppendMode, EventLog, codec},
+    event_log::{AppendMode, EventLog, Timeouts, codec},
     membership::{Key, Member, Members, Membership, MembershipOptions},
 };
 use serde_json::json;
@@ -271,11 +271,15 @@ async fn let_in(client: &CommandClient, id: &str) {
 
 #[actix::test]
 async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
-    const LIVE: usize = 2_000;
+    // As many as a busy replica has, where there is time for it.
+    let live = match std::env::var("HEADWATER_CHAOS_SECONDS") {
+        Ok(_) => 20_000,
+        Err(_) => 2_000,
+    };
     const EVENTS: usize = 20;
     let nats = Nats::start();
     let first = InProcess::start(&nats, "a").await;
-    let ids: Vec<String> = (0..LIVE).map(|number| format!("t-{number}")).collect();
+    let ids: Vec<String> = (0..live).map(|number| format!("t-{number}")).collect();
     for some in ids.chunks(100) {
         let given = some.iter().flat_map(|id| {
             let client = first.client.clone();
@@ -307,12 +311,13 @@ async fn the_hand_over_of_many_aggregates_puts_no_append_in_doubt() {
     let bucket = jetstream.get_stream("KV_snapshots").await.unwrap();
     eventually("what moved has been saved", || {
         let info = bucket.get_info();
-        async move { (info.await.unwrap().state.messages >= LIVE as u64 * 2 / 5).then_some(()) }
+        async move { (info.await.unwrap().state.messages >= live * 2 / 5).then_some(()) }
     })
     .await;
     stop.store(true, Ordering::SeqCst);
     let slowest = writing.await.unwrap();
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // An append that is not acknowledged within that time is in doubt.
+    assert!(slowest < Timeouts::default().append, "{slowest:?}");
     // What moved is whole at its new home.
     for id in ids.iter().step_by(100) {
         let outcome = give(&second.client, id, TallyCommand::Look {}, None).await;
