@@ -78,6 +78,8 @@ pub(super) struct Known {
 impl Known {
     /// Begins a new epoch.
     pub(super) fn suspect(&self, reason: &str) {
+        // A shorter log may end before it. From the beginning on is right in any log.
+        self.position.store(0, Ordering::Relaxed);
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         tracing::debug!(log.epoch = epoch, reason, "the log may be another one");
     }
@@ -96,8 +98,8 @@ impl EventLog {
         self.0.known.suspect(reason);
     }
 
-    /// Returns the highest position that this process has seen of the log. What is given to it later
-    /// cannot stand before.
+    /// Returns the highest position that this process has seen of the log in this epoch; 0 when there is
+    /// none. What is given to it later cannot stand before.
     #[must_use]
     pub fn known_position(&self) -> u64 {
         self.0.known.position.load(Ordering::Relaxed)
@@ -106,11 +108,6 @@ impl EventLog {
     /// Notes a position that the log has reached.
     pub fn saw_position(&self, position: u64) {
         self.0.known.position.fetch_max(position, Ordering::Relaxed);
-    }
-
-    /// Forgets the highest position: the log is known to be a shorter one.
-    pub fn forget_position(&self) {
-        self.0.known.position.store(0, Ordering::Relaxed);
     }
 
     /// Returns whether this is the log in which `place` was the last message of `subject`: whether
