@@ -98,6 +98,22 @@ async fn an_outcome_without_events_is_kept_where_no_snapshot_can_be_written() {
     assert!(again.await.unwrap().replayed);
 }
 
+/// A commit as it was written before form 1.
+const UNRELEASED: &str = r#"[{"specversion":"1.0","id":"k/1","type":"tally.added.v1","source":"/headwater/tally","subject":"old","time":"2026-11-27T09:00:00Z","datacontenttype":"application/json","commandid":"k","correlationid":"k","causationid":"k","version":1,"data":{"amount":1}}]"#;
+
+#[tokio::test]
+async fn a_log_of_the_form_that_was_never_released_is_refused_with_what_to_do() {
+    let nats = Nats::start();
+    let log = log(&nats, AppendMode::Pipelined).await;
+    log.check_form().await.unwrap();
+    let jetstream = nats.jetstream().await;
+    let published = jetstream.publish("evt.tally.old", UNRELEASED.into()).await;
+    published.unwrap().await.unwrap();
+    let refused = log.check_form().await.unwrap_err().to_string();
+    assert!(refused.contains("never released"), "{refused}");
+    assert!(refused.contains("--reset"), "{refused}");
+}
+
 /// Bytes that cannot be compressed.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
