@@ -38,3 +38,14 @@ pub(crate) fn generated_id() -> Arc<str> {
         .encode(uuid::Uuid::now_v7().as_bytes())
         .into()
 }
+
+/// Makes up the id of a command without a key that is passed on to another replica. A copy of it may come
+/// late, so it is told from one that cannot: it is longer.
+pub(crate) fn given_id() -> Arc<str> {
+    uuid::Uuid::now_v7().to_string().into()
+}
+
+/// Returns whether an id is one that [`given_id`] has made up.
+pub(crate) fn is_given_id(id: &str) -> bool {
+    id.len() == 36
+}

@@ -1,10 +1,14 @@
 //! What an aggregate remembers of its latest commands, so that a retry gets the original outcome.
 //!
 //! Bounded: at least the last [`KEEP`] commands, and all of the last [`KEEP_FOR`] up to
-//! [`KEEP_AT_MOST`]. Only commands whose clients chose a key are remembered: no other id can come again.
+//! [`KEEP_AT_MOST`]. Only commands whose clients chose a key are remembered so: no other id comes again, but
+//! for copies of commands that were passed on, which may come for [`LATE`] seconds.
 //! It is rebuilt from the log, where every event carries its command's id, and rides along in snapshots.
 
-use super::request::{Outcome, OutcomeEvent};
+use super::{
+    is_given_id,
+    request::{Outcome, OutcomeEvent},
+};
 use crate::event_log::codec::{Fingerprint, StoredEvent};
 use jiff::Timestamp;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -12,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{Arc, LazyLock},
     time::Instant,
@@ -140,6 +144,34 @@ pub fn outcomes_of(events: &[StoredEvent], time: i64) -> Vec<Remembered> {
     commands.map(outcome).collect()
 }
 
+/// How long a copy of a command that was passed on may come after another copy was carried out, in seconds:
+/// twice what a command is carried out after its arrival.
+pub const LATE: i64 = 20;
+/// The most commands without a key of which copies are known.
+const LATE_AT_MOST: usize = 4_096;
+
+/// The commands without a key that were passed on not long ago.
+#[derive(Debug, Clone, Default)]
+struct PassedOn {
+    /// When each was added, oldest first.
+    order: VecDeque<(i64, Arc<str>)>,
+    known: HashMap<Arc<str>, Remembered>,
+}
+
+impl PassedOn {
+    fn add(&mut self, remembered: Remembered, now: i64) {
+        self.order.push_back((now, remembered.key.clone()));
+        self.known.insert(remembered.key.clone(), remembered);
+        while self.order.len() > LATE_AT_MOST
+            || self.order.front().is_some_and(|(at, _)| *at < now - LATE)
+        {
+            if let Some((_, key)) = self.order.pop_front() {
+                self.known.remove(&key);
+            }
+        }
+    }
+}
+
 /// The commands that one aggregate remembers, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "VecDeque<Remembered>", into = "VecDeque<Remembered>")]
@@ -149,6 +181,7 @@ pub struct Memory {
     forgotten: u64,
     /// From the hash of a key to the number of its command. Kept once a scan would be slow.
     numbers: FxHashMap<u64, u64>,
+    passed_on: PassedOn,
 }
 
 /// Up to this many commands go into a snapshot: some 100 KiB.
@@ -161,6 +194,11 @@ impl Memory {
     /// The remembered outcome of the command with this id.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Remembered> {
+        if is_given_id(key)
+            && let Some(passed_on) = self.passed_on.known.get(key)
+        {
+            return Some(passed_on);
+        }
         if self.commands.len() > SCANNED {
             let number = self.numbers.get(&hash_of(key))?;
             let found = self
@@ -181,6 +219,9 @@ impl Memory {
     /// remembered.
     pub fn add(&mut self, remembered: Remembered, now: i64) {
         if remembered.hash.is_none() {
+            if is_given_id(&remembered.key) && !remembered.events.is_empty() {
+                self.passed_on.add(remembered, now);
+            }
             return;
         }
         self.commands.push_back(remembered);
@@ -275,6 +316,9 @@ impl Memory {
         for remembered in &mut self.commands {
             remembered.at = remembered.at.saturating_add(seconds);
         }
+        for (at, _) in &mut self.passed_on.order {
+            *at = at.saturating_add(seconds);
+        }
     }
 }
 
@@ -286,10 +330,18 @@ fn hash_of(key: &str) -> u64 {
 
 impl From<VecDeque<Remembered>> for Memory {
     fn from(commands: VecDeque<Remembered>) -> Self {
+        let (passed_on, commands) = commands
+            .into_iter()
+            .partition(|one: &Remembered| one.hash.is_none() && is_given_id(&one.key));
+        let passed_on: VecDeque<Remembered> = passed_on;
         let mut memory = Self {
             commands,
             ..Self::default()
         };
+        for one in passed_on {
+            let at = one.at;
+            memory.passed_on.add(one, at);
+        }
         memory.index();
         memory
     }
@@ -297,7 +349,11 @@ impl From<VecDeque<Remembered>> for Memory {
 
 impl From<Memory> for VecDeque<Remembered> {
     fn from(memory: Memory) -> Self {
-        memory.commands
+        let PassedOn { order, mut known } = memory.passed_on;
+        let passed_on = order.iter().filter_map(|(_, key)| known.remove(key));
+        let mut all = memory.commands;
+        all.extend(passed_on);
+        all
     }
 }
 
@@ -503,5 +559,25 @@ mod tests {
         assert!((time + 40..time + 45).contains(&clock.now()));
         clock.committed();
         assert!(clock.last_commit() >= time + 40);
+    }
+
+    #[test]
+    fn a_copy_of_a_command_that_was_passed_on_is_known_for_a_while() {
+        let given = |number: i64| Remembered {
+            key: crate::command::given_id(),
+            hash: None,
+            ..remembered(number)
+        };
+        let mut memory = Memory::default();
+        let (early, late) = (given(100), given(110));
+        memory.add(early.clone(), 100);
+        memory.add(late.clone(), 110);
+        assert!(memory.find(&early.key).is_some());
+        let stored = serde_json::to_string(&memory).unwrap();
+        let mut read: Memory = serde_json::from_str(&stored).unwrap();
+        assert!(read.find(&early.key).is_some() && read.is_empty());
+        read.add(given(121), 121);
+        assert!(read.find(&early.key).is_none());
+        assert!(read.find(&late.key).is_some());
     }
 }

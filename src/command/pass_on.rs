@@ -10,6 +10,7 @@ use super::{
     age::Arrival,
     answer::Reply,
     client::CommandClient,
+    given_id,
     measure::MEASURES,
     placement::{HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
     request::CommandRequest,
@@ -45,7 +46,7 @@ impl CommandClient {
     ) {
         // With its id the command is the same wherever it is decided.
         if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
-            request.headers.given_id = Some(uuid::Uuid::now_v7().to_string().into());
+            request.headers.given_id = Some(given_id());
         }
         let known = self.known_position();
         let until = Instant::now() + TIMEOUT - BEFORE;

@@ -417,6 +417,10 @@ async fn answer<A: Aggregate>(
         let id = desk.id.shared();
         let reply = match decided {
             Decided::Refused(problem) => Err(problem),
+            // Who chose no key has asked once, whatever became of the copies of the command.
+            Decided::Replayed { remembered } if pending.hash.is_none() => {
+                Ok(remembered.first_outcome(A::NAME, id))
+            }
             Decided::Replayed { remembered } => Ok(remembered.outcome(A::NAME, id)),
             Decided::Found { remembered } | Decided::Nothing { remembered } => {
                 Ok(remembered.first_outcome(A::NAME, id))
