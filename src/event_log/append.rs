@@ -5,6 +5,7 @@
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
 use super::{EventLog, ack::Published, acks::Sending};
+use crate::connection::is_up;
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
@@ -84,9 +85,7 @@ impl EventLog {
     }
 
     fn send_alone(&self, mut append: Append) -> Sent<'_> {
-        // While it is away the connection keeps what it is given, and sends it however late.
-        if !crate::connection::is_up(self.client()) {
-            let away = AppendError::Unavailable("not connected to NATS".to_owned());
+        if let Err(away) = self.connected() {
             return Sent::Plain(Err(away));
         }
         if !self.0.acks.is_open() {
@@ -98,14 +97,20 @@ impl EventLog {
     }
 
     pub(super) async fn append_alone(&self, mut append: Append) -> Result<u64, AppendError> {
-        if !crate::connection::is_up(self.client()) {
-            let away = "not connected to NATS".to_owned();
-            return Err(AppendError::Unavailable(away));
-        }
+        self.connected()?;
         expect(&mut append.headers, append.expected);
         let acks = &self.0.acks;
         let publish = acks.publish(append.subject, append.headers, append.payload);
         publish.await.map(|published| published.position)
+    }
+
+    /// Refuses an append while the connection is away, which keeps what it is given and sends it however
+    /// late.
+    fn connected(&self) -> Result<(), AppendError> {
+        match is_up(self.client()) {
+            true => Ok(()),
+            false => Err(AppendError::Unavailable("not connected to NATS".to_owned())),
+        }
     }
 
     /// Begins an atomic batch (ADR-50). Nothing is stored unless it is committed.
