@@ -26,7 +26,7 @@ pub mod version;
 pub use api::ApiPrefix;
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
-pub use identity::{Epoch, Mark, Place};
+pub use identity::{Epoch, LogName, Mark, Place};
 pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;

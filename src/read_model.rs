@@ -26,7 +26,7 @@ pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
 pub use follow::MAX_LIVE_DOCUMENTS;
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
-pub use generation::{Generation, GenerationState, Generations};
+pub use generation::{Edition, Generation, GenerationState, Generations};
 #[cfg(test)]
 pub(crate) use live::Feed;
 pub use live::{LiveEvent, LiveKind, Subscription};
@@ -37,7 +37,7 @@ pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 
-use crate::view::View;
+use crate::{stable_hash, view::View};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -104,41 +104,18 @@ pub struct ServedDocument {
 }
 
 impl ServedDocument {
-    /// As [`ServedDocument::new`], of a document that is stored in this generation of the view, by the
-    /// transaction `fix` if that was out of turn.
-    pub(crate) fn stored(
-        (view, generation, fix): (&str, Generation, Option<i64>),
-        id: &str,
-        version: u64,
-        document: &str,
-    ) -> Self {
-        let mut edition = String::new();
-        if generation.number != 0 {
-            edition = format!(".g{}", generation.number);
-        }
-        if let Some(fix) = fix {
-            edition = format!("{edition}.f{fix}");
-        }
-        let edition = (view, generation.version, &*edition);
-        Self::new(edition, id, version, document)
-    }
-
-    /// Serialises a document of a view and its version. The tag names the version of the shape too:
-    /// a view that is rebuilt in another shape comes to the same positions. `edition` sets it apart from
-    /// others of its version: another filling of the view, or a change out of turn.
-    pub(crate) fn new(
-        (view, shape, edition): (&str, u32, &str),
-        id: &str,
-        version: u64,
-        document: &str,
-    ) -> Self {
+    /// Serialises a document of a view and its version. The tag is made of what is served, and not of
+    /// its position alone: another log, another shape of the view, or a change out of turn come to the
+    /// same positions with other documents.
+    pub(crate) fn new(view: &str, id: &str, version: u64, document: &str) -> Self {
         let mut bytes = BytesMut::with_capacity(document.len() + id.len() + view.len() + 96);
         let written = write!(
             bytes,
             r#"{{"id":"{id}","version":{version},"document":{document}}}"#
         );
         let body = bytes.len();
-        let tagged = write!(bytes, r#""{view}.{shape}.{version}{edition}""#);
+        let hash = stable_hash::of_bytes(&bytes);
+        let tagged = write!(bytes, r#""{view}.{version}.{hash:016x}""#);
         debug_assert!(written.is_ok() && tagged.is_ok());
         let mut body_and_tag = bytes.freeze();
         let tag = body_and_tag.split_off(body);

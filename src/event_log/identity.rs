@@ -5,7 +5,7 @@
 //! what stands there, and compares it before the position is used again. What lives in memory is compared
 //! again whenever the log *may* have become another one: each such moment begins a new [`Epoch`].
 
-use super::{EventLog, LoadError, StoredMessage, codec};
+use super::{EventLog, LoadError, StoredMessage, codec, subject};
 use crate::stable_hash;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -43,11 +43,39 @@ impl FromStr for Mark {
     }
 }
 
+/// The name of a log: that of one that was made anew is another. A log that was cut or restored from a
+/// backup keeps its name, which is why a position is remembered with its [`Mark`] as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogName(u32);
+
+impl LogName {
+    /// The name of a log that was made at this time, as its server tells it.
+    fn of(created: &str) -> Self {
+        // Half of the hash is plenty to tell the few logs apart that a deployment ever has.
+        Self(stable_hash::of_bytes(created.as_bytes()) as u32)
+    }
+}
+
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for LogName {
+    type Err = ParseIntError;
+
+    fn from_str(digits: &str) -> Result<Self, Self::Err> {
+        u32::from_str_radix(digits, 16).map(Self)
+    }
+}
+
 /// A stretch of time in which the log was surely the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
-/// The last message of an aggregate as somebody remembers it.
+/// A message of the log as somebody remembers it: the last one of an aggregate, or the last one that a
+/// view has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Place {
     /// Its position; 0 when there is none.
@@ -123,6 +151,42 @@ impl EventLog {
         }
         let found = self.message_at(place.position).await?;
         Ok(found.is_some_and(|found| found.subject == subject && Place::of(&found) == place))
+    }
+
+    /// Returns whether this is the log in which `place` was a message: whether that very message stands
+    /// there, of whichever subject. Asks the stream leader.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read. A log that is away is no other log.
+    pub async fn holds(&self, place: Place) -> Result<bool, LoadError> {
+        if place.position == 0 {
+            return Ok(true);
+        }
+        let found = self.message_at(place.position).await?;
+        Ok(found.is_some_and(|found| Place::of(&found) == place))
+    }
+
+    /// Returns the log's name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn name(&self) -> Result<LogName, LoadError> {
+        #[derive(Deserialize)]
+        struct Info {
+            created: Option<String>,
+        }
+        let info: Info = self
+            .api(
+                &format!("STREAM.INFO.{}", subject::STREAM),
+                &serde_json::json!({}),
+            )
+            .await?;
+        let created = info
+            .created
+            .ok_or_else(|| LoadError::Unavailable("the stream is not there".to_owned()))?;
+        Ok(LogName::of(&created))
     }
 }
 

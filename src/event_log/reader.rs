@@ -6,7 +6,7 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
-use super::{EventLog, StoredMessage, codec, subject};
+use super::{EventLog, Mark, Place, StoredMessage, codec, subject};
 use crate::recorded::Recorded;
 use async_nats::jetstream::{
     self, Message,
@@ -59,6 +59,8 @@ pub struct ReaderOptions {
 pub struct Commit {
     /// Its stream sequence.
     pub position: u64,
+    /// What stands there: the mark of its body.
+    pub mark: Mark,
     /// The aggregate's name.
     pub aggregate: String,
     /// The aggregate's id.
@@ -378,12 +380,22 @@ async fn create(
 }
 
 impl Commit {
+    /// Where it stands in the log.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            position: self.position,
+            mark: self.mark,
+        }
+    }
+
     /// A commit that was read from the log by itself.
     #[must_use]
     pub fn of(message: &StoredMessage) -> Self {
         let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
         Self {
             position: message.position,
+            mark: Mark::of(&message.payload),
             aggregate: aggregate.to_owned(),
             id: id.to_owned(),
             published: Timestamp::now(),
@@ -403,6 +415,7 @@ fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
     let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
     Commit {
         position: info.stream_sequence,
+        mark: Mark::of(&message.payload),
         aggregate: aggregate.to_owned(),
         id: id.to_owned(),
         published: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())

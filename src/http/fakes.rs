@@ -195,7 +195,7 @@ impl Views for FakeViews {
         self.seen.lock().unwrap().push(seen);
         let answer = match id.as_str() {
             "missing" => Err(Problem::not_found("not_found", "there is no such document")),
-            id => self.answer(ServedDocument::new(("parcels", 3, ""), id, 71, DOCUMENT)),
+            id => self.answer(ServedDocument::new("parcels", id, 71, DOCUMENT)),
         };
         Either::Left(ready(answer))
     }

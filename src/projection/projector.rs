@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{
     event_log::{
-        EventLog,
+        EventLog, LogName, Place,
         reader::{Commit, Reader, ReaderOptions},
         subject,
     },
     read_model::{
-        Applied, Generation, GenerationState, Watermark,
+        Applied, Edition, Generation, GenerationState, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
         store::{Store, generations::TURNED},
@@ -136,6 +136,10 @@ pub(super) struct Projector {
     excluded: HashSet<u64>,
     /// Whether something may be parked because of one of them.
     releases: bool,
+    /// Whether readers in this process have yet to be told what is parked.
+    untold: bool,
+    /// The highest revision of the checkpoint that it has known.
+    revision: u64,
     open: Option<Open>,
     /// When the last batch was begun, if it was a small one.
     paced: Option<Instant>,
@@ -148,15 +152,27 @@ struct Open {
     reader: Reader,
     /// As it is stored.
     checkpoint: Checkpoint,
-    /// The position that the documents are of. It is beyond the checkpoint where commits have
+    /// The commit that the documents are of. It is beyond the checkpoint where commits have
     /// changed nothing since.
-    position: u64,
+    place: Place,
+    /// The name of the log that is read.
+    log: LogName,
+    /// The era of the view that the generation is of.
+    era: u32,
     /// How many such commits there are.
     deferred: usize,
     /// When the checkpoint was last written or read.
     stored: Instant,
     /// The revision by which its generation is the live one, if it is.
     live: Option<u64>,
+}
+
+impl Open {
+    /// The edition of the documents as they are stored.
+    fn edition(&self, generation: Generation) -> Edition {
+        let Checkpoint { log, exchanges, .. } = self.checkpoint;
+        Edition::of(generation, self.era, log, exchanges)
+    }
 }
 
 /// A batch that is in the store.
@@ -189,6 +205,8 @@ impl Projector {
             parked_at: 0,
             excluded: HashSet::new(),
             releases: false,
+            untold: false,
+            revision: 0,
             open: None,
             paced: None,
             was_live: None,
@@ -239,6 +257,9 @@ impl Projector {
         };
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
+        if self.untold {
+            self.tell_parked().await?;
+        }
         self.follow_exclusions(&batch).await?;
         if batch.is_empty() {
             self.settle().await?;
@@ -281,7 +302,7 @@ impl Projector {
         };
         let open = self.open.insert(open);
         let batch = open.reader.next_batch(self.options.batch, max_wait).await?;
-        let applied = open.position;
+        let applied = open.place.position;
         if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
             self.behind(applied, first.published, batch.len() as u64 + last.pending);
         }
@@ -290,18 +311,20 @@ impl Projector {
 
     /// An announcement that nothing has changed.
     fn nothing(&self) -> Applied {
-        let view = self.options.view.description();
-        let position = self.open.as_ref().map_or(0, |open| open.position);
+        let open = self.open.as_ref();
+        let position = open.map_or(0, |open| open.place.position);
+        let edition = open.map(|open| open.edition(self.options.generation));
         Applied {
             store: self.options.store.id().to_owned(),
-            view: view.name.to_owned(),
-            version: view.version,
+            view: self.view().to_owned(),
+            edition: edition.unwrap_or_default(),
+            generations: self.live().unwrap_or(0),
             previous: position,
             position,
             behind_since: None,
             ids: Vec::new(),
             writer: self.options.writer.clone(),
-            revision: self.live().unwrap_or(0),
+            revision: self.revision,
             parked_at: self.parked_at,
         }
     }
@@ -361,7 +384,8 @@ impl Projector {
     async fn open(&mut self) -> Result<Open, ProjectorError> {
         let store = &self.options.store;
         store.define(&self.tables).await?;
-        let checkpoint = store.checkpoint(&self.tables).await?;
+        let log = self.options.log.name().await?;
+        let checkpoint = store.checkpoint_of(&self.tables, log).await?;
         // After the checkpoint: a turn that comes between the two is noticed by its fence.
         let generations = store.generations(self.view()).await?;
         let live = match generations.find(GenerationState::Live) {
@@ -387,24 +411,40 @@ impl Projector {
             log.pending = reader.pending(),
             "projector follows the log"
         );
-        self.parked_at = checkpoint.revision;
-        if live.is_some() {
-            let parked = store.parked_documents(&self.tables).await?;
-            self.options
-                .watermark
-                .serving()
-                .park(self.parked_at, parked);
-        }
-        self.was_live = live;
-        self.opened(&checkpoint, reader.pending(), live.is_some());
-        Ok(Open {
+        let (place, pending) = (checkpoint.place(), reader.pending());
+        let open = Open {
             reader,
-            position: checkpoint.position,
+            place,
+            log,
+            era: generations.era,
             deferred: 0,
             stored: Instant::now(),
             checkpoint,
             live,
-        })
+        };
+        self.parked_at = open.checkpoint.revision;
+        self.revision = open.checkpoint.revision;
+        self.was_live = live;
+        if live.is_some() {
+            let parked = store.parked_documents(&self.tables).await?;
+            let serving = self.options.watermark.serving();
+            serving.park(self.parked_at, parked);
+            self.untold = false;
+            self.wrote(&open);
+        }
+        self.opened(&open.checkpoint, pending, live.is_some());
+        Ok(open)
+    }
+
+    /// Has readers in this process know which edition it is. Where documents were exchanged, their copies
+    /// are of before: perhaps by a transaction of which this projector never learnt the end.
+    fn wrote(&self, open: &Open) {
+        let (generation, watermark) = (self.options.generation, &self.options.watermark);
+        let edition = open.edition(generation);
+        let revision = open.checkpoint.revision;
+        if watermark.serving().wrote(generation, &edition, revision) {
+            watermark.replaced();
+        }
     }
 
     /// Folds the batch, reading what it needs until it needs nothing.

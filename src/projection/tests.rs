@@ -2,6 +2,7 @@
 
 mod cache;
 mod chaos;
+mod editions;
 mod offered;
 mod parked;
 mod property;
@@ -539,6 +540,7 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
     let mut fold = fold::ViewFold::<Strict>::default();
     let batch = [crate::event_log::reader::Commit {
         position: 1,
+        mark: crate::event_log::Mark::default(),
         aggregate: "account".to_owned(),
         id: "a".to_owned(),
         published: jiff::Timestamp::UNIX_EPOCH,

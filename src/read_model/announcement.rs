@@ -1,17 +1,23 @@
 //! What a projector tells everyone after each transaction: `applied.<view>`.
 
+use super::generation::Edition;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One transaction of a view's projector, as announced on `applied.<view>` in JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Applied {
     /// The store that was written. Replicas that keep documents of their own have each their own.
     pub store: String,
     /// The view's name.
     pub view: String,
-    /// The version of its documents' shape.
-    pub version: u32,
+    /// The edition of the documents that were written. One that is not served is of no concern, however
+    /// the positions compare.
+    pub edition: Edition,
+    /// The revision of the view's generations that the edition is known to be live by: whether it is
+    /// worth a look when another one is served.
+    #[serde(default)]
+    pub generations: u64,
     /// The view's position before.
     pub previous: u64,
     /// The view's position now.
@@ -25,7 +31,7 @@ pub struct Applied {
     /// Who wrote it.
     #[serde(default)]
     pub writer: String,
-    /// The revision of the view's generations that the one written is live by.
+    /// The number of the edition's last transaction.
     #[serde(default)]
     pub revision: u64,
     /// The number of the transaction that last changed what is parked.

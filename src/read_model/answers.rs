@@ -257,13 +257,21 @@ impl ReadModel {
         let name = (served.view.name, served.view.version);
         let query = ListQuery::read(name, &served.view.query, parameters)?;
         self.wait(&served, freshness).await?;
+        let edition = served.watermark.serving().edition();
+        if query.log.as_ref().is_some_and(|log| log != edition.log()) {
+            return Err(Problem::malformed(
+                "cursor".to_owned(),
+                "the cursor is of another log than there is now: begin the list again",
+            ));
+        }
         let progress = served.watermark.progress();
         let rows = self.inner.list(&served, &query).await;
         let (mut rows, count) = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
-            Cursor::new(name, &query, last.key(query.order), last.id.clone()).to_text()
+            let key = last.key(query.order);
+            Cursor::new(name, edition.log(), &query, key, last.id.clone()).to_text()
         });
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
         let serving = served.watermark.serving();
@@ -405,14 +413,9 @@ impl Inner {
         Ok((rows, count))
     }
 
-    pub(super) fn serialise(
-        &self,
-        served: &Served<'_>,
-        tables: &ViewTables,
-        row: &Row,
-    ) -> ServedDocument {
-        ServedDocument::stored(
-            (served.view.name, tables.generation, row.fix),
+    pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
+        ServedDocument::new(
+            served.view.name,
             &row.id,
             row.position,
             &row.document.to_string(),
@@ -432,8 +435,8 @@ impl Inner {
         }
     }
 
-    /// Takes note of a transaction of another program. What is about a generation that is not live
-    /// any more is of no concern; one that is live since tells to look again.
+    /// Takes note of a transaction of another program. What is about an edition that is not served any
+    /// more is of no concern; one that may have come since tells to look again.
     async fn follow(&self, applied: &Applied) {
         let mut views = self.views.iter();
         let view = views.find(|view| view.name == applied.view);
@@ -441,15 +444,18 @@ impl Inner {
             return;
         };
         let serving = watermark.serving();
-        if applied.revision > serving.revision() || serving.live().is_none() {
+        let seen = serving.seen();
+        let is_served = applied.edition == seen.edition;
+        if !is_served && (applied.generations >= seen.generations || serving.live().is_none()) {
             self.look(view, watermark).await;
         }
-        if applied.revision != serving.revision() {
+        if !is_served && applied.edition != serving.edition() {
             return;
         }
+        serving.heard_of(applied.revision);
         if let Some(live) = serving
             .live()
-            .filter(|_| applied.parked_at != serving.parked_at())
+            .filter(|_| applied.parked_at > serving.parked_at())
         {
             match self.store.parked_documents(&live).await {
                 Ok(documents) => serving.park(applied.parked_at, documents),
@@ -461,13 +467,9 @@ impl Inner {
         watermark.note(applied);
     }
 
-    /// Looks in the store which generation is live.
+    /// Looks in the store what is live.
     async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
-        let looked = async {
-            let generations = self.store.generations(view.name).await?;
-            refresh::serve(&self.store, view, watermark, &generations).await
-        };
-        if let Err(error) = looked.await {
+        if let Err(error) = refresh::look(&self.store, view, watermark).await {
             tracing::debug!(view.name = view.name, %error, "what is live cannot be read");
         }
     }
@@ -489,22 +491,6 @@ impl Inner {
                 continue;
             };
             self.look(view, watermark).await;
-            let Some(tables) = watermark.serving().live() else {
-                continue;
-            };
-            match self.store.find_checkpoint(&tables).await {
-                Ok(Some(stored)) if stored.position > watermark.progress().position => {
-                    let behind_since = watermark.progress().behind_since;
-                    watermark.advance(Progress {
-                        position: stored.position,
-                        behind_since,
-                    });
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::debug!(view.name = view.name, %error, "the checkpoint cannot be read");
-                }
-            }
         }
     }
 }

@@ -230,21 +230,17 @@ mod tests {
     }
 
     fn document(version: u64) -> ServedDocument {
-        ServedDocument::new(("v", 1, ""), "a", version, "{}")
+        ServedDocument::new("v", "a", version, "{}")
     }
 
     fn changed(ids: &[&str]) -> Applied {
         Applied {
-            store: String::new(),
             view: "v".to_owned(),
-            version: 1,
             previous: 0,
             position: 1,
             behind_since: None,
             ids: ids.iter().map(|&id| id.to_owned()).collect(),
-            writer: String::new(),
-            revision: 0,
-            parked_at: 0,
+            ..Applied::default()
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The version of the cursor's own form.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// Bytes of the checksum before the JSON.
 const CHECKSUM: usize = 6;
 /// No cursor made here is longer, in characters: a sort key is a field of a document.
@@ -24,6 +24,8 @@ pub(crate) struct Cursor {
     form: u32,
     view: String,
     version: u32,
+    /// The log that the page is of, as [`super::Edition::log`] names it.
+    pub(crate) log: String,
     sort: String,
     filters: String,
     /// The sort key, or nothing: a list of one or of none, since null is a sort key.
@@ -32,11 +34,18 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    pub(crate) fn new(view: (&str, u32), query: &ListQuery, key: SortKey, id: String) -> Self {
+    pub(crate) fn new(
+        view: (&str, u32),
+        log: &str,
+        query: &ListQuery,
+        key: SortKey,
+        id: String,
+    ) -> Self {
         Self {
             form: FORM,
             view: view.0.to_owned(),
             version: view.1,
+            log: log.to_owned(),
             sort: query.order.text(),
             filters: query.fingerprint.clone(),
             key: key.into_iter().collect(),

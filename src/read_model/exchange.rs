@@ -1,7 +1,10 @@
 //! What passes between a projector and the store, in bulk: what a batch needs, what was found, and
 //! what the batch changes.
 
-use crate::view::PartKey;
+use crate::{
+    event_log::{LogName, Mark, Place},
+    view::PartKey,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -110,12 +113,30 @@ impl Changes {
 /// How far a view's documents in the store have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The position of the last commit whose effects are stored.
+    /// The position of the last commit whose effects are stored, or of a later one that it does not follow.
     pub position: u64,
+    /// What stands there: where the log has something else, it is another log.
+    pub mark: Mark,
+    /// The name of the log.
+    pub log: LogName,
+    /// How often documents were exchanged without the view getting on: what is known of them by its
+    /// position alone may be of before.
+    pub exchanges: u32,
     /// The number of transactions so far: what the next one is fenced on.
     pub revision: u64,
     /// Who wrote it last.
     pub writer: String,
     /// When it was written, by the writer's clock.
     pub at: Timestamp,
+}
+
+impl Checkpoint {
+    /// The message of the log that it stands on.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            position: self.position,
+            mark: self.mark,
+        }
+    }
 }

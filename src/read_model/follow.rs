@@ -184,7 +184,6 @@ impl ReadModel {
         loop {
             let rows = self.inner.list(served, &query).await;
             let (mut rows, _) = rows.map_err(|error| unavailable(view, &error))?;
-            let tables = served.tables().map_err(|error| unavailable(view, &error))?;
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             query.after = rows
@@ -192,7 +191,7 @@ impl ReadModel {
                 .filter(|_| more)
                 .map(|last| (last.key(query.order), last.id.clone()));
             for row in rows {
-                let document = self.inner.serialise(served, &tables, &row);
+                let document = self.inner.serialise(served, &row);
                 // One that changed between two pages may be on both.
                 all.insert(
                     row.id.clone(),

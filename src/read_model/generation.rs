@@ -3,8 +3,9 @@
 //! Pure. Every change of a view's generations is one step of [`Generations`], stored as one record
 //! whose revision fences it. Readers know by the revision which of two answers is the newer.
 
+use crate::event_log::LogName;
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// One filling of a view's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,6 +71,49 @@ impl<'de> Deserialize<'de> for Generation {
     }
 }
 
+/// What the documents that a view is served from are called: another one wherever what was read of the
+/// view before is not what is read of it now, although the positions may be the same.
+///
+/// It is made of the log (its name, and the era: which of those that took each other's place under
+/// that name), the generation, and how often documents of it were exchanged without the view getting on.
+/// Compared as a whole; visible ASCII without quotes and spaces. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Edition(Arc<str>);
+
+impl Edition {
+    /// The edition of a generation that has this checkpoint, in this era of the view.
+    pub(crate) fn of(generation: Generation, era: u32, log: LogName, exchanges: u32) -> Self {
+        Self(format!("{log}.{era}-{generation}-{exchanges}").into())
+    }
+
+    /// The text of it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part that names the log, and stays when the view is filled anew from it.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        let log = self.0.split_once('-');
+        log.map_or(&self.0, |(log, _)| log)
+    }
+}
+
+impl Default for Edition {
+    /// That of nothing.
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a generation is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,6 +135,9 @@ pub struct Generations {
     pub revision: u64,
     /// The number of the next one.
     pub next: u32,
+    /// What tells the log that they are of from those that it took the place of; 0 for the first.
+    #[serde(default)]
+    pub era: u32,
     /// Each one and what it is there for.
     pub all: Vec<(Generation, GenerationState)>,
 }

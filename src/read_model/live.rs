@@ -293,7 +293,7 @@ impl Feed {
     }
 
     pub(crate) fn put(&self, id: &str, version: u64, document: &str) {
-        let document = super::ServedDocument::new(("v", 1, ""), id, version, document);
+        let document = super::ServedDocument::new("v", id, version, document);
         self.0.offer(id, Some(&document), version);
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct ListQuery {
     pub(crate) count: bool,
     /// The last key of the page before.
     pub(crate) after: Option<(SortKey, String)>,
+    /// The log that the page before was of.
+    pub(crate) log: Option<String>,
     /// What ties a cursor to the filters and the text it was made under.
     pub(crate) fingerprint: String,
 }
@@ -98,12 +100,12 @@ impl ListQuery {
             (None, None, None) => Order::Id,
         };
         let fingerprint = fingerprint(&filters, search.as_ref().map(Search::text));
-        let after = match cursor {
-            None => None,
+        let (after, log) = match cursor {
+            None => (None, None),
             Some(cursor) => {
                 let cursor = Cursor::read(cursor)?;
                 cursor.check(view, order, &fingerprint)?;
-                Some((cursor.key(), cursor.id))
+                (Some((cursor.key(), cursor.id)), Some(cursor.log))
             }
         };
         Ok(Self {
@@ -113,6 +115,7 @@ impl ListQuery {
             limit,
             count,
             after,
+            log,
             fingerprint,
         })
     }
@@ -280,7 +283,14 @@ mod tests {
     #[test]
     fn a_cursor_of_another_question_is_refused() {
         let cursor = |query: &ListQuery| {
-            Cursor::new(("product", 1), query, Some(Value::from(5)), "a".to_owned()).to_text()
+            Cursor::new(
+                ("product", 1),
+                "l",
+                query,
+                Some(Value::from(5)),
+                "a".to_owned(),
+            )
+            .to_text()
         };
         let here = cursor(&read(&[("category", "fruit")]).unwrap());
         let again = read(&[("category", "fruit"), ("cursor", &here)]).unwrap();

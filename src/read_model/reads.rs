@@ -87,13 +87,8 @@ impl Reads {
             match self.store.texts(&tables, ids.clone()).await {
                 Ok(texts) => {
                     let served = |text: Text| {
-                        let (generation, fix) = (tables.generation, text.fix);
-                        let served = ServedDocument::stored(
-                            (self.view, generation, fix),
-                            &text.id,
-                            text.position,
-                            &text.document,
-                        );
+                        let served =
+                            ServedDocument::new(self.view, &text.id, text.position, &text.document);
                         (text.id, served)
                     };
                     return Ok(texts.into_iter().map(served).collect());

@@ -2,8 +2,9 @@
 
 use super::{
     Progress, ViewDescription, Watermark,
-    generation::{GenerationState, Generations},
+    generation::{Edition, GenerationState, Generations},
     schema::{SchemaError, ViewTables},
+    serving::{Seen, Turned},
     store::{Store, StoreError},
 };
 
@@ -37,31 +38,69 @@ pub(crate) async fn serve(
     generations: &Generations,
 ) -> Result<(), RefreshError> {
     let serving = watermark.serving();
-    let known = serving.live().is_some();
-    if known && generations.revision <= serving.revision() {
+    let before = serving.seen();
+    if serving.live().is_some() && generations.revision <= before.generations {
         return Ok(());
     }
+    follow(store, view, watermark, (before, generations)).await
+}
+
+/// Looks in the store what is live, which edition that is and how far it has come, and serves that. Also
+/// where it is behind what was served: the store was restored from a backup then.
+pub(crate) async fn look(
+    store: &Store,
+    view: &ViewDescription,
+    watermark: &Watermark,
+) -> Result<(), RefreshError> {
+    let before = watermark.serving().seen();
+    let generations = store.generations(view.name).await?;
+    follow(store, view, watermark, (before, &generations)).await
+}
+
+/// `before` was known before the store was asked for the generations, or else they are news.
+async fn follow(
+    store: &Store,
+    view: &ViewDescription,
+    watermark: &Watermark,
+    (before, generations): (Seen, &Generations),
+) -> Result<(), RefreshError> {
+    let serving = watermark.serving();
     let Some(live) = generations.find(GenerationState::Live) else {
         return Ok(());
     };
     let tables = ViewTables::generation(view, live)?;
+    let same_tables = serving.live();
+    let same_tables = same_tables.is_some_and(|live| live.documents == tables.documents);
     let checkpoint = store.find_checkpoint(&tables).await?;
-    let parked = store.parked_documents(&tables).await?;
-    let turned = serving.turn(generations.revision, tables);
-    serving.park(0, parked);
-    if turned {
-        // After the turn: a copy that is taken from now on is one of the new tables.
+    // Without one, nothing of it is written yet.
+    let edition = checkpoint
+        .as_ref()
+        .map(|checkpoint| Edition::of(live, generations.era, checkpoint.log, checkpoint.exchanges));
+    let (position, revision) = checkpoint.map_or((0, 0), |at| (at.position, at.revision));
+    let found = Seen::of(edition.unwrap_or_default(), generations.revision, revision);
+    let went_back = same_tables && found.revision < before.revision;
+    let news = !same_tables || found.edition != before.edition;
+    if news || went_back {
+        // Before the turn: this is asked once more, and not between it and what follows from it.
+        let parked = store.parked_documents(&tables).await?;
+        if serving.turn(&before, tables, found) == Turned::Overtaken {
+            return Ok(());
+        }
+        serving.park(revision, parked);
+        // After the turn: a copy that is taken from now on is one of the new documents.
         watermark.replaced();
+    } else if found.generations != before.generations {
+        serving.turn(&before, tables, found);
+    } else {
+        serving.heard_of(found.revision);
     }
-    let Some(checkpoint) = checkpoint else {
-        return Ok(());
-    };
     let progress = Progress {
-        position: checkpoint.position,
+        position,
         behind_since: watermark.progress().behind_since,
     };
-    // Going back is what an operator asked for, when the program of the generation is gone.
-    if turned && progress.position < watermark.progress().position {
+    // Going back is what an operator asked for, when the program of the generation is gone, or the store
+    // itself has gone back.
+    if (went_back || !same_tables) && progress.position < watermark.progress().position {
         watermark.reset(progress);
     } else {
         watermark.advance(progress);

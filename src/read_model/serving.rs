@@ -1,10 +1,13 @@
-//! What a view is served from: the tables of its live generation, and which of its documents are behind
-//! because of something parked.
+//! What a view is served from: the tables of its live generation, which edition that is, and which of its
+//! documents are behind because of something parked.
 //!
-//! Shared, beside the watermark, by who moves it and who reads. The live generation only changes for
-//! one of a later revision, so that news which come late change nothing.
+//! Shared, beside the watermark, by who moves it and who reads. Several look in the store what is live,
+//! and a look takes a while: one that was overtaken by another changes nothing.
 
-use super::schema::ViewTables;
+use super::{
+    generation::{Edition, Generation},
+    schema::ViewTables,
+};
 use std::{
     collections::HashSet,
     sync::{Arc, PoisonError, RwLock},
@@ -17,10 +20,48 @@ pub(crate) struct Serving {
 
 #[derive(Debug, Default)]
 struct State {
-    revision: u64,
     live: Option<Arc<ViewTables>>,
+    seen: Seen,
     parked: Arc<HashSet<String>>,
     parked_at: u64,
+}
+
+/// What is known of what is served, at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// The edition of the documents. Whoever remembers something of a view by its position (the event
+    /// id of a live stream, a cursor) remembers the edition with it: under another one, the same
+    /// position is of other documents.
+    pub(crate) edition: Edition,
+    /// The revision of the view's generations that it is live by.
+    pub(crate) generations: u64,
+    /// The highest revision of its checkpoint that was heard of.
+    pub(crate) revision: u64,
+    /// How often what is served has been another.
+    turns: u64,
+}
+
+impl Seen {
+    /// What the store told.
+    pub(crate) fn of(edition: Edition, generations: u64, revision: u64) -> Self {
+        Self {
+            edition,
+            generations,
+            revision,
+            turns: 0,
+        }
+    }
+}
+
+/// What a look in the store has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Nothing: another look was faster.
+    Overtaken,
+    /// The same documents are served as before.
+    Same,
+    /// Other documents are served.
+    Other,
 }
 
 impl Serving {
@@ -29,27 +70,65 @@ impl Serving {
         self.read(|state| state.live.clone())
     }
 
-    /// The revision of the view's generations that the live one is of.
-    pub(crate) fn revision(&self) -> u64 {
-        self.read(|state| state.revision)
+    /// What is known now. To be asked for before the store is: see [`Serving::turn`].
+    pub(crate) fn seen(&self) -> Seen {
+        self.read(|state| state.seen.clone())
     }
 
-    /// Reads from these tables from now on, if the revision is a later one; whether they are others.
-    pub(crate) fn turn(&self, revision: u64, tables: ViewTables) -> bool {
+    /// The edition of what is served. See [`Seen::edition`].
+    pub(crate) fn edition(&self) -> Edition {
+        self.read(|state| state.seen.edition.clone())
+    }
+
+    /// Reads from these tables from now on, of which the store has told `found`, unless that was asked
+    /// before somebody else has learnt something newer than `before`.
+    pub(crate) fn turn(&self, before: &Seen, tables: ViewTables, found: Seen) -> Turned {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if state.live.is_some() && revision <= state.revision {
-            return false;
+        if state.seen.turns != before.turns {
+            return Turned::Overtaken;
         }
-        let other = state
+        let same = state.seen.edition == found.edition;
+        let same_tables = state
             .live
             .as_ref()
-            .is_some_and(|live| live.documents != tables.documents);
-        state.revision = revision;
-        state.live = Some(Arc::new(tables));
-        if other {
+            .is_some_and(|live| live.documents == tables.documents);
+        if !same_tables || found.revision < state.seen.revision {
             state.parked_at = 0;
         }
+        if !same_tables {
+            state.live = Some(Arc::new(tables));
+        }
+        state.seen = Seen {
+            turns: state.seen.turns + 1,
+            ..found
+        };
+        match same && same_tables {
+            true => Turned::Same,
+            false => Turned::Other,
+        }
+    }
+
+    /// Takes note of a transaction of this generation, if it is the one that is served; returns whether
+    /// it is another edition now.
+    pub(crate) fn wrote(&self, generation: Generation, edition: &Edition, revision: u64) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let live = state.live.as_ref();
+        if live.is_none_or(|live| live.generation != generation) {
+            return false;
+        }
+        state.seen.revision = state.seen.revision.max(revision);
+        let other = state.seen.edition != *edition;
+        if other {
+            state.seen.edition.clone_from(edition);
+            state.seen.turns += 1;
+        }
         other
+    }
+
+    /// Takes note of the revision of a checkpoint of what is served.
+    pub(crate) fn heard_of(&self, revision: u64) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.seen.revision = state.seen.revision.max(revision);
     }
 
     /// Whether a document is behind because of something parked.
@@ -62,11 +141,13 @@ impl Serving {
         self.read(|state| state.parked_at)
     }
 
-    /// Which documents are behind as of the transaction `at`.
+    /// Which documents are behind as of the transaction `at`. What is known of a later one stays.
     pub(crate) fn park(&self, at: u64, documents: HashSet<String>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.parked = Arc::new(documents);
-        state.parked_at = at;
+        if at >= state.parked_at {
+            state.parked = Arc::new(documents);
+            state.parked_at = at;
+        }
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

@@ -354,16 +354,12 @@ mod tests {
 
     fn applied(previous: u64, position: u64) -> Applied {
         Applied {
-            store: String::new(),
             view: "v".to_owned(),
-            version: 1,
             previous,
             position,
             behind_since: None,
             ids: vec!["a".to_owned()],
-            writer: String::new(),
-            revision: 0,
-            parked_at: 0,
+            ..Applied::default()
         }
     }
 

@@ -25,7 +25,8 @@ async fn a_document_comes_with_its_version_its_tag_and_its_age() {
         json!({ "id": "p-1", "version": 71, "document": { "to": { "street": "종로" }, "grams": 12 } })
     );
     assert_eq!(answer.header("Content-Type"), Some("application/json"));
-    assert_eq!(answer.header("ETag"), Some("\"parcels.3.71\""));
+    let tag = answer.header("ETag").unwrap();
+    assert!(tag.starts_with("\"parcels.71."), "{tag}");
     assert_eq!(answer.header("Headwater-Applied"), Some("90"));
     assert_eq!(answer.header("Headwater-Lag-Ms"), Some("7"));
     assert_eq!(answer.header("Cache-Control"), Some("no-cache"));

@@ -30,12 +30,14 @@ pub struct Retried {
 
 impl Projector {
     /// Tells readers in this process which documents are behind.
-    pub(super) async fn tell_parked(&self) -> Result<(), StoreError> {
+    pub(super) async fn tell_parked(&mut self) -> Result<(), StoreError> {
+        self.untold = true;
         if self.live().is_some() {
             let parked = self.options.store.parked_documents(&self.tables).await?;
             let serving = self.options.watermark.serving();
             serving.park(self.parked_at, parked);
         }
+        self.untold = false;
         Ok(())
     }
 
@@ -73,7 +75,7 @@ impl Projector {
         aggregate: &PartKey,
         skip: bool,
     ) -> Result<Retried, ProjectorError> {
-        let Some(position) = self.open.as_ref().map(|open| open.position) else {
+        let Some(place) = self.open.as_ref().map(|open| open.place) else {
             return Err(ProjectorError::Panicked("nothing is open".to_owned()));
         };
         let mut parked = self.options.store.parked_commits(&self.tables).await?;
@@ -96,7 +98,7 @@ impl Projector {
             self.fold.skip(first.position, first.from_event);
         }
         let mut changes = self
-            .fold(&mut |fold| fold.retry(aggregate, &commits, position))
+            .fold(&mut |fold| fold.retry(aggregate, &commits, place.position))
             .await?;
         changes.skipped = skip.then(|| (aggregate.clone(), first.position, first.from_event));
         for again in &mut changes.parked {
@@ -110,7 +112,7 @@ impl Projector {
             parked: changes.parked.len(),
             reason: changes.parked.first().map(|parked| parked.reason.clone()),
         };
-        let applied = self.commit(position, changes).await?;
+        let applied = self.commit(place, changes).await?;
         let parked = self.fold.parked();
         self.status.send_modify(|status| status.parked = parked);
         if self.live().is_some() {

@@ -53,7 +53,7 @@ impl Projector {
         let since = progress.behind_since.unwrap_or_else(Timestamp::now);
         self.status
             .send_modify(|status| status.behind_since = Some(since));
-        let Some(revision) = self.was_live else {
+        let Some(generations) = self.was_live else {
             return;
         };
         self.options.watermark.fall_behind(Some(since));
@@ -65,7 +65,7 @@ impl Projector {
             previous: progress.position,
             position: progress.position,
             behind_since: Some(since),
-            revision,
+            generations,
             ..self.nothing()
         };
         // The log may be what is away. They learn it with the next try, or by themselves.

@@ -1,8 +1,8 @@
 //! What becomes of a batch: a transaction, or where it changes nothing, only a look at the checkpoint.
 
-use super::{Projector, ProjectorError, SMALL, Written};
+use super::{Open, Projector, ProjectorError, SMALL, Written};
 use crate::{
-    event_log::reader::Commit,
+    event_log::{LogName, Place, reader::Commit},
     read_model::{
         Applied, FreshDocument, ServedDocument,
         exchange::{Changes, Checkpoint},
@@ -17,6 +17,17 @@ use tokio::time::Instant;
 /// themselves when it follows.
 const DEFERRED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
+impl Open {
+    /// The name of the log of which the documents are. Before the first commit is applied they may be of
+    /// whichever log is there.
+    fn log_name(&self) -> LogName {
+        match self.checkpoint.position {
+            0 => self.log,
+            _ => self.checkpoint.log,
+        }
+    }
+}
+
 impl Projector {
     /// Applies a batch that was fetched, and writes what it changes.
     pub(in crate::projection) async fn apply(
@@ -30,8 +41,8 @@ impl Projector {
         let deferred = changes.is_empty() && self.may_defer(batch.len());
         let fresh = self.wanted(&changes)?;
         let mut applied = match deferred {
-            true => self.defer(last.position, batch.len()).await?,
-            false => self.commit(last.position, changes).await?,
+            true => self.defer(last.place(), batch.len()).await?,
+            false => self.commit(last.place(), changes).await?,
         };
         applied.behind_since = (last.pending > 0).then_some(last.published);
         if self.live().is_some() {
@@ -51,13 +62,12 @@ impl Projector {
         if self.live().is_none() || changes.documents.len() > SMALL {
             return Ok(Vec::new());
         }
-        let edition = (self.view(), self.options.generation, None);
         let fresh = changes.documents.iter().filter_map(|change| {
             let document = change.document.as_ref()?;
             self.options.watermark.wants(&change.id).then(|| {
                 let text = text(document)?;
                 Ok(FreshDocument {
-                    document: ServedDocument::stored(edition, &change.id, change.position, &text),
+                    document: ServedDocument::new(self.view(), &change.id, change.position, &text),
                     id: change.id.clone(),
                 })
             })
@@ -76,9 +86,9 @@ impl Projector {
         })
     }
 
-    /// Goes on to `position` without a transaction, if the store is still as this projector has left
-    /// it, so that its documents are what they would be at `position`.
-    async fn defer(&mut self, position: u64, commits: usize) -> Result<Applied, ProjectorError> {
+    /// Goes on to `place` without a transaction, if the store is still as this projector has left
+    /// it, so that its documents are what they would be there.
+    async fn defer(&mut self, place: Place, commits: usize) -> Result<Applied, ProjectorError> {
         let stored = self.options.store.find_checkpoint(&self.tables).await?;
         let Some(open) = &mut self.open else {
             return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
@@ -86,7 +96,7 @@ impl Projector {
         if stored.is_none_or(|stored| stored.revision != open.checkpoint.revision) {
             return Err(StoreError::Fenced.into());
         }
-        let previous = std::mem::replace(&mut open.position, position);
+        let previous = std::mem::replace(&mut open.place, place).position;
         open.deferred += commits;
         self.fold.committed();
         Ok(Applied {
@@ -102,23 +112,26 @@ impl Projector {
         let Some(open) = &self.open else {
             return Ok(());
         };
-        let mut position = open.position;
+        let mut place = open.place;
         if open.live.is_none()
             && let Some(end) = open.reader.read_up_to().await?
+            && end > place.position
+            && let Some(last) = self.options.log.message_at(end).await?
         {
-            position = position.max(end);
+            place = Place::of(&last);
         }
-        if position == open.checkpoint.position {
+        let log = open.checkpoint.log;
+        if place == open.checkpoint.place() && open.log_name() == log {
             return Ok(());
         }
-        self.commit(position, Changes::default()).await?;
-        self.acknowledge_to(position).await
+        self.commit(place, Changes::default()).await?;
+        self.acknowledge_to(place.position).await
     }
 
-    /// Writes changes with the checkpoint at `position`; returns what there is to announce.
+    /// Writes changes with the checkpoint at `place`; returns what there is to announce.
     pub(super) async fn commit(
         &mut self,
-        position: u64,
+        place: Place,
         changes: Changes,
     ) -> Result<Applied, ProjectorError> {
         let Some(open) = &mut self.open else {
@@ -127,8 +140,12 @@ impl Projector {
         let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
         let parks = !changes.parked.is_empty() || changes.retried.is_some();
         let fence = &open.checkpoint;
+        let exchanges = changes.retried.is_some();
         let next = Checkpoint {
-            position,
+            position: place.position,
+            mark: place.mark,
+            log: open.log_name(),
+            exchanges: fence.exchanges.wrapping_add(exchanges.into()),
             revision: fence.revision + 1,
             writer: self.options.writer.clone(),
             at: Timestamp::now(),
@@ -137,12 +154,20 @@ impl Projector {
         let write = store.write(&self.tables, fence, next, changes);
         open.checkpoint = open.reader.ahead(self.options.batch, write).await?;
         self.fold.committed();
-        let previous = std::mem::replace(&mut open.position, position);
+        let previous = std::mem::replace(&mut open.place, place).position;
         open.deferred = 0;
         open.stored = Instant::now();
+        self.revision = open.checkpoint.revision;
+        let open = self.open.as_ref().filter(|open| open.live.is_some());
+        if let Some(open) = open {
+            self.wrote(open);
+        }
         if parks {
-            self.parked_at = open.checkpoint.revision;
-            self.tell_parked().await?;
+            self.parked_at = self.revision;
+            // What is written is to be announced all the same; it is told with the next step.
+            if let Err(error) = self.tell_parked().await {
+                tracing::warn!(view.name = self.view(), %error, "what is parked cannot be read");
+            }
         }
         Ok(Applied {
             previous,

@@ -20,7 +20,7 @@ const WRITERS: usize = 6;
 const ROUNDS: u64 = 40;
 const READERS: usize = 8;
 
-async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
+pub(super) async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
     ReadModel::open(ReadModelOptions {
         store: world.store.clone(),
         views: vec![RegisteredView::of::<Statements>().description().clone()],
@@ -33,7 +33,7 @@ async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
     .unwrap()
 }
 
-fn at_least(position: u64) -> Freshness {
+pub(super) fn at_least(position: u64) -> Freshness {
     Freshness {
         min_position: Some(("account".to_owned(), position)),
         max_wait: Duration::from_secs(30),
@@ -41,7 +41,7 @@ fn at_least(position: u64) -> Freshness {
 }
 
 /// Reads a statement; returns the number of its deposits.
-async fn deposits(model: &ReadModel, id: &str, freshness: &Freshness) -> u64 {
+pub(super) async fn deposits(model: &ReadModel, id: &str, freshness: &Freshness) -> u64 {
     let answer = model.get("statement", id, freshness).await.unwrap();
     let statement: Statement = serde_json::from_str(answer.value.document.get()).unwrap();
     statement.deposits

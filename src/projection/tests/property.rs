@@ -198,6 +198,7 @@ fn log(seeds: &[Vec<Seed>]) -> Vec<Commit> {
                 .collect();
             Commit {
                 position,
+                mark: crate::event_log::Mark::default(),
                 aggregate: aggregate.to_owned(),
                 id,
                 published: time,

@@ -117,7 +117,8 @@ async fn a_document_and_a_list_are_answered_with_their_age() {
     world.drain(&mut world.projector()).await;
 
     let message = queries.ask("qry.statement.b", &[], "").await;
-    assert_eq!(header(&message, "ETag"), format!("\"statement.1.{last}\""));
+    let tag = header(&message, "ETag");
+    assert!(tag.starts_with(&format!("\"statement.{last}.")), "{tag}");
     assert_eq!(header(&message, "Headwater-Applied"), last.to_string());
     assert_eq!(header(&message, "Headwater-Lag-Ms"), "0");
     let document: Value = serde_json::from_slice(&message.payload).unwrap();

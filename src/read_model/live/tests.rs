@@ -19,21 +19,17 @@ fn fruit() -> Vec<Condition> {
 
 fn document(id: &str, version: u64, category: &str) -> ServedDocument {
     let document = json!({"category": category}).to_string();
-    ServedDocument::new(("v", 1, ""), id, version, &document)
+    ServedDocument::new("v", id, version, &document)
 }
 
 fn applied(previous: u64, position: u64, ids: &[&str]) -> Applied {
     Applied {
-        store: String::new(),
         view: "v".to_owned(),
-        version: 1,
         previous,
         position,
         behind_since: None,
         ids: ids.iter().map(|&id| id.to_owned()).collect(),
-        writer: String::new(),
-        revision: 0,
-        parked_at: 0,
+        ..Applied::default()
     }
 }
 

@@ -1,7 +1,8 @@
 //! What projectors read: checkpoints, parked aggregates, and what a batch needs, in bulk.
 
-use super::{Row, Store, StoreError, field, rows, take};
+use super::{Row, Store, StoreError, field, rows, take, write::checkpoint_row};
 use crate::{
+    event_log::{LogName, Mark},
     read_model::{
         exchange::{Checkpoint, Found, Needs, RouteKey},
         schema::{FieldPath, TableName, ViewTables},
@@ -12,24 +13,40 @@ use jiff::Timestamp;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Write,
+    str::FromStr,
 };
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
 
 impl Store {
-    /// Reads a view's checkpoint; one at the beginning of the log is made when there is none.
+    /// Reads a view's checkpoint; one at the beginning of a log is made when there is none.
     pub(crate) async fn checkpoint(&self, tables: &ViewTables) -> Result<Checkpoint, StoreError> {
+        self.checkpoint_of(tables, LogName::default()).await
+    }
+
+    /// As [`Store::checkpoint`]; one that is made is of the log of this name.
+    pub(crate) async fn checkpoint_of(
+        &self,
+        tables: &ViewTables,
+        log: LogName,
+    ) -> Result<Checkpoint, StoreError> {
         if let Some(checkpoint) = self.find_checkpoint(tables).await? {
             return Ok(checkpoint);
         }
         let mut variables = Variables::new();
-        variables.insert("id", Value::RecordId(checkpoint_id(tables)));
-        variables.insert("at", Timestamp::now().to_string());
-        self.query(
-            "INSERT IGNORE INTO checkpoint \
-             { id: $id, position: 0, revision: 0, writer: '', at: $at } RETURN NONE;",
-            variables,
-        )
-        .await?;
+        let first = Checkpoint {
+            position: 0,
+            mark: Mark::default(),
+            log,
+            exchanges: 0,
+            revision: 0,
+            writer: String::new(),
+            at: Timestamp::now(),
+        };
+        let mut row = checkpoint_row(&first);
+        row.insert("id", Value::RecordId(checkpoint_id(tables)));
+        variables.insert("first", Value::Object(row));
+        let insert = "INSERT IGNORE INTO checkpoint $first RETURN NONE;";
+        self.query(insert, variables).await?;
         let made = self.find_checkpoint(tables).await?;
         made.ok_or_else(|| StoreError::shape("checkpoint"))
     }
@@ -50,6 +67,11 @@ impl Store {
         let at: String = field(&mut row, "at")?;
         Ok(Some(Checkpoint {
             position: unsigned(&mut row, "position")?,
+            mark: digits(&mut row, "mark")?,
+            log: digits(&mut row, "log")?,
+            exchanges: unsigned(&mut row, "exchanges")?
+                .try_into()
+                .map_err(|_| StoreError::shape("checkpoint.exchanges"))?,
             revision: unsigned(&mut row, "revision")?,
             writer: field(&mut row, "writer")?,
             at: at.parse().map_err(|_| StoreError::shape("checkpoint.at"))?,
@@ -268,6 +290,12 @@ fn read_part(row: Value) -> Result<(PartKey, String), StoreError> {
 pub(super) fn unsigned(row: &mut Object, name: &'static str) -> Result<u64, StoreError> {
     let value: i64 = field(row, name)?;
     u64::try_from(value).map_err(|_| StoreError::shape(name))
+}
+
+/// A number that is stored as its digits.
+fn digits<T: FromStr>(row: &mut Object, name: &'static str) -> Result<T, StoreError> {
+    let digits: String = field(row, name)?;
+    digits.parse().map_err(|_| StoreError::shape(name))
 }
 
 pub(super) fn checkpoint_id(tables: &ViewTables) -> RecordId {

@@ -25,8 +25,6 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) position: u64,
     pub(crate) document: Json,
-    /// What sets it apart from others of its position: the transaction that changed it out of turn.
-    pub(crate) fix: Option<i64>,
     /// How well it matches the text searched for: less is better.
     rank: Option<i64>,
 }
@@ -37,8 +35,6 @@ pub(crate) struct Text {
     pub(crate) id: String,
     pub(crate) position: u64,
     pub(crate) document: String,
-    /// As [`Row::fix`].
-    pub(crate) fix: Option<i64>,
 }
 
 impl Text {
@@ -48,7 +44,6 @@ impl Text {
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
-            fix: field(&mut row, "fix")?,
             document: serde_json::to_string(&AsJson(&document))
                 .map_err(|_| StoreError::shape("document.doc"))?,
         })
@@ -102,7 +97,6 @@ impl Row {
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
-            fix: field(&mut row, "fix")?,
             rank: field(&mut row, "rank")?,
             document: row.remove("doc").unwrap_or_default().into_json_value(),
         })
@@ -131,7 +125,7 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("id", Value::RecordId(document_id(&tables.documents, id)));
         let mut results = self
-            .query("SELECT id, seq, fix, doc FROM ONLY $id", variables)
+            .query("SELECT id, seq, doc FROM ONLY $id", variables)
             .await?;
         match take(&mut results, 0)? {
             Value::None => Ok(None),

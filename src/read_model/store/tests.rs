@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    event_log::{LogName, Mark},
     read_model::{
         ViewDescription,
         exchange::{Changes, Checkpoint, DocumentChange, Needs},
@@ -70,6 +71,9 @@ async fn write(
 ) -> Result<Checkpoint, StoreError> {
     let next = Checkpoint {
         position: fence.position + 10,
+        mark: Mark::of(b"what stands there"),
+        log: LogName::default(),
+        exchanges: 0,
         revision: fence.revision + 1,
         writer: "test".to_owned(),
         at: Timestamp::now(),

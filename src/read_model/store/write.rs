@@ -27,19 +27,18 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
         variables.insert("fence", integer(fence.revision));
-        variables.insert("next", checkpoint_row(&next));
+        variables.insert("next", Value::Object(checkpoint_row(&next)));
         let mut sql = format!(
             "BEGIN; \
              LET $stored = (SELECT VALUE revision FROM ONLY $checkpoint); \
              IF $stored != $fence {{ THROW '{FENCED}' }}; \
              UPDATE $checkpoint CONTENT $next RETURN NONE;"
         );
-        let fix = changes.retried.as_ref().map(|_| next.revision);
         let Rows {
             inserted,
             changed,
             removed,
-        } = documents(tables, changes.documents, fix);
+        } = documents(tables, changes.documents);
         let parts = parts(tables, changes.parts);
         bulk(
             &mut sql,
@@ -135,8 +134,7 @@ impl Rows {
     }
 }
 
-/// `fix` sets documents that are changed out of their turn apart from others of the same position.
-fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>) -> Rows {
+fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
     let mut documents = Rows::default();
     for change in changes {
         let id = Value::RecordId(document_id(&tables.documents, &change.id));
@@ -148,9 +146,6 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, fix: Option<u64>
                 }
                 row.insert("seq", integer(change.position));
                 row.insert("doc", document.into_value());
-                if let Some(fix) = fix {
-                    row.insert("fix", integer(fix));
-                }
                 documents.put(id, row, change.exists);
             }
             None if change.exists => documents.removed.push(id),
@@ -231,13 +226,16 @@ fn skipped_row(
     Value::Object(row)
 }
 
-fn checkpoint_row(checkpoint: &Checkpoint) -> Value {
+pub(super) fn checkpoint_row(checkpoint: &Checkpoint) -> Object {
     let mut row = Object::new();
     row.insert("position", integer(checkpoint.position));
+    row.insert("mark", checkpoint.mark.to_string());
+    row.insert("log", checkpoint.log.to_string());
+    row.insert("exchanges", integer(checkpoint.exchanges.into()));
     row.insert("revision", integer(checkpoint.revision));
     row.insert("writer", checkpoint.writer.clone());
     row.insert("at", checkpoint.at.to_string());
-    Value::Object(row)
+    row
 }
 
 /// Stream sequences and counts stay far below 2^63.
