@@ -271,16 +271,18 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
     .await
     .unwrap();
     let following = tokio::spawn(model.follow(world.log.client()).await.unwrap());
-    let announce = |store: &str, position: u64| {
-        json!({"store": store, "view": "statement", "version": 1, "previous": 0,
-               "position": position, "ids": [], "revision": 1})
+    let served = world.watermark.serving().edition();
+    let announce = |store: &str, edition: &str, position: u64| {
+        json!({"store": store, "view": "statement", "edition": edition, "previous": 0,
+               "position": position, "ids": [], "generations": 1})
         .to_string()
     };
     let client = world.log.client();
     for body in [
-        announce("another", 900),
+        announce("another", served.as_str(), 900),
+        announce(world.store.id(), "00000000.0-v1-0", 800),
         "garbage".to_owned(),
-        announce(world.store.id(), 7),
+        announce(world.store.id(), served.as_str(), 7),
     ] {
         client
             .publish("applied.statement", body.into())
