@@ -9,9 +9,10 @@ use std::{
 };
 
 /// What is pure, files and folders alike, and all of this crate that it may use.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "aggregate",
     "recorded",
+    "text",
     "view",
     "process",
     "mart",

@@ -5,7 +5,7 @@
 //!
 //! 1. **The pure vocabulary.** A service developer writes [`aggregate`]s, which decide commands and
 //!    evolve by events, and [`view`]s, which fold events into documents. [`recorded`] is an event as
-//!    both sides see it, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
+//!    both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
 //!    written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
@@ -25,6 +25,7 @@
 pub mod aggregate;
 pub mod problem;
 pub mod recorded;
+pub mod text;
 pub mod view;
 
 pub mod mart;

@@ -11,7 +11,7 @@ mod members;
 pub use heartbeat::MembershipError;
 pub use members::{Key, Member, Members};
 
-use crate::{config::Role, event_log::subject::Id};
+use crate::{config::Role, event_log::subject::is_word};
 use heartbeat::MAX_NAME;
 use std::{
     collections::BTreeSet,
@@ -93,7 +93,7 @@ impl Membership {
         roles: BTreeSet<Role>,
         options: MembershipOptions,
     ) -> Result<Self, MembershipError> {
-        if replica.len() > MAX_NAME || Id::new(replica).is_err() {
+        if !is_word(replica, MAX_NAME) {
             return Err(MembershipError::Name {
                 replica: replica.to_owned(),
             });

@@ -89,7 +89,9 @@ pub enum Change<T> {
 pub enum Route {
     /// None.
     Nothing,
-    /// Those with these ids, whether they exist or not. Document ids are 1 to 129 of `A-Z a-z 0-9 _ -`.
+    /// Those with these ids, whether they exist or not. Document ids are 1 to 129 of `A-Z a-z 0-9 _ -`,
+    /// and never `live`. Of names that are joined by a sign, all but the last must have none of it in
+    /// them, or two pairs of names make one document.
     Ids(Vec<String>),
     /// All existing ones in which each of these document fields has this value. A path such as
     /// `member.id` reaches into the document; `lines[].sku` reaches into each element of an array.

@@ -11,8 +11,10 @@ pub const STREAM: &str = "EVENTS";
 pub const MAX_ID: usize = 64;
 /// The longest document id: two aggregate ids and what joins them.
 pub const MAX_DOCUMENT_ID: usize = 2 * MAX_ID + 1;
+/// No id: it stands in a path where an id would, and there means the live stream of a list.
+const RESERVED: &str = "live";
 
-/// An id that is safe in a subject and in a path: 1 to 64 of `A-Z a-z 0-9 _ -`.
+/// An id that is safe in a subject and in a path: 1 to 64 of `A-Z a-z 0-9 _ -`, and not `live`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(Arc<str>);
 
@@ -21,7 +23,7 @@ impl Id {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidId`] unless it is 1 to 64 of `A-Z a-z 0-9 _ -`.
+    /// Returns [`InvalidId`] unless it is 1 to 64 of `A-Z a-z 0-9 _ -`, and not `live`.
     pub fn new(id: impl Into<Arc<str>>) -> Result<Self, InvalidId> {
         Self::bounded(id.into(), MAX_ID)
     }
@@ -30,7 +32,7 @@ impl Id {
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidId`] unless it is 1 to 129 of `A-Z a-z 0-9 _ -`.
+    /// Returns [`InvalidId`] unless it is 1 to 129 of `A-Z a-z 0-9 _ -`, and not `live`.
     pub fn document(id: impl Into<Arc<str>>) -> Result<Self, InvalidId> {
         Self::bounded(id.into(), MAX_DOCUMENT_ID)
     }
@@ -49,8 +51,7 @@ impl Id {
     }
 
     fn check(id: &str, limit: usize) -> Result<(), InvalidId> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if id.is_empty() || id.len() > limit || !id.bytes().all(allowed) {
+        if !is_word(id, limit) || id == RESERVED {
             return Err(InvalidId { limit });
         }
         Ok(())
@@ -77,9 +78,16 @@ impl fmt::Display for Id {
 
 /// An id of another form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an id is 1 to {limit} of A-Z a-z 0-9 _ -")]
+#[error("an id is 1 to {limit} of A-Z a-z 0-9 _ -, and not {RESERVED:?}")]
 pub struct InvalidId {
     limit: usize,
+}
+
+/// Returns whether this is 1 to `limit` of `A-Z a-z 0-9 _ -`: what is one token of a subject.
+#[must_use]
+pub fn is_word(word: &str, limit: usize) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (1..=limit).contains(&word.len()) && word.bytes().all(allowed)
 }
 
 /// Whether a name may stand in subjects, paths and table names: `[a-z][a-z0-9_]*`, at most 32.
@@ -127,4 +135,32 @@ pub fn events_of_all(aggregate: &str) -> String {
 pub fn parse_events(subject: &str) -> Option<(&str, &str)> {
     let (aggregate, id) = subject.strip_prefix("evt.")?.split_once('.')?;
     (!aggregate.is_empty() && !id.is_empty() && !id.contains('.')).then_some((aggregate, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_bounded_word_and_never_live() {
+        for id in [
+            "a",
+            "A-z_0",
+            "lives",
+            "Live",
+            "LIVE",
+            "live-1",
+            "_",
+            &"a".repeat(64),
+        ] {
+            assert!(Id::new(id).is_ok() && Id::document(id).is_ok(), "{id:?}");
+        }
+        for id in ["", "live", "a.b", "a b", "*", ">", "사과", &"a".repeat(130)] {
+            assert!(Id::new(id).is_err() && Id::document(id).is_err(), "{id:?}");
+        }
+        assert_eq!(
+            Id::new("live").unwrap_err().to_string(),
+            "an id is 1 to 64 of A-Z a-z 0-9 _ -, and not \"live\""
+        );
+    }
 }

@@ -1,5 +1,5 @@
 //! A display: a curated section of a branch, with ranked products and, when it is limited, a
-//! period. Its id is the section's.
+//! period. Its id is the section's, which has no `_`: that is what ends it in the ids of its documents.
 //!
 //! A product is in a section at most once; two products may share a rank. A closed section stays
 //! closed and refuses everything.
@@ -157,7 +157,12 @@ impl Aggregate for Display {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn decide(&self, command: Command, _at: &Context) -> Result<Decision<Event>, Rejection> {
+    fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
+        // One that was opened before ids were checked can still be emptied and closed.
+        let grows = self.section.is_none() || matches!(command, Command::Place { .. });
+        if grows && !rules::is_prefix(&at.id) {
+            return Err(Rejection::InvalidId);
+        }
         Ok(match (&self.section, command) {
             (None, Command::Open { branch, title }) => Decision::event(Event::Opened {
                 branch: rules::branch(branch)?,
@@ -236,6 +241,9 @@ pub enum Rejection {
     /// No section has been opened under this id.
     #[error("there is no such section")]
     NotFound,
+    /// The id is not that of a section.
+    #[error("the id of a section is 1 to 64 of A-Z a-z 0-9 -")]
+    InvalidId,
     /// The id is taken by an open section.
     #[error("the section is open already")]
     AlreadyOpened,
@@ -269,6 +277,7 @@ impl aggregate::Rejection for Rejection {
     fn code(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::InvalidId => "invalid_id",
             Self::AlreadyOpened => "already_opened",
             Self::Closed => "closed",
             Self::AlreadyDisplayed { .. } => "already_displayed",
@@ -282,12 +291,14 @@ impl aggregate::Rejection for Rejection {
     fn codes(command: &str) -> &'static [&'static str] {
         match command {
             "open" => &[
+                "invalid_id",
                 "already_opened",
                 "closed",
                 "invalid_branch",
                 "invalid_title",
             ],
             "place" => &[
+                "invalid_id",
                 "not_found",
                 "closed",
                 "invalid_sku",
@@ -296,15 +307,22 @@ impl aggregate::Rejection for Rejection {
                 "section_full",
             ],
             "move" => &[
+                "invalid_id",
                 "not_found",
                 "closed",
                 "invalid_sku",
                 "invalid_rank",
                 "not_displayed",
             ],
-            "remove" => &["not_found", "closed", "invalid_sku", "not_displayed"],
-            "schedule" => &["not_found", "closed", "invalid_period"],
-            "close" => &["not_found", "closed"],
+            "remove" => &[
+                "invalid_id",
+                "not_found",
+                "closed",
+                "invalid_sku",
+                "not_displayed",
+            ],
+            "schedule" => &["invalid_id", "not_found", "closed", "invalid_period"],
+            "close" => &["invalid_id", "not_found", "closed"],
             _ => &[],
         }
     }

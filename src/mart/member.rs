@@ -4,9 +4,11 @@
 //! forgets the personal data in the state, and is final.
 
 use super::rules::{self, Invalid, event_if};
-use crate::aggregate::{self, Aggregate, Context, Decision};
+use crate::{
+    aggregate::{self, Aggregate, Context, Decision},
+    text,
+};
 use serde::{Deserialize, Serialize};
-use unicode_normalization::UnicodeNormalization;
 use utoipa::ToSchema;
 
 /// What e-mail addresses are unique within.
@@ -104,7 +106,6 @@ impl Aggregate for Member {
                 },
             ) => {
                 let name = rules::line("invalid_name", &name, 1..=200)?;
-                let name = visible("invalid_name", name)?;
                 let email = valid_email(&email)?;
                 let address = address.as_deref().map(valid_address).transpose()?;
                 let key = email_key(&email);
@@ -156,13 +157,12 @@ impl Aggregate for Member {
     }
 }
 
-/// The form in which addresses are compared: what looks the same is the same, however it was typed.
+/// The form in which addresses are compared: what is the same mailbox is the same, however it was typed.
 ///
 /// It is a storage format: unique keys are found by it for as long as the log lives.
 fn email_key(email: &str) -> String {
-    let composed: String = email.nfc().collect();
-    // What is lower case may be composed of less.
-    composed.to_lowercase().nfc().collect()
+    let (mailbox, host) = email.split_once('@').unwrap_or((email, ""));
+    format!("{}@{}", text::caseless(mailbox), text::host(host))
 }
 
 fn valid_email(email: &str) -> Result<String, Invalid> {
@@ -170,8 +170,9 @@ fn valid_email(email: &str) -> Result<String, Invalid> {
     let plausible = email.len() <= 254
         && !email
             .chars()
-            .any(|c| c.is_whitespace() || rules::is_invisible(c))
+            .any(|c| c.is_whitespace() || text::is_unseen(c))
         && email.split_once('@').is_some_and(|(mailbox, host)| {
+            let host = text::host(host);
             !mailbox.is_empty() && !host.contains('@') && host.split('.').all(|l| !l.is_empty())
         });
     if plausible {
@@ -183,25 +184,7 @@ fn valid_email(email: &str) -> Result<String, Invalid> {
 }
 
 fn valid_address(address: &str) -> Result<String, Invalid> {
-    let address = rules::lines("invalid_address", address, 1..=500)?;
-    visible("invalid_address", address)
-}
-
-/// Refuses a text with characters that nobody sees, apart from those that scripts and emoji need within
-/// others.
-fn visible(code: &'static str, text: String) -> Result<String, Invalid> {
-    let joins = |c| {
-        matches!(
-            c,
-            '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}'
-        )
-    };
-    let invisible = |c: char| !c.is_control() && rules::is_invisible(c);
-    let shows = text.chars().any(|c| !invisible(c));
-    if shows && !text.chars().any(|c| invisible(c) && !joins(c)) {
-        return Ok(text);
-    }
-    Err(Invalid::new(code, "a text without invisible characters"))
+    rules::lines("invalid_address", address, 1..=500)
 }
 
 /// Why a member refuses a command.

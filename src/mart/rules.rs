@@ -4,7 +4,7 @@
 //! value of the right type but out of bounds is a refusal of the domain, [`Invalid`], with the code
 //! `invalid_<field>`.
 
-use crate::aggregate::Decision;
+use crate::{aggregate::Decision, text::unseen};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -64,13 +64,13 @@ pub fn number(code: &'static str, value: i64, bounds: RangeInclusive<i64>) -> Re
 ///
 /// # Errors
 ///
-/// Returns [`Invalid`] when it is too short or too long, or has control characters in it.
+/// Returns [`Invalid`] when it is too short or too long, or has in it what cannot be seen.
 pub fn line(
     code: &'static str,
     value: &str,
     length: RangeInclusive<usize>,
 ) -> Result<String, Invalid> {
-    text(code, value, length, |_| false)
+    text(code, value, length, &[])
 }
 
 /// Checks a text that may have line breaks and tabs, and takes the white space around it off.
@@ -78,57 +78,37 @@ pub fn line(
 ///
 /// # Errors
 ///
-/// Returns [`Invalid`] when it is too short or too long, or has other control characters in it.
+/// Returns [`Invalid`] when it is too short or too long, or has in it what else cannot be seen.
 pub fn lines(
     code: &'static str,
     value: &str,
     length: RangeInclusive<usize>,
 ) -> Result<String, Invalid> {
-    text(code, value, length, |c| matches!(c, '\n' | '\r' | '\t'))
+    text(code, value, length, &['\n', '\r', '\t'])
 }
 
 fn text(
     code: &'static str,
     value: &str,
     length: RangeInclusive<usize>,
-    allowed_control: impl Fn(char) -> bool,
+    allowed: &[char],
 ) -> Result<String, Invalid> {
     let value = value.trim();
-    let printable = value.chars().all(|c| !c.is_control() || allowed_control(c));
-    if printable && length.contains(&value.chars().count()) {
-        return Ok(value.to_owned());
-    }
     let (least, most) = (length.start(), length.end());
-    let must = format!("{least} to {most} characters, without control characters");
-    Err(Invalid::new(code, must))
+    let must = format!("{least} to {most} characters that can be seen");
+    if !length.contains(&value.chars().count()) {
+        return Err(Invalid::new(code, must));
+    }
+    match unseen(value, allowed) {
+        None => Ok(value.to_owned()),
+        Some(c) => Err(Invalid::new(
+            code,
+            format!("{must}, but U+{:04X} is among them", c as u32),
+        )),
+    }
 }
 
-/// Returns whether a character shows nothing and takes no place, so that two texts that differ look the
-/// same: a control character, or one of those that only steer how others are shown.
-#[must_use]
-pub fn is_invisible(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}'
-                | '\u{34f}'
-                | '\u{61c}'
-                | '\u{115f}'..='\u{1160}'
-                | '\u{17b4}'..='\u{17b5}'
-                | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff0}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e0fff}'
-        )
-}
-
-/// Checks the id of something else: 1 to 64 of `A-Z a-z 0-9 _ -`, as everywhere.
+/// Checks the id of something else: 1 to 64 of `A-Z a-z 0-9 _ -` and not `live`, as everywhere.
 ///
 /// # Errors
 ///
@@ -137,33 +117,36 @@ pub fn id(code: &'static str, value: String) -> Result<String, Invalid> {
     if is_id(&value) {
         return Ok(value);
     }
-    Err(Invalid::new(code, "1 to 64 of A-Z a-z 0-9 _ -"))
+    let must = "1 to 64 of A-Z a-z 0-9 _ -, and not \"live\"";
+    Err(Invalid::new(code, must))
 }
 
-/// Checks a branch: an id without `_`, since that is what ends the branch in the id of a stock.
+/// Checks a branch: an id that others can be joined to, since `_` ends the branch in the id of a stock.
 ///
 /// # Errors
 ///
 /// Returns [`Invalid`] with `invalid_branch` when it is none.
 pub fn branch(value: String) -> Result<String, Invalid> {
-    if is_branch(&value) {
+    if is_prefix(&value) {
         return Ok(value);
     }
-    Err(Invalid::new("invalid_branch", "1 to 64 of A-Z a-z 0-9 -"))
+    let must = "1 to 64 of A-Z a-z 0-9 -, and not \"live\"";
+    Err(Invalid::new("invalid_branch", must))
 }
 
 /// Whether this is an id.
 #[must_use]
 pub fn is_id(value: &str) -> bool {
-    (1..=MAX_ID).contains(&value.len())
+    value != "live"
+        && (1..=MAX_ID).contains(&value.len())
         && value
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
 
-/// Whether this is the id of a branch.
+/// Returns whether this is an id that others can be joined to: that of a branch, or of a section.
 #[must_use]
-pub fn is_branch(value: &str) -> bool {
+pub fn is_prefix(value: &str) -> bool {
     is_id(value) && !value.contains('_')
 }
 
@@ -224,7 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused_except_line_breaks_in_longer_texts() {
+    fn what_cannot_be_seen_is_refused_except_line_breaks_in_longer_texts() {
+        let hidden = line("invalid_name", "사\u{200b}과", 1..=200).unwrap_err();
+        assert_eq!(
+            hidden.to_string(),
+            "name must be 1 to 200 characters that can be seen, but U+200B is among them"
+        );
         assert!(line("invalid_name", "a\0b", 1..=200).is_err());
         assert!(line("invalid_name", "a\nb", 1..=200).is_err());
         assert!(lines("invalid_description", "a\nb\tc", 1..=200).is_ok());
@@ -242,11 +230,11 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_bounded_and_a_branch_has_no_underscore() {
+    fn ids_are_bounded_and_what_others_are_joined_to_has_no_underscore() {
         assert!(is_id(&"a".repeat(64)) && is_id("A-z_0"));
-        for bad in ["", "a.b", "a b", "*", ">", "사과", &"a".repeat(65)] {
+        for bad in ["", "live", "a.b", "a b", "*", ">", "사과", &"a".repeat(65)] {
             assert!(!is_id(bad), "{bad:?}");
         }
-        assert!(is_branch("gangnam-2") && !is_branch("gang_nam"));
+        assert!(is_prefix("gangnam-2") && !is_prefix("gang_nam"));
     }
 }

@@ -25,7 +25,7 @@ pub const MAX_ON_HAND: i64 = 1_000_000_000;
 #[must_use]
 pub fn split_id(id: &str) -> Option<(&str, &str)> {
     let (branch, sku) = id.split_once('_')?;
-    (rules::is_branch(branch) && rules::is_id(sku)).then_some((branch, sku))
+    (rules::is_prefix(branch) && rules::is_id(sku)).then_some((branch, sku))
 }
 
 /// What happened to a stock. `available` is always the quantity available afterwards.

@@ -527,6 +527,11 @@ pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
     match error {
         // Said once, by who has noticed.
         StoreError::Silent => {}
+        StoreError::NotSearchable => {
+            return Problem::unavailable(
+                "the view cannot be searched until the version that can be is live",
+            );
+        }
         error => tracing::warn!(view.name = view, %error, "query failed"),
     }
     Problem::unavailable("the view cannot be read now")

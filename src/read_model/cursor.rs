@@ -15,8 +15,9 @@ use sha2::{Digest, Sha256};
 const FORM: u32 = 2;
 /// Bytes of the checksum before the JSON.
 const CHECKSUM: usize = 6;
-/// No cursor made here is longer, in characters: a sort key is a field of a document.
-const MAX_TEXT: usize = 16_384;
+/// No cursor made here is longer, in characters: a sort key is a field of a document, and no longer than
+/// text is compared.
+const MAX_TEXT: usize = 8_192;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -3,7 +3,7 @@
 use super::{
     Progress, ViewDescription, Watermark,
     generation::{Edition, GenerationState, Generations},
-    schema::{SchemaError, ViewTables},
+    schema::{SchemaError, TEXT_INDEX, ViewTables},
     serving::{Seen, Turned},
     store::{Store, StoreError},
 };
@@ -68,9 +68,16 @@ async fn follow(
     let Some(live) = generations.find(GenerationState::Live) else {
         return Ok(());
     };
-    let tables = ViewTables::generation(view, live)?;
-    let same_tables = serving.live();
-    let same_tables = same_tables.is_some_and(|live| live.documents == tables.documents);
+    let mut tables = ViewTables::generation(view, live)?;
+    let served = serving.live();
+    let served = served.filter(|served| served.documents == tables.documents);
+    let same_tables = served.is_some();
+    if !tables.searchable {
+        tables.searchable = match served {
+            Some(served) => served.searchable,
+            None => store.has_index(&tables, TEXT_INDEX).await?,
+        };
+    }
     let checkpoint = store.find_checkpoint(&tables).await?;
     // Without one, nothing of it is written yet.
     let edition = checkpoint

@@ -3,17 +3,22 @@
 //! Everything that becomes part of a SurrealQL text passes through the types of this module, which
 //! are built from checked names only. Values never do: they are bound as parameters.
 
-use super::{ViewDescription, generation::Generation};
+use super::{ViewDescription, generation::Generation, parameters::MAX_TEXT, search::Searched};
 use crate::{
     event_log::subject::is_name,
-    view::{Compare, Query},
+    text,
+    view::{Compare, Filter, Kind, Query},
 };
-use std::fmt::{self, Write};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    fmt::{self, Write},
+};
 
-/// The analyzer of `q`. Text is cut into pieces of one and two characters, so that a Korean word is
-/// found inside another; pieces of two alone would not find 배 (pear). See [`super::search`].
-const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_text TOKENIZERS blank, class \
-     FILTERS lowercase, ngram(1, 2);";
+/// The analyzer of `q`: the text has been cut into pieces already, of one and two characters, so that a
+/// Korean word is found inside another; pieces of two alone would not find 배 (pear). See
+/// [`super::search`].
+const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_pieces TOKENIZERS blank;";
 
 /// The tables that all views share: which generations each has, how far they have come, what they have
 /// parked and skipped, and which store this is.
@@ -23,11 +28,15 @@ pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALES
      DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
 
+/// The longest text that is compared, in bytes. What is longer than a filter can be ([`MAX_TEXT`]) equals
+/// none, and is above or below each by its beginning.
+const MAX_COMPARED: usize = MAX_TEXT + 88;
+
 /// The parameters that every list has.
 const RESERVED: [&str; 5] = ["q", "sort", "limit", "count", "cursor"];
 
 /// The name of the full-text index.
-pub(crate) const TEXT_INDEX: &str = "by_text";
+pub(crate) const TEXT_INDEX: &str = "by_pieces";
 
 /// A table name, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +100,15 @@ impl FieldPath {
         each(&self.segments, document, found);
     }
 
+    /// Calls `found` with each value at the path, which it may change.
+    fn each_mut(
+        &self,
+        document: &mut serde_json::Value,
+        found: &mut impl FnMut(&mut serde_json::Value),
+    ) {
+        each_mut(&self.segments, document, found);
+    }
+
     /// The value at the path, in a document where there is at most one.
     pub(crate) fn one<'a>(&self, document: &'a serde_json::Value) -> Option<&'a serde_json::Value> {
         let mut one = None;
@@ -124,6 +142,25 @@ fn each<'a>(
     }
 }
 
+fn each_mut(
+    segments: &[Segment],
+    value: &mut serde_json::Value,
+    found: &mut impl FnMut(&mut serde_json::Value),
+) {
+    let Some((segment, rest)) = segments.split_first() else {
+        return found(value);
+    };
+    match (value.get_mut(&segment.name), segment.each) {
+        (Some(value), false) => each_mut(rest, value, found),
+        (Some(serde_json::Value::Array(values)), true) => {
+            for value in values {
+                each_mut(rest, value, found);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The path as SurrealQL, inside the stored row: ``doc.`lines`.*.`sku` ``.
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,11 +188,15 @@ pub(crate) struct ViewTables {
     pub(crate) generation: Generation,
     /// Whether the indexes are known to be there: those of another version may be others.
     pub(crate) indexed: bool,
+    /// Whether there is an index of what is searched, which another version may not have.
+    pub(crate) searchable: bool,
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
     pub(crate) indexes: Vec<Index>,
     /// The searched fields; none in a view without text search.
     pub(crate) search: Vec<FieldPath>,
+    /// The fields that are compared: by filters, sort orders and routes.
+    compared: Vec<FieldPath>,
 }
 
 impl ViewTables {
@@ -172,20 +213,31 @@ impl ViewTables {
         if !is_name(view.name) {
             return Err(SchemaError::View(view.name.to_owned()));
         }
+        let mut names = BTreeSet::new();
         for filter in &view.query.filters {
-            if !is_name(filter.name) || RESERVED.contains(&filter.name) {
+            if !is_name(filter.name)
+                || RESERVED.contains(&filter.name)
+                || !names.insert(filter.name)
+            {
                 return Err(SchemaError::Filter(filter.name.to_owned()));
             }
-            FieldPath::parse(filter.field)?;
+            check_range(filter, &FieldPath::parse(filter.field)?)?;
+        }
+        for sort in &view.query.sorts {
+            if FieldPath::parse(sort.field)?.is_many() {
+                return Err(SchemaError::Sort(sort.field.to_owned()));
+            }
         }
         let search = view.query.search.iter().map(|path| FieldPath::parse(path));
         Ok(Self {
             generation,
             indexed: generation.version == view.version,
+            searchable: generation.version == view.version,
             documents: TableName(format!("{}_{}", view.name, generation.suffix())),
             parts: TableName(format!("{}_{}_part", view.name, generation.suffix())),
             indexes: indexes(&view.query)?,
             search: search.collect::<Result<_, _>>()?,
+            compared: compared_fields(&view.query)?,
         })
     }
 
@@ -216,8 +268,8 @@ impl ViewTables {
         if !self.search.is_empty() {
             write!(
                 sql,
-                " {ANALYZER} DEFINE INDEX IF NOT EXISTS {TEXT_INDEX} ON {documents} FIELDS text \
-                 FULLTEXT ANALYZER headwater_text BM25;"
+                " {ANALYZER} DEFINE INDEX IF NOT EXISTS {TEXT_INDEX} ON {documents} FIELDS pieces \
+                 FULLTEXT ANALYZER headwater_pieces BM25;"
             )
             .expect("a string takes all that is written");
         }
@@ -225,8 +277,71 @@ impl ViewTables {
     }
 
     /// What `q` is compared with, in a view with text search.
-    pub(crate) fn text(&self, document: &serde_json::Value) -> Option<String> {
-        (!self.search.is_empty()).then(|| super::search::text(&self.search, document))
+    pub(crate) fn searched(&self, document: &serde_json::Value) -> Option<Searched> {
+        (!self.search.is_empty()).then(|| Searched::of(&self.search, document))
+    }
+
+    /// The document with what is compared in the form in which it is, and, where that is not how it was
+    /// given, the document as it was.
+    pub(crate) fn compared(
+        &self,
+        document: serde_json::Value,
+    ) -> (serde_json::Value, Option<serde_json::Value>) {
+        let mut other = false;
+        for path in &self.compared {
+            path.each(&document, &mut |value| other |= comparable(value).is_some());
+        }
+        if !other {
+            return (document, None);
+        }
+        let mut changed = document.clone();
+        for path in &self.compared {
+            path.each_mut(&mut changed, &mut |value| {
+                if let Some(comparable) = comparable(value) {
+                    *value = comparable;
+                }
+            });
+        }
+        (changed, Some(document))
+    }
+}
+
+/// The value to compare in place of this one, if that is another. Several values are none: they are not
+/// one that is equal, more or less.
+fn comparable(value: &serde_json::Value) -> Option<serde_json::Value> {
+    match value {
+        serde_json::Value::String(text) => match compared(text) {
+            same if same == *text => None,
+            other => Some(other.into()),
+        },
+        serde_json::Value::Array(_) | serde_json::Value::Object(_) => Some(serde_json::Value::Null),
+        _ => None,
+    }
+}
+
+/// The value by which a document is sorted: at the path, in the form in which it is compared.
+pub(crate) fn sort_key(
+    path: &FieldPath,
+    document: &serde_json::Value,
+) -> Option<serde_json::Value> {
+    let found = path.one(document)?;
+    Some(comparable(found).unwrap_or_else(|| found.clone()))
+}
+
+/// The form in which text is compared: composed, and no longer than what it can be compared with, so that
+/// no sort key, and no cursor with one in it, is longer than a request can be.
+pub(crate) fn compared(text: &str) -> Cow<'_, str> {
+    let composed = text::composed(text);
+    if composed.len() <= MAX_COMPARED {
+        return composed;
+    }
+    let mut end = MAX_COMPARED;
+    while !composed.is_char_boundary(end) {
+        end -= 1;
+    }
+    match composed {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
+        Cow::Owned(text) => Cow::Owned(text[..end].to_owned()),
     }
 }
 
@@ -234,6 +349,24 @@ fn sorted(fields: &[&'static str]) -> Vec<&'static str> {
     let mut fields = fields.to_vec();
     fields.sort_unstable();
     fields
+}
+
+/// Refuses what has no answer: elements of an array are several, which are not all above or below a
+/// value, and of two truths none is more.
+fn check_range(filter: &Filter, path: &FieldPath) -> Result<(), SchemaError> {
+    let range = filter.compare != Compare::Equal;
+    match range && (path.is_many() || filter.kind == Kind::Boolean) {
+        true => Err(SchemaError::Range(filter.name.to_owned())),
+        false => Ok(()),
+    }
+}
+
+fn compared_fields(query: &Query) -> Result<Vec<FieldPath>, SchemaError> {
+    let filters = query.filters.iter().map(|filter| filter.field);
+    let sorts = query.sorts.iter().map(|sort| sort.field);
+    let routes = query.routes.iter().flatten().copied();
+    let fields: BTreeSet<_> = filters.chain(sorts).chain(routes).collect();
+    fields.into_iter().map(FieldPath::parse).collect()
 }
 
 /// One index for each order alone, one for each filter by equality within each order (the record id
@@ -281,9 +414,15 @@ pub enum SchemaError {
     /// The view's name cannot be a table's.
     #[error("{0:?} cannot be the name of a view")]
     View(String),
-    /// A filter's name cannot be a parameter's, or is that of one that every list has.
+    /// A filter's name cannot be a parameter's, is that of one that every list has, or is another's.
     #[error("{0:?} cannot be the name of a filter")]
     Filter(String),
+    /// A filter by at least or at most is of an array's elements, or of true and false.
+    #[error("the filter {0:?} cannot compare by more or less")]
+    Range(String),
+    /// A list cannot be in the order of an array's elements.
+    #[error("{0:?} cannot be what a list is sorted by")]
+    Sort(String),
     /// A declared field is not a path of plain names.
     #[error("{0:?} cannot be a field of a view")]
     Field(String),
@@ -292,7 +431,9 @@ pub enum SchemaError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Sort;
     use serde_json::json;
+    use utoipa::PartialSchema;
 
     #[test]
     fn a_path_reaches_into_objects_and_arrays() {
@@ -340,5 +481,53 @@ mod tests {
                 "by_branch_and_section",
             ]
         );
+    }
+
+    #[test]
+    fn what_has_no_answer_cannot_be_declared() {
+        let view = |filters: Vec<Filter>, sorts: Vec<Sort>| ViewDescription {
+            name: "product",
+            version: 1,
+            aggregates: &[],
+            query: Query {
+                filters,
+                sorts,
+                ..Query::default()
+            },
+            document: String::schema(),
+            schemas: Vec::new(),
+        };
+        let filter = |name, field, compare, kind| Filter {
+            name,
+            field,
+            compare,
+            kind,
+        };
+        let refused = |filter: Filter| ViewTables::of(&view(vec![filter], Vec::new())).unwrap_err();
+        for compare in [Compare::AtLeast, Compare::AtMost] {
+            let many = filter("f", "lines[].price", compare, Kind::Integer);
+            assert!(matches!(refused(many), SchemaError::Range(_)));
+            let truth = filter("f", "sold_out", compare, Kind::Boolean);
+            assert!(matches!(refused(truth), SchemaError::Range(_)));
+        }
+        let sku = filter("sku", "lines[].sku", Compare::Equal, Kind::Text);
+        assert!(ViewTables::of(&view(vec![sku], Vec::new())).is_ok());
+        let twice = ViewTables::of(&view(vec![sku, sku], Vec::new())).unwrap_err();
+        assert!(matches!(twice, SchemaError::Filter(_)));
+        let many = Sort {
+            field: "lines[].price",
+            kind: Kind::Integer,
+        };
+        let sorted = ViewTables::of(&view(Vec::new(), vec![many])).unwrap_err();
+        assert!(matches!(sorted, SchemaError::Sort(_)));
+    }
+
+    #[test]
+    fn long_text_is_compared_by_its_beginning() {
+        let long = "사".repeat(1_000);
+        assert_eq!(compared(&long), "사".repeat(200));
+        assert_eq!(compared("사과"), "사과");
+        let decomposed = "\u{1109}\u{1161}".repeat(1_000);
+        assert_eq!(compared(&decomposed), "사".repeat(200));
     }
 }

@@ -1,15 +1,20 @@
 //! Text search: a document matches when each word of `q` occurs in its searched fields, within other
-//! words too, whatever the case.
+//! words too, whatever the case and however its characters are written ([`text::searchable`]).
 //!
-//! The text that is compared is stored beside the document, a line for each field. A full-text
-//! index over pieces of one and two characters finds the candidates; that every word occurs is then
-//! checked on their text. The rank depends on the document and on `q` alone, not on what else is
-//! stored (as a rank by rarity would), so that pages stay in order while documents change.
+//! The text that is compared is stored beside the document, a line for each field, and beside it its
+//! pieces: each sign, and each one and two characters that follow each other in a run of letters or of
+//! digits. A full-text index over the pieces finds the candidates; that every word occurs is then checked
+//! on their text. Both sides are cut here, so that the index never knows other pieces than a search asks
+//! for. The rank depends on the document and on `q` alone, not on what else is stored (as a rank by rarity
+//! would), so that pages stay in order while documents change.
 
 use super::{parameters::MAX_TEXT, schema::FieldPath};
-use crate::problem::Problem;
+use crate::{problem::Problem, text};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write},
+};
 
 /// The most words that `q` can have.
 const MAX_WORDS: usize = 16;
@@ -23,19 +28,44 @@ pub(super) const RANK: &str = "((IF text CONTAINS $whole { 0 } \
      ELSE IF text CONTAINS $word { 30000 } \
      ELSE { 40000 }) + math::min([string::len(text), 9999]))";
 
-/// The text of a document that `q` is compared with.
-pub(super) fn text(fields: &[FieldPath], document: &Value) -> String {
-    let mut text = "\n".to_owned();
-    for field in fields {
-        field.each(document, &mut |value| {
-            if let Some(value) = value.as_str() {
-                let words: Vec<_> = value.split_whitespace().map(str::to_lowercase).collect();
-                text.push_str(&words.join(" "));
-                text.push('\n');
+/// What is stored of a document to be searched by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Searched {
+    /// The text that `q` is compared with.
+    pub(crate) text: String,
+    /// Its pieces, each once, for the index.
+    pub(crate) pieces: String,
+}
+
+impl Searched {
+    /// Makes them from these fields of a document.
+    pub(super) fn of(fields: &[FieldPath], document: &Value) -> Self {
+        let mut all = "\n".to_owned();
+        for field in fields {
+            field.each(document, &mut |value| {
+                if let Some(value) = value.as_str() {
+                    for (number, word) in text::searchable(value).split_whitespace().enumerate() {
+                        if number > 0 {
+                            all.push(' ');
+                        }
+                        all.push_str(word);
+                    }
+                    all.push('\n');
+                }
+            });
+        }
+        let mut pieces = BTreeSet::new();
+        for run in all.split_whitespace().flat_map(Run::all) {
+            for one in run.0.chars() {
+                pieces.insert(Piece(one, None));
             }
-        });
+            pieces.extend(run.pairs());
+        }
+        Self {
+            pieces: joined(&pieces),
+            text: all,
+        }
     }
-    text
 }
 
 /// What is searched for.
@@ -48,20 +78,27 @@ pub(crate) struct Search {
 impl Search {
     /// Reads `q`.
     pub(super) fn read(q: &str) -> Result<Self, Problem> {
-        let mut words: Vec<_> = q.split_whitespace().map(str::to_lowercase).collect();
+        let wrong = || {
+            Problem::malformed(
+                "q".to_owned(),
+                "q is 1 to 16 words that can be seen, of 512 bytes together",
+            )
+        };
+        if q.len() > MAX_TEXT {
+            return Err(wrong());
+        }
+        let searchable = text::searchable(q);
+        let mut words: Vec<_> = searchable.split_whitespace().map(str::to_owned).collect();
         let text = words.join(" ");
         words.sort_unstable();
         words.dedup();
-        if words.is_empty() || words.len() > MAX_WORDS || q.len() > MAX_TEXT {
-            return Err(Problem::malformed(
-                "q".to_owned(),
-                "q is 1 to 16 words, of 512 bytes together",
-            ));
+        if words.is_empty() || words.len() > MAX_WORDS {
+            return Err(wrong());
         }
         Ok(Self { text, words })
     }
 
-    /// The words as they were given, in lower case.
+    /// The words in the order in which they were given, as they are searched.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
@@ -81,50 +118,138 @@ impl Search {
         variable("q", self.pieces());
     }
 
-    /// What the index is asked for: the pieces of two characters of each word, since the analyzer cuts
-    /// stored text into pieces but leaves what is searched for whole.
+    /// What the index is asked for: all pairs of a run imply its single characters, which are many more
+    /// documents' than a pair is.
     fn pieces(&self) -> String {
         let mut pieces = BTreeSet::new();
-        for run in self.words.iter().flat_map(|word| runs(word)) {
-            match run.len() {
-                1 => pieces.insert(run.iter().collect::<String>()),
-                _ => {
-                    pieces.extend(run.windows(2).map(|pair| pair.iter().collect::<String>()));
-                    true
+        for run in self.words.iter().flat_map(|word| Run::all(word)) {
+            let mut pairs = run.pairs().peekable();
+            match (pairs.peek(), run.0.chars().next()) {
+                (None, Some(one)) => {
+                    pieces.insert(Piece(one, None));
                 }
-            };
+                _ => pieces.extend(pairs),
+            }
         }
-        pieces.into_iter().collect::<Vec<_>>().join(" ")
+        joined(&pieces)
     }
 }
 
-/// The runs of letters and the runs of digits in a word: where the analyzer's `class` cuts.
-fn runs(word: &str) -> Vec<Vec<char>> {
-    let characters: Vec<char> = word.chars().collect();
-    let class = |c: &char| (c.is_alphabetic(), c.is_numeric());
-    characters
-        .chunk_by(|a, b| class(a) == class(b))
-        .filter(|run| run[0].is_alphanumeric())
-        .map(<[char]>::to_vec)
-        .collect()
+/// A run of letters or of digits in a word, or one sign.
+#[derive(Clone, Copy)]
+struct Run<'a>(&'a str);
+
+impl<'a> Run<'a> {
+    /// The runs of a word.
+    fn all(word: &'a str) -> impl Iterator<Item = Self> {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let mut characters = rest.char_indices();
+            let (_, first) = characters.next()?;
+            let class = class(first);
+            let end = characters.find(|(_, c)| class.is_none() || self::class(*c) != class);
+            let (run, after) = rest.split_at(end.map_or(rest.len(), |(end, _)| end));
+            rest = after;
+            Some(Self(run))
+        })
+    }
+
+    /// Each two characters that follow each other.
+    fn pairs(self) -> impl Iterator<Item = Piece> {
+        let seconds = self.0.chars().skip(1);
+        let pairs = self.0.chars().zip(seconds);
+        pairs.map(|(first, second)| Piece(first, Some(second)))
+    }
+}
+
+/// Whether a character is a letter or a digit; `None` for a sign.
+fn class(c: char) -> Option<bool> {
+    c.is_alphanumeric().then(|| c.is_alphabetic())
+}
+
+/// One character, or two.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Piece(char, Option<char>);
+
+/// The index only takes letters, digits and the signs of ASCII. Any sign is therefore written as its
+/// number, after a capital, which what is searched never has.
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if class(self.0).is_none() {
+            return write!(f, "U{:x}", self.0 as u32);
+        }
+        f.write_char(self.0)?;
+        self.1.map_or(Ok(()), |second| f.write_char(second))
+    }
+}
+
+fn joined(pieces: &BTreeSet<Piece>) -> String {
+    let mut joined = String::with_capacity(8 * pieces.len());
+    for (number, piece) in pieces.iter().enumerate() {
+        let blank = if number == 0 { "" } else { " " };
+        write!(joined, "{blank}{piece}").expect("a string takes all that is written");
+    }
+    joined
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn pieces(q: &str) -> String {
+        Search::read(q).unwrap().pieces()
+    }
 
     #[test]
     fn a_word_is_searched_for_by_its_pieces() {
-        let pieces = |q: &str| Search::read(q).unwrap().pieces();
         assert_eq!(pieces("배"), "배");
         assert_eq!(pieces(" 사과주스  사과 "), "과주 사과 주스");
-        assert_eq!(pieces("Jam-100g"), "00 10 am g ja");
+        assert_eq!(pieces("Jam-100g"), "U2d 00 10 am g ja");
+        assert_eq!(pieces("🍎"), "U1f34e");
+        assert_eq!(pieces("!!"), "U21");
+        assert_eq!(pieces("１㎏"), "1 kg");
+    }
+
+    #[test]
+    fn what_is_stored_has_every_piece_that_a_search_within_it_asks_for() {
+        let fields = [
+            FieldPath::parse("name").unwrap(),
+            FieldPath::parse("more[]").unwrap(),
+        ];
+        let document = json!({"name": "  햇사과\u{3000}1㎏!", "more": ["ＡＢ", 7, "👩\u{200d}🍳"]});
+        let searched = Searched::of(&fields, &document);
+        assert_eq!(searched.text, "\n햇사과 1kg!\nab\n👩🍳\n");
+        let stored: BTreeSet<_> = searched.pieces.split(' ').collect();
+        for q in [
+            "사과",
+            "햇사과 1KG",
+            "g!",
+            "과",
+            "👩\u{200d}🍳",
+            "🍳",
+            "a",
+            "ＡＢ",
+            "1kg!",
+        ] {
+            let search = Search::read(q).unwrap();
+            assert!(search.words.iter().all(|word| searched.text.contains(word)));
+            let asked = search.pieces();
+            assert!(asked.split(' ').all(|piece| stored.contains(piece)), "{q}");
+        }
     }
 
     #[test]
     fn no_word_and_too_many_are_refused() {
         let many: String = (0..17).map(|number| format!("w{number} ")).collect();
-        for q in ["", " \n", &many, &"a".repeat(513)] {
+        for q in [
+            "",
+            " \n",
+            "\u{200b}",
+            "\u{ad} \u{fe0f}",
+            &many,
+            &"a".repeat(513),
+        ] {
             assert_eq!(Search::read(q).unwrap_err().field.as_deref(), Some("q"));
         }
     }

@@ -173,6 +173,25 @@ impl Store {
         Ok(())
     }
 
+    /// Returns whether the documents have an index of this name.
+    pub(crate) async fn has_index(
+        &self,
+        tables: &ViewTables,
+        name: &str,
+    ) -> Result<bool, StoreError> {
+        let sql = format!("INFO FOR TABLE {};", tables.documents);
+        let mut results = match self.query(sql, Variables::new()).await {
+            Ok(results) => results,
+            Err(StoreError::Unavailable(error)) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Value::Object(mut table) = take(&mut results, 0)? else {
+            return Err(StoreError::shape("a table"));
+        };
+        let indexes = table.remove("indexes");
+        Ok(matches!(indexes, Some(Value::Object(indexes)) if indexes.contains_key(name)))
+    }
+
     async fn identify(&self, prepares: bool) -> Result<String, StoreError> {
         // One that may only read cannot even define what is defined.
         let known = self.query(
@@ -316,6 +335,9 @@ pub enum StoreError {
     /// Nobody who may write has used the store yet.
     #[error("no projector has prepared the store yet")]
     Unprepared,
+    /// The live version of the view was not made to be searched.
+    #[error("what is live cannot be searched")]
+    NotSearchable,
     /// The query panicked inside the engine.
     #[error("the store failed while it worked on this")]
     Panicked,
@@ -338,7 +360,11 @@ impl StoreError {
             | Self::Silent
             | Self::Panicked
             | Self::Unprepared => true,
-            Self::Fenced | Self::Refused(_) | Self::Shape(_) | Self::Stopped => false,
+            Self::Fenced
+            | Self::Refused(_)
+            | Self::Shape(_)
+            | Self::NotSearchable
+            | Self::Stopped => false,
         }
     }
 }

@@ -63,7 +63,7 @@ impl<V: View> ViewFold<V> {
     /// # Panics
     ///
     /// Panics when the view breaks its contract: a route by fields that it does not declare, a
-    /// document id of another form than 1 to 129 of `A-Z a-z 0-9 _ -`, a document that is not an object.
+    /// document id of another form than 1 to 129 of `A-Z a-z 0-9 _ -` or `live`, a document that is not an object.
     pub fn apply(&mut self, event: &Recorded) -> Result<(), ApplyError> {
         if !V::AGGREGATES.contains(&event.aggregate.as_str()) {
             return Ok(());
@@ -208,7 +208,8 @@ fn reaches(document: &Value, path: &str, value: &str) -> bool {
 }
 
 fn is_document_id(id: &str) -> bool {
-    (1..=129).contains(&id.len())
+    id != "live"
+        && (1..=129).contains(&id.len())
         && id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))

@@ -38,6 +38,7 @@ mod rebuild;
 mod sales;
 mod serve_run;
 mod shared_store;
+mod text;
 mod topology;
 mod traces;
 mod unreadable;

@@ -248,3 +248,27 @@ fn a_closed_section_refuses_everything() {
             .then_rejected("closed");
     }
 }
+
+#[test]
+fn a_section_has_nothing_in_its_id_that_joins_it_to_a_product() {
+    for id in ["a_b", "_", "a_"] {
+        for command in [
+            open("gangnam", "과일"),
+            place("apple", 1),
+            Command::Close {},
+        ] {
+            Given::<Display>::nothing()
+                .id(id)
+                .when(command)
+                .then_rejected("invalid_id");
+        }
+        let opened = || Given::<Display>::events([opened(), placed("apple", 1)]).id(id);
+        opened().when(place("pear", 2)).then_rejected("invalid_id");
+        opened().when(remove("apple")).then_accepted();
+        opened().when(Command::Close {}).then_accepted();
+    }
+    Given::<Display>::nothing()
+        .id("a-b")
+        .when(open("gangnam", "과일"))
+        .then_accepted();
+}

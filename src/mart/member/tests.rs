@@ -148,7 +148,13 @@ fn an_email_is_claimed_in_one_form_however_it_was_typed() {
         ("\u{1112}\u{1161}\u{11ab}@example.com", "한@example.com"),
         // Its lower case comes apart, and is put together.
         ("\u{130}@example.com", "i\u{307}@example.com"),
-        ("ΟΔΟΣ@example.com", "οδος@example.com"),
+        ("ΟΔΟΣ@example.com", "οδοσ@example.com"),
+        ("οδος@example.com", "οδοσ@example.com"),
+        ("STRASSE@example.com", "strasse@example.com"),
+        ("straße@example.com", "strasse@example.com"),
+        ("a@Bücher.example", "a@xn--bcher-kva.example"),
+        ("a@BU\u{308}CHER.example", "a@xn--bcher-kva.example"),
+        ("a@ｅｘａｍｐｌｅ.com", "a@example.com"),
     ] {
         Given::<Member>::nothing()
             .when(register("김하늘", typed, None))
@@ -176,6 +182,9 @@ fn what_nobody_sees_is_refused() {
         '\u{ad}',
         '\u{3164}',
         '\u{e0041}',
+        '\u{2066}',
+        '\u{378}',
+        '\u{f8ff}',
         '\u{7}',
     ] {
         let within = format!("a{invisible}b");

@@ -279,8 +279,8 @@ impl StorefrontDocument {
         self.status = Some(product.status);
     }
 
-    /// Both halves of a document's id may have `_` in them, so two pairs can make the same id. The
-    /// second pair is refused rather than shown in the place of the first.
+    /// A section has no `_`, so no two pairs make the same id. One that was opened before that was
+    /// checked may: the second pair is refused rather than shown in the place of the first.
     fn must_be(&self, section: &str, sku: &str) -> Result<(), ApplyError> {
         if self.section == section && self.sku == sku {
             return Ok(());

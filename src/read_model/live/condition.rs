@@ -2,6 +2,7 @@
 
 use crate::{
     read_model::schema::FieldPath,
+    text::composed,
     view::{Compare, Filter},
 };
 use serde_json::Value;
@@ -49,7 +50,8 @@ impl Condition {
 
 fn compare(found: &Value, asked: &Value) -> Option<Ordering> {
     match (found, asked) {
-        (Value::String(found), Value::String(asked)) => Some(found.cmp(asked)),
+        // What is asked is composed already.
+        (Value::String(found), Value::String(asked)) => Some((*composed(found)).cmp(asked)),
         (Value::Bool(found), Value::Bool(asked)) => Some(found.cmp(asked)),
         (Value::Number(found), Value::Number(asked)) => match (found.as_i64(), asked.as_i64()) {
             (Some(found), Some(asked)) => Some(found.cmp(&asked)),

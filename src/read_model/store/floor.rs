@@ -67,8 +67,9 @@ impl Floor {
                     Value::RecordId(document_id(&self.tables.documents, &id)),
                 );
                 row.insert("seq", 1_i64);
-                if let Some(text) = self.tables.text(&document) {
-                    row.insert("text", text);
+                if let Some(searched) = self.tables.searched(&document) {
+                    row.insert("text", searched.text);
+                    row.insert("pieces", searched.pieces);
                 }
                 row.insert("doc", document.into_value());
                 Value::Object(row)
@@ -106,7 +107,7 @@ impl Floor {
     ///
     /// Returns the store's.
     pub async fn documents(&self) -> Result<Vec<(String, Json)>, StoreError> {
-        let all = format!("SELECT id, seq, doc FROM {}", self.tables.documents);
+        let all = format!("SELECT id, seq, doc, given FROM {}", self.tables.documents);
         let mut results = self.store.query(all, Variables::new()).await?;
         let rows = super::rows(take(&mut results, 0)?).into_iter();
         let rows = rows.map(super::select::Row::read);

@@ -5,7 +5,7 @@ use crate::{
     event_log::{LogName, Mark},
     read_model::{
         exchange::{Checkpoint, Found, Needs, RouteKey},
-        schema::{FieldPath, TableName, ViewTables},
+        schema::{FieldPath, TableName, ViewTables, compared},
     },
     view::PartKey,
 };
@@ -86,7 +86,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         let mut variables = Variables::new();
-        let mut sql = format!("SELECT id, seq, doc FROM {}", tables.documents);
+        let mut sql = format!("SELECT id, seq, doc, given FROM {}", tables.documents);
         if let Some(after) = after {
             sql.push_str(" WHERE id > $after");
             let after = document_id(&tables.documents, after);
@@ -143,7 +143,7 @@ impl Store {
                 .collect()),
         );
         let mut sql =
-            "SELECT id, part FROM $parts; SELECT id, seq, doc FROM $documents;".to_owned();
+            "SELECT id, part FROM $parts; SELECT id, seq, doc, given FROM $documents;".to_owned();
         let groups = RouteGroup::all(needs)?;
         for (number, group) in groups.iter().enumerate() {
             group.write(&mut sql, &mut variables, tables, number);
@@ -224,12 +224,12 @@ impl<'a> RouteGroup<'a> {
                 (1, many) => {
                     let compare = if many { "CONTAINS" } else { "=" };
                     conditions.push(format!("{path} {compare} ${name}"));
-                    variables.insert(name, values.next().unwrap_or_default());
+                    variables.insert(name, compared(values.next().unwrap_or_default()).as_ref());
                 }
                 (_, many) => {
                     let compare = if many { "CONTAINSANY" } else { "IN" };
                     conditions.push(format!("{path} {compare} ${name}"));
-                    let values = values.map(|value| Value::String(value.to_owned()));
+                    let values = values.map(|value| Value::String(compared(value).into_owned()));
                     let values = Value::Array(Array::from(values.collect::<Vec<_>>()));
                     variables.insert(name, values);
                 }
@@ -237,21 +237,31 @@ impl<'a> RouteGroup<'a> {
         }
         write!(
             sql,
-            " SELECT id, seq, doc FROM {} WHERE {};",
+            " SELECT id, seq, doc, given FROM {} WHERE {};",
             tables.documents,
             conditions.join(" AND ")
         )
         .expect("a string takes all that is written");
     }
 
-    /// Gives each route the documents that it leads to.
+    /// Gives each route the documents that it leads to: those with its very values, of those with values
+    /// that are compared as the same.
     fn share(
         self,
         documents: Vec<(String, serde_json::Value)>,
         to: &mut Vec<(RouteKey, Vec<(String, serde_json::Value)>)>,
     ) {
         if let [route] = self.routes[..] {
-            return to.push((route.clone(), documents));
+            let leads = |(_, document): &(String, serde_json::Value)| {
+                let mut fields = self.paths.iter().zip(route);
+                fields.all(|(path, (_, value))| {
+                    let mut same = false;
+                    path.each(document, &mut |found| same |= found == value.as_str());
+                    same
+                })
+            };
+            let documents = documents.into_iter().filter(leads);
+            return to.push((route.clone(), documents.collect()));
         }
         let mut places = HashMap::with_capacity(self.routes.len());
         for route in self.routes {

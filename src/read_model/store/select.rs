@@ -8,10 +8,10 @@ use super::{
 use crate::{
     read_model::{
         parameters::{ListQuery, MAX_COUNT, Order, SortKey, leading},
-        schema::{FieldPath, TEXT_INDEX, ViewTables},
+        schema::{FieldPath, TEXT_INDEX, ViewTables, sort_key},
         search::RANK,
     },
-    view::Compare,
+    view::{Compare, Kind},
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -40,7 +40,7 @@ pub(crate) struct Text {
 impl Text {
     fn read(row: Value) -> Result<Self, StoreError> {
         let (id, mut row) = identified(row)?;
-        let document = row.remove("doc").unwrap_or_default();
+        let document = given(&mut row);
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,
@@ -77,6 +77,15 @@ impl Serialize for AsJson<'_> {
     }
 }
 
+/// The document as it was given. It is kept apart where the one that is compared is another.
+fn given(row: &mut Object) -> Value {
+    let compared = row.remove("doc").unwrap_or_default();
+    match row.remove("given") {
+        None | Some(Value::None) => compared,
+        Some(given) => given,
+    }
+}
+
 /// The id of a stored document, and what else its row has.
 fn identified(row: Value) -> Result<(String, Object), StoreError> {
     let Value::Object(mut row) = row else {
@@ -98,7 +107,7 @@ impl Row {
             id,
             position: unsigned(&mut row, "seq")?,
             rank: field(&mut row, "rank")?,
-            document: row.remove("doc").unwrap_or_default().into_json_value(),
+            document: given(&mut row).into_json_value(),
         })
     }
 
@@ -107,10 +116,10 @@ impl Row {
         match order {
             Order::Id => None,
             Order::Rank => self.rank.map(Json::from),
-            Order::Field { sort, .. } => FieldPath::parse(sort.field)
-                .ok()?
-                .one(&self.document)
-                .cloned(),
+            Order::Field { sort, .. } => {
+                let path = FieldPath::parse(sort.field).ok()?;
+                sort_key(&path, &self.document)
+            }
         }
     }
 }
@@ -125,7 +134,7 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("id", Value::RecordId(document_id(&tables.documents, id)));
         let mut results = self
-            .query("SELECT id, seq, doc FROM ONLY $id", variables)
+            .query("SELECT id, seq, doc, given FROM ONLY $id", variables)
             .await?;
         match take(&mut results, 0)? {
             Value::None => Ok(None),
@@ -217,7 +226,10 @@ impl Statement {
             Order::Id | Order::Rank => None,
         };
         if let Some(search) = &query.search {
-            conditions.push("text @0@ $q".to_owned());
+            if !tables.searchable {
+                return Err(StoreError::NotSearchable);
+            }
+            conditions.push("pieces @0@ $q".to_owned());
             for (number, word) in search.words().iter().enumerate() {
                 conditions.push(format!("text CONTAINS $w{number}"));
                 variables.insert(format!("w{number}"), word.as_str());
@@ -238,10 +250,13 @@ impl Statement {
             conditions.push(match filter.compare {
                 Compare::Equal if field.is_many() => format!("{field} CONTAINS ${name}"),
                 Compare::Equal => format!("{field} = ${name}"),
-                Compare::AtLeast => format!("{field} >= ${name}"),
+                // Values of other types, and none at all, have their place in the engine's order too.
+                Compare::AtLeast => {
+                    guards.push(format!("{field} < {}", beyond(filter.kind)));
+                    format!("{field} >= ${name}")
+                }
                 Compare::AtMost => {
-                    // A missing value comes before every other, and is at most nothing.
-                    guards.push(format!("{field} > NULL"));
+                    guards.push(format!("{field} > {}", before(filter.kind)));
                     format!("{field} <= ${name}")
                 }
             });
@@ -269,7 +284,9 @@ impl Statement {
         }
         let limit = query.limit + 1;
         Ok(Self {
-            sql: format!("SELECT id, seq, doc{rank} {matches} ORDER BY {order} LIMIT {limit}"),
+            sql: format!(
+                "SELECT id, seq, doc, given{rank} {matches} ORDER BY {order} LIMIT {limit}"
+            ),
             matches,
             limit,
             variables,
@@ -279,6 +296,24 @@ impl Statement {
     /// The ids alone, in no order.
     fn ids(&self) -> String {
         format!("SELECT VALUE id {} LIMIT {}", self.matches, self.limit)
+    }
+}
+
+/// What comes before every value of a kind in the engine's order: none, null, truths, numbers, text, arrays.
+fn before(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Boolean => "NULL",
+        Kind::Integer => "true",
+        Kind::Text => "math::inf",
+    }
+}
+
+/// What comes after every value of a kind.
+fn beyond(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Boolean => "-math::inf",
+        Kind::Integer => "''",
+        Kind::Text => "[]",
     }
 }
 

@@ -6,7 +6,9 @@ use crate::{
     read_model::{
         ViewDescription,
         exchange::{Changes, Checkpoint, DocumentChange, Needs},
+        generation::Generation,
         parameters::ListQuery,
+        schema::TEXT_INDEX,
         tests::{filters, sorts},
     },
     view::{Compare, Filter, Kind, Query},
@@ -18,6 +20,8 @@ use std::{
     sync::LazyLock,
 };
 use utoipa::PartialSchema;
+
+mod compared;
 
 /// Queries need a deeper stack than a test's thread has.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {

@@ -141,11 +141,16 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
         match change.document {
             Some(document) => {
                 let mut row = Object::new();
-                if let Some(text) = tables.text(&document) {
-                    row.insert("text", text);
+                if let Some(searched) = tables.searched(&document) {
+                    row.insert("text", searched.text);
+                    row.insert("pieces", searched.pieces);
                 }
+                let (compared, given) = tables.compared(document);
                 row.insert("seq", integer(change.position));
-                row.insert("doc", document.into_value());
+                row.insert("doc", compared.into_value());
+                if let Some(given) = given {
+                    row.insert("given", given.into_value());
+                }
                 documents.put(id, row, change.exists);
             }
             None if change.exists => documents.removed.push(id),
