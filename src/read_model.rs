@@ -24,12 +24,11 @@ mod watermark;
 pub use announcement::Applied;
 pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
-pub use follow::MAX_LIVE_DOCUMENTS;
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
 pub use generation::{Edition, Generation, GenerationState, Generations};
 #[cfg(test)]
 pub(crate) use live::Feed;
-pub use live::{LiveEvent, LiveKind, Subscription};
+pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subscription};
 pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
 pub use schema::SchemaError;
 pub use store::floor;

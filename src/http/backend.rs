@@ -9,7 +9,7 @@ use crate::{
     event_log::subject::Id,
     problem::Problem,
     read_model::{
-        Answer, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
+        Answer, EventId, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
     },
 };
 use futures::future::{BoxFuture, Either, Ready, ready};
@@ -54,7 +54,7 @@ pub trait Views: Send + Sync {
         &'a self,
         view: &'a str,
         id: &'a Id,
-        last: Option<u64>,
+        last: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>>;
 
@@ -63,7 +63,7 @@ pub trait Views: Send + Sync {
         &'a self,
         view: &'a str,
         filters: &'a BTreeMap<String, String>,
-        last: Option<u64>,
+        last: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>>;
 }
@@ -103,7 +103,7 @@ impl Views for ReadModel {
         &'a self,
         view: &'a str,
         id: &'a Id,
-        last: Option<u64>,
+        last: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>> {
         Box::pin(self.follow_document(view, id.as_str(), last, freshness))
@@ -113,7 +113,7 @@ impl Views for ReadModel {
         &'a self,
         view: &'a str,
         filters: &'a BTreeMap<String, String>,
-        last: Option<u64>,
+        last: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>> {
         Box::pin(self.follow_list(view, filters, last, freshness))

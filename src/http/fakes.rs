@@ -10,7 +10,7 @@ use crate::{
     event_log::subject::Id,
     problem::Problem,
     read_model::{
-        Answer, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument,
+        Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument,
         Subscription, ViewDescription,
     },
     view::{Compare, Filter, Kind, Query, Sort},
@@ -175,6 +175,10 @@ impl FakeViews {
     }
 }
 
+fn from(position: u64) -> EventId {
+    EventId::new("v3".into(), position)
+}
+
 const DOCUMENT: &str = r#"{"to":{"street":"종로"},"grams":12}"#;
 
 fn document(id: &str) -> StoredDocument {
@@ -221,13 +225,13 @@ impl Views for FakeViews {
         &'a self,
         _: &'a str,
         id: &'a Id,
-        last: Option<u64>,
+        last: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>> {
         let seen = (BTreeMap::new(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
-        let event = LiveEvent::put(id.as_str(), 71, 71, DOCUMENT.into());
-        let events = Vec::from_iter(last.is_none_or(|last| last < 71).then_some(event));
+        let event = LiveEvent::put(id.as_str(), from(71), 71, DOCUMENT.into());
+        let events = Vec::from_iter(last.is_none_or(|last| last.position < 71).then_some(event));
         let subscription = self.answer(()).map(|_| Subscription::of(events));
         Box::pin(ready(subscription))
     }
@@ -236,14 +240,14 @@ impl Views for FakeViews {
         &'a self,
         _: &'a str,
         filters: &'a BTreeMap<String, String>,
-        _: Option<u64>,
+        _: Option<&'a EventId>,
         freshness: &'a Freshness,
     ) -> BoxFuture<'a, Result<Subscription, Problem>> {
         let seen = (filters.clone(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
         let events = vec![
-            LiveEvent::put("p-1", 71, 71, DOCUMENT.into()),
-            LiveEvent::gone(LiveKind::Leave, "p-1", 80, 80),
+            LiveEvent::put("p-1", from(71), 71, DOCUMENT.into()),
+            LiveEvent::gone(LiveKind::Leave, "p-1", from(80), 80),
         ];
         let subscription = self.answer(()).map(|_| match &self.feed {
             Some(feed) => feed.follow(),

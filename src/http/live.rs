@@ -1,17 +1,22 @@
 //! `GET /views/<view>/<id>/live` and `GET /views/<view>/live?…`: server-sent events.
 //!
 //! Each client holds its connection, one of a bounded number. Where nothing changes it hears a comment
-//! now and then, so that proxies leave it alone and a client that went without a word is noticed.
+//! now and then, so that proxies leave it alone and a client that went without a word is noticed; and
+//! where to go on from, so that it does not fall behind what is remembered.
+//!
+//! A browser's `EventSource` comes again by itself when a stream ends, and never again when it is
+//! refused. So a client that comes again is told in a stream, by an event `problem`, why it cannot
+//! follow now, and by `retry` when to come next.
 
 use super::{Site, input, views};
 use crate::{
     problem::Problem,
-    read_model::{LiveEvent, LiveKind, Subscription},
+    read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription},
 };
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Extensions,
-    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName},
     rt::net::TcpStream,
     web::{Bytes, BytesMut, Data},
 };
@@ -33,8 +38,12 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 /// The header by which a client that comes again says how far it was.
 pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
-/// What a stream begins with: how soon to come again, in milliseconds, when it ends.
-const HELLO: &[u8] = b"retry: 1000\n\n";
+/// What a stream is, for caches and proxies: kept by none, and passed on as it is.
+const UNCHANGED: &str = "no-store, no-transform";
+const EVENT_STREAM: &str = "text/event-stream";
+/// How soon to come again when a stream ends, in milliseconds, and how much later at most, so that not
+/// all of those whose stream has ended come at the same moment.
+const RETRY: (u32, u32) = (1_000, 2_000);
 const HEARTBEAT: &[u8] = b":\n\n";
 /// How much is written at once.
 const CHUNK: usize = 32 * 1024;
@@ -52,12 +61,13 @@ pub(super) async fn document(
     let id = input::document_id(&request, 2)?;
     let freshness = views::freshness(&request)?;
     let last = last_event(&request)?;
-    let slot = Slot::take(&site.live, site.max_live)?;
-    let following = site
-        .backends
-        .views
-        .follow_document(view.name, &id, last, &freshness);
-    Ok(respond(&request, &site, slot, following.await?))
+    let following = async {
+        let slot = Slot::take(&site.live, site.max_live)?;
+        let views = &site.backends.views;
+        let following = views.follow_document(view.name, &id, last.as_ref(), &freshness);
+        Ok((slot, following.await?))
+    };
+    respond(&request, &site, last.is_some(), following.await)
 }
 
 /// Follows a list.
@@ -66,36 +76,41 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
     let filters = input::parameters(request.uri().query().unwrap_or_default())?;
     let freshness = views::freshness(&request)?;
     let last = last_event(&request)?;
-    let slot = Slot::take(&site.live, site.max_live)?;
-    let following = site
-        .backends
-        .views
-        .follow_list(view.name, &filters, last, &freshness);
-    Ok(respond(&request, &site, slot, following.await?))
+    let following = async {
+        let slot = Slot::take(&site.live, site.max_live)?;
+        let views = &site.backends.views;
+        let following = views.follow_list(view.name, &filters, last.as_ref(), &freshness);
+        Ok((slot, following.await?))
+    };
+    respond(&request, &site, last.is_some(), following.await)
 }
 
-fn last_event(request: &HttpRequest) -> Result<Option<u64>, Problem> {
+fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
     // A browser sends it empty when no event has had an id yet.
     let value = input::header(request, LAST_EVENT_ID)?.filter(|value| !value.is_empty());
-    let position = value.map(|value| {
-        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        let position = digits.then(|| value.parse().ok()).flatten();
-        position.ok_or_else(|| {
+    let id = value.map(|value| {
+        value.parse().map_err(|_| {
             Problem::malformed(
                 LAST_EVENT_ID.to_owned(),
-                "it is the id of an event of this stream: a whole number",
+                "it is the id of an event of this stream",
             )
         })
     });
-    position.transpose()
+    id.transpose()
 }
 
+/// Answers with the stream, or with why there is none.
 fn respond(
     request: &HttpRequest,
     site: &Site,
-    slot: Slot,
-    subscription: Subscription,
-) -> HttpResponse {
+    again: bool,
+    following: Result<(Slot, Subscription), Problem>,
+) -> Result<HttpResponse, Problem> {
+    let (slot, subscription) = match following {
+        Ok(following) => following,
+        Err(problem) if again && awaits_events(request) => return Ok(refuse(&problem)),
+        Err(problem) => return Err(problem),
+    };
     if let Some(connection) = request.conn_data::<Connection>() {
         let connection = connection.clone();
         subscription.on_cut(move || connection.cut());
@@ -103,16 +118,41 @@ fn respond(
     let mut heartbeat =
         tokio::time::interval_at(Instant::now() + site.live_heartbeat, site.live_heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "text/event-stream"))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((UNBUFFERED, "no"))
-        .streaming(Frames {
-            subscription,
-            heartbeat,
-            begun: false,
-            _slot: slot,
-        })
+    Ok(stream().streaming(Frames {
+        subscription,
+        heartbeat,
+        begun: false,
+        marked: false,
+        told: None,
+        _slot: slot,
+    }))
+}
+
+/// A stream of one event, which says why nothing follows and when to come again.
+fn refuse(problem: &Problem) -> HttpResponse {
+    stream().body(problem_frame(&problem.to_json()))
+}
+
+fn stream() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header((CONTENT_TYPE, EVENT_STREAM))
+        .insert_header((CACHE_CONTROL, UNCHANGED))
+        .insert_header((UNBUFFERED, "no"));
+    response
+}
+
+/// Whether the client says that it reads events, as a browser's `EventSource` does.
+fn awaits_events(request: &HttpRequest) -> bool {
+    let accepted = request.headers().get_all(ACCEPT);
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.contains(EVENT_STREAM))
+}
+
+/// When to come again, in milliseconds: not before so many seconds, and not all at once.
+fn retry(seconds: Option<u32>) -> u32 {
+    let least = seconds.map_or(RETRY.0, |seconds| seconds.saturating_mul(1_000));
+    least.saturating_add(rand::random_range(0..RETRY.1))
 }
 
 /// What is written to one client.
@@ -120,31 +160,86 @@ struct Frames {
     subscription: Subscription,
     heartbeat: Interval,
     begun: bool,
+    /// Whether the client has been told how far it all was at the start: the last event that was there
+    /// only says how far that one was.
+    marked: bool,
+    /// Where the client was last told to go on from.
+    told: Option<EventId>,
     _slot: Slot,
 }
 
 impl Frames {
     /// Everything that is there to be written, up to a bound; `None` at the end.
     fn poll_events(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let Some(first) = ready!(self.subscription.poll_next_unpin(context)) else {
+        let Some(first) = ready!(self.poll_event(context)) else {
             return Poll::Ready(None);
         };
-        let first = first.rendered(frame);
         let mut more = BytesMut::new();
+        let mut ended = false;
         while first.len() + more.len() < CHUNK
-            && let Poll::Ready(Some(event)) = self.subscription.poll_next_unpin(context)
+            && let Poll::Ready(event) = self.poll_event(context)
         {
+            let Some(event) = event else {
+                ended = true;
+                break;
+            };
             if more.is_empty() {
                 more.extend_from_slice(&first);
             }
-            more.extend_from_slice(&event.rendered(frame));
+            more.extend_from_slice(&event);
         }
         // Usually there is one, and its bytes are shared by all clients.
-        Poll::Ready(Some(if more.is_empty() {
-            first
-        } else {
-            more.freeze()
-        }))
+        let mut written = match more.is_empty() {
+            true => first,
+            false => more.freeze(),
+        };
+        if !ended
+            && !self.marked
+            && let Some(mark) = self.mark()
+        {
+            written = [written, mark].concat().into();
+        }
+        Poll::Ready(Some(written))
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let delivery = ready!(self.subscription.poll_next_unpin(context));
+        Poll::Ready(delivery.map(|delivery| self.write(&delivery)))
+    }
+
+    fn write(&mut self, Delivery { event, resumes }: &Delivery) -> Bytes {
+        if event.kind == LiveKind::Problem {
+            return problem_frame(&event.body);
+        }
+        let rendered = event.rendered(frame);
+        if *resumes && !event.from.edition.is_empty() {
+            self.told = Some(event.from.clone());
+            return rendered;
+        }
+        // Without its first line, which says where to go on from.
+        let line = rendered.iter().position(|byte| *byte == b'\n');
+        rendered.slice(line.map_or(0, |line| line + 1)..)
+    }
+
+    /// Where to go on from now, if that is news.
+    fn mark(&mut self) -> Option<Bytes> {
+        let reached = self.subscription.reached()?;
+        self.marked = true;
+        if reached.edition.is_empty() || self.told.as_ref() == Some(&reached) {
+            return None;
+        }
+        let mark = format!("id: {reached}\n\n");
+        self.told = Some(reached);
+        Some(mark.into())
+    }
+
+    /// What is written where nothing changes.
+    fn heartbeat(&mut self) -> Bytes {
+        let mark = self.mark().unwrap_or_default();
+        match mark.is_empty() {
+            true => Bytes::from_static(HEARTBEAT),
+            false => [&mark, HEARTBEAT].concat().into(),
+        }
     }
 }
 
@@ -154,14 +249,16 @@ impl Stream for Frames {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.begun {
             self.begun = true;
-            return Poll::Ready(Some(Ok(Bytes::from_static(HELLO))));
+            let mut hello = format!("retry: {}\n\n", retry(None)).into_bytes();
+            hello.extend_from_slice(&self.mark().unwrap_or_default());
+            return Poll::Ready(Some(Ok(hello.into())));
         }
         if let Poll::Ready(events) = self.poll_events(context) {
             self.heartbeat.reset();
             return Poll::Ready(events.map(Ok));
         }
         ready!(self.heartbeat.poll_tick(context));
-        Poll::Ready(Some(Ok(Bytes::from_static(HEARTBEAT))))
+        Poll::Ready(Some(Ok(self.heartbeat())))
     }
 }
 
@@ -172,11 +269,22 @@ fn frame(event: &LiveEvent) -> Bytes {
         LiveKind::Delete => "delete",
         LiveKind::Leave => "leave",
         LiveKind::Reset => "reset",
+        LiveKind::Problem => "problem",
     };
-    let mut bytes = Vec::with_capacity(event.body.len() + 48);
-    let head = write!(bytes, "id: {}\nevent: {kind}\ndata: ", event.position);
+    let mut bytes = Vec::with_capacity(event.body.len() + 64);
+    let head = write!(bytes, "id: {}\nevent: {kind}\ndata: ", event.from);
     debug_assert!(head.is_ok());
     bytes.extend_from_slice(&event.body);
+    bytes.extend_from_slice(b"\n\n");
+    bytes.into()
+}
+
+/// Why nothing follows, and when to come again. It leaves where to go on from as it is.
+fn problem_frame(problem: &[u8]) -> Bytes {
+    let seconds = serde_json::from_slice(problem).map(|problem: Problem| problem.retry_after);
+    let mut bytes = format!("retry: {}\n", retry(seconds.ok().flatten())).into_bytes();
+    bytes.extend_from_slice(b"event: problem\ndata: ");
+    bytes.extend_from_slice(problem);
     bytes.extend_from_slice(b"\n\n");
     bytes.into()
 }

@@ -1,78 +1,82 @@
-//! Following documents: where one begins, and who reads what has changed.
+//! Following documents: where one begins.
+
+mod changes;
 
 use super::{
-    Freshness, ReadModel,
+    EventId, Freshness, MAX_LIVE_DOCUMENTS, ReadModel, ServedDocument,
     answers::{Inner, Served, check_id, unavailable},
+    announcement::Applied,
     live::{
         Condition, LiveEvent, LiveKind, Subscription,
-        hub::{Closed, ViewLive, Work},
+        hub::{Closed, too_many},
     },
     parameters::{ListQuery, MAX_LIMIT},
     store::StoreError,
 };
 use crate::problem::Problem;
-use futures::{StreamExt, stream};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Weak},
+    sync::Arc,
 };
 
-/// The most documents that a followed list may have at the start.
-pub const MAX_LIVE_DOCUMENTS: usize = 1_000;
-/// How many documents are read at once after a transaction.
-const READS: usize = 16;
+/// How often what is there at the start is read again because meanwhile anything may have changed.
+const ATTEMPTS: usize = 5;
 
 impl ReadModel {
-    /// Follows one document: what it is now, then each change. `last` is the position of the last
-    /// event that the reader has had; what is not newer is not repeated.
+    /// Follows one document: what it is now, then each change. `last` is the id of the last event that
+    /// the reader has had; what is not newer is not repeated.
     ///
     /// # Errors
     ///
     /// As [`ReadModel::get`]; a document that is not there is only followed by who had it before.
+    /// `unavailable` (503) when the reader is ahead of this replica.
     pub async fn follow_document(
         &self,
         view: &str,
         id: &str,
-        last: Option<u64>,
+        last: Option<&EventId>,
         freshness: &Freshness,
     ) -> Result<Subscription, Problem> {
         let served = self.served(view)?;
         check_id(id)?;
         self.wait(&served, freshness).await?;
-        let last = self.known(&served, last, freshness).await;
-        let subscription = served.live.follow_document(id).map_err(closed)?;
-        self.work(&served);
-        let position = served.watermark.progress().position;
-        let read = self.inner.read(&served, id).await;
-        let document = read.map_err(|error| unavailable(view, &error))?;
-        let (mut initial, mut has) = (Vec::new(), Vec::new());
-        match document {
-            Some(document) => {
-                let version = document.version;
-                has.push((id.to_owned(), version));
-                if last.known.is_none_or(|last| last < version) {
-                    initial.push(LiveEvent::put(id, version, version, document.body));
+        let last = self.known(&served, last, freshness).await?;
+        for _ in 0..ATTEMPTS {
+            let subscription = served.live.follow_document(id).map_err(closed)?;
+            self.work(&served);
+            let from = here(&served);
+            let read = self.inner.read(&served, id).await;
+            let document = read.map_err(|error| unavailable(view, &error))?;
+            let (mut initial, mut has) = (Vec::new(), Vec::new());
+            match document {
+                Some(document) => {
+                    let version = document.version;
+                    let put = LiveEvent::put(id, from.at(version), version, document.body);
+                    let put = Arc::new(put);
+                    has.push(Arc::clone(&put));
+                    if last.position.is_none_or(|last| last < version) {
+                        initial.push(put);
+                    }
+                }
+                None if last.given => {
+                    if !was_gone(&served, &last, id) {
+                        let at = from.position;
+                        let gone = LiveEvent::gone(LiveKind::Delete, id, from.clone(), at);
+                        initial.push(Arc::new(gone));
+                    }
+                }
+                None => {
+                    return Err(Problem::not_found(
+                        "not_found",
+                        format!("there is no {view} {id}"),
+                    ));
                 }
             }
-            None if last.given => {
-                let gone_before = last.known.is_some_and(|last| {
-                    let changed = served.live.changed_since(last);
-                    changed.is_some_and(|changed| !changed.contains(id))
-                });
-                if !gone_before {
-                    let position = position.max(last.known.unwrap_or(0));
-                    initial.push(LiveEvent::gone(LiveKind::Delete, id, position, position));
-                }
-            }
-            None => {
-                return Err(Problem::not_found(
-                    "not_found",
-                    format!("there is no {view} {id}"),
-                ));
+            if subscription.start(initial, &has, from) {
+                return Ok(subscription);
             }
         }
-        subscription.start(initial, &has);
-        Ok(subscription)
+        Err(unsettled())
     }
 
     /// Follows the documents that filters ask for: those that there are, then each change; an event
@@ -81,52 +85,43 @@ impl ReadModel {
     /// # Errors
     ///
     /// As [`ReadModel::list`]; `malformed` for what is no filter, and when more than
-    /// [`MAX_LIVE_DOCUMENTS`] fulfil them.
+    /// [`MAX_LIVE_DOCUMENTS`] fulfil them; `unavailable` (503) when the reader is ahead of this replica.
     pub async fn follow_list(
         &self,
         view: &str,
         filters: &BTreeMap<String, String>,
-        last: Option<u64>,
+        last: Option<&EventId>,
         freshness: &Freshness,
     ) -> Result<Subscription, Problem> {
         let served = self.served(view)?;
-        let query = self.filters(&served, filters)?;
-        let conditions = query.filters.iter().cloned();
-        let conditions = conditions.filter_map(|(filter, value)| Condition::new(filter, value));
+        let query = Arc::new(self.filters(&served, filters)?);
         self.wait(&served, freshness).await?;
-        let last = self.known(&served, last, freshness).await;
-        let follow = served.live.follow_list(conditions.collect());
-        let subscription = follow.map_err(closed)?;
-        self.work(&served);
-        // What is read now has every change up to here.
-        let position = served.watermark.progress().position;
-        let changed = last.known.and_then(|last| served.live.changed_since(last));
-        let documents = self.all(&served, query).await?;
-
-        let has: Vec<_> = documents
-            .iter()
-            .map(|(id, event)| (id.clone(), event.position))
-            .collect();
-        let mut initial = Vec::new();
-        let mut after = 0;
-        match (last.known, &changed) {
-            (Some(last), Some(changed)) => {
-                after = last;
-                let there: HashSet<_> = has.iter().map(|(id, _)| id).collect();
-                let gone = changed.iter().filter(|id| !there.contains(id));
-                initial.extend(gone.map(|id| LiveEvent::gone(LiveKind::Leave, id, last, last)));
+        let last = self.known(&served, last, freshness).await?;
+        for _ in 0..ATTEMPTS {
+            let conditions = query.filters.iter().cloned();
+            let conditions = conditions.filter_map(|(filter, value)| Condition::new(filter, value));
+            let follow = served.live.follow_list(&query, conditions.collect());
+            let subscription = follow.map_err(closed)?;
+            self.work(&served);
+            // What is read now has every change up to here.
+            let from = here(&served);
+            let changed = last.position.and_then(|at| served.live.changed_since(at));
+            let most = MAX_LIVE_DOCUMENTS;
+            let documents = self.inner.all(&served, &query, most).await;
+            let documents = documents.map_err(|error| error.problem(view))?;
+            let has: Vec<_> = documents
+                .into_iter()
+                .map(|(id, document)| {
+                    let goes_on = from.at(document.version.min(from.position));
+                    Arc::new(LiveEvent::put(&id, goes_on, document.version, document.body))
+                })
+                .collect();
+            let initial = begin(&last, changed.as_deref(), &has, &from);
+            if subscription.start(initial, &has, from) {
+                return Ok(subscription);
             }
-            _ if last.given => initial.push(LiveEvent::reset()),
-            _ => {}
         }
-        let news = documents.into_iter().map(|(_, event)| event);
-        let news = news.filter(|event| event.position > after).map(|event| {
-            let goes_on = event.position.min(position).max(after);
-            LiveEvent::put(&event.id, goes_on, event.position, event.body.clone())
-        });
-        initial.extend(news);
-        subscription.start(initial, &has);
-        Ok(subscription)
+        Err(unsettled())
     }
 
     /// Ends all who follow something, and takes nobody any more.
@@ -134,20 +129,33 @@ impl ReadModel {
         self.inner.lives.iter().for_each(|live| live.close());
     }
 
-    /// What is known of a reader who comes again. One who is ahead of this view even after a wait
-    /// has read another one.
-    async fn known(&self, served: &Served<'_>, last: Option<u64>, freshness: &Freshness) -> Last {
-        let known = match last {
-            Some(position) => {
-                let reached = served.watermark.reached(position, freshness.max_wait);
-                reached.await.then_some(position)
-            }
-            None => None,
+    /// What is known of a reader who comes again. One who is ahead of this view waits for it: what is
+    /// here is older than what the reader has.
+    async fn known(
+        &self,
+        served: &Served<'_>,
+        last: Option<&EventId>,
+        freshness: &Freshness,
+    ) -> Result<Last, Problem> {
+        let Some(last) = last else {
+            return Ok(Last::default());
         };
-        Last {
-            given: last.is_some(),
-            known,
+        let here = here(served);
+        // Of another log nothing compares.
+        let reached = last.log() != here.log() || {
+            let reached = served.watermark.reached(last.position, freshness.max_wait);
+            reached.await
+        };
+        if !reached {
+            return Err(Problem::unavailable(format!(
+                "this replica has not applied the log up to {} yet; come again",
+                last.position
+            )));
         }
+        Ok(Last {
+            given: true,
+            position: (last.edition == here.edition).then_some(last.position),
+        })
     }
 
     fn filters(
@@ -172,18 +180,20 @@ impl ReadModel {
         query.limit = MAX_LIMIT;
         Ok(query)
     }
+}
 
-    /// All documents of a list, by their position.
+impl Inner {
+    /// Reads all documents of a list, by their position, if there are not more than so many.
     async fn all(
         &self,
         served: &Served<'_>,
-        mut query: ListQuery,
-    ) -> Result<Vec<(String, Arc<LiveEvent>)>, Problem> {
-        let view = served.view.name;
+        query: &ListQuery,
+        most: usize,
+    ) -> Result<Vec<(Arc<str>, ServedDocument)>, ListError> {
         let mut all = BTreeMap::new();
+        let mut query = query.clone();
         loop {
-            let rows = self.inner.list(served, &query).await;
-            let (mut rows, _) = rows.map_err(|error| unavailable(view, &error))?;
+            let (mut rows, _) = self.list(served, &query).await?;
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             query.after = rows
@@ -191,92 +201,100 @@ impl ReadModel {
                 .filter(|_| more)
                 .map(|last| (last.key(query.order), last.id.clone()));
             for row in rows {
-                let document = self.inner.serialise(served, &row);
+                let document = self.serialise(served, &row);
                 // One that changed between two pages may be on both.
-                all.insert(
-                    row.id.clone(),
-                    LiveEvent::put(&row.id, row.position, row.position, document.body),
-                );
+                all.insert(row.id.into(), document);
             }
-            if all.len() > MAX_LIVE_DOCUMENTS {
-                return Err(Problem::malformed(
-                    None,
-                    format!("more than {MAX_LIVE_DOCUMENTS} documents fulfil this; filter further"),
-                ));
+            if all.len() > most {
+                return Err(ListError::TooMany);
             }
             if query.after.is_none() {
                 break;
             }
         }
         let mut all: Vec<_> = all.into_iter().collect();
-        all.sort_by_key(|(_, event)| event.position);
+        all.sort_by_key(|(_, document)| document.version);
         Ok(all)
     }
+}
 
-    /// Sees to it that somebody reads what changes, from the first reader on.
-    fn work(&self, served: &Served<'_>) {
-        if served.live.begin() {
-            let (model, live) = (Arc::downgrade(&self.inner), Arc::clone(served.live));
-            let name = served.view.name;
-            let runtime = self.inner.store.runtime();
-            runtime.spawn(async move { read_changes(&live, &model, name).await });
+/// Why a list cannot be followed.
+enum ListError {
+    /// It has more documents than can be.
+    TooMany,
+    /// It cannot be read.
+    Store(StoreError),
+}
+
+impl From<StoreError> for ListError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl ListError {
+    fn problem(&self, view: &str) -> Problem {
+        match self {
+            Self::TooMany => too_many(),
+            Self::Store(error) => unavailable(view, error),
         }
     }
 }
 
 /// What is known of a reader who comes again.
+#[derive(Default)]
 struct Last {
     /// Whether it says that it does.
     given: bool,
-    /// The position that it has all changes up to, where this view has come that far.
-    known: Option<u64>,
+    /// The position that it has all changes up to, where they are changes of what is served here.
+    position: Option<u64>,
 }
 
-async fn read_changes(live: &ViewLive, model: &Weak<Inner>, view: &'static str) {
-    loop {
-        let work = live.next().await;
-        let Some(inner) = model.upgrade() else { return };
-        let model = ReadModel { inner };
-        let Ok(served) = model.served(view) else {
-            return;
-        };
-        let (ids, position) = match work {
-            Work::Changed { ids, position } => (ids, position),
-            Work::Lost { ids } => (ids, served.watermark.progress().position),
-            Work::Wait => continue,
-            Work::Closed => return,
-        };
-        if let Err(error) = offer(&model.inner, &served, ids, position).await {
-            tracing::warn!(view.name = view, %error, "changes could not be read; those who follow are cut off");
-            live.end_all();
-        }
-    }
+/// What is sent from now on, and what is read from now on has every change up to.
+fn here(served: &Served<'_>) -> EventId {
+    // The edition first: documents of a later one are then sent as of this one, which nobody goes on
+    // from once there is another.
+    let edition = served.watermark.serving().edition();
+    let position = served.watermark.progress().position;
+    EventId::new(edition.as_str().into(), position)
 }
 
-/// Reads documents, and offers them in the order of their positions.
-async fn offer(
-    inner: &Inner,
-    served: &Served<'_>,
-    ids: Vec<String>,
-    position: u64,
-) -> Result<(), StoreError> {
-    let mut reads = stream::iter(ids)
-        .map(|id| async move {
-            let document = inner.read(served, &id).await?;
-            Ok::<_, StoreError>((id, document))
-        })
-        .buffer_unordered(READS);
-    let mut documents = Vec::new();
-    while let Some(read) = reads.next().await {
-        documents.push(read?);
-    }
-    documents.sort_by_key(|(_, document)| document.as_ref().map_or(position, |d| d.version));
-    for (id, document) in documents {
-        served.live.offer(&id, document.as_ref(), position);
-    }
-    Ok(())
+/// What the stream of a list begins with: for who comes again, what has changed, or else all of it.
+fn begin(
+    last: &Last,
+    changed: Option<&[Arc<Applied>]>,
+    has: &[Arc<LiveEvent>],
+    from: &EventId,
+) -> Vec<Arc<LiveEvent>> {
+    let (Some(last), Some(changed)) = (last.position, changed) else {
+        let reset = last.given.then(|| Arc::new(LiveEvent::reset(from.at(0))));
+        return reset.into_iter().chain(has.iter().cloned()).collect();
+    };
+    let there: HashSet<&str> = has.iter().map(|event| &*event.id).collect();
+    let mut gone: Vec<_> = changed.iter().flat_map(|applied| &applied.ids).collect();
+    gone.retain(|id| !there.contains(id.as_str()));
+    gone.sort_unstable();
+    gone.dedup();
+    let gone = gone
+        .into_iter()
+        .map(|id| Arc::new(LiveEvent::gone(LiveKind::Leave, id, from.at(last), last)));
+    let news = has.iter().filter(|event| event.version() > last);
+    gone.chain(news.cloned()).collect()
+}
+
+/// Whether a reader who comes again knew already that the document is gone.
+fn was_gone(served: &Served<'_>, last: &Last, id: &str) -> bool {
+    let changed = last.position.and_then(|at| served.live.changed_since(at));
+    changed.is_some_and(|changed| {
+        let mut ids = changed.iter().flat_map(|applied| &applied.ids);
+        !ids.any(|changed| changed == id)
+    })
 }
 
 fn closed(_: Closed) -> Problem {
     Problem::unavailable("this replica is being stopped")
+}
+
+fn unsettled() -> Problem {
+    Problem::unavailable("the view's documents are being exchanged")
 }

@@ -20,11 +20,21 @@ async fn a_document_is_sent_with_its_position_and_the_form_that_a_get_has() {
     let answer = get("/views/parcels/p-1/live").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("Content-Type"), Some("text/event-stream"));
-    assert_eq!(answer.header("Cache-Control"), Some("no-store"));
+    let kept = answer.header("Cache-Control");
+    assert_eq!(kept, Some("no-store, no-transform"));
     assert_eq!(
-        String::from_utf8(answer.body).unwrap(),
-        "retry: 1000\n\nid: 71\nevent: put\ndata: {\"to\":{\"street\":\"종로\"},\"grams\":12}\n\n"
+        after_hello(answer),
+        "id: v3-71\nevent: put\ndata: {\"to\":{\"street\":\"종로\"},\"grams\":12}\n\n"
     );
+}
+
+/// What follows on when to come again, which is not the same for all.
+fn after_hello(answer: Answered) -> String {
+    let body = String::from_utf8(answer.body).unwrap();
+    let (hello, rest) = body.split_once("\n\n").unwrap();
+    let retry: u32 = hello.strip_prefix("retry: ").unwrap().parse().unwrap();
+    assert!((1_000..3_000).contains(&retry), "{retry}");
+    rest.to_owned()
 }
 
 #[actix_web::test]
@@ -35,9 +45,9 @@ async fn a_client_that_comes_again_says_how_far_it_was() {
         request.insert_header(("Last-Event-ID", last))
     };
     let fakes = Fakes::content();
-    assert_eq!(ask(&fakes, again("71")).await.body, b"retry: 1000\n\n");
-    assert_ne!(ask(&fakes, again("70")).await.body, b"retry: 1000\n\n");
-    assert_ne!(ask(&fakes, again("")).await.body, b"retry: 1000\n\n");
+    assert_eq!(after_hello(ask(&fakes, again("v3-71")).await), "");
+    assert_ne!(after_hello(ask(&fakes, again("v3-70")).await), "");
+    assert_ne!(after_hello(ask(&fakes, again("")).await), "");
     for wrong in ["a", "-1", "+1", "1.5", "99999999999999999999"] {
         let answer = ask(&fakes, again(wrong)).await;
         answer.is_refused(400, "malformed", Some("Last-Event-ID"));
@@ -51,7 +61,7 @@ async fn a_list_is_followed_by_its_filters() {
     let answer = ask(&fakes, request).await;
     let body = String::from_utf8(answer.body).unwrap();
     assert!(
-        body.ends_with("id: 80\nevent: leave\ndata: {\"id\":\"p-1\"}\n\n"),
+        body.ends_with("id: v3-80\nevent: leave\ndata: {\"id\":\"p-1\"}\n\n"),
         "{body}"
     );
     let seen = fakes.views.seen.lock().unwrap();
@@ -81,6 +91,35 @@ async fn refusals_and_other_methods_are_answered_as_everywhere() {
     )
     .await;
     refused.is_refused(503, "unavailable", None);
+}
+
+#[actix_web::test]
+async fn a_browser_that_comes_again_is_told_in_a_stream_why_it_cannot_follow() {
+    let away = Problem {
+        retry_after: Some(7),
+        ..Problem::unavailable("away")
+    };
+    for uri in ["/views/parcels/live", "/views/parcels/p-1/live"] {
+        let fakes = Fakes::refusing(&away);
+        let again = || TestRequest::get().uri(uri).insert_header(("Last-Event-ID", "v3-70"));
+        let answer = ask(&fakes, again()).await;
+        assert_eq!(answer.header("Retry-After"), Some("7"));
+        answer.is_refused(503, "unavailable", None);
+        let browser = again().insert_header(("Accept", "text/event-stream"));
+        let answer = ask(&fakes, browser).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("Content-Type"), Some("text/event-stream"));
+        let body = String::from_utf8(answer.body).unwrap();
+        let lines: Vec<_> = body.lines().collect();
+        let retry: u32 = lines[0].strip_prefix("retry: ").unwrap().parse().unwrap();
+        assert!((7_000..9_000).contains(&retry), "{retry}");
+        assert_eq!(lines[1], "event: problem");
+        let problem = lines[2].strip_prefix("data: ").unwrap();
+        assert_eq!(serde_json::from_str::<Problem>(problem).unwrap(), away);
+        // Who comes for the first time is refused as everywhere.
+        let first = TestRequest::get().uri(uri).insert_header(("Accept", "text/event-stream"));
+        ask(&fakes, first).await.is_refused(503, "unavailable", None);
+    }
 }
 
 async fn follow(address: SocketAddr) -> TcpStream {

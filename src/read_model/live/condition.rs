@@ -16,12 +16,6 @@ pub(crate) struct Condition {
     value: Value,
 }
 
-impl PartialEq for Condition {
-    fn eq(&self, other: &Self) -> bool {
-        self.filter.name == other.filter.name && self.value == other.value
-    }
-}
-
 impl Condition {
     /// A declared filter with a checked value; `None` where its field is no path, which the view's
     /// schema has ruled out.
@@ -31,6 +25,24 @@ impl Condition {
             filter,
             value,
         })
+    }
+
+    /// The field, its path and the key of the value, where it asks for a field to be equal to one.
+    pub(super) fn equals(&self) -> Option<(&'static str, &FieldPath, String)> {
+        let equal = self.filter.compare == Compare::Equal;
+        let key = equal.then(|| Self::key(&self.value)).flatten()?;
+        Some((self.filter.field, &self.path, key))
+    }
+
+    /// A text that values have in common when they are equal; none for what equals nothing.
+    pub(super) fn key(value: &Value) -> Option<String> {
+        match value {
+            Value::String(text) => Some(format!("s{text}")),
+            Value::Bool(truth) => Some(format!("b{truth}")),
+            // Whole numbers are equal in either form.
+            Value::Number(number) => number.as_f64().map(|number| format!("n{number}")),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
     }
 
     /// Whether the document fulfils it. What is missing, or of another type, does not.
@@ -92,6 +104,33 @@ mod tests {
                 "{field}"
             );
         }
+    }
+
+    #[test]
+    fn values_that_are_equal_have_one_key() {
+        let values = [
+            json!(5),
+            json!(5.0),
+            json!(6),
+            json!("5"),
+            json!("사과"),
+            json!(true),
+            json!(false),
+            json!(9_007_199_254_740_993_i64),
+            json!(null),
+            json!([5]),
+        ];
+        for one in &values {
+            for other in &values {
+                let document = json!({"f": one});
+                if holds("f", Compare::Equal, other.clone(), &document) {
+                    assert_eq!(Condition::key(one), Condition::key(other));
+                    assert!(Condition::key(one).is_some());
+                }
+            }
+        }
+        assert_ne!(Condition::key(&json!(5)), Condition::key(&json!(6)));
+        assert_ne!(Condition::key(&json!(5)), Condition::key(&json!("5")));
     }
 
     #[test]

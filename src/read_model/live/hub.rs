@@ -1,22 +1,32 @@
 //! Who follows what of one view, and what has changed lately.
 
-use super::{Client, Condition, LiveEvent, LiveKind, Subscription};
-use crate::read_model::{
-    ServedDocument,
-    announcement::Applied,
-    watermark::{FreshDocument, Observer},
+use super::{
+    Condition, EventId, LiveEvent, LiveKind, MAX_GROWN,
+    client::{Client, Followed, Place, Subscription},
+    topics::{TopicId, Topics},
+};
+use crate::{
+    problem::Problem,
+    read_model::{
+        ServedDocument,
+        announcement::Applied,
+        parameters::ListQuery,
+        watermark::{FreshDocument, Observer},
+    },
 };
 use serde_json::{Value, value::RawValue};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// For how many changes back a client that comes again can be told what it missed.
 const RECENT: usize = 8_192;
-/// How many changes may wait to be read. Beyond, who follows is told to look again: it is cheaper.
+/// How many changes may wait to be read. Beyond, all that is followed is read again: it is cheaper.
 const MAX_BACKLOG: usize = 65_536;
+/// How long to stay away from a list that has grown too large, in seconds.
+const GROWN_RETRY: u32 = 60;
 
 /// What is followed of one view.
 #[derive(Default)]
@@ -28,22 +38,23 @@ pub(in crate::read_model) struct ViewLive {
 #[derive(Default)]
 struct State {
     documents: HashMap<String, Vec<Arc<Client>>>,
-    lists: Vec<Topic>,
+    lists: Topics,
     backlog: Log,
-    /// Whether changes were missed.
-    lost: bool,
     recent: Log,
     /// The position after which `recent` has every change.
     recent_from: u64,
+    /// The position of the last change that was told.
+    position: u64,
+    /// How often anything may have changed, by what was not told or not in its turn. What was read
+    /// before such a break says nothing of what is there after it.
+    breaks: u64,
+    /// The position of a break that has not been made up for.
+    broken: Option<u64>,
+    /// What is sent from, and up to where everything has been offered; not known while nobody follows.
+    done: Option<EventId>,
     /// Whether somebody works on the backlog.
     running: bool,
     closed: bool,
-}
-
-/// All who follow the same list.
-struct Topic {
-    conditions: Vec<Condition>,
-    clients: Vec<Arc<Client>>,
 }
 
 #[derive(Default)]
@@ -69,26 +80,74 @@ impl Log {
     }
 }
 
+impl State {
+    fn is_followed(&self) -> bool {
+        !(self.lists.is_empty() && self.documents.is_empty())
+    }
+
+    fn clients(&self) -> impl Iterator<Item = &Arc<Client>> {
+        let documents = self.documents.values().flatten();
+        self.lists.clients().chain(documents)
+    }
+
+    /// Notes that anything may have changed up to a position.
+    fn break_at(&mut self, position: u64) {
+        self.breaks += 1;
+        self.backlog.clear();
+        if self.is_followed() {
+            self.broken = Some(position);
+        } else {
+            self.done = None;
+        }
+    }
+
+    fn done_to(&mut self, position: u64) {
+        if let Some(done) = &mut self.done
+            && done.position < position
+        {
+            *done = done.at(position);
+        }
+    }
+}
+
 /// What is to be read, and offered to who follows it.
 pub(in crate::read_model) enum Work {
     /// These documents have changed by a transaction that came to this position.
     Changed { ids: Vec<String>, position: u64 },
-    /// These documents are followed and may have changed; lists have been ended.
-    Lost { ids: Vec<String> },
+    /// Anything may have changed: all that is followed is to be read.
+    Again(Again),
     /// Nothing for now.
     Wait,
     /// Nothing any more.
     Closed,
 }
 
+/// A break that is to be made up for.
+pub(in crate::read_model) struct Again {
+    /// Which break it is.
+    pub(in crate::read_model) epoch: u64,
+    /// The position that the view had come to.
+    pub(in crate::read_model) position: u64,
+    /// The documents that are followed one by one.
+    pub(in crate::read_model) ids: Vec<String>,
+    /// The lists that are followed.
+    pub(in crate::read_model) lists: Vec<(TopicId, Arc<ListQuery>)>,
+}
+
+/// A document as it was read; none where it is gone.
+pub(in crate::read_model) type ReadDocument = (Arc<str>, Option<ServedDocument>);
+
 /// The view is not followed any more.
+#[derive(Debug)]
 pub(in crate::read_model) struct Closed;
 
 impl ViewLive {
     /// A view that is at this position.
     pub(in crate::read_model) fn new(position: u64) -> Arc<Self> {
         let live = Self::default();
-        live.lock().recent_from = position;
+        let mut state = live.lock();
+        (state.recent_from, state.position) = (position, position);
+        drop(state);
         Arc::new(live)
     }
 
@@ -97,45 +156,65 @@ impl ViewLive {
         self: &Arc<Self>,
         id: &str,
     ) -> Result<Subscription, Closed> {
-        self.join(Some(id), |state, client| {
+        self.join(|state, client| {
             let clients = state.documents.entry(id.to_owned()).or_default();
             clients.push(client);
+            Followed::Document(id.into())
         })
     }
 
-    /// Follows the documents that fulfil all conditions.
+    /// Follows the documents that fulfil all conditions, which are the filters of `query`.
     pub(in crate::read_model) fn follow_list(
         self: &Arc<Self>,
+        query: &Arc<ListQuery>,
         conditions: Vec<Condition>,
     ) -> Result<Subscription, Closed> {
-        self.join(None, |state, client| {
-            let mut topics = state.lists.iter_mut();
-            match topics.find(|topic| topic.conditions == conditions) {
-                Some(topic) => topic.clients.push(client),
-                None => state.lists.push(Topic {
-                    conditions,
-                    clients: vec![client],
-                }),
-            }
-        })
+        self.join(|state, client| Followed::List(state.lists.join(query, conditions, client)))
     }
 
     fn join(
         self: &Arc<Self>,
-        document: Option<&str>,
-        add: impl FnOnce(&mut State, Arc<Client>),
+        add: impl FnOnce(&mut State, Arc<Client>) -> Followed,
     ) -> Result<Subscription, Closed> {
         let mut state = self.lock();
         if state.closed {
             return Err(Closed);
         }
         let client = Arc::new(Client::default());
-        add(&mut state, Arc::clone(&client));
+        let what = add(&mut state, Arc::clone(&client));
         Ok(Subscription {
             client,
-            view: Some(Arc::clone(self)),
-            document: document.map(Into::into),
+            place: Some(Place {
+                view: Arc::clone(self),
+                what,
+            }),
+            epoch: state.breaks,
         })
+    }
+
+    /// Begins to send to a client, unless anything may have changed since it joined.
+    pub(super) fn start(
+        &self,
+        subscription: &Subscription,
+        what: &Followed,
+        initial: Vec<Arc<LiveEvent>>,
+        has: &[Arc<LiveEvent>],
+        from: EventId,
+    ) -> bool {
+        let mut state = self.lock();
+        if state.breaks != subscription.epoch {
+            return false;
+        }
+        if state.broken.is_none() && state.done.is_none() {
+            state.done = Some(from.clone());
+        }
+        if let Followed::List(topic) = what {
+            let ids = has.iter().map(|event| &event.id);
+            state.lists.start(*topic, ids);
+        }
+        let client = &subscription.client;
+        client.start(initial, has, from, subscription.epoch);
+        true
     }
 
     /// Whether nobody works for the view yet; the caller then does, with [`ViewLive::next`].
@@ -143,39 +222,37 @@ impl ViewLive {
         !std::mem::replace(&mut self.lock().running, true)
     }
 
-    /// Takes a client away, from the document that it follows or else from its list.
-    pub(super) fn leave(&self, client: &Arc<Client>, document: Option<&str>) {
-        let remove = |clients: &mut Vec<Arc<Client>>| {
-            let at = clients.iter().position(|other| Arc::ptr_eq(other, client));
-            at.map(|at| clients.swap_remove(at)).is_some()
-        };
+    /// Takes a client away from what it follows.
+    pub(super) fn leave(&self, client: &Arc<Client>, what: &Followed) {
         let mut state = self.lock();
-        match document {
-            Some(id) => {
-                if let Some(clients) = state.documents.get_mut(id)
-                    && remove(clients)
-                    && clients.is_empty()
+        match what {
+            Followed::Document(id) => {
+                if let Some(clients) = state.documents.get_mut(&**id)
+                    && let Some(at) = clients.iter().position(|c| Arc::ptr_eq(c, client))
                 {
-                    state.documents.remove(id);
+                    clients.swap_remove(at);
+                    if clients.is_empty() {
+                        state.documents.remove(&**id);
+                    }
                 }
             }
-            None => {
-                let mut topics = state.lists.iter_mut();
-                if topics.any(|topic| remove(&mut topic.clients)) {
-                    state.lists.retain(|topic| !topic.clients.is_empty());
-                }
-            }
+            Followed::List(topic) => state.lists.leave(*topic, client),
         }
     }
 
-    /// The ids that have changed after `position`, if that is known.
-    pub(in crate::read_model) fn changed_since(&self, position: u64) -> Option<HashSet<String>> {
+    /// What has changed after `position`, if that is known.
+    pub(in crate::read_model) fn changed_since(&self, position: u64) -> Option<Vec<Arc<Applied>>> {
         let state = self.lock();
         let entries = state.recent.entries.iter();
         (position >= state.recent_from).then(|| {
             let later = entries.filter(|applied| applied.position > position);
-            later.flat_map(|applied| applied.ids.clone()).collect()
+            later.cloned().collect()
         })
+    }
+
+    /// Up to where everything has been offered.
+    pub(super) fn done(&self) -> Option<EventId> {
+        self.lock().done.clone()
     }
 
     /// Waits for something to do.
@@ -193,12 +270,15 @@ impl ViewLive {
         if state.closed {
             return Work::Closed;
         }
-        if std::mem::take(&mut state.lost) {
-            let lists = std::mem::take(&mut state.lists);
-            let clients = lists.iter().flat_map(|topic| &topic.clients);
-            clients.for_each(|client| client.end());
-            let ids = state.documents.keys().cloned().collect();
-            return Work::Lost { ids };
+        if let Some(position) = state.broken.take() {
+            let lists = &state.lists;
+            let query = |id| Some((id, Arc::clone(&lists.get(id)?.query)));
+            return Work::Again(Again {
+                epoch: state.breaks,
+                position,
+                ids: state.documents.keys().cloned().collect(),
+                lists: lists.ids().filter_map(query).collect(),
+            });
         }
         while let Some(applied) = state.backlog.pop() {
             let ids = applied.ids.iter();
@@ -208,73 +288,135 @@ impl ViewLive {
             } else {
                 ids.cloned().collect()
             };
+            let position = applied.position;
             if !ids.is_empty() {
-                return Work::Changed {
-                    ids,
-                    position: applied.position,
-                };
+                return Work::Changed { ids, position };
             }
+            state.done_to(position);
         }
         Work::Wait
     }
 
-    /// Offers a document as it is now to all who follow it. `position` is what the transaction came
-    /// to that it was read after.
-    pub(in crate::read_model) fn offer(
+    /// Offers documents as they are now to all who follow them. `position` is what the transaction
+    /// came to that they were read after.
+    pub(in crate::read_model) fn offer(&self, mut documents: Vec<ReadDocument>, position: u64) {
+        by_position(&mut documents, position);
+        let now = Instant::now();
+        let mut state = self.lock();
+        let edition = state.edition();
+        let mut lists: HashMap<TopicId, Vec<Arc<LiveEvent>>> = HashMap::new();
+        let mut grown = HashSet::new();
+        for (id, document) in &documents {
+            let change = Change::new(&edition, id, document.as_ref(), position, None);
+            state.offer_document(id, &change, now);
+            if state.lists.is_empty() {
+                continue;
+            }
+            let json = document.as_ref().map(|document| parse(&document.body));
+            for topic in state.lists.concerned(id, json.as_ref()) {
+                let holds = |json| state.lists.get(topic).is_some_and(|topic| topic.holds(json));
+                let event = match &json {
+                    Some(json) if holds(json) => {
+                        if state.lists.enter(topic, id) > MAX_GROWN {
+                            grown.insert(topic);
+                        }
+                        Arc::clone(&change.now)
+                    }
+                    Some(_) => {
+                        state.lists.exit(topic, id);
+                        change.left()
+                    }
+                    None => {
+                        state.lists.exit(topic, id);
+                        Arc::clone(&change.now)
+                    }
+                };
+                lists.entry(topic).or_default().push(event);
+            }
+        }
+        for (topic, events) in lists {
+            match grown.contains(&topic) {
+                true => state.refuse(topic),
+                false => state.offer_list(topic, &events, now),
+            }
+        }
+        state.done_to(position);
+    }
+
+    /// Offers documents that were read because anything may have changed to all who follow them one
+    /// by one.
+    pub(in crate::read_model) fn offer_again(
         &self,
-        id: &str,
-        document: Option<&ServedDocument>,
-        position: u64,
+        documents: &[ReadDocument],
+        from: &EventId,
+        epoch: u64,
     ) {
+        let now = Instant::now();
         let state = self.lock();
-        let version = document.map_or(position, |document| document.version);
-        // It may be newer than what the transaction made of it, and changes between the two are
-        // still to come for others of a list: it can only be gone on from the transaction.
-        let position = position.min(version);
-        let put =
-            document.map(|document| LiveEvent::put(id, position, version, document.body.clone()));
-        let deleted = LiveEvent::gone(LiveKind::Delete, id, position, version);
-        if let Some(clients) = state.documents.get(id) {
-            let event = match document {
-                // Here nothing else is to come: what it is now is all of it.
-                Some(document) if version > position => {
-                    &LiveEvent::put(id, version, version, document.body.clone())
-                }
-                _ => put.as_ref().unwrap_or(&deleted),
-            };
-            clients.iter().for_each(|client| client.offer(event));
-        }
-        if state.lists.is_empty() {
-            return;
-        }
-        let Some(put) = put else {
-            let clients = state.lists.iter().flat_map(|topic| &topic.clients);
-            return clients.for_each(|client| client.offer(&deleted));
-        };
-        let left = LiveEvent::gone(LiveKind::Leave, id, position, version);
-        let json = parse(&put.body);
-        for topic in &state.lists {
-            let mut conditions = topic.conditions.iter();
-            let event = match conditions.all(|condition| condition.holds(&json)) {
-                true => &put,
-                false => &left,
-            };
-            topic.clients.iter().for_each(|client| client.offer(event));
+        for (id, document) in documents {
+            let change = Change::new(from, id, document.as_ref(), from.position, Some(epoch));
+            state.offer_document(id, &change, now);
         }
     }
 
-    /// Ends all who follow something; they may come again.
-    pub(in crate::read_model) fn end_all(&self) {
-        let state = self.lock();
-        let lists = state.lists.iter().flat_map(|topic| &topic.clients);
-        let clients = lists.chain(state.documents.values().flatten());
-        clients.for_each(|client| client.end());
+    /// Offers a list that was read because anything may have changed to all who follow it; what is not
+    /// in it is not in it any more.
+    pub(in crate::read_model) fn offer_list_again(
+        &self,
+        topic: TopicId,
+        mut documents: Vec<ReadDocument>,
+        from: &EventId,
+        epoch: u64,
+    ) {
+        by_position(&mut documents, from.position);
+        let now = Instant::now();
+        let mut state = self.lock();
+        let there: HashSet<_> = documents.iter().map(|(id, _)| id).collect();
+        let others = state.lists.get(topic).map(|topic| topic.others(&there));
+        let mut events = Vec::with_capacity(documents.len());
+        for (id, document) in &documents {
+            state.lists.enter(topic, id);
+            let again = Some(epoch);
+            let change = Change::new(from, id, document.as_ref(), from.position, again);
+            events.push(Arc::clone(&change.now));
+        }
+        for id in others.into_iter().flatten() {
+            state.lists.exit(topic, &id);
+            let left = LiveEvent::gone(LiveKind::Leave, &id, from.clone(), from.position);
+            events.push(Arc::new(left.again(Some(epoch))));
+        }
+        state.offer_list(topic, &events, now);
+    }
+
+    /// Says that a list has grown too large to be followed.
+    pub(in crate::read_model) fn refuse_list(&self, topic: TopicId) {
+        self.lock().refuse(topic);
+    }
+
+    /// Notes that a break has been made up for, from this edition and up to this position. One that
+    /// has come meanwhile will be.
+    pub(in crate::read_model) fn made_up(&self, from: EventId, epoch: u64) {
+        let mut state = self.lock();
+        if state.breaks == epoch {
+            state.done = Some(from);
+        }
+    }
+
+    /// Has all that is followed read again.
+    pub(in crate::read_model) fn doubt(&self) {
+        let mut state = self.lock();
+        let position = state.position;
+        state.break_at(position);
+        drop(state);
+        self.wake.notify_one();
     }
 
     /// Ends all who follow something, and takes nobody any more.
     pub(in crate::read_model) fn close(&self) {
-        self.lock().closed = true;
-        self.end_all();
+        let mut state = self.lock();
+        state.closed = true;
+        state.clients().for_each(|client| client.end());
+        drop(state);
         self.wake.notify_one();
     }
 
@@ -283,23 +425,129 @@ impl ViewLive {
     }
 }
 
+impl State {
+    /// What changes are sent as of.
+    fn edition(&self) -> EventId {
+        let unknown = || EventId::new("".into(), 0);
+        self.done.clone().unwrap_or_else(unknown)
+    }
+
+    fn offer_document(&self, id: &str, change: &Change<'_>, now: Instant) {
+        if let Some(clients) = self.documents.get(id) {
+            let event = [change.alone()];
+            clients.iter().for_each(|client| client.offer(&event, now));
+        }
+    }
+
+    fn offer_list(&self, topic: TopicId, events: &[Arc<LiveEvent>], now: Instant) {
+        let topic = self.lists.get(topic);
+        let clients = topic.into_iter().flat_map(|topic| &topic.clients);
+        clients.for_each(|client| client.offer(events, now));
+    }
+
+    fn refuse(&self, topic: TopicId) {
+        let problem = Problem {
+            retry_after: Some(GROWN_RETRY),
+            ..too_many()
+        };
+        let topic = self.lists.get(topic);
+        let clients = topic.into_iter().flat_map(|topic| &topic.clients);
+        clients.for_each(|client| client.refuse(&problem));
+    }
+}
+
+/// More documents fulfil the filters than can be followed.
+pub(in crate::read_model) fn too_many() -> Problem {
+    let most = super::MAX_LIVE_DOCUMENTS;
+    Problem::malformed(
+        None,
+        format!("more than {most} documents fulfil this; filter further"),
+    )
+}
+
+/// A document as it was read, as the events that tell of it.
+struct Change<'a> {
+    id: &'a str,
+    now: Arc<LiveEvent>,
+    edition: &'a EventId,
+    /// The transaction after which it was read.
+    position: u64,
+    again: Option<u64>,
+}
+
+impl<'a> Change<'a> {
+    fn new(
+        edition: &'a EventId,
+        id: &'a str,
+        document: Option<&ServedDocument>,
+        position: u64,
+        again: Option<u64>,
+    ) -> Self {
+        let event = match document {
+            Some(document) => {
+                // It may be newer than what the transaction made of it, and changes between the two
+                // are still to come for others of a list: it can only be gone on from the transaction.
+                let from = edition.at(position.min(document.version));
+                LiveEvent::put(id, from, document.version, document.body.clone())
+            }
+            None => LiveEvent::gone(LiveKind::Delete, id, edition.at(position), position),
+        };
+        Self {
+            id,
+            now: Arc::new(event.again(again)),
+            edition,
+            position,
+            again,
+        }
+    }
+
+    /// For who follows the document alone: nothing else is to come, and what it is now is all of it.
+    fn alone(&self) -> Arc<LiveEvent> {
+        let (version, now) = (self.now.version, &self.now);
+        match now.kind {
+            LiveKind::Put if version > self.position => {
+                let from = self.edition.at(version);
+                let alone = LiveEvent::put(self.id, from, version, now.body.clone());
+                Arc::new(alone.again(self.again))
+            }
+            _ => Arc::clone(now),
+        }
+    }
+
+    /// For who follows a list that it is not in.
+    fn left(&self) -> Arc<LiveEvent> {
+        let from = self.now.from.clone();
+        let left = LiveEvent::gone(LiveKind::Leave, self.id, from, self.now.version);
+        Arc::new(left.again(self.again))
+    }
+}
+
+/// Sorts by where each can be gone on from.
+fn by_position(documents: &mut [ReadDocument], position: u64) {
+    documents.sort_by_key(|(_, document)| {
+        let version = document.as_ref().map_or(position, |d| d.version);
+        version.min(position)
+    });
+}
+
 impl Observer for ViewLive {
     fn changed(&self, applied: &Applied, _: &[FreshDocument]) {
         let applied = Arc::new(applied.clone());
         let mut state = self.lock();
+        state.position = applied.position;
         state.recent.push(Arc::clone(&applied));
         while state.recent.ids > RECENT
             && let Some(oldest) = state.recent.pop()
         {
             state.recent_from = oldest.position;
         }
-        if state.lists.is_empty() && state.documents.is_empty() {
-            return;
+        if !state.is_followed() {
+            return state.done_to(applied.position);
         }
         state.backlog.push(applied);
         if state.backlog.ids > MAX_BACKLOG {
-            state.backlog.clear();
-            state.lost = true;
+            let position = state.position;
+            state.break_at(position);
         }
         drop(state);
         self.wake.notify_one();
@@ -308,16 +556,17 @@ impl Observer for ViewLive {
     fn lost(&self, position: u64) {
         let mut state = self.lock();
         state.recent.clear();
-        state.recent_from = position;
-        state.backlog.clear();
-        state.lost = true;
+        // What has changed where the view is already is not known by its position.
+        let moved = position > state.position;
+        state.recent_from = if moved { position } else { position + 1 };
+        state.position = position;
+        state.break_at(position);
         drop(state);
         self.wake.notify_one();
     }
 
     fn is_followed(&self) -> bool {
-        let state = self.lock();
-        !(state.lists.is_empty() && state.documents.is_empty())
+        self.lock().is_followed()
     }
 }
 
