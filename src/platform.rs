@@ -141,7 +141,7 @@ impl Platform {
     pub async fn stop(mut self) {
         self.membership.leave().await;
         if let Some(queries) = &self.queries {
-            queries.stop_following();
+            queries.stop_waiting();
         }
         // What still comes to this replica finds its way to others, or is finished here.
         let gateway = self.gateway.take();

@@ -38,6 +38,21 @@ pub struct Problem {
     /// Seconds after which a retry makes sense. `Retry-After` on the surfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
+    /// How fresh the view is that refuses a query. Headers on the surfaces, as of every answer.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub age: Option<Age>,
+}
+
+/// How fresh an answer about a view is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age {
+    /// The stream sequence up to which the view had applied the log.
+    pub applied: u64,
+    /// How far behind the log it was, in milliseconds.
+    pub lag_ms: u64,
+    /// Whether something is behind because of an event that could not be applied.
+    pub parked: bool,
 }
 
 impl Problem {
@@ -52,6 +67,7 @@ impl Problem {
             version: None,
             position: None,
             retry_after: None,
+            age: None,
         }
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod exchange;
 mod follow;
 mod freshness;
 pub(crate) mod generation;
+mod list_slots;
 mod live;
 pub(crate) mod parameters;
 mod reads;
@@ -19,6 +20,7 @@ pub(crate) mod schema;
 mod search;
 pub(crate) mod serving;
 pub(crate) mod store;
+mod waits;
 mod watermark;
 
 pub use announcement::Applied;
@@ -36,7 +38,7 @@ pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 
-use crate::{stable_hash, view::View};
+use crate::{problem::Age, stable_hash, view::View};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -152,6 +154,18 @@ pub struct Answer<T> {
     pub lag_ms: u64,
     /// Whether something in it is behind because of an event that could not be applied.
     pub parked: bool,
+}
+
+impl<T> Answer<T> {
+    /// How fresh it is.
+    #[must_use]
+    pub fn age(&self) -> Age {
+        Age {
+            applied: self.applied,
+            lag_ms: self.lag_ms,
+            parked: self.parked,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ mod reply_guard;
 pub use inboxes::{InboxPrefix, Inboxes};
 pub use reply_guard::ReplyGuard;
 
-use crate::{problem::Problem, request_headers::RequestHeaders};
+use crate::{
+    problem::{Age, Problem},
+    request_headers::RequestHeaders,
+};
 use async_nats::HeaderMap;
 
 impl RequestHeaders for Option<HeaderMap> {
@@ -41,7 +44,19 @@ pub fn refusal_headers(problem: &Problem) -> HeaderMap {
     if let Some(seconds) = problem.retry_after {
         headers.insert("Retry-After", seconds.to_string());
     }
+    if let Some(age) = problem.age {
+        age_headers(&mut headers, age);
+    }
     headers
+}
+
+/// Adds the headers that say how fresh an answer about a view is.
+pub fn age_headers(headers: &mut HeaderMap, age: Age) {
+    headers.insert("Headwater-Applied", age.applied.to_string());
+    headers.insert("Headwater-Lag-Ms", age.lag_ms.to_string());
+    if age.parked {
+        headers.insert("Headwater-Parked", "true");
+    }
 }
 
 #[cfg(test)]

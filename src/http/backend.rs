@@ -7,7 +7,7 @@ use crate::{
         request::{CommandRequest, Outcome},
     },
     event_log::subject::Id,
-    problem::Problem,
+    problem::{Age, Problem},
     read_model::{
         Answer, EventId, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
     },
@@ -37,6 +37,9 @@ pub type Reading<'a> = Either<
 pub trait Views: Send + Sync {
     /// What can be queried.
     fn views(&self) -> &[ViewDescription];
+
+    /// How fresh a view is now.
+    fn age(&self, view: &str) -> Option<Age>;
 
     /// Reads one document.
     fn get<'a>(&'a self, view: &'a str, id: &'a Id, freshness: &'a Freshness) -> Reading<'a>;
@@ -83,9 +86,13 @@ impl Views for ReadModel {
         self.views()
     }
 
+    fn age(&self, view: &str) -> Option<Age> {
+        self.age(view)
+    }
+
     fn get<'a>(&'a self, view: &'a str, id: &'a Id, freshness: &'a Freshness) -> Reading<'a> {
         match self.remembered(view, id.as_str(), freshness) {
-            Some(answer) => Either::Left(ready(Ok(answer))),
+            Some(answer) => Either::Left(ready(answer)),
             None => Either::Right(Box::pin(self.document(view, id.as_str(), freshness))),
         }
     }

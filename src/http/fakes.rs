@@ -8,7 +8,7 @@ use crate::{
         request::{CommandRequest, Outcome, OutcomeEvent},
     },
     event_log::subject::Id,
-    problem::Problem,
+    problem::{Age, Problem},
     read_model::{
         Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument,
         Subscription, ViewDescription,
@@ -192,6 +192,14 @@ fn document(id: &str) -> StoredDocument {
 impl Views for FakeViews {
     fn views(&self) -> &[ViewDescription] {
         &self.views
+    }
+
+    fn age(&self, _: &str) -> Option<Age> {
+        Some(Age {
+            applied: 90,
+            lag_ms: 7,
+            parked: false,
+        })
     }
 
     fn get<'a>(&'a self, _: &'a str, id: &'a Id, freshness: &'a Freshness) -> Reading<'a> {

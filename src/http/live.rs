@@ -8,10 +8,10 @@
 //! refused. So a client that comes again is told in a stream, by an event `problem`, why it cannot
 //! follow now, and by `retry` when to come next.
 
-use super::{Site, input, views};
+use super::{Site, input, refusal::say_age, views};
 use crate::{
-    problem::Problem,
-    read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription},
+    problem::{Age, Problem},
+    read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription, ViewDescription},
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -58,31 +58,31 @@ pub(super) async fn document(
     site: Data<Site>,
 ) -> Result<HttpResponse, Problem> {
     let view = views::known_view(&request, &site)?;
-    let id = input::document_id(&request, 2)?;
-    let freshness = views::freshness(&request)?;
-    let last = last_event(&request)?;
     let following = async {
+        let id = input::document_id(&request, 2)?;
+        let freshness = views::freshness(&request)?;
+        let last = last_event(&request)?;
         let slot = Slot::take(&site.live, site.max_live)?;
         let views = &site.backends.views;
         let following = views.follow_document(view.name, &id, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, last.is_some(), following.await)
+    respond(&request, &site, view, following.await)
 }
 
 /// Follows a list.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
     let view = views::known_view(&request, &site)?;
-    let filters = input::parameters(request.uri().query().unwrap_or_default())?;
-    let freshness = views::freshness(&request)?;
-    let last = last_event(&request)?;
     let following = async {
+        let filters = input::parameters(request.uri().query().unwrap_or_default())?;
+        let freshness = views::freshness(&request)?;
+        let last = last_event(&request)?;
         let slot = Slot::take(&site.live, site.max_live)?;
         let views = &site.backends.views;
         let following = views.follow_list(view.name, &filters, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, last.is_some(), following.await)
+    respond(&request, &site, view, following.await)
 }
 
 fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
@@ -103,14 +103,20 @@ fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
 fn respond(
     request: &HttpRequest,
     site: &Site,
-    again: bool,
+    view: &ViewDescription,
     following: Result<(Slot, Subscription), Problem>,
 ) -> Result<HttpResponse, Problem> {
     let (slot, subscription) = match following {
         Ok(following) => following,
-        Err(problem) if again && awaits_events(request) => return Ok(refuse(&problem)),
-        Err(problem) => return Err(problem),
+        Err(problem) => {
+            let problem = views::aged(problem, site, view);
+            return match comes_again(request) {
+                true => Ok(refuse(&problem)),
+                false => Err(problem),
+            };
+        }
     };
+    let age = site.backends.views.age(view.name);
     if let Some(connection) = request.conn_data::<Connection>() {
         let connection = connection.clone();
         subscription.on_cut(move || connection.cut());
@@ -118,7 +124,7 @@ fn respond(
     let mut heartbeat =
         tokio::time::interval_at(Instant::now() + site.live_heartbeat, site.live_heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(stream().streaming(Frames {
+    Ok(stream(age).streaming(Frames {
         subscription,
         heartbeat,
         begun: false,
@@ -130,20 +136,27 @@ fn respond(
 
 /// A stream of one event, which says why nothing follows and when to come again.
 fn refuse(problem: &Problem) -> HttpResponse {
-    stream().body(problem_frame(&problem.to_json()))
+    stream(problem.age).body(problem_frame(&problem.to_json()))
 }
 
-fn stream() -> HttpResponseBuilder {
+fn stream(age: Option<Age>) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, EVENT_STREAM))
         .insert_header((CACHE_CONTROL, UNCHANGED))
         .insert_header((UNBUFFERED, "no"));
+    if let Some(age) = age {
+        say_age(&mut response, age);
+    }
     response
 }
 
-/// Whether the client says that it reads events, as a browser's `EventSource` does.
-fn awaits_events(request: &HttpRequest) -> bool {
+/// Whether the client comes again, and says that it reads events, as a browser's `EventSource` does.
+fn comes_again(request: &HttpRequest) -> bool {
+    let again = request.headers().get(LAST_EVENT_ID);
+    if again.is_none_or(|id| id.is_empty()) {
+        return false;
+    }
     let accepted = request.headers().get_all(ACCEPT);
     let mut accepted = accepted.filter_map(|value| value.to_str().ok());
     accepted.any(|value| value.contains(EVENT_STREAM))

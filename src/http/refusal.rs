@@ -1,16 +1,20 @@
 //! How a [`Problem`] looks on HTTP: the one place that turns a refusal into a response.
 
-use crate::problem::Problem;
+use crate::problem::{Age, Problem};
 use actix_web::{
-    HttpResponse, ResponseError,
+    HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
     },
 };
 
 /// The media type of RFC 9457.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+const APPLIED: HeaderName = HeaderName::from_static("headwater-applied");
+const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
+/// Something in the answer is behind because of an event that could not be applied.
+const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
@@ -27,7 +31,20 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after {
             response.insert_header((RETRY_AFTER, seconds));
         }
+        if let Some(age) = self.age {
+            say_age(&mut response, age);
+        }
         response.body(self.to_json())
+    }
+}
+
+/// Adds the headers that say how fresh an answer about a view is.
+pub(super) fn say_age(response: &mut HttpResponseBuilder, age: Age) {
+    response
+        .insert_header((APPLIED, age.applied))
+        .insert_header((LAG, age.lag_ms));
+    if age.parked {
+        response.insert_header(PARKED);
     }
 }
 

@@ -1,28 +1,27 @@
 //! `GET /views/<view>/<id>` and `GET /views/<view>?…`.
 
-use super::{Site, conditional, input, refusal};
+use super::{
+    Site, conditional, input,
+    refusal::{self, say_age},
+};
 use crate::{
     problem::Problem,
-    read_model::{Answer, Freshness, ViewDescription},
+    read_model::{Freshness, ViewDescription},
 };
-use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder, http::header::HeaderName, web::Data,
-};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
-
-const APPLIED: HeaderName = HeaderName::from_static("headwater-applied");
-const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
-/// Something in the answer is behind because of an event that could not be applied.
-const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
 /// Reads one document. One that is in memory is answered without waiting for anything.
 pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpResponse, Problem> {
     let view = known_view(request, site)?;
-    let id = input::document_id(request, 2)?;
-    let freshness = freshness(request)?;
-    let answer = site.backends.views.get(view.name, &id, &freshness).await?;
+    let answer = async {
+        let id = input::document_id(request, 2)?;
+        let freshness = freshness(request)?;
+        site.backends.views.get(view.name, &id, &freshness).await
+    };
+    let answer = answer.await.map_err(|problem| aged(problem, site, view))?;
     let mut response = conditional::begin(request, answer.value.tag.clone());
-    say_age(&mut response, &answer);
+    say_age(&mut response, answer.age());
     Ok(conditional::finish(
         response,
         "application/json",
@@ -33,17 +32,25 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
 /// Reads a page of a list.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
     let view = known_view(&request, &site)?;
-    let parameters = input::parameters(request.uri().query().unwrap_or_default())?;
-    let freshness = freshness(&request)?;
-    let answer = site
-        .backends
-        .views
-        .list(view.name, &parameters, &freshness)
-        .await?;
+    let answer = async {
+        let parameters = input::parameters(request.uri().query().unwrap_or_default())?;
+        let freshness = freshness(&request)?;
+        let views = &site.backends.views;
+        views.list(view.name, &parameters, &freshness).await
+    };
+    let answer = answer.await.map_err(|problem| aged(problem, &site, view))?;
     let body = json(&answer.value);
     let mut response = conditional::begin(&request, conditional::tag_of(&body));
-    say_age(&mut response, &answer);
+    say_age(&mut response, answer.age());
     Ok(conditional::finish(response, "application/json", body))
+}
+
+/// A refusal, with how fresh the view is that it is about.
+pub(super) fn aged(problem: Problem, site: &Site, view: &ViewDescription) -> Problem {
+    Problem {
+        age: problem.age.or_else(|| site.backends.views.age(view.name)),
+        ..problem
+    }
 }
 
 pub(super) fn known_view<'a>(
@@ -59,15 +66,6 @@ pub(super) fn known_view<'a>(
 
 pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
     Freshness::read(request.headers())
-}
-
-fn say_age<T>(response: &mut HttpResponseBuilder, answer: &Answer<T>) {
-    response
-        .insert_header((APPLIED, answer.applied))
-        .insert_header((LAG, answer.lag_ms));
-    if answer.parked {
-        response.insert_header(PARKED);
-    }
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

@@ -7,17 +7,19 @@ use super::{
     cache::{DocumentCache, ViewCache},
     cursor::Cursor,
     generation::GenerationState,
+    list_slots::ListSlots,
     live::hub::ViewLive,
     parameters::{ListQuery, MAX_COUNT},
     reads::Reads,
     refresh,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
+    waits::Waits,
     watermark::Progress,
 };
 use crate::{
     event_log::subject::{Id, is_name},
-    problem::Problem,
+    problem::{Age, Problem},
 };
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -65,6 +67,8 @@ pub(super) struct Inner {
     caches: Vec<Arc<ViewCache>>,
     reads: Vec<Arc<Reads>>,
     pub(super) lives: Vec<Arc<ViewLive>>,
+    pub(super) waits: Waits,
+    pub(super) lists: ListSlots,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
 }
@@ -94,6 +98,42 @@ impl Served<'_> {
         match Arc::ptr_eq(&now, tables) {
             true => Err(error),
             false => Ok(now),
+        }
+    }
+}
+
+impl Served<'_> {
+    /// How fresh it is now.
+    pub(super) fn age(&self) -> Age {
+        let progress = self.watermark.progress();
+        answer((), progress, 0, false).age()
+    }
+
+    /// A refusal, with how fresh the view is that it is about.
+    pub(super) fn aged(&self, problem: Problem) -> Problem {
+        Problem {
+            age: problem.age.or_else(|| Some(self.age())),
+            ..problem
+        }
+    }
+
+    /// A document as it was read after the view had come so far.
+    fn found(
+        &self,
+        id: &str,
+        document: Option<ServedDocument>,
+        progress: Progress,
+    ) -> Result<Answer<ServedDocument>, Problem> {
+        let parked = self.watermark.serving().is_parked(id);
+        match document {
+            Some(document) => {
+                let seen = document.version;
+                Ok(answer(document, progress, seen, parked))
+            }
+            None => Err(Problem {
+                age: Some(answer((), progress, 0, parked).age()),
+                ..Problem::not_found("not_found", format!("there is no {} {id}", self.view.name))
+            }),
         }
     }
 }
@@ -154,6 +194,8 @@ impl ReadModel {
                 caches,
                 reads,
                 lives,
+                waits: Waits::default(),
+                lists: ListSlots::default(),
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
             }),
@@ -204,27 +246,27 @@ impl ReadModel {
         freshness: &Freshness,
     ) -> Result<Answer<ServedDocument>, Problem> {
         let served = self.served(view)?;
-        check_id(id)?;
-        self.wait(&served, freshness).await?;
-        // Before anything is read: what is read is at least as new as that.
-        let progress = served.watermark.progress();
-        let document = self.inner.read(&served, id).await;
-        let document = document.map_err(|error| unavailable(view, &error))?;
-        let document = document
-            .ok_or_else(|| Problem::not_found("not_found", format!("there is no {view} {id}")))?;
-        let seen = document.version;
-        let parked = served.watermark.serving().is_parked(id);
-        Ok(answer(document, progress, seen, parked))
+        let answer = async {
+            check_id(id)?;
+            self.wait(&served, freshness).await?;
+            // Before anything is read: what is read is at least as new as that.
+            let progress = served.watermark.progress();
+            let document = self.inner.read(&served, id).await;
+            let document = document.map_err(|error| unavailable(view, &error))?;
+            served.found(id, document, progress)
+        };
+        answer.await.map_err(|problem| served.aged(problem))
     }
 
-    /// The document as it goes out, if it is in memory and as fresh as asked: nothing is waited for.
+    /// The document as it goes out, or that there is none, if that is in memory and as fresh as asked:
+    /// nothing is waited for.
     #[must_use]
     pub fn remembered(
         &self,
         view: &str,
         id: &str,
         freshness: &Freshness,
-    ) -> Option<Answer<ServedDocument>> {
+    ) -> Option<Result<Answer<ServedDocument>, Problem>> {
         let served = self.served(view).ok()?;
         let progress = served.watermark.progress();
         if let Some((aggregate, position)) = &freshness.min_position {
@@ -235,9 +277,36 @@ impl ReadModel {
         }
         // After the progress, as in every read.
         let document = served.cache?.find(id)?;
-        let seen = document.version;
-        let parked = served.watermark.serving().is_parked(id);
-        Some(answer(document, progress, seen, parked))
+        Some(served.found(id, document, progress))
+    }
+
+    /// How fresh a view is now, if there is one of this name.
+    #[must_use]
+    pub fn age(&self, view: &str) -> Option<Age> {
+        self.served(view).ok().map(|served| served.age())
+    }
+
+    /// Returns whether a query need not wait for the view to become as fresh as it asks.
+    pub(super) fn is_fresh(&self, view: &str, freshness: &Freshness) -> bool {
+        let (Some((_, position)), Ok(served)) = (&freshness.min_position, self.served(view)) else {
+            return true;
+        };
+        served.watermark.progress().position >= *position
+    }
+
+    /// Waits until the view is as fresh as asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadModel::get`], of what concerns the position; `overloaded` (429) when too many wait.
+    pub(super) async fn until_fresh(
+        &self,
+        view: &str,
+        freshness: &Freshness,
+    ) -> Result<(), Problem> {
+        let served = self.served(view)?;
+        let fresh = self.wait(&served, freshness).await;
+        fresh.map_err(|problem| served.aged(problem))
     }
 
     /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
@@ -254,9 +323,20 @@ impl ReadModel {
         freshness: &Freshness,
     ) -> Result<Answer<Page>, Problem> {
         let served = self.served(view)?;
+        let page = self.page(&served, parameters, freshness).await;
+        page.map_err(|problem| served.aged(problem))
+    }
+
+    async fn page(
+        &self,
+        served: &Served<'_>,
+        parameters: &BTreeMap<String, String>,
+        freshness: &Freshness,
+    ) -> Result<Answer<Page>, Problem> {
+        let view = served.view.name;
         let name = (served.view.name, served.view.version);
         let query = ListQuery::read(name, &served.view.query, parameters)?;
-        self.wait(&served, freshness).await?;
+        self.wait(served, freshness).await?;
         let edition = served.watermark.serving().edition();
         if query.log.as_ref().is_some_and(|log| log != edition.log()) {
             return Err(Problem::malformed(
@@ -264,8 +344,9 @@ impl ReadModel {
                 "the cursor is of another log than there is now: begin the list again",
             ));
         }
+        let _slot = self.inner.lists.take().await?;
         let progress = served.watermark.progress();
-        let rows = self.inner.list(&served, &query).await;
+        let rows = self.inner.list(served, &query).await;
         let (mut rows, count) = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
@@ -275,7 +356,8 @@ impl ReadModel {
         });
         let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
         let serving = served.watermark.serving();
-        let parked = rows.iter().any(|row| serving.is_parked(&row.id));
+        // What is parked may be missing here, too.
+        let parked = serving.has_parked();
         let items = rows.into_iter().map(|row| stored(row, view));
         let page = Page {
             items: items.collect::<Result<_, _>>()?,
@@ -356,11 +438,9 @@ impl ReadModel {
         if !served.view.aggregates.contains(&aggregate.as_str()) {
             return Ok(());
         }
-        if served
-            .watermark
-            .reached(*position, freshness.max_wait)
-            .await
-        {
+        let waits = &self.inner.waits;
+        let reach = waits.reach(served.watermark, *position, freshness.max_wait);
+        if reach.await? {
             return Ok(());
         }
         let applied = served.watermark.progress().position;
@@ -379,17 +459,15 @@ impl Inner {
         served: &Served<'_>,
         id: &str,
     ) -> Result<Option<ServedDocument>, StoreError> {
-        if let Some(document) = served.cache.and_then(|cache| cache.get(id)) {
-            return Ok(Some(document));
+        if let Some(known) = served.cache.and_then(|cache| cache.get(id)) {
+            return Ok(known);
         }
         let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let Some(document) = served.reads.read(id).await? else {
-            return Ok(None);
-        };
+        let document = served.reads.read(id).await?;
         if let Some((cache, begun)) = begun {
             cache.keep(begun, id, document.clone());
         }
-        Ok(Some(document))
+        Ok(document)
     }
 
     /// Reads a page of a list, and one document more if there is one; and how many there are, when
@@ -400,17 +478,12 @@ impl Inner {
         query: &ListQuery,
     ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
         let mut tables = served.tables()?;
-        let rows = loop {
+        loop {
             match self.store.list(&tables, query).await {
-                Ok(rows) => break rows,
+                Ok(found) => return Ok(found),
                 Err(error) => tables = served.instead(&tables, error)?,
             }
-        };
-        let count = match query.count {
-            true => Some(self.store.count(&tables, query).await?),
-            false => None,
-        };
-        Ok((rows, count))
+        }
     }
 
     pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
@@ -531,6 +604,9 @@ pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
             return Problem::unavailable(
                 "the view cannot be searched until the version that can be is live",
             );
+        }
+        StoreError::TooSlow => {
+            return Problem::unavailable("it takes too long to find that; filter further");
         }
         error => tracing::warn!(view.name = view, %error, "query failed"),
     }

@@ -3,7 +3,8 @@
 //! It observes the views' watermarks: what has changed is gone from here before the watermark moves,
 //! and a gap makes all of a view's entries unreachable. A read says beforehand that it begins
 //! ([`ViewCache::begin`]); what it found is kept only if nothing of it was invalidated since, so an
-//! older document never gets back in. What does not exist is not kept: nobody asks for it often.
+//! older document never gets back in. That there is no such document is kept in the same way: it changes
+//! like any other when there is one.
 
 use super::{
     ServedDocument,
@@ -30,7 +31,8 @@ const SLOTS: usize = 256;
 
 /// The entries of all views, within one bound.
 pub(super) struct DocumentCache {
-    entries: Cache<Key, ServedDocument, Weight>,
+    /// A document as it is, or that there is none.
+    entries: Cache<Key, Option<ServedDocument>, Weight>,
 }
 
 impl DocumentCache {
@@ -81,9 +83,11 @@ impl Equivalent<Key> for Asked<'_> {
 #[derive(Clone)]
 struct Weight;
 
-impl Weighter<Key, ServedDocument> for Weight {
-    fn weight(&self, key: &Key, document: &ServedDocument) -> u64 {
-        (OVERHEAD + key.id.len() + document.body.len() + document.tag.len()) as u64
+impl Weighter<Key, Option<ServedDocument>> for Weight {
+    fn weight(&self, key: &Key, document: &Option<ServedDocument>) -> u64 {
+        let document = document.as_ref();
+        let document = document.map_or(0, |document| document.body.len() + document.tag.len());
+        (OVERHEAD + key.id.len() + document) as u64
     }
 }
 
@@ -131,8 +135,8 @@ impl ViewCache {
         })
     }
 
-    /// The document, if there is a copy of it; otherwise it is missed.
-    pub(super) fn get(&self, id: &str) -> Option<ServedDocument> {
+    /// The document, or that there is none, if that is kept; otherwise it is missed.
+    pub(super) fn get(&self, id: &str) -> Option<Option<ServedDocument>> {
         let found = self.find(id);
         if found.is_none() {
             self.counts.misses.increment(1);
@@ -140,8 +144,8 @@ impl ViewCache {
         found
     }
 
-    /// The document, if there is a copy of it.
-    pub(super) fn find(&self, id: &str) -> Option<ServedDocument> {
+    /// The document, or that there is none, if that is kept.
+    pub(super) fn find(&self, id: &str) -> Option<Option<ServedDocument>> {
         let asked = self.asked(self.generation.load(Ordering::Acquire), id);
         let found = self.cache.entries.get(&asked);
         if found.is_some() {
@@ -161,7 +165,7 @@ impl ViewCache {
     }
 
     /// Keeps what a read found, unless the document was invalidated since it began.
-    pub(super) fn keep(&self, begun: Begun, id: &str, document: ServedDocument) {
+    pub(super) fn keep(&self, begun: Begun, id: &str, document: Option<ServedDocument>) {
         let invalidated = self.lock(begun.slot);
         if *invalidated == begun.invalidated {
             let key = Key {
@@ -207,7 +211,7 @@ impl Observer for ViewCache {
             self.invalidate(id);
         }
         for FreshDocument { id, document } in fresh {
-            self.keep(self.begin(id), id, document.clone());
+            self.keep(self.begin(id), id, Some(document.clone()));
         }
     }
 
@@ -245,11 +249,11 @@ mod tests {
     }
 
     fn put(cache: &ViewCache, id: &str, version: u64) {
-        cache.keep(cache.begin(id), id, document(version));
+        cache.keep(cache.begin(id), id, Some(document(version)));
     }
 
     fn version(cache: &ViewCache, id: &str) -> Option<u64> {
-        cache.get(id).map(|document| document.version)
+        cache.get(id)?.map(|document| document.version)
     }
 
     #[test]
@@ -274,7 +278,7 @@ mod tests {
             document: document(2),
         };
         cache.changed(&changed(&["a"]), &[fresh]);
-        cache.keep(begun, "a", document(1));
+        cache.keep(begun, "a", Some(document(1)));
         assert_eq!(version(&cache, "a"), Some(2));
         cache.lost(7);
         assert!(!cache.wants("a"));
@@ -285,8 +289,21 @@ mod tests {
         let cache = cache(1 << 20);
         let begun = cache.begin("a");
         cache.changed(&changed(&["a"]), &[]);
-        cache.keep(begun, "a", document(1));
+        cache.keep(begun, "a", Some(document(1)));
         assert_eq!(version(&cache, "a"), None);
+    }
+
+    #[test]
+    fn that_there_is_no_document_is_known_until_there_is_one() {
+        let cache = cache(1 << 20);
+        cache.keep(cache.begin("a"), "a", None);
+        assert!(matches!(cache.get("a"), Some(None)));
+        let begun = cache.begin("a");
+        cache.changed(&changed(&["a"]), &[]);
+        cache.keep(begun, "a", None);
+        assert!(cache.get("a").is_none());
+        put(&cache, "a", 1);
+        assert_eq!(version(&cache, "a"), Some(1));
     }
 
     #[test]
@@ -295,7 +312,7 @@ mod tests {
         put(&cache, "a", 1);
         let begun = cache.begin("b");
         cache.lost(7);
-        cache.keep(begun, "b", document(1));
+        cache.keep(begun, "b", Some(document(1)));
         assert_eq!(version(&cache, "a"), None);
         assert_eq!(version(&cache, "b"), None);
         put(&cache, "a", 8);

@@ -7,13 +7,16 @@ use super::{Answer, Freshness, ReadModel};
 use crate::{
     problem::Problem,
     request_reply::{
-        ReplyGuard,
+        ReplyGuard, age_headers,
         discovery::{self, Discovery},
         refusal_headers,
     },
     unique_fields,
 };
-use async_nats::{Client, HeaderMap, Message, SubscribeError, Subscriber};
+use async_nats::{
+    Client, HeaderMap, Message, PublishError, SubscribeError, Subject, Subscriber,
+    client::PublishErrorKind,
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -21,12 +24,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
-/// How many queries are worked on at once. Those that wait for a position count.
+/// How many queries are worked on at once. Those that wait for a position do not count.
 const CONCURRENT: usize = 256;
 /// The largest body of a query, in bytes.
 const MAX_BODY: usize = 16 * 1024;
@@ -48,8 +51,8 @@ struct Desk {
     client: Client,
     discovery: Arc<Discovery>,
     model: ReadModel,
-    /// The largest reply that the connection takes, in bytes.
-    max_reply: usize,
+    /// Those that are worked on.
+    permits: Arc<Semaphore>,
 }
 
 impl QueryEndpoint {
@@ -75,14 +78,13 @@ impl QueryEndpoint {
                 client: client.clone(),
                 discovery,
                 model,
-                max_reply: client.server_info().max_payload,
+                permits: Arc::new(Semaphore::new(CONCURRENT)),
             }),
         })
     }
 
     /// Answers until told to stop, then finishes what has been taken.
     pub async fn run(mut self, stopping: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(CONCURRENT));
         let mut tasks = JoinSet::new();
         loop {
             let request = tokio::select! {
@@ -96,12 +98,11 @@ impl QueryEndpoint {
                 continue;
             }
             let (desk, arrived) = (Arc::clone(&self.desk), Instant::now());
-            match Arc::clone(&permits).try_acquire_owned() {
+            match Arc::clone(&desk.permits).try_acquire_owned() {
                 Ok(permit) => {
                     tasks.spawn(async move {
-                        let answered = answer(&desk.model, &request).await;
+                        let answered = desk.answer(&request, permit).await;
                         desk.send(request, answered, arrived).await;
-                        drop(permit);
                     });
                 }
                 Err(_) => desk.send(request, Err(overloaded()), arrived).await,
@@ -114,37 +115,76 @@ impl QueryEndpoint {
 }
 
 impl Desk {
+    /// Answers a query. Where it has to wait first, the permit is given back meanwhile.
+    async fn answer(
+        &self,
+        request: &Message,
+        mut permit: OwnedSemaphorePermit,
+    ) -> Result<Reply, Problem> {
+        let freshness = Freshness::read(&request.headers)?;
+        let tokens: Vec<_> = request.subject.split('.').collect();
+        if let [_, view, ..] = tokens[..]
+            && !self.model.is_fresh(view, &freshness)
+        {
+            drop(permit);
+            self.model.until_fresh(view, &freshness).await?;
+            let permits = Arc::clone(&self.permits);
+            permit = permits.acquire_owned().await.map_err(|_| overloaded())?;
+        }
+        let answered = answer(&self.model, &tokens, request, &freshness).await;
+        drop(permit);
+        answered
+    }
+
     async fn send(&self, request: Message, answered: Result<Reply, Problem>, arrived: Instant) {
         let Some(to) = request.reply else { return };
-        let answered = answered.and_then(|reply| match reply.1.len() > self.max_reply {
-            true => Err(too_long()),
-            false => Ok(reply),
-        });
         self.discovery
             .count(0, arrived.elapsed(), answered.is_err());
-        let (headers, body) = answered
-            .unwrap_or_else(|problem| (refusal_headers(&problem), problem.to_json().into()));
-        if let Err(error) = self.client.publish_with_headers(to, headers, body).await {
+        let sent = match answered {
+            Ok(reply) => self.reply(to.clone(), reply).await,
+            Err(problem) => self.refuse(to.clone(), &problem).await,
+        };
+        let sent = match sent {
+            // Headers count, and only the connection knows how much it takes.
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let is_list = request.subject.split('.').count() == 2;
+                self.refuse(to, &too_long(is_list)).await
+            }
+            sent => sent,
+        };
+        if let Err(error) = sent {
             tracing::debug!(%error, "an answer could not be sent");
         }
+    }
+
+    async fn reply(&self, to: Subject, (headers, body): Reply) -> Result<(), PublishError> {
+        self.client.publish_with_headers(to, headers, body).await
+    }
+
+    async fn refuse(&self, to: Subject, problem: &Problem) -> Result<(), PublishError> {
+        let reply = (refusal_headers(problem), problem.to_json().into());
+        self.reply(to, reply).await
     }
 }
 
 type Reply = (HeaderMap, Bytes);
 
-async fn answer(model: &ReadModel, request: &Message) -> Result<Reply, Problem> {
-    let freshness = Freshness::read(&request.headers)?;
-    let tokens: Vec<_> = request.subject.split('.').collect();
-    match tokens[..] {
+async fn answer(
+    model: &ReadModel,
+    tokens: &[&str],
+    request: &Message,
+    freshness: &Freshness,
+) -> Result<Reply, Problem> {
+    match tokens {
         [_, view] => {
             let parameters = parameters(&request.payload)?;
-            let page = model.list(view, &parameters, &freshness).await?;
+            let page = model.list(view, &parameters, freshness).await?;
             let body = serde_json::to_vec(&page.value)
                 .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
             Ok((success(&page, &tag_of(&body)), body.into()))
         }
         [_, view, id] => {
-            let answer = model.document(view, id, &freshness).await?;
+            let answer = model.document(view, id, freshness).await?;
             let tag = String::from_utf8_lossy(&answer.value.tag);
             Ok((success(&answer, &tag), answer.value.body.clone()))
         }
@@ -192,11 +232,7 @@ fn success<T>(answer: &Answer<T>, tag: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", "application/json");
     headers.insert("ETag", tag);
-    headers.insert("Headwater-Applied", answer.applied.to_string());
-    headers.insert("Headwater-Lag-Ms", answer.lag_ms.to_string());
-    if answer.parked {
-        headers.insert("Headwater-Parked", "true");
-    }
+    age_headers(&mut headers, answer.age());
     headers
 }
 
@@ -215,11 +251,18 @@ fn overloaded() -> Problem {
     }
 }
 
-fn too_long() -> Problem {
-    Problem::malformed(
-        "limit".to_owned(),
-        "the page is larger than a message can be: ask for fewer documents",
-    )
+/// A list is asked for again with a smaller page. A document can only be read elsewhere.
+fn too_long(is_list: bool) -> Problem {
+    match is_list {
+        true => Problem::malformed(
+            "limit".to_owned(),
+            "the page is larger than a message can be: ask for fewer documents",
+        ),
+        false => Problem {
+            detail: "the document is larger than a message can be: read it over HTTP".to_owned(),
+            ..Problem::too_large(0)
+        },
+    }
 }
 
 /// The queries cannot be served.

@@ -12,6 +12,7 @@ use super::{
     },
     parameters::{ListQuery, MAX_LIMIT},
     store::StoreError,
+    waits::stopping,
 };
 use crate::problem::Problem;
 use std::{
@@ -103,6 +104,7 @@ impl ReadModel {
             let follow = served.live.follow_list(&query, conditions.collect());
             let subscription = follow.map_err(closed)?;
             self.work(&served);
+            let _slot = self.inner.lists.take().await?;
             // What is read now has every change up to here.
             let from = here(&served);
             let changed = last.position.and_then(|at| served.live.changed_since(at));
@@ -124,8 +126,10 @@ impl ReadModel {
         Err(unsettled())
     }
 
-    /// Ends all who follow something, and takes nobody any more.
-    pub fn stop_following(&self) {
+    /// Ends all who follow something or wait for a position, and takes none of either any more. What can
+    /// be answered at once still is.
+    pub fn stop_waiting(&self) {
+        self.inner.waits.stop();
         self.inner.lives.iter().for_each(|live| live.close());
     }
 
@@ -142,9 +146,11 @@ impl ReadModel {
         };
         let here = here(served);
         // Of another log nothing compares.
-        let reached = last.log() != here.log() || {
-            let reached = served.watermark.reached(last.position, freshness.max_wait);
-            reached.await
+        let other = last.edition.is_empty() || last.log() != here.log();
+        let reached = other || {
+            let waits = &self.inner.waits;
+            let reach = waits.reach(served.watermark, last.position, freshness.max_wait);
+            reach.await?
         };
         if !reached {
             return Err(Problem::unavailable(format!(
@@ -292,7 +298,7 @@ fn was_gone(served: &Served<'_>, last: &Last, id: &str) -> bool {
 }
 
 fn closed(_: Closed) -> Problem {
-    Problem::unavailable("this replica is being stopped")
+    stopping()
 }
 
 fn unsettled() -> Problem {

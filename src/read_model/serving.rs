@@ -136,6 +136,11 @@ impl Serving {
         self.read(|state| state.parked.contains(id))
     }
 
+    /// Whether any document is behind because of something parked.
+    pub(crate) fn has_parked(&self) -> bool {
+        self.read(|state| !state.parked.is_empty())
+    }
+
     /// The number of the transaction that the parked documents are of.
     pub(crate) fn parked_at(&self) -> u64 {
         self.read(|state| state.parked_at)

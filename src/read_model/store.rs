@@ -1,7 +1,8 @@
 //! The connection to SurrealDB, embedded or remote, and the one way to run a query on it.
 //!
-//! Queries need a deep stack and must not be dropped half-way, so each runs as a task of a runtime
-//! that was built for them; a caller that goes away leaves its query to finish.
+//! Queries need a deep stack, so each runs as a task of a runtime that was built for them. What is
+//! written must not be dropped half-way: a caller that goes away leaves it to finish. What is only read
+//! ends with its caller, and after a few seconds in any case.
 
 pub mod floor;
 pub(crate) mod generations;
@@ -24,7 +25,7 @@ use surrealdb::{
     opt::auth::{Database, Root},
     types::{Error as SurrealError, QueryError, SurrealValue, Value, Variables},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 /// How long connecting to a server and signing in may take.
 const OPENING: Duration = Duration::from_secs(10);
@@ -117,13 +118,14 @@ impl Store {
             Ok::<_, SurrealError>(database)
         };
         let (database, pulse) = if remote {
-            let connected = tokio::time::timeout(OPENING, join(runtime.spawn(connected)));
-            let database = connected.await.unwrap_or(Err(StoreError::Silent))?;
+            let mut connected = runtime.spawn(connected);
+            let opened = tokio::time::timeout(OPENING, join(&mut connected));
+            let database = opened.await.unwrap_or(Err(StoreError::Silent))?;
             // A session of its own: a round trip, and once.
             let pulse = Pulse::start(database.clone(), &runtime);
             (database, Some(pulse))
         } else {
-            (join(runtime.spawn(connected)).await?, None)
+            (join(&mut runtime.spawn(connected)).await?, None)
         };
         let unnamed = Self {
             inner: Arc::new(Inner {
@@ -222,6 +224,21 @@ impl Store {
         }
     }
 
+    /// Runs statements that change nothing, and fails when any of them does. Who stops waiting for them
+    /// stops them.
+    async fn read(
+        &self,
+        sql: impl Into<Cow<'static, str>>,
+        variables: Variables,
+    ) -> Result<IndexedResults, StoreError> {
+        let inner = Arc::clone(&self.inner);
+        let sql = sql.into();
+        let runtime = inner.runtime.clone();
+        let asked = async move { inner.database.query(sql).bind(variables).await };
+        let mut asked = Aborted(runtime.spawn(asked));
+        self.answer(join(&mut asked.0)).await
+    }
+
     /// Runs statements, and fails when any of them does.
     async fn query(
         &self,
@@ -232,9 +249,16 @@ impl Store {
         let sql = sql.into();
         let asked = async move {
             let runtime = inner.runtime.clone();
-            join(runtime.spawn(async move { inner.database.query(sql).bind(variables).await }))
-                .await
+            let asked = async move { inner.database.query(sql).bind(variables).await };
+            join(&mut runtime.spawn(asked)).await
         };
+        self.answer(asked).await
+    }
+
+    async fn answer(
+        &self,
+        asked: impl Future<Output = Result<IndexedResults, StoreError>>,
+    ) -> Result<IndexedResults, StoreError> {
         let mut results = match &self.inner.pulse {
             // Not even begun while the server is known to be away: it would all be done later.
             Some(pulse) => pulse.beside(asked).await?,
@@ -270,7 +294,16 @@ async fn sign_in(
     Ok(())
 }
 
-async fn join<T>(task: tokio::task::JoinHandle<Result<T, SurrealError>>) -> Result<T, StoreError> {
+/// A task that ends when nobody waits for it any more.
+struct Aborted<T>(JoinHandle<T>);
+
+impl<T> Drop for Aborted<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn join<T>(task: &mut JoinHandle<Result<T, SurrealError>>) -> Result<T, StoreError> {
     match task.await {
         Ok(result) => result.map_err(StoreError::from),
         Err(error) if error.is_panic() => Err(StoreError::Panicked),
@@ -326,6 +359,9 @@ pub enum StoreError {
     /// The server does not answer anything. What it was asked it may yet do.
     #[error("the store does not answer")]
     Silent,
+    /// A reader's statement took longer than it may.
+    #[error("it took too long to find that")]
+    TooSlow,
     /// The store refuses the statement or who asks.
     #[error("the store refuses: {0}")]
     Refused(#[source] SurrealError),
@@ -358,6 +394,7 @@ impl StoreError {
             Self::Conflict(_)
             | Self::Unavailable(_)
             | Self::Silent
+            | Self::TooSlow
             | Self::Panicked
             | Self::Unprepared => true,
             Self::Fenced
@@ -375,6 +412,8 @@ impl From<SurrealError> for StoreError {
             Self::Fenced
         } else if error.query_details() == Some(&QueryError::TransactionConflict) {
             Self::Conflict(error)
+        } else if matches!(error.query_details(), Some(QueryError::TimedOut { .. })) {
+            Self::TooSlow
         } else if error.is_validation() || error.is_not_allowed() {
             Self::Refused(error)
         } else {

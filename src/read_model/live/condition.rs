@@ -37,7 +37,7 @@ impl Condition {
     /// A text that values have in common when they are equal; none for what equals nothing.
     pub(super) fn key(value: &Value) -> Option<String> {
         match value {
-            Value::String(text) => Some(format!("s{text}")),
+            Value::String(text) => Some(format!("s{}", composed(text))),
             Value::Bool(truth) => Some(format!("b{truth}")),
             // Whole numbers are equal in either form.
             Value::Number(number) => number.as_f64().map(|number| format!("n{number}")),
@@ -114,6 +114,7 @@ mod tests {
             json!(6),
             json!("5"),
             json!("사과"),
+            json!("\u{1109}\u{1161}\u{1100}\u{116a}"),
             json!(true),
             json!(false),
             json!(9_007_199_254_740_993_i64),

@@ -19,6 +19,9 @@ use surrealdb::types::{
     Array, Number, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables,
 };
 
+/// The end of every statement of a reader: how long it may take, wherever it runs.
+const LIMITED: &str = "TIMEOUT 5s";
+
 /// A stored document.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
@@ -152,43 +155,44 @@ impl Store {
         let ids = ids.map(|id| Value::RecordId(document_id(&tables.documents, id)));
         let mut variables = Variables::new();
         variables.insert("ids", Value::Array(Array::from(ids.collect::<Vec<_>>())));
-        let mut results = self.query("SELECT * FROM $ids", variables).await?;
+        let sql = format!("SELECT * FROM $ids {LIMITED}");
+        let mut results = self.read(sql, variables).await?;
         let found = rows(take(&mut results, 0)?);
         found.into_iter().map(Text::read).collect()
     }
 
-    /// Reads a page, and one document more if there is one.
+    /// Reads a page, and one document more if there is one; and, where that is asked for, how many there
+    /// are on all pages, up to one more than the bound. Both are of one moment.
     pub(crate) async fn list(
         &self,
         tables: &ViewTables,
         query: &ListQuery,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
         let statement = Statement::of(tables, query)?;
-        let mut results = self.query(statement.sql, statement.variables).await?;
-        rows(take(&mut results, 0)?)
-            .into_iter()
-            .map(Row::read)
-            .collect()
-    }
-
-    /// Counts what a list matches on all pages, up to one more than the bound.
-    pub(crate) async fn count(
-        &self,
-        tables: &ViewTables,
-        query: &ListQuery,
-    ) -> Result<u64, StoreError> {
-        let all = ListQuery {
-            after: None,
-            limit: MAX_COUNT,
-            ..query.clone()
-        };
-        let statement = Statement::of(tables, &all)?;
-        let sql = format!("RETURN array::len(({}));", statement.ids());
-        let mut results = self.query(sql, statement.variables).await?;
-        match take(&mut results, 0)?.into_json_value() {
-            Json::Number(count) => count.as_u64().ok_or_else(|| StoreError::shape("count")),
-            _ => Err(StoreError::shape("count")),
+        if !query.count {
+            let sql = format!("{} {LIMITED}", statement.sql);
+            let mut results = self.read(sql, statement.variables).await?;
+            return Ok((read_rows(take(&mut results, 0)?)?, None));
         }
+        let all = Statement::of(
+            tables,
+            &ListQuery {
+                after: None,
+                limit: MAX_COUNT,
+                ..query.clone()
+            },
+        )?;
+        // One statement is one transaction, and so of one moment.
+        let (page, ids) = (&statement.sql, all.ids());
+        let sql = format!(
+            "RETURN {{ page: ({page} {LIMITED}), count: array::len(({ids} {LIMITED})) }};"
+        );
+        let mut results = self.read(sql, statement.variables).await?;
+        let Value::Object(mut found) = take(&mut results, 0)? else {
+            return Err(StoreError::shape("page"));
+        };
+        let page = read_rows(found.remove("page").unwrap_or_default())?;
+        Ok((page, Some(unsigned(&mut found, "count")?)))
     }
 
     /// How the engine would go about a list, as it describes it.
@@ -206,6 +210,10 @@ impl Store {
             plan => plan.into_json_value().to_string(),
         })
     }
+}
+
+fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
+    rows(found).into_iter().map(Row::read).collect()
 }
 
 /// A list as SurrealQL. Only checked names are part of the text; every value is bound.

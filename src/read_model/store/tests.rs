@@ -142,7 +142,7 @@ async fn walk(
     let mut query = ask(parameters);
     query.limit = limit;
     loop {
-        let mut rows = store.list(&tables(), &query).await.unwrap();
+        let mut rows = store.list(&tables(), &query).await.unwrap().0;
         let more = rows.len() > limit;
         rows.truncate(limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
@@ -268,7 +268,7 @@ async fn a_list_is_served_in_order_by_an_index() {
                 "{plan}"
             );
             assert!(searched || !plan.contains("Sort"), "{parameters:?}\n{plan}");
-            let rows = store.list(&tables(), &query).await.unwrap();
+            let rows = store.list(&tables(), &query).await.unwrap().0;
             query.after = rows
                 .get(3)
                 .map(|row| (row.key(query.order), row.id.clone()));
@@ -306,7 +306,7 @@ async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
                     !plan.contains("TableScan") && !plan.contains("Sort"),
                     "{shown}"
                 );
-                let mut rows = store.list(&tables, &query).await.unwrap();
+                let mut rows = store.list(&tables, &query).await.unwrap().0;
                 let more = rows.len() > query.limit;
                 rows.truncate(query.limit);
                 seen.extend(rows.iter().map(|row| row.id.clone()));
