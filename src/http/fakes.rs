@@ -10,8 +10,8 @@ use crate::{
     event_log::subject::Id,
     problem::{Age, Problem},
     read_model::{
-        Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, StoredDocument,
-        Subscription, ViewDescription,
+        Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument,
+        StoredDocument, Subscription, ViewDescription,
     },
     view::{Compare, Filter, Kind, Query, Sort},
 };

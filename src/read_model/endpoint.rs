@@ -14,7 +14,7 @@ use crate::{
     unique_fields,
 };
 use async_nats::{
-    Client, HeaderMap, Message, PublishError, SubscribeError, Subject, Subscriber,
+    Client, HeaderMap, Message, PublishError, Subject, SubscribeError, Subscriber,
     client::PublishErrorKind,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};

@@ -4,8 +4,8 @@ mod changes;
 
 use super::{
     EventId, Freshness, MAX_LIVE_DOCUMENTS, ReadModel, ServedDocument,
-    answers::{Inner, Served, check_id, unavailable},
     announcement::Applied,
+    answers::{Inner, Served, check_id, unavailable},
     live::{
         Condition, LiveEvent, LiveKind, Subscription,
         hub::{Closed, too_many},
@@ -115,7 +115,12 @@ impl ReadModel {
                 .into_iter()
                 .map(|(id, document)| {
                     let goes_on = from.at(document.version.min(from.position));
-                    Arc::new(LiveEvent::put(&id, goes_on, document.version, document.body))
+                    Arc::new(LiveEvent::put(
+                        &id,
+                        goes_on,
+                        document.version,
+                        document.body,
+                    ))
                 })
                 .collect();
             let initial = begin(&last, changed.as_deref(), &has, &from);

@@ -100,6 +100,9 @@ mod tests {
         let refused = waits.reach(&watermark, 7, LONG).await.unwrap_err();
         assert_eq!((refused.status, refused.retry_after), (429, Some(1)));
         drop(waiting.pop());
-        assert_eq!(waits.reach(&watermark, 7, Duration::from_millis(1)).await, Ok(false));
+        assert_eq!(
+            waits.reach(&watermark, 7, Duration::from_millis(1)).await,
+            Ok(false)
+        );
     }
 }

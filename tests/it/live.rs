@@ -20,13 +20,21 @@ use tokio::{
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Event {
     pub(crate) kind: String,
-    pub(crate) position: u64,
+    /// Where to go on from, if it says so.
+    pub(crate) from: String,
     pub(crate) data: Value,
 }
 
 impl Event {
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.data["id"].as_str().unwrap_or_default()
+    }
+
+    /// The position in where to go on from.
+    fn position(&self) -> u64 {
+        let position = self.from.rsplit_once('-');
+        let (_, position) = position.expect("it says where to go on from");
+        position.parse().unwrap()
     }
 }
 
@@ -35,10 +43,12 @@ pub(crate) struct Live {
     body: std::pin::Pin<Box<dyn futures::Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: BytesMut,
     comments: usize,
+    /// What a browser would send as `Last-Event-ID`.
+    pub(crate) last: String,
 }
 
 impl Live {
-    async fn try_open(
+    pub(crate) async fn try_open(
         http: &Http,
         path: &str,
         headers: &[(&str, &str)],
@@ -57,6 +67,7 @@ impl Live {
             body: Box::pin(response.bytes_stream()),
             buffer: BytesMut::new(),
             comments: 0,
+            last: String::new(),
         })
     }
 
@@ -68,14 +79,17 @@ impl Live {
     }
 
     /// The next event; `None` when the stream has ended.
-    async fn try_next(&mut self) -> Option<Event> {
+    pub(crate) async fn try_next(&mut self) -> Option<Event> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\n\n") {
                 let block = self.buffer.split_to(end + 2);
                 let mut event = Event::default();
                 for line in std::str::from_utf8(&block).unwrap().lines() {
                     match line.split_once(": ") {
-                        Some(("id", id)) => event.position = id.parse().unwrap(),
+                        Some(("id", id)) => {
+                            id.clone_into(&mut event.from);
+                            id.clone_into(&mut self.last);
+                        }
                         Some(("event", kind)) => kind.clone_into(&mut event.kind),
                         Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
                         _ => self.comments += usize::from(line.starts_with(':')),
@@ -132,7 +146,7 @@ async fn a_document_is_sent_as_it_is_and_then_each_change() {
     let mut live = Live::open(&http, &path, &[("Headwater-Min-Position", &registered)]).await;
     let first = live.next().await;
     assert_eq!(
-        (first.kind.as_str(), first.position),
+        (first.kind.as_str(), first.position()),
         ("put", sequence(&registered))
     );
     let document = http.get(&format!("/views/product/{sku}"), &[]).await;
@@ -141,10 +155,10 @@ async fn a_document_is_sent_as_it_is_and_then_each_change() {
         let position = product(&http, &sku, "reprice", json!({"price": price})).await;
         let change = live.next().await;
         assert_eq!(
-            (change.kind.as_str(), change.position),
+            (change.kind.as_str(), change.position()),
             ("put", sequence(&position))
         );
-        assert_eq!(change.data["version"], change.position);
+        assert_eq!(change.data["version"], change.position());
         assert_eq!(change.data["document"]["price"], price);
     }
 }
@@ -156,7 +170,7 @@ async fn a_document_is_gone_on_with_where_the_client_was() {
     let path = format!("/views/product/{sku}/live");
     let registered = register(&http, &sku, "fruit").await;
     let mut live = Live::open(&http, &path, &[("Headwater-Min-Position", &registered)]).await;
-    let last = live.next().await.position.to_string();
+    let last = live.next().await.from;
     drop(live);
     // Nothing is newer: the first event is the next change.
     let mut live = Live::open(&http, &path, &[("Last-Event-ID", &last)]).await;
@@ -170,7 +184,7 @@ async fn a_document_is_gone_on_with_where_the_client_was() {
     ];
     let mut live = Live::open(&http, &path, &headers).await;
     let missed = live.next().await;
-    assert_eq!(missed.position, sequence(&repriced));
+    assert_eq!(missed.position(), sequence(&repriced));
     assert_eq!(missed.data["document"]["price"], 300);
 }
 
@@ -205,7 +219,7 @@ async fn a_list_tells_what_enters_changes_and_leaves() {
     let third = unique("in");
     let registered = register(&http, &third, &category).await;
     assert!(sequence(&registered) > sequence(&moved));
-    let last = left.position.to_string();
+    let last = left.from;
     let headers = [
         ("Last-Event-ID", &*last),
         ("Headwater-Min-Position", &registered),
@@ -215,7 +229,7 @@ async fn a_list_tells_what_enters_changes_and_leaves() {
     assert_eq!((missed.kind.as_str(), missed.id()), ("leave", &*second));
     let missed = live.next().await;
     assert_eq!((missed.kind.as_str(), missed.id()), ("put", &*third));
-    assert_eq!(missed.position, sequence(&registered));
+    assert_eq!(missed.position(), sequence(&registered));
 }
 
 #[tokio::test]
@@ -278,7 +292,7 @@ async fn there_are_so_many_clients_and_no_more_and_they_hear_a_heartbeat_and_the
         let chunk = timeout(DEADLINE, live.body.next())
             .await
             .expect("a heartbeat");
-        live.comments += usize::from(chunk.unwrap().unwrap() == ":\n\n");
+        live.comments += usize::from(chunk.unwrap().unwrap().ends_with(b":\n\n"));
     }
     service.signal("TERM");
     assert_eq!(live.try_next().await, None);

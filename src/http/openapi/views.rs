@@ -95,17 +95,20 @@ pub(super) fn operations(
 }
 
 const DOCUMENT_STREAM: &str = "Server-sent events: the document, then each change of it. `event` is \
-    `put` with the document as a read answers it, or `delete` with its id alone; `id` is the position \
-    of the change. Changes that follow each other closely may come as one. A comment is sent where \
-    nothing else is for some time. A document that does not exist is not found, unless Last-Event-ID \
-    says that it did. A client that does not keep up is cut off; it may come again, as any client \
-    whose stream has ended.";
+    `put` with the document as a read answers it, `delete` with its id alone, or `problem` with why \
+    nothing follows; `id` is where to go on from, and has no other meaning. Changes that follow each \
+    other closely may come as one. Where nothing changes a comment is sent, and where to go on from. A \
+    document that does not exist is not found, unless Last-Event-ID says that it did. A client that does \
+    not keep up is cut off; it may come again, as any client whose stream has ended. One that does, and \
+    accepts text/event-stream, is refused in a stream, by a `problem`: a browser would not come again \
+    otherwise. A replica that is behind what the client has seen refuses it.";
 
 const LIST_STREAM: &str = "Server-sent events: the documents that fulfil all filters, at most 1,000, \
     then each change among them. `event` is `put` with the document as a read answers it, `leave` with \
     its id when it does not fulfil them any more, `delete` with its id when it is gone, or `reset` \
-    when what was sent before Last-Event-ID is to be forgotten, as all documents follow again. `id` is \
-    the position to go on from. For the rest it is as with one document.";
+    when what was sent before Last-Event-ID is to be forgotten, as all documents follow again. Of several \
+    changes by one event only the last has an `id`. A list that comes to have more than 2,000 documents \
+    ends with a `problem`. For the rest it is as with one document.";
 
 /// What both streams take and answer.
 fn followed(mut operation: OperationBuilder) -> OperationBuilder {
@@ -113,7 +116,7 @@ fn followed(mut operation: OperationBuilder) -> OperationBuilder {
         operation = operation.parameter_ref(parameter_ref(parameter));
     }
     let stream = ResponseBuilder::new()
-        .description("The stream. It ends when the replica stops or changes were missed.")
+        .description("The stream. It ends when the replica stops.")
         .content(
             "text/event-stream",
             ContentBuilder::new()
@@ -124,6 +127,7 @@ fn followed(mut operation: OperationBuilder) -> OperationBuilder {
     operation
         .response("200", stream)
         .response("400", response_ref("Malformed"))
+        .response("429", response_ref("Overloaded"))
         .response("500", response_ref("Internal"))
         .response("503", response_ref("Unavailable"))
         .response("504", response_ref("NotYetApplied"))

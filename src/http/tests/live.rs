@@ -101,7 +101,11 @@ async fn a_browser_that_comes_again_is_told_in_a_stream_why_it_cannot_follow() {
     };
     for uri in ["/views/parcels/live", "/views/parcels/p-1/live"] {
         let fakes = Fakes::refusing(&away);
-        let again = || TestRequest::get().uri(uri).insert_header(("Last-Event-ID", "v3-70"));
+        let again = || {
+            TestRequest::get()
+                .uri(uri)
+                .insert_header(("Last-Event-ID", "v3-70"))
+        };
         let answer = ask(&fakes, again()).await;
         assert_eq!(answer.header("Retry-After"), Some("7"));
         answer.is_refused(503, "unavailable", None);
@@ -117,8 +121,12 @@ async fn a_browser_that_comes_again_is_told_in_a_stream_why_it_cannot_follow() {
         let problem = lines[2].strip_prefix("data: ").unwrap();
         assert_eq!(serde_json::from_str::<Problem>(problem).unwrap(), away);
         // Who comes for the first time is refused as everywhere.
-        let first = TestRequest::get().uri(uri).insert_header(("Accept", "text/event-stream"));
-        ask(&fakes, first).await.is_refused(503, "unavailable", None);
+        let first = TestRequest::get()
+            .uri(uri)
+            .insert_header(("Accept", "text/event-stream"));
+        ask(&fakes, first)
+            .await
+            .is_refused(503, "unavailable", None);
     }
 }
 

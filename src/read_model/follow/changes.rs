@@ -99,9 +99,13 @@ async fn make_up(model: &ReadModel, view: &str, again: Again) -> Result<(), Unre
     for (list, query) in again.lists {
         match model.inner.all(&served, &query, MAX_GROWN).await {
             Ok(documents) => {
-                let documents = documents.into_iter().map(|(id, document)| (id, Some(document)));
+                let documents = documents
+                    .into_iter()
+                    .map(|(id, document)| (id, Some(document)));
                 let documents = documents.collect();
-                served.live.offer_list_again(list, documents, &from, again.epoch);
+                served
+                    .live
+                    .offer_list_again(list, documents, &from, again.epoch);
             }
             Err(ListError::TooMany) => served.live.refuse_list(list),
             Err(ListError::Store(error)) => return Err(error.into()),

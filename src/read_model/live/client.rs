@@ -73,7 +73,11 @@ impl Queue {
     fn admit(&mut self, event: &LiveEvent) -> bool {
         let key = hash(event.id.as_bytes());
         let seen = self.seen.get(&key).copied();
-        let made_up = |epoch| self.start.as_ref().is_some_and(|start| start.epoch >= epoch);
+        let made_up = |epoch| {
+            self.start
+                .as_ref()
+                .is_some_and(|start| start.epoch >= epoch)
+        };
         if event.again.is_some_and(made_up) {
             return false;
         }
@@ -89,8 +93,8 @@ impl Queue {
                 news
             }
             LiveKind::Delete | LiveKind::Leave => {
-                let news = seen
-                    .is_some_and(|seen| event.again.is_some() || seen.version <= event.version);
+                let news =
+                    seen.is_some_and(|seen| event.again.is_some() || seen.version <= event.version);
                 if news {
                     self.seen.remove(&key);
                 }

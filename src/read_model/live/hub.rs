@@ -314,7 +314,12 @@ impl ViewLive {
             }
             let json = document.as_ref().map(|document| parse(&document.body));
             for topic in state.lists.concerned(id, json.as_ref()) {
-                let holds = |json| state.lists.get(topic).is_some_and(|topic| topic.holds(json));
+                let holds = |json| {
+                    state
+                        .lists
+                        .get(topic)
+                        .is_some_and(|topic| topic.holds(json))
+                };
                 let event = match &json {
                     Some(json) if holds(json) => {
                         if state.lists.enter(topic, id) > MAX_GROWN {

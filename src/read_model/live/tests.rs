@@ -164,7 +164,10 @@ fn of_changes_of_one_position_the_last_one_alone_says_where_to_go_on_from() {
     let live = ViewLive::new(0);
     let mut following = follow_list(&live);
     let changes = ["a", "b", "c"].map(|id| change(id, 101, "fruit"));
-    live.offer([changes.as_slice(), &[change("d", 99, "fruit")]].concat(), 102);
+    live.offer(
+        [changes.as_slice(), &[change("d", 99, "fruit")]].concat(),
+        102,
+    );
     let silent = |id: &str| (LiveKind::Put, id.to_owned(), None);
     assert_eq!(
         sent(&mut following),
@@ -174,10 +177,7 @@ fn of_changes_of_one_position_the_last_one_alone_says_where_to_go_on_from() {
     let mut late = join_list(&live, "fruit");
     let there = [has("d", 99), has("a", 101), has("b", 101)];
     assert!(late.start(there.to_vec(), &there, id(102)));
-    assert_eq!(
-        sent(&mut late),
-        [put("d", 99), silent("a"), put("b", 101)]
-    );
+    assert_eq!(sent(&mut late), [put("d", 99), silent("a"), put("b", 101)]);
     assert_eq!(late.reached(), Some(id(102)));
 }
 
@@ -291,7 +291,9 @@ fn a_change_comes_to_the_lists_that_it_concerns_whatever_they_are_found_by() {
     let live = ViewLive::new(0);
     let mut all = live.follow_list(&everything(), Vec::new()).unwrap();
     assert!(all.start(Vec::new(), &[], id(0)));
-    let mut others: Vec<_> = (0..100).map(|n| join_list(&live, &format!("c-{n}"))).collect();
+    let mut others: Vec<_> = (0..100)
+        .map(|n| join_list(&live, &format!("c-{n}")))
+        .collect();
     for other in &others {
         assert!(other.start(Vec::new(), &[], id(0)));
     }

@@ -253,6 +253,8 @@ fn release(holders: &mut HashMap<Arc<str>, Vec<TopicId>>, document: &str, id: To
 /// What tells lists apart.
 fn filters(query: &ListQuery) -> String {
     let filters = query.filters.iter();
-    let filters: Vec<_> = filters.map(|(filter, value)| (filter.name, value)).collect();
+    let filters: Vec<_> = filters
+        .map(|(filter, value)| (filter.name, value))
+        .collect();
     serde_json::to_string(&filters).unwrap_or_default()
 }

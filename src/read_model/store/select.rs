@@ -184,9 +184,8 @@ impl Store {
         )?;
         // One statement is one transaction, and so of one moment.
         let (page, ids) = (&statement.sql, all.ids());
-        let sql = format!(
-            "RETURN {{ page: ({page} {LIMITED}), count: array::len(({ids} {LIMITED})) }};"
-        );
+        let sql =
+            format!("RETURN {{ page: ({page} {LIMITED}), count: array::len(({ids} {LIMITED})) }};");
         let mut results = self.read(sql, statement.variables).await?;
         let Value::Object(mut found) = take(&mut results, 0)? else {
             return Err(StoreError::shape("page"));
