@@ -281,7 +281,12 @@ fn routes(config: &mut ServiceConfig, site: &Data<Site>) {
 /// What is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
 /// instead of two to try.
 fn document_or_live() -> Resource {
-    let live = || guard::fn_guard(|context| context.head().uri.path().ends_with("/live"));
+    let live = || {
+        guard::fn_guard(|context| {
+            let last = context.head().uri.path().rsplit('/').next();
+            last.is_some_and(direct::is_live)
+        })
+    };
     web::resource("/views/{view}/{id:[^/]*}")
         .route(web::get().guard(live()).to(live::list))
         .route(

@@ -4,6 +4,7 @@
 //! Whatever else is asked of the same paths, another method for example, is left to the router.
 
 use super::{Site, commands, views};
+use crate::percent;
 use actix_web::{
     HttpResponse, ResponseError,
     dev::{ServiceRequest, ServiceResponse},
@@ -52,7 +53,13 @@ fn is_document(path: &str) -> bool {
     else {
         return false;
     };
-    !view.is_empty() && id != "live" && !id.contains('/')
+    !view.is_empty() && !is_live(id) && !id.contains('/')
+}
+
+/// Whether a segment of a path is `live`, as it stands or percent-encoded: both are the same path
+/// (RFC 3986, 6.2.2.2).
+pub(super) fn is_live(segment: &str) -> bool {
+    segment == "live" || (segment.contains('%') && percent::decoded(segment) == b"live")
 }
 
 fn is_command(path: &str) -> bool {
@@ -82,6 +89,8 @@ mod tests {
         }
         for path in [
             "/views",
+            "/views/product/%6Cive",
+            "/views/product/%6c%69%76%65",
             "/views/",
             "/views/product",
             "/views//p-1",

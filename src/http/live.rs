@@ -16,7 +16,10 @@ use crate::{
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Extensions,
-    http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    http::{
+        ConnectionType, Version,
+        header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    },
     rt::net::TcpStream,
     web::{Bytes, BytesMut, Data},
 };
@@ -124,14 +127,21 @@ fn respond(
     let mut heartbeat =
         tokio::time::interval_at(Instant::now() + site.live_heartbeat, site.live_heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Ok(stream(age).streaming(Frames {
+    let mut response = stream(age).streaming(Frames {
         subscription,
         heartbeat,
         begun: false,
         marked: false,
         told: None,
         _slot: slot,
-    }))
+    });
+    if request.version() < Version::HTTP_11 {
+        // It knows no chunks: it takes the bytes as they are, until the connection ends.
+        let head = response.head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    Ok(response)
 }
 
 /// A stream of one event, which says why nothing follows and when to come again.

@@ -19,6 +19,8 @@ pub(super) struct Waits {
 
 impl Default for Waits {
     fn default() -> Self {
+        // So that it is shown from the start.
+        metrics::gauge!("headwater_waiting_readers").increment(0);
         Self {
             places: Semaphore::new(MOST),
             stopping: CancellationToken::new(),
@@ -51,6 +53,7 @@ impl Waits {
                 ..Problem::overloaded()
             });
         };
+        let _counted = Counted::begin();
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(stopping()),
@@ -61,6 +64,22 @@ impl Waits {
     /// Ends all waits, and has none begin any more.
     pub(super) fn stop(&self) {
         self.stopping.cancel();
+    }
+}
+
+/// One that waits, as the metric counts it.
+struct Counted;
+
+impl Counted {
+    fn begin() -> Self {
+        metrics::gauge!("headwater_waiting_readers").increment(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::gauge!("headwater_waiting_readers").decrement(1);
     }
 }
 

@@ -201,6 +201,11 @@ fn describe_queries() {
         count,
         "clients that follow documents",
     );
+    gauge(
+        "headwater_waiting_readers",
+        count,
+        "queries and followers that wait for a position",
+    );
 }
 
 fn seconds(name: &'static str, help: &'static str) {

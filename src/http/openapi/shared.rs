@@ -179,9 +179,11 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
             "LastEventId",
             header(
                 crate::http::live::LAST_EVENT_ID,
-                "The id of the last event that the client has had of this stream. What is not newer \
-                 is not sent again.",
-                typed(Type::Integer).minimum(Some(0)),
+                "The last id that the client has had of this stream. What is not newer is not sent \
+                 again; one that is not known any more is answered by a reset.",
+                typed(Type::String)
+                    .pattern(Some("^([!-~]+-)?[0-9]{1,19}$"))
+                    .max_length(Some(256)),
                 None,
             ),
         ),

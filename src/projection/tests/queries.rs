@@ -323,6 +323,34 @@ async fn a_query_that_was_taken_is_answered_before_the_endpoint_stops() {
         .unwrap();
 }
 
+#[tokio::test]
+async fn an_answer_that_is_larger_than_a_message_can_be_is_refused_and_headers_count() {
+    const DOCUMENTS: usize = 11;
+    let queries = Queries::new().await;
+    let world = &queries.world;
+    let mut projector = world.projector();
+    for number in 0..DOCUMENTS {
+        let id = format!("a-{number}");
+        world.commit::<Account>(&id, &[opened("o")]).await;
+    }
+    // Where the positions have as many digits as they will.
+    world.commit::<Owner>("o", &[named("x")]).await;
+    world.drain(&mut projector).await;
+    let message = queries.ask("qry.statement", &[], "").await;
+    let rest = message.payload.len() - DOCUMENTS;
+    // The body alone fits.
+    let most = world.log.client().max_payload();
+    let each = (most - rest - 20) / DOCUMENTS;
+    let name = "x".repeat(each);
+    world.commit::<Owner>("o", &[named(&name)]).await;
+    world.drain(&mut projector).await;
+    let (status, code, field) = queries.refusal("qry.statement", &[], "").await;
+    assert_eq!((status, &*code, &*field), (400, "malformed", "limit"));
+    let message = queries.ask("qry.statement", &[], r#"{"limit":10}"#).await;
+    assert_eq!(header(&message, "Nats-Service-Error"), "");
+    assert!(message.payload.len() > each * 10);
+}
+
 impl Queries {
     /// How many queries wait on the watermark.
     fn served_queries(&self) -> usize {

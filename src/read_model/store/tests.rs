@@ -475,3 +475,69 @@ async fn a_write_that_fails_in_the_middle_changes_nothing() {
     let checkpoint = store.checkpoint(&tables()).await.unwrap();
     assert_eq!(checkpoint.revision, fence.revision);
 }
+
+/// Keeps the engine at work for longer than a reader may take.
+const SLOW: &str = "SELECT sleep(1s) AS done FROM 1..100";
+
+#[tokio::test]
+async fn a_statement_of_a_reader_ends_after_its_time() {
+    let store = store("mem://").await;
+    let sql = format!("{SLOW} TIMEOUT 10ms");
+    let error = store.read(sql, Variables::new()).await.err();
+    assert!(matches!(error, Some(StoreError::TooSlow)), "{error:?}");
+    assert!(error.is_some_and(|error| error.is_retryable()));
+}
+
+#[tokio::test]
+async fn a_statement_of_a_reader_ends_when_nobody_waits_for_it() {
+    // A runtime of its own, in which nothing else comes and goes.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_stack_size(10 << 20)
+        .enable_all()
+        .build()
+        .unwrap();
+    let store = Store::open(StoreOptions::new("mem://", runtime.handle().clone()));
+    let store = store.await.unwrap();
+    let alive = || runtime.metrics().num_alive_tasks();
+    let before = alive();
+    let mut read = Box::pin(store.read(SLOW, Variables::new()));
+    assert!(futures::poll!(read.as_mut()).is_pending());
+    assert_eq!(alive(), before + 1);
+    drop(read);
+    let started = std::time::Instant::now();
+    while alive() > before {
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+    drop(store);
+    runtime.shutdown_background();
+}
+
+#[tokio::test]
+async fn a_page_and_the_count_of_all_pages_are_of_one_moment() {
+    let (store, mut fence) = products("mem://").await;
+    let mut query = ask(&[("count", "true"), ("limit", "200")]);
+    query.count = true;
+    let (rows, count) = store.list(&tables(), &query).await.unwrap();
+    let before = rows.len();
+    assert_eq!(count, Some(before as u64));
+    let writing = async {
+        for number in 0..60_u64 {
+            let document = json!({"name": "n", "price": 1, "category": "new", "in_stock": true});
+            let id = format!("new-{number}");
+            let change = put(&id, fence.position + 1, document);
+            fence = write(&store, &fence, vec![change]).await.unwrap();
+        }
+    };
+    let reading = async {
+        loop {
+            let (rows, count) = store.list(&tables(), &query).await.unwrap();
+            assert_eq!(count, Some(rows.len() as u64));
+            if rows.len() == before + 60 {
+                return;
+            }
+        }
+    };
+    tokio::join!(writing, reading);
+}

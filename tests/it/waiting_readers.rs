@@ -1,0 +1,113 @@
+//! Readers that wait for a position: they take nothing from who reads, and end when the replica does.
+
+use crate::harness::{
+    api::{Api, Http, Reply},
+    metrics::Metrics,
+    poll::eventually,
+    service::Service,
+};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const PATIENT: [(&str, &str); 2] = [
+    ("Headwater-Min-Position", "product@999999999"),
+    ("Headwater-Max-Wait-Ms", "30000"),
+];
+
+async fn until_waiting(http: &Http, count: usize) {
+    eventually("all wait", || async move {
+        let metrics = Metrics::of(http).await;
+        let waiting = metrics.sum("headwater_waiting_readers", "");
+        (waiting >= count as f64).then_some(())
+    })
+    .await;
+}
+
+/// Has so many readers wait on each surface.
+fn wait(surfaces: &[Api], count: usize) -> JoinSet<Reply> {
+    let mut waiting = JoinSet::new();
+    for api in surfaces {
+        for number in 0..count {
+            let api = api.clone();
+            waiting.spawn(async move {
+                match number % 2 {
+                    0 => api.document("product", "awaited", &PATIENT).await,
+                    _ => api.list("product", json!({}), &PATIENT).await,
+                }
+            });
+        }
+    }
+    waiting
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_wait_take_nothing_from_those_who_read_and_end_with_the_replica() {
+    // More than the queries over NATS that are worked on at once.
+    const EACH: usize = 300;
+    let mut service = Service::dev(&["--no-seed"]);
+    let (http, nats) = (service.http(), service.nats().await);
+    let surfaces = [Api::Http(http.clone()), Api::Nats(nats)];
+    let body = json!({"name": "n", "price": 1, "category": "fruit"});
+    let registered = surfaces[0].command("product", "there", "register", body);
+    let position = registered.await.expect(200);
+    let position = position.header("Headwater-Position").to_owned();
+    let mut waiting = wait(&surfaces, EACH);
+    until_waiting(&http, 2 * EACH).await;
+    let fresh = [("Headwater-Min-Position", &*position)];
+    for api in &surfaces {
+        api.document("product", "there", &fresh).await.expect(200);
+        api.list("product", json!({"q": "n"}), &[])
+            .await
+            .expect(200);
+    }
+
+    service.signal("TERM");
+    while let Some(reply) = waiting.join_next().await {
+        let reply = reply.unwrap();
+        reply.problem(503, "unavailable");
+        assert_eq!(reply.header("Retry-After"), "1");
+    }
+    let ended = tokio::task::spawn_blocking(move || (service.wait(), service.transcript()));
+    let (status, transcript) = ended.await.unwrap();
+    assert_eq!(status.code(), Some(0), "{transcript}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_say_how_fresh_the_view_is_on_both_surfaces() {
+    for api in crate::harness::service::both().await {
+        let body = json!({"name": "n", "price": 1, "category": "fruit"});
+        let id = crate::harness::unique("aged");
+        let registered = api
+            .command("product", &id, "register", body)
+            .await
+            .expect(200);
+        let position = registered.header("Headwater-Position");
+        let fresh = ("Headwater-Min-Position", position);
+        let (_, sequence) = position.split_once('@').unwrap();
+        let at_least: u64 = sequence.parse().unwrap();
+        let aged = |reply: Reply, status: u16| {
+            let reply = reply.expect(status);
+            let applied: u64 = reply.header("Headwater-Applied").parse().unwrap();
+            assert!(applied >= at_least);
+            assert!(reply.header("Headwater-Lag-Ms").parse::<u64>().is_ok());
+        };
+        aged(api.document("product", "nothing", &[fresh]).await, 404);
+        // From memory.
+        aged(api.document("product", "nothing", &[fresh]).await, 404);
+        aged(api.document("product", "not!an!id", &[]).await, 400);
+        aged(
+            api.list("product", json!({"colour": "red"}), &[]).await,
+            400,
+        );
+        let far = [PATIENT[0], ("Headwater-Max-Wait-Ms", "0")];
+        for late in [
+            api.document("product", &id, &far).await,
+            api.list("product", json!({}), &far).await,
+        ] {
+            assert_eq!(late.header("Retry-After"), "1");
+            aged(late, 504);
+        }
+        let unknown = api.document("nothing", "a", &[]).await.expect(404);
+        assert_eq!(unknown.header("Headwater-Applied"), "");
+    }
+}
