@@ -18,7 +18,7 @@ pub use bench::{
 pub use dev::DevConfig;
 pub use operate::{
     ControlConfig, EventsAction, ExcludeConfig, LogAddress, OneAggregate, ParkedAction,
-    ParkedAggregate, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
+    ParkedAggregate, ParkedChoice, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig};

@@ -93,13 +93,27 @@ impl Membership {
         roles: BTreeSet<Role>,
         options: MembershipOptions,
     ) -> Result<Self, MembershipError> {
+        Self::open_with(nats, Member::new(replica, roles), options).await
+    }
+
+    /// As [`Membership::open`], with all that the others are to know of this replica.
+    ///
+    /// # Errors
+    ///
+    /// As [`Membership::open`].
+    pub async fn open_with(
+        nats: async_nats::Client,
+        me: Member,
+        options: MembershipOptions,
+    ) -> Result<Self, MembershipError> {
+        let replica = me.replica();
         if !is_word(replica, MAX_NAME) {
             return Err(MembershipError::Name {
                 replica: replica.to_owned(),
             });
         }
         let instance = uuid::Uuid::now_v7().simple().to_string();
-        let me = Member::new(replica, roles).of_instance(&instance);
+        let me = me.of_instance(&instance);
         let membership = Self(Arc::new(Inner {
             nats,
             members: watch::Sender::new(Arc::new(Members::of([me.clone()]))),

@@ -20,13 +20,13 @@ mod verify;
 mod working_set;
 
 pub use control::{
-    ALL, Ask, ControlEndpoint, ControlError, GenerationReport, ParkedReport, Reply, ReplyBody,
-    Verb, ViewReport,
+    ALL, Ask, ControlEndpoint, ControlError, GenerationReport, ParkedCursor, ParkedPage,
+    ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
 };
 pub use fold::FoldError;
 pub use keeper::ViewHandle;
 pub use placement::ViewPlacement;
-pub use projector::{ProjectorError, ProjectorOptions, Retried};
+pub use projector::{ProjectorError, ProjectorOptions, Retried, Try};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;
 pub use status::{ProjectorState, ProjectorStatus};

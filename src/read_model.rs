@@ -23,7 +23,7 @@ pub(crate) mod store;
 mod waits;
 mod watermark;
 
-pub use announcement::Applied;
+pub use announcement::{Applied, BehindChange};
 pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};

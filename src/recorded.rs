@@ -85,3 +85,12 @@ pub struct DecodeError {
     /// What was wrong with it.
     pub source: serde_json::Error,
 }
+
+impl DecodeError {
+    /// Returns whether the aggregate of this program has no event of this type. That of another build may.
+    #[must_use]
+    pub fn is_unknown_type(&self) -> bool {
+        let unknown = format!("unknown variant `{}`", self.event_type);
+        self.source.to_string().starts_with(&unknown)
+    }
+}

@@ -6,7 +6,11 @@
 
 use crate::recorded::{DecodeError, Recorded};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{cell::RefCell, collections::BTreeMap, fmt::Display};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 use utoipa::ToSchema;
 
 /// A read model: a pure fold from events to documents.
@@ -55,6 +59,14 @@ pub trait View: Send + Sync + 'static {
     ) -> Result<Change<Self::Part>, ApplyError> {
         let _ = (part, event);
         Ok(Change::Keep)
+    }
+
+    /// Returns whether the event withdraws personal data. Once a view has applied one, those of its
+    /// earlier generations that no program folds any more are removed, since they have the data still.
+    #[must_use]
+    fn erases(event: &Recorded) -> bool {
+        let _ = event;
+        false
     }
 
     /// Applies the event to one document, or to its absence.
@@ -178,6 +190,9 @@ pub struct Sort {
 pub struct Parts<P> {
     known: BTreeMap<PartKey, Option<P>>,
     missing: RefCell<Vec<PartKey>>,
+    /// Those of which it is noted that they were asked for.
+    watched: BTreeSet<PartKey>,
+    asked: RefCell<BTreeSet<PartKey>>,
 }
 
 /// The aggregate name and id that a part belongs to.
@@ -188,6 +203,8 @@ impl<P> Default for Parts<P> {
         Self {
             known: BTreeMap::new(),
             missing: RefCell::default(),
+            watched: BTreeSet::new(),
+            asked: RefCell::default(),
         }
     }
 }
@@ -196,6 +213,9 @@ impl<P> Parts<P> {
     /// What is remembered of this aggregate, if anything.
     pub fn get(&self, aggregate: &str, id: &str) -> Option<&P> {
         let key = (aggregate.to_owned(), id.to_owned());
+        if !self.watched.is_empty() && self.watched.contains(&key) {
+            self.asked.borrow_mut().insert(key.clone());
+        }
         match self.known.get(&key) {
             Some(part) => part.as_ref(),
             None => {
@@ -222,6 +242,29 @@ impl<P> Parts<P> {
     pub fn take_missing(&self) -> Vec<PartKey> {
         self.missing.take()
     }
+
+    /// Notes from now on when this part is asked for: its aggregate is parked, so it is behind.
+    pub fn watch(&mut self, key: PartKey) {
+        self.watched.insert(key);
+    }
+
+    /// No longer notes when this part is asked for.
+    pub fn unwatch(&mut self, key: &PartKey) {
+        self.watched.remove(key);
+    }
+
+    /// Takes which of the parts that are watched were asked for.
+    pub fn take_asked(&self) -> BTreeSet<PartKey> {
+        match self.watched.is_empty() {
+            true => BTreeSet::new(),
+            false => self.asked.take(),
+        }
+    }
+
+    /// Forgets all that is known, but not which are watched.
+    pub fn forget(&mut self) {
+        self.known.clear();
+    }
 }
 
 /// An event that a view cannot apply. The projector parks it with all later ones of its aggregate.
@@ -239,5 +282,11 @@ impl ApplyError {
     /// The view cannot make sense of the event, for this reason.
     pub fn refused(reason: impl Display) -> Self {
         Self::Refused(reason.to_string())
+    }
+
+    /// Returns whether another build may know the event.
+    #[must_use]
+    pub fn is_unknown_type(&self) -> bool {
+        matches!(self, Self::Decode(error) if error.is_unknown_type())
     }
 }

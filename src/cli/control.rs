@@ -44,9 +44,21 @@ impl Control {
         view: Option<&str>,
         verb: Verb,
         ask: &Ask,
-        mut progress: impl FnMut(&Reply, u64, u64),
+        progress: impl FnMut(&Reply, u64, u64),
     ) -> Result<Vec<Reply>, Failure> {
         let replica = self.config.replica.as_deref().unwrap_or(ALL);
+        self.ask_replica(replica, view, verb, ask, progress).await
+    }
+
+    /// As [`Control::ask`], of one replica, or of all.
+    pub(super) async fn ask_replica(
+        &self,
+        replica: &str,
+        view: Option<&str>,
+        verb: Verb,
+        ask: &Ask,
+        mut progress: impl FnMut(&Reply, u64, u64),
+    ) -> Result<Vec<Reply>, Failure> {
         let view = view.unwrap_or(ALL);
         let subject = format!("ctl.projector.{replica}.{view}.{}", verb.token());
         let inbox = self.client.new_inbox();

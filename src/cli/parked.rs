@@ -3,46 +3,156 @@
 use super::{
     Failure,
     control::{Control, place, print_json},
+    progress::Progress,
 };
 use crate::{
-    config::{ParkedAction, ParkedAggregate},
-    projection::{Ask, ParkedReport, Reply, ReplyBody, Verb},
+    config::{ParkedAction, ParkedAggregate, ParkedChoice},
+    projection::{Ask, ParkedReport, Reply, ReplyBody, Retried, Verb},
+    read_model::Generation,
 };
 use std::process::ExitCode;
 
 pub(super) async fn run(action: ParkedAction) -> Result<ExitCode, Failure> {
-    let (control, view, verb, ask) = match action {
-        ParkedAction::List { view, control } => (control, view, Verb::Parked, Ask::default()),
-        ParkedAction::Show { which, control } => about(control, which, Verb::Parked),
-        ParkedAction::Retry { which, control } => about(control, which, Verb::Retry),
-        ParkedAction::Skip { which, control } => about(control, which, Verb::Skip),
-    };
-    let control = Control::connect(control).await?;
-    let replies = control
-        .ask(view.as_deref(), verb, &ask, |_, _, _| {})
-        .await?;
-    if control.prints_json() {
-        print_json(&replies)?;
+    match action {
+        ParkedAction::List {
+            view,
+            generation,
+            limit,
+            control,
+        } => {
+            let control = Control::connect(control).await?;
+            let ask = Ask {
+                generation,
+                ..Ask::default()
+            };
+            list(&control, view.as_deref(), ask, limit).await
+        }
+        ParkedAction::Show { which, control } => {
+            let control = Control::connect(control).await?;
+            let ParkedAggregate {
+                view,
+                aggregate,
+                id,
+                generation,
+            } = which;
+            let ask = about(Some(aggregate), Some(id), generation);
+            list(&control, Some(&view), ask, None).await
+        }
+        ParkedAction::Retry { which, control } => {
+            let control = Control::connect(control).await?;
+            settle(&control, Verb::Retry, which).await
+        }
+        ParkedAction::Skip { which, control } => {
+            let control = Control::connect(control).await?;
+            settle(&control, Verb::Skip, which).await
+        }
     }
-    let mut still_parked = false;
+}
+
+fn about(aggregate: Option<String>, id: Option<String>, generation: Option<Generation>) -> Ask {
+    Ask {
+        aggregate,
+        id,
+        generation,
+        ..Ask::default()
+    }
+}
+
+/// Shows what is parked, page by page.
+async fn list(
+    control: &Control,
+    view: Option<&str>,
+    mut ask: Ask,
+    limit: Option<u64>,
+) -> Result<ExitCode, Failure> {
+    let mut left = limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    ask.limit = limit.map(|_| left);
+    let first = control.ask(view, Verb::Parked, &ask, |_, _, _| {}).await?;
     let mut nothing = true;
-    for reply in &replies {
-        match &reply.body {
-            ReplyBody::Parked(parked) => {
-                nothing &= parked.is_empty();
-                if !control.prints_json() {
-                    print_parked(&place(reply, &replies), parked);
-                }
+    for reply in &first {
+        let place = place(reply, &first);
+        let mut page = reply.clone();
+        loop {
+            if control.prints_json() {
+                print_json(std::slice::from_ref(&page))?;
             }
-            ReplyBody::Retried(_) => {
-                nothing = false;
-                still_parked |= print_retried(reply, &replies, control.prints_json());
+            let ReplyBody::Parked(parked) = &page.body else {
+                break;
+            };
+            nothing &= parked.items.is_empty();
+            if !control.prints_json() {
+                print_parked(&place, parked.items.iter().take(left));
             }
-            _ => {}
+            left = left.saturating_sub(parked.items.len());
+            let Some(next) = parked.next.clone().filter(|_| left > 0) else {
+                break;
+            };
+            ask.after = Some(next);
+            ask.limit = limit.map(|_| left);
+            let answered = control
+                .ask_replica(
+                    &reply.replica,
+                    Some(&reply.view),
+                    Verb::Parked,
+                    &ask,
+                    |_, _, _| {},
+                )
+                .await?;
+            let Some(answer) = answered.into_iter().next() else {
+                break;
+            };
+            page = answer;
         }
     }
     if nothing && !control.prints_json() {
         println!("nothing is parked");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_parked<'a>(place: &str, parked: impl Iterator<Item = &'a ParkedReport>) {
+    for commit in parked {
+        let at = commit
+            .at
+            .map_or_else(String::new, |at| format!(", since {at:.0}"));
+        let unknown = match commit.unknown {
+            true => ", tried again by the next program that opens the view",
+            false => "",
+        };
+        println!(
+            "{place}  {} {}  position {}, event {}{at}: {}{unknown}",
+            commit.aggregate, commit.id, commit.position, commit.from_event, commit.reason
+        );
+        if !commit.documents.is_empty() {
+            println!("    behind: {}", commit.documents.join(" "));
+        }
+        for (index, event) in commit.events.iter().enumerate() {
+            println!("    {index}: {event}");
+        }
+    }
+}
+
+/// Tries again, or leaves out, what is chosen.
+async fn settle(control: &Control, verb: Verb, which: ParkedChoice) -> Result<ExitCode, Failure> {
+    let ask = Ask {
+        all: which.all,
+        ..about(which.aggregate, which.id, which.generation)
+    };
+    let mut progress = Progress::new();
+    let replies = control
+        .ask(which.view.as_deref(), verb, &ask, |reply, done, total| {
+            progress.show(&format!("{} ({})", reply.view, reply.replica), done, total);
+        })
+        .await?;
+    drop(progress);
+    if control.prints_json() {
+        print_json(&replies)?;
+    }
+    let mut still_parked = false;
+    for reply in &replies {
+        still_parked |= print_settled(reply, &replies, control.prints_json());
     }
     Ok(match still_parked {
         true => ExitCode::FAILURE,
@@ -50,54 +160,42 @@ pub(super) async fn run(action: ParkedAction) -> Result<ExitCode, Failure> {
     })
 }
 
-type Question = (crate::config::ControlConfig, Option<String>, Verb, Ask);
-
-fn about(control: crate::config::ControlConfig, which: ParkedAggregate, verb: Verb) -> Question {
-    let ask = Ask {
-        aggregate: Some(which.aggregate),
-        id: Some(which.id),
-        ..Ask::default()
-    };
-    (control, Some(which.view), verb, ask)
-}
-
-fn print_parked(place: &str, parked: &[ParkedReport]) {
-    for commit in parked {
-        let at = commit
-            .at
-            .map_or_else(String::new, |at| format!(", since {at:.0}"));
-        println!(
-            "{place}  {} {}  position {}, event {}{at}: {}",
-            commit.aggregate, commit.id, commit.position, commit.from_event, commit.reason
-        );
-        if commit.events.is_empty() {
-            continue;
-        }
-        println!("    behind: {}", commit.documents.join(" "));
-        for (index, event) in commit.events.iter().enumerate() {
-            println!("    {index}: {event}");
-        }
-    }
-}
-
 /// Returns whether something is parked still.
-fn print_retried(reply: &Reply, replies: &[Reply], json: bool) -> bool {
-    let ReplyBody::Retried(all) = &reply.body else {
-        return false;
-    };
-    for (aggregate, id, retried) in all.iter().filter(|_| !json) {
-        let place = place(reply, replies);
-        let reason = retried.reason.as_deref().unwrap_or_default();
-        match retried.parked {
-            0 => println!(
-                "{place}  {aggregate} {id}: {} commits applied",
-                retried.applied
-            ),
-            parked => println!(
-                "{place}  {aggregate} {id}: {} commits applied, {parked} parked still: {reason}",
-                retried.applied
-            ),
+fn print_settled(reply: &Reply, replies: &[Reply], json: bool) -> bool {
+    let place = place(reply, replies);
+    match &reply.body {
+        ReplyBody::Retried(all) => {
+            for (aggregate, id, retried) in all.iter().filter(|_| !json) {
+                print_retried(&place, aggregate, id, retried);
+            }
+            all.iter().any(|(_, _, retried)| retried.parked > 0)
         }
+        ReplyBody::Settled(settled) => {
+            if !json {
+                for (aggregate, id, retried) in &settled.left {
+                    print_retried(&place, aggregate, id, retried);
+                }
+                println!(
+                    "{place}  {} aggregates tried, {} commits applied, {} aggregates parked still",
+                    settled.aggregates, settled.applied, settled.still_parked
+                );
+            }
+            settled.still_parked > 0
+        }
+        _ => false,
     }
-    all.iter().any(|(_, _, retried)| retried.parked > 0)
+}
+
+fn print_retried(place: &str, aggregate: &str, id: &str, retried: &Retried) {
+    let reason = retried.reason.as_deref().unwrap_or_default();
+    match retried.parked {
+        0 => println!(
+            "{place}  {aggregate} {id}: {} commits applied",
+            retried.applied
+        ),
+        parked => println!(
+            "{place}  {aggregate} {id}: {} commits applied, {parked} parked still: {reason}",
+            retried.applied
+        ),
+    }
 }

@@ -29,15 +29,36 @@ pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
         ViewsAction::Rebuild {
             view,
             no_wait,
+            accept_parked,
             control,
         } => {
             let control = Control::connect(control).await?;
+            let ask = Ask {
+                accept_parked,
+                ..Ask::default()
+            };
             control
-                .ask(Some(&view), Verb::Rebuild, &nothing, |_, _, _| {})
+                .ask(Some(&view), Verb::Rebuild, &ask, |_, _, _| {})
                 .await?;
             if !no_wait {
                 follow_rebuild(&control, &view).await?;
             }
+            show(&control, Some(&view)).await?;
+        }
+        ViewsAction::TakeOver {
+            view,
+            accept_parked,
+            control,
+        } => {
+            let control = Control::connect(control).await?;
+            let ask = Ask {
+                accept_parked,
+                ..Ask::default()
+            };
+            control
+                .ask(Some(&view), Verb::TakeOver, &ask, |_, _, _| {})
+                .await?;
+            follow_rebuild(&control, &view).await?;
             show(&control, Some(&view)).await?;
         }
         ViewsAction::Rollback { view, control } => {
@@ -107,8 +128,10 @@ async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
                 }
                 None => String::new(),
             };
+            let waiting = generation.waiting.as_ref();
+            let waiting = waiting.map_or_else(String::new, |reason| format!(", waits: {reason}"));
             println!(
-                "{}  {} {}  at {}, {lag}{parked}{stalled}",
+                "{}  {} {}  at {}, {lag}{parked}{stalled}{waiting}",
                 place(reply, &replies),
                 generation.generation,
                 state.as_str().unwrap_or_default(),
@@ -132,6 +155,10 @@ async fn follow_rebuild(control: &Control, view: &str) -> Result<(), Failure> {
             };
             for one in &report.generations {
                 if one.state == GenerationState::Building {
+                    if let Some(reason) = &one.waiting {
+                        let place = place(reply, &replies);
+                        return Err(Failure::operation(format!("{place}: {reason}")));
+                    }
                     building.insert(reply.store.clone(), one.generation);
                     left += 1;
                     let total = one.position + one.lag_commits.unwrap_or(0);

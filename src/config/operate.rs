@@ -53,6 +53,20 @@ pub enum ViewsAction {
         /// Do not wait for the end
         #[arg(long, env = "HEADWATER_NO_WAIT")]
         no_wait: bool,
+        /// Take over although something is parked that the live generation has applied
+        #[arg(long)]
+        accept_parked: bool,
+        /// How to reach the projectors.
+        #[command(flatten)]
+        control: ControlConfig,
+    },
+    /// Let a filled generation take over that waits because it has parked what the live one has applied
+    TakeOver {
+        /// The view
+        view: String,
+        /// Say that what is parked may be missing from the documents until it is settled
+        #[arg(long, required = true)]
+        accept_parked: bool,
         /// How to reach the projectors.
         #[command(flatten)]
         control: ControlConfig,
@@ -96,6 +110,12 @@ pub enum ParkedAction {
     List {
         /// The view; all unless given
         view: Option<String>,
+        /// The generation, such as v2.1; the live one unless given
+        #[arg(long, requires = "view")]
+        generation: Option<Generation>,
+        /// How many commits to show at most; all unless given
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
         /// How to reach the projectors.
         #[command(flatten)]
         control: ControlConfig,
@@ -109,20 +129,21 @@ pub enum ParkedAction {
         #[command(flatten)]
         control: ControlConfig,
     },
-    /// Apply again, in order, what is parked of one aggregate
+    /// Apply again, in order, what is parked of one aggregate, or with --all of many
     Retry {
         /// What is parked.
         #[command(flatten)]
-        which: ParkedAggregate,
+        which: ParkedChoice,
         /// How to reach the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
-    /// Leave out the one event that could not be applied, and apply those after it
+    /// Leave out the one event that could not be applied, or with --all every such event, and apply those
+    /// after it
     Skip {
         /// What is parked.
         #[command(flatten)]
-        which: ParkedAggregate,
+        which: ParkedChoice,
         /// How to reach the projectors.
         #[command(flatten)]
         control: ControlConfig,
@@ -138,6 +159,29 @@ pub struct ParkedAggregate {
     pub aggregate: String,
     /// The aggregate's id
     pub id: String,
+    /// The generation, such as v2.1; the live one unless given
+    #[arg(long)]
+    pub generation: Option<Generation>,
+}
+
+/// One aggregate of which something is parked, or many.
+#[derive(Debug, Clone, Args)]
+pub struct ParkedChoice {
+    /// The view; with --all, of every view unless given
+    #[arg(required_unless_present = "all")]
+    pub view: Option<String>,
+    /// The aggregate's name; with --all, of every name unless given
+    #[arg(required_unless_present = "all")]
+    pub aggregate: Option<String>,
+    /// The aggregate's id; with --all, every one unless given
+    #[arg(required_unless_present = "all")]
+    pub id: Option<String>,
+    /// All that the names choose, and all events of it
+    #[arg(long)]
+    pub all: bool,
+    /// The generation, such as v2.1; the live one unless given
+    #[arg(long, requires = "view")]
+    pub generation: Option<Generation>,
 }
 
 /// What to do with the history of an aggregate.

@@ -20,6 +20,8 @@ use serde::Deserialize;
 const BATCH: usize = 256;
 /// How many bytes one batch direct get asks for.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// How often it is looked further back for messages that came before others.
+const LOOKS_BACK: usize = 16;
 
 /// How many histories are read at once. The server looks through all that lies between the messages
 /// of one: were those of a thousand aggregates asked for together, all answers would be late, and
@@ -193,6 +195,44 @@ impl EventLog {
         }
     }
 
+    /// Reads some messages of a subject before a position, in order: those that come last, as many as
+    /// asked for where they stand close together, and at least a few of them where they do not. However
+    /// long the history is, it is not read from its beginning.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn messages_before(
+        &self,
+        subject: &str,
+        position: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, LoadError> {
+        let mut found: Vec<StoredMessage> = Vec::new();
+        let mut before = position;
+        for _ in 0..LOOKS_BACK {
+            let last = before.saturating_sub(1);
+            if last == 0 || found.len() >= limit {
+                break;
+            }
+            let mut latest = Vec::new();
+            let query = serde_json::json!({ "multi_last": [subject], "up_to_seq": last });
+            let turn = self.0.loads.acquire().await;
+            self.direct(&query, &mut latest).await?;
+            drop(turn);
+            let Some(latest) = latest.pop().filter(|latest| latest.position <= last) else {
+                break;
+            };
+            before = latest.position.saturating_sub(BATCH as u64) + 1;
+            let mut earlier = self
+                .messages(subject, before - 1, latest.position - 1)
+                .await?;
+            earlier.push(latest);
+            found.splice(..0, earlier);
+        }
+        Ok(found.split_off(found.len().saturating_sub(limit)))
+    }
+
     async fn message_from_leader(
         &self,
         query: &serde_json::Value,
@@ -229,13 +269,22 @@ impl EventLog {
         after: u64,
         into: &mut Vec<StoredMessage>,
     ) -> Result<(), LoadError> {
-        let unavailable = |error: &dyn std::fmt::Display| LoadError::Unavailable(error.to_string());
         let query = serde_json::json!({
             "batch": BATCH,
             "max_bytes": BATCH_BYTES,
             "next_by_subj": subject,
             "seq": after + 1,
         });
+        self.direct(&query, into).await
+    }
+
+    /// Asks by a direct get that is answered with several messages, and appends what comes.
+    async fn direct(
+        &self,
+        query: &serde_json::Value,
+        into: &mut Vec<StoredMessage>,
+    ) -> Result<(), LoadError> {
+        let unavailable = |error: &dyn std::fmt::Display| LoadError::Unavailable(error.to_string());
         let inbox = self.client().new_inbox();
         let asking = async {
             let replies = self.client().subscribe(inbox.clone()).await;

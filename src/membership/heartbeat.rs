@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -23,6 +23,9 @@ struct Heartbeat {
     /// Sets apart two processes that use one name.
     instance: String,
     roles: Vec<String>,
+    /// The views that it can fold, with their versions.
+    #[serde(default)]
+    views: BTreeMap<String, u32>,
     #[serde(default)]
     leaving: bool,
     /// Whether the others are asked to tell of themselves at once.
@@ -64,6 +67,7 @@ impl Inner {
             replica: self.me.replica().to_owned(),
             instance: self.instance.clone(),
             roles: self.me.roles().iter().map(|role| name_of(*role)).collect(),
+            views: self.me.views().clone(),
             leaving: voice == Voice::Leaving,
             hello,
         };
@@ -206,7 +210,9 @@ impl Task {
             // A role that this build does not know is none that it would look for.
             let roles = roles.filter_map(|role| Role::from_str(role, false).ok());
             let member = Member::new(&heartbeat.replica, roles.collect());
-            let member = member.of_instance(&heartbeat.instance);
+            let member = member
+                .of_instance(&heartbeat.instance)
+                .with_views(heartbeat.views);
             let instance = member.instance();
             inner.find_again(&instance);
             inner.change(|members| members.with(member));

@@ -1,7 +1,10 @@
 //! The live replicas as one of them sees them, and rendezvous hashing over them.
 
 use crate::{config::Role, stable_hash};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// One live replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +12,7 @@ pub struct Member {
     replica: Arc<str>,
     instance: Arc<str>,
     roles: BTreeSet<Role>,
+    views: BTreeMap<String, u32>,
     /// The hash of the name.
     hash: u64,
 }
@@ -22,7 +26,20 @@ impl Member {
             replica: replica.into(),
             instance: "".into(),
             roles,
+            views: BTreeMap::new(),
         }
+    }
+
+    /// The same, with the views that it can fold, by their versions.
+    #[must_use]
+    pub fn with_views(self, views: BTreeMap<String, u32>) -> Self {
+        Self { views, ..self }
+    }
+
+    /// The views that it can fold, by their versions.
+    #[must_use]
+    pub fn views(&self) -> &BTreeMap<String, u32> {
+        &self.views
     }
 
     /// The same, of a process that is told from others of this name.
@@ -87,7 +104,12 @@ impl Members {
     /// members choose the same; the order in which they came does not matter.
     #[must_use]
     pub fn home_of(&self, role: Role, key: Key) -> Option<&Member> {
-        let able = self.0.iter().filter(|member| member.roles.contains(&role));
+        self.home_among(key, |member| member.roles.contains(&role))
+    }
+
+    /// As [`Members::home_of`], among those of which `able` holds.
+    pub fn home_among(&self, key: Key, able: impl Fn(&Member) -> bool) -> Option<&Member> {
+        let able = self.0.iter().filter(|member| able(member));
         // Equal scores are as good as impossible; the name decides then, as for all others.
         able.max_by_key(|member| (stable_hash::mixed(member.hash ^ key.0), &member.replica))
     }

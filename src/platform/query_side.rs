@@ -57,7 +57,7 @@ pub(super) async fn start(
             projector.writer.clone_from(&writer);
             let description = view.description();
             let home = match options.is_shared() {
-                true => ViewPlacement::among(&platform.membership, description.name),
+                true => ViewPlacement::among(&platform.membership, description),
                 false => ViewPlacement::here(),
             };
             let kept = ViewHandle::start(projector, home, &arbiter.handle());

@@ -20,7 +20,7 @@ use crate::{
         topology::{Difference, Topology},
     },
     http::{Backends, Gateway},
-    membership::{Membership, MembershipOptions},
+    membership::{Member, Membership, MembershipOptions},
     request_reply::ReplyGuard,
     telemetry,
 };
@@ -76,10 +76,11 @@ pub(super) async fn start(
             // By the connection that commands come by: a replica that they cannot reach falls silent.
             let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
             let (nats, replica) = (told_by.clone(), options.replica.clone());
-            let roles = options.roles.clone();
-            let opening = async move {
-                Membership::open(nats, &replica, roles, MembershipOptions::default()).await
-            };
+            let views = domain.views.iter().map(|view| view.description());
+            let views = views.map(|view| (view.name.to_owned(), view.version));
+            let me = Member::new(&replica, options.roles.clone()).with_views(views.collect());
+            let opening =
+                async move { Membership::open_with(nats, me, MembershipOptions::default()).await };
             Ok(joined(io.spawn(opening)).await??)
         })
         .await?;

@@ -6,31 +6,32 @@
 //! so, and leave the work to the one that does.
 
 mod messages;
+mod parked;
 
-pub use messages::{Ask, GenerationReport, ParkedReport, Reply, ReplyBody, Verb, ViewReport};
+pub use messages::{
+    Ask, GenerationReport, ParkedCursor, ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb,
+    ViewReport,
+};
 
 use super::{
     keeper::{Shared, ViewHandle},
-    projector::Retried,
     verify,
 };
 use crate::{
-    event_log::{
-        reader::Commit,
-        subject::{self, Id},
-    },
     read_model::{
         Generation, GenerationState, Generations, generation::GenerationError,
-        refresh::RefreshError, schema::ViewTables, store::StoreError,
+        refresh::RefreshError, store::StoreError,
     },
     request_reply::ReplyGuard,
-    view::PartKey,
 };
 use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
-use std::{error::Error as StdError, sync::Arc};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// How long the live generation is held still for the previous one to come up to it.
+const HOLD: Duration = Duration::from_secs(5);
 
 /// The token that stands for every replica, or every view.
 pub const ALL: &str = "all";
@@ -110,7 +111,7 @@ impl Answering {
             return;
         }
         let shared = view.shared();
-        let here = shared.home.is_here();
+        let here = shared.does(&Ask::default());
         let send = |body: ReplyBody| {
             let body = Reply {
                 replica: self.replica.clone(),
@@ -119,12 +120,8 @@ impl Answering {
                 here,
                 body,
             };
-            let body = serde_json::to_vec(&body).expect("an answer is plain data");
             let (client, reply) = (self.client.clone(), reply.clone());
-            async move {
-                // Who has asked may be gone.
-                let _ = client.publish(reply, body.into()).await;
-            }
+            async move { respond(&client, reply, body).await }
         };
         let ask = match message.payload.is_empty() {
             true => Ok(Ask::default()),
@@ -135,8 +132,7 @@ impl Answering {
             let reason = "this cannot be asked".to_owned();
             return send(ReplyBody::Refused { reason }).await;
         };
-        let changes = !matches!(verb, Verb::Status | Verb::Parked);
-        if changes && !here {
+        if !matches!(verb, Verb::Status | Verb::Parked) && !shared.does(&ask) {
             return send(ReplyBody::Elsewhere {}).await;
         }
         let told = std::sync::Mutex::new(std::time::Instant::now());
@@ -161,7 +157,35 @@ impl Answering {
     }
 }
 
+/// Sends an answer; where no message can hold it, that it cannot be sent.
+async fn respond(client: &Client, to: async_nats::Subject, reply: Reply) {
+    let body = serde_json::to_vec(&reply).expect("an answer is plain data");
+    let body = match body.len() < client.server_info().max_payload {
+        true => body,
+        false => {
+            let reason = "the answer is larger than a message may be; ask for less".to_owned();
+            let refused = Reply {
+                body: ReplyBody::Refused { reason },
+                ..reply
+            };
+            serde_json::to_vec(&refused).expect("an answer is plain data")
+        }
+    };
+    // Who has asked may be gone.
+    if let Err(error) = client.publish(to, body.into()).await {
+        tracing::warn!(%error, "an operator is not answered");
+    }
+}
+
 impl Shared {
+    /// Whether this program is the one that does this: it folds the generation that is meant, or the live
+    /// one; where nobody does, it is the view's home.
+    fn does(&self, ask: &Ask) -> bool {
+        let meant = ask.generation.or(self.known().find(GenerationState::Live));
+        let version = meant.map_or(self.options.view.description().version, |one| one.version);
+        self.answers_for(version)
+    }
+
     pub(super) async fn work(
         &self,
         verb: Verb,
@@ -178,12 +202,31 @@ impl Shared {
         match verb {
             Verb::Status => Ok(ReplyBody::Status(self.report(&generations).await?)),
             Verb::Rebuild => {
-                self.change(&generations.rebuild(view.version)?).await?;
+                let mut next = generations.rebuild(view.version)?;
+                if ask.accept_parked {
+                    next.accepts_parked = next.find(GenerationState::Building);
+                }
+                self.change(&next).await?;
+                Ok(ReplyBody::Done {})
+            }
+            Verb::TakeOver => {
+                let building = generations.find(GenerationState::Building);
+                let waits = building.and_then(|building| self.waits(building));
+                if let (Some(reason), false) = (waits, ask.accept_parked) {
+                    return Err(ControlError::Waits(reason));
+                }
+                self.change(&generations.accept_parked()?).await?;
                 Ok(ReplyBody::Done {})
             }
             Verb::Rollback => {
                 let next = generations.rollback()?;
-                match self.turn(&generations, &next).await? {
+                if let Some(previous) = generations.find(GenerationState::Previous)
+                    && previous.version != view.version
+                    && self.holds_erased(previous).await?
+                {
+                    return Err(ControlError::Erased(previous));
+                }
+                match self.turn(&generations, &next, HOLD).await? {
                     true => {
                         self.look_now();
                         Ok(ReplyBody::Done {})
@@ -209,7 +252,8 @@ impl Shared {
             }
             Verb::Retry | Verb::Skip => {
                 let generation = chosen(&ask, &generations)?;
-                self.try_again(generation, &ask, verb == Verb::Skip).await
+                let skip = verb == Verb::Skip;
+                self.try_again(generation, &ask, skip, tell).await
             }
         }
     }
@@ -222,6 +266,11 @@ impl Shared {
             .await?;
         self.look_now();
         Ok(())
+    }
+
+    fn waits_if(&self, generation: Generation, state: GenerationState) -> Option<String> {
+        let building = state == GenerationState::Building;
+        building.then(|| self.waits(generation)).flatten()
     }
 
     async fn report(&self, generations: &Generations) -> Result<ViewReport, ControlError> {
@@ -245,6 +294,7 @@ impl Shared {
                 lag_commits: status.map(|status| status.lag_commits),
                 lag_ms: status.map(|status| status.lag_ms(now)),
                 parked: status.map_or(0, |status| status.parked),
+                waiting: self.waits_if(*generation, *state),
                 stalled: stalled.map(|stalled| stalled.reason.clone()),
                 stalled_ms: stalled.map(|stalled| stalled.age_ms(now)),
             });
@@ -253,94 +303,6 @@ impl Shared {
             version: view.version,
             generations: all,
         })
-    }
-
-    async fn parked(
-        &self,
-        tables: &ViewTables,
-        ask: &Ask,
-    ) -> Result<Vec<ParkedReport>, ControlError> {
-        let mut reports = Vec::new();
-        for parked in self.options.store.parked_commits(tables).await? {
-            if !ask.concerns(&parked.aggregate) {
-                continue;
-            }
-            let (aggregate, id) = parked.aggregate;
-            let mut report = ParkedReport {
-                aggregate,
-                id,
-                position: parked.position,
-                from_event: parked.from_event,
-                reason: parked.reason,
-                documents: parked.documents,
-                at: parked.at,
-                events: Vec::new(),
-            };
-            if ask.id.is_some() {
-                report.events = self.events(&report).await?;
-            }
-            reports.push(report);
-        }
-        Ok(reports)
-    }
-
-    /// The events of a parked commit from the log, as far as they can be read.
-    async fn events(&self, parked: &ParkedReport) -> Result<Vec<serde_json::Value>, ControlError> {
-        let Ok(id) = Id::new(parked.id.as_str()) else {
-            return Ok(Vec::new());
-        };
-        let subject = subject::events_of(&parked.aggregate, &id);
-        let log = &self.options.log;
-        let messages = log
-            .messages(&subject, parked.position - 1, parked.position)
-            .await;
-        let messages = messages.map_err(|error| ControlError::Other(Box::new(error)))?;
-        let events = messages
-            .iter()
-            .flat_map(|message| match Commit::of(message).events {
-                Ok(events) => events
-                    .into_iter()
-                    .map(|event| {
-                        serde_json::json!({"type": event.event_type, "version": event.version,
-                        "time": event.time, "data": event.data})
-                    })
-                    .collect(),
-                Err(_) => vec![String::from_utf8_lossy(&message.payload).into()],
-            });
-        Ok(events.collect())
-    }
-
-    async fn try_again(
-        &self,
-        generation: Generation,
-        ask: &Ask,
-        skip: bool,
-    ) -> Result<ReplyBody, ControlError> {
-        let tables = self.tables(generation)?;
-        let mut parked: Vec<PartKey> = self
-            .options
-            .store
-            .parked(&tables)
-            .await?
-            .into_iter()
-            .collect();
-        parked.retain(|aggregate| ask.concerns(aggregate));
-        parked.sort();
-        if skip && ask.id.is_none() {
-            return Err(ControlError::Unnamed);
-        }
-        if parked.is_empty() && ask.id.is_some() {
-            return Err(ControlError::NotParked);
-        }
-        let mut all = Vec::new();
-        for aggregate in parked {
-            let tried = self.retry(generation, aggregate.clone(), skip).await;
-            let tried: Retried = tried
-                .ok_or(ControlError::NotKept)?
-                .map_err(|error| ControlError::Other(Box::new(error)))?;
-            all.push((aggregate.0, aggregate.1, tried));
-        }
-        Ok(ReplyBody::Retried(all))
     }
 }
 
@@ -366,9 +328,15 @@ pub enum ControlError {
     /// Nothing of this aggregate is parked.
     #[error("nothing of this aggregate is parked")]
     NotParked,
-    /// Skipping concerns one aggregate.
-    #[error("skipping needs the aggregate and its id")]
+    /// What is meant is one aggregate, or all of it.
+    #[error("name the aggregate and its id, or ask for all")]
     Unnamed,
+    /// The filled generation has parked what the live one has applied.
+    #[error("{0}")]
+    Waits(String),
+    /// The one to go back to has personal data that was withdrawn.
+    #[error("{0} holds personal data that was withdrawn since, and no program that runs folds it")]
+    Erased(Generation),
     /// This program does not keep this generation.
     #[error("this program does not keep this generation")]
     NotKept,

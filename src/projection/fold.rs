@@ -5,31 +5,38 @@
 //! that only a pass in which nothing was missing counts. A pass that is missing something goes on to
 //! the end all the same, to ask for as much as possible at once.
 
+mod poison;
+
 use super::working_set::{Unmet, WorkingSet};
 use crate::{
     event_log::{reader::Commit, subject::Id},
-    read_model::exchange::{Changes, Found, Needs, Parked},
+    read_model::exchange::{
+        Changes, Found, Needs, Parked, RouteKey, Skipped, SkippedPlace, TriedAgain,
+    },
     recorded::Recorded,
-    view::{ApplyError, Change, PartKey, Parts, Route, View},
+    view::{Change, PartKey, Route, View},
 };
+use poison::{Failure, Poison, guard, guard_with_parts};
 use std::{
     any::TypeId,
     collections::{BTreeSet, HashMap, HashSet},
-    panic::{AssertUnwindSafe, catch_unwind},
 };
+
+/// Of how many routes of parked commits it is remembered that they were followed.
+const TOLD: usize = 100_000;
 
 /// The fold of one view, whichever it is.
 pub trait Fold: Send {
     /// Starts over: nothing is known of the store but which aggregates are parked, and which events
-    /// are skipped (the commit's position, and the event's index in it). Nothing is excluded.
-    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>);
+    /// are skipped. Nothing is excluded.
+    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<SkippedPlace>);
 
     /// Starts over on a store that holds nothing of the view: what was not written since is not there,
     /// and is not asked for.
     fn begin_empty(&mut self);
 
-    /// Leaves an event out from now on; of a commit that cannot be understood the first stands for all.
-    fn skip(&mut self, position: u64, event: usize);
+    /// Leaves an event out from now on.
+    fn skip(&mut self, place: SkippedPlace);
 
     /// Passes over the commits at these positions from now on: an operator has excluded them from the log.
     fn exclude(&mut self, positions: &HashSet<u64>);
@@ -42,19 +49,13 @@ pub trait Fold: Send {
     /// Returns [`FoldError`] when a document or a part does not serialise, a defect of the view.
     fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError>;
 
-    /// Applies again, in stream order, what is parked of one aggregate, each commit from the event at
-    /// the index beside it on. What fails again is parked again. The documents get `position`, since
-    /// they may have gone on without it. Otherwise as [`Fold::apply`].
+    /// Applies again, in stream order, the next of what is parked of one aggregate, each commit from the
+    /// event at the index beside it on. What fails again is parked again. Otherwise as [`Fold::apply`].
     ///
     /// # Errors
     ///
     /// As [`Fold::apply`].
-    fn retry(
-        &mut self,
-        aggregate: &PartKey,
-        commits: &[(usize, Commit)],
-        position: u64,
-    ) -> Result<Folded, FoldError>;
+    fn retry(&mut self, again: &Again, commits: &[(usize, Commit)]) -> Result<Folded, FoldError>;
 
     /// Takes the events of an aggregate that came before those that are parked. Which documents a
     /// commit concerns that cannot be understood is told from them.
@@ -73,6 +74,17 @@ pub trait Fold: Send {
 
     /// How many aggregates are parked.
     fn parked(&self) -> usize;
+}
+
+/// A try of what is parked of one aggregate.
+#[derive(Debug, Clone)]
+pub struct Again {
+    /// Which of it.
+    pub tried: TriedAgain,
+    /// The position that the changed documents get, since they may have gone on without it.
+    pub position: u64,
+    /// Whether every event that still cannot be applied is left out from now on.
+    pub skips: bool,
 }
 
 /// What became of a batch.
@@ -100,12 +112,20 @@ pub(super) struct ViewFold<V: View> {
     /// The parked aggregates as of the last committed batch, and those parked in this one.
     parked: HashSet<PartKey>,
     parking: HashSet<PartKey>,
-    /// The events that are left out.
-    skipped: HashSet<(u64, usize)>,
+    /// The events that are left out, and those that this batch adds to them.
+    skipped: HashSet<SkippedPlace>,
+    skipping: Vec<Skipped>,
+    /// The documents that this batch has made with parts of parked aggregates.
+    behind: BTreeSet<(PartKey, String)>,
+    /// The routes of parked commits that were followed, and those followed in this batch.
+    told: HashSet<(PartKey, RouteKey)>,
+    telling: HashSet<(PartKey, RouteKey)>,
+    /// Where this batch withdraws personal data last.
+    erases: Option<u64>,
     /// The positions of the commits that are passed over.
     excluded: HashSet<u64>,
-    /// The parked aggregate that is tried again, and the position that its documents get.
-    retrying: Option<(PartKey, u64)>,
+    /// What is tried again.
+    retrying: Option<Again>,
     /// What came before the parked events of aggregates whose parked commits cannot be understood.
     histories: HashMap<PartKey, Vec<Recorded>>,
 }
@@ -117,6 +137,11 @@ impl<V: View> Default for ViewFold<V> {
             parked: HashSet::new(),
             parking: HashSet::new(),
             skipped: HashSet::new(),
+            skipping: Vec::new(),
+            behind: BTreeSet::new(),
+            told: HashSet::new(),
+            telling: HashSet::new(),
+            erases: None,
             excluded: HashSet::new(),
             retrying: None,
             histories: HashMap::new(),
@@ -125,20 +150,23 @@ impl<V: View> Default for ViewFold<V> {
 }
 
 impl<V: View> Fold for ViewFold<V> {
-    fn skip(&mut self, position: u64, event: usize) {
-        self.skipped.insert((position, event));
+    fn skip(&mut self, place: SkippedPlace) {
+        self.skipped.insert(place);
     }
 
     fn exclude(&mut self, positions: &HashSet<u64>) {
         self.excluded.extend(positions);
     }
 
-    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<(u64, usize)>) {
+    fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<SkippedPlace>) {
         *self = Self {
-            parked,
             skipped,
             ..Self::default()
         };
+        for aggregate in &parked {
+            self.set.watch(aggregate.clone());
+        }
+        self.parked = parked;
     }
 
     fn begin_empty(&mut self) {
@@ -151,13 +179,8 @@ impl<V: View> Fold for ViewFold<V> {
         self.pass(commits.iter().map(|commit| (0, commit)))
     }
 
-    fn retry(
-        &mut self,
-        aggregate: &PartKey,
-        commits: &[(usize, Commit)],
-        position: u64,
-    ) -> Result<Folded, FoldError> {
-        self.retrying = Some((aggregate.clone(), position));
+    fn retry(&mut self, again: &Again, commits: &[(usize, Commit)]) -> Result<Folded, FoldError> {
+        self.retrying = Some(again.clone());
         self.pass(commits.iter().map(|(from, commit)| (*from, commit)))
     }
 
@@ -173,8 +196,19 @@ impl<V: View> Fold for ViewFold<V> {
     fn committed(&mut self) {
         self.set.committed();
         self.histories.clear();
-        if let Some((aggregate, _)) = self.retrying.take() {
-            self.parked.remove(&aggregate);
+        self.skipped
+            .extend(self.skipping.drain(..).map(|skipped| skipped.place));
+        if self.told.len() > TOLD {
+            self.told.clear();
+        }
+        self.told.extend(self.telling.drain());
+        if let Some(Again { tried, .. }) = self.retrying.take()
+            && tried.last
+            && !self.parking.contains(&tried.aggregate)
+        {
+            self.parked.remove(&tried.aggregate);
+            self.set.unwatch(&tried.aggregate);
+            self.told.retain(|(told, _)| *told != tried.aggregate);
         }
         self.parked.extend(self.parking.drain());
     }
@@ -182,12 +216,6 @@ impl<V: View> Fold for ViewFold<V> {
     fn parked(&self) -> usize {
         self.parked.len()
     }
-}
-
-struct SetAside {
-    parked: Parked,
-    /// Whether its aggregate was not parked before.
-    first: bool,
 }
 
 impl<V: View> ViewFold<V> {
@@ -199,7 +227,15 @@ impl<V: View> ViewFold<V> {
         let mut needs = Needs::default();
         let mut parked = Vec::new();
         self.set.rewind();
-        self.parking.clear();
+        for aggregate in self.parking.drain() {
+            if !self.parked.contains(&aggregate) {
+                self.set.unwatch(&aggregate);
+            }
+        }
+        self.skipping.clear();
+        self.behind.clear();
+        self.telling.clear();
+        self.erases = None;
         for (from_event, commit) in commits {
             if let Some(set_aside) = self.commit(commit, from_event, &mut needs) {
                 parked.push(set_aside);
@@ -209,117 +245,152 @@ impl<V: View> ViewFold<V> {
             self.set.settle(&mut needs);
             return Ok(Folded::Needs(needs));
         }
-        for commit in parked.iter().filter(|parked| parked.first) {
-            tracing::error!(
-                view.name = V::NAME,
-                aggregate.name = commit.parked.aggregate.0,
-                aggregate.id = commit.parked.aggregate.1,
-                event.position = commit.parked.position,
-                error = commit.parked.reason,
-                "parked an aggregate"
-            );
-        }
         let (documents, parts) = self.set.changes()?;
         Ok(Folded::Changes(Changes {
             documents,
             parts,
-            parked: parked.into_iter().map(|parked| parked.parked).collect(),
-            skipped: None,
-            retried: self
-                .retrying
-                .as_ref()
-                .map(|(aggregate, _)| aggregate.clone()),
+            parked,
+            behind: self.behind.iter().cloned().collect(),
+            skipped: self.skipping.clone(),
+            retried: self.retrying.as_ref().map(|again| again.tried.clone()),
+            erases: self.erases,
         }))
     }
 
     /// Applies one commit, or sets it aside.
-    fn commit(
-        &mut self,
-        commit: &Commit,
-        from_event: usize,
-        needs: &mut Needs,
-    ) -> Option<SetAside> {
+    fn commit(&mut self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Option<Parked> {
         if self.excluded.contains(&commit.position) {
             return None;
         }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
-        let parked = |from_event, reason, documents| Parked {
-            aggregate: aggregate.clone(),
+        let retrying = self.retries(&aggregate);
+        let waits =
+            self.parking.contains(&aggregate) || (self.parked.contains(&aggregate) && !retrying);
+        let (from_event, poison) = match waits {
+            true => {
+                let reason = "an earlier event of the aggregate is parked".to_owned();
+                let unknown = false;
+                (from_event, Poison { reason, unknown })
+            }
+            false => self.try_commit(commit, from_event, needs)?,
+        };
+        let documents = self.concerned(commit, from_event, needs);
+        if !waits {
+            self.set.watch(aggregate.clone());
+            self.parking.insert(aggregate.clone());
+        }
+        Some(Parked {
+            aggregate,
             position: commit.position,
             from_event,
-            reason,
+            reason: poison.reason,
             documents,
+            first: !waits,
+            unknown: poison.unknown,
+            vague: false,
             at: None,
-        };
-        let retrying = self
-            .retrying
-            .as_ref()
-            .is_some_and(|(key, _)| *key == aggregate);
-        if self.parking.contains(&aggregate) || (self.parked.contains(&aggregate) && !retrying) {
-            let documents = self.concerned(commit, from_event, needs);
-            let reason = "an earlier event of the aggregate is parked".to_owned();
-            return Some(SetAside {
-                parked: parked(from_event, reason, documents),
-                first: false,
-            });
-        }
-        let failure = match &commit.events {
-            Err(_) if self.skipped.contains(&(commit.position, 0)) => None,
-            Err(reason) => Some((0, reason.clone())),
-            Ok(events) => events
-                .iter()
-                .enumerate()
-                .skip(from_event)
-                .find_map(|(index, event)| {
-                    if self.skipped.contains(&(commit.position, index)) {
-                        return None;
-                    }
-                    match self.event(event, needs) {
-                        Ok(()) => None,
-                        // A pass that misses something proves nothing.
-                        Err(Failure::Unmet) => None,
-                        Err(Failure::Poison(_)) if !needs.is_empty() => None,
-                        Err(Failure::Poison(reason)) => Some((index, reason)),
-                    }
-                }),
-        };
-        let (from_event, reason) = failure?;
-        let documents = self.concerned(commit, from_event, needs);
-        let parked = parked(from_event, reason, documents);
-        self.parking.insert(aggregate);
-        Some(SetAside {
-            parked,
-            first: true,
         })
+    }
+
+    /// Whether this aggregate is the one that is tried again.
+    fn retries(&self, aggregate: &PartKey) -> bool {
+        let again = self.retrying.as_ref();
+        again.is_some_and(|again| again.tried.aggregate == *aggregate)
+    }
+
+    /// Applies one commit; returns the index of the event that cannot be, and why.
+    fn try_commit(
+        &mut self,
+        commit: &Commit,
+        from_event: usize,
+        needs: &mut Needs,
+    ) -> Option<(usize, Poison)> {
+        if self.skipped.contains(&(commit.position, None)) {
+            return None;
+        }
+        let skips = self.retrying.as_ref().is_some_and(|again| again.skips);
+        let skipped = |place| Skipped {
+            aggregate: (commit.aggregate.clone(), commit.id.clone()),
+            place,
+        };
+        let events = match &commit.events {
+            Ok(events) => events,
+            Err(_) if skips => {
+                self.skipping.push(skipped((commit.position, None)));
+                return None;
+            }
+            Err(reason) => return Some((0, Poison::unreadable(reason))),
+        };
+        for (index, event) in events.iter().enumerate().skip(from_event) {
+            let place = (commit.position, Some(index));
+            if self.skipped.contains(&place) {
+                continue;
+            }
+            match self.event(event, needs) {
+                Ok(()) if V::erases(event) => {
+                    let again = self.retrying.as_ref();
+                    let position = again.map_or(event.position, |again| again.position);
+                    self.erases = self.erases.max(Some(position));
+                }
+                Ok(()) => {}
+                // A pass that misses something proves nothing.
+                Err(Failure::Unmet) => {}
+                Err(Failure::Poison(_)) if !needs.is_empty() => {}
+                Err(Failure::Poison(_)) if skips => self.skipping.push(skipped(place)),
+                Err(Failure::Poison(poison)) => return Some((index, poison)),
+            }
+        }
+        None
     }
 
     /// The documents that a commit which is set aside would have changed, as far as can be told: those
     /// that its events are routed to, or if none is, those that the events before it are.
-    fn concerned(&self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Vec<String> {
-        let routed = |events: &[Recorded], needs: &mut Needs| {
-            let mut ids = BTreeSet::new();
-            for event in events {
-                // What cannot be routed is of no help here; why it is parked is noted elsewhere.
-                if let Ok(found) = self.route(event, needs) {
-                    ids.extend(found);
-                }
-            }
-            ids.into_iter().collect::<Vec<_>>()
-        };
+    fn concerned(&mut self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Vec<String> {
         let events = commit.events.as_deref().unwrap_or_default();
-        let ids = routed(events.get(from_event..).unwrap_or_default(), needs);
+        let ids = self.routed(events.get(from_event..).unwrap_or_default(), needs);
         if !ids.is_empty() {
             return ids;
         }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
-        let history = self.histories.get(&aggregate);
-        routed(history.map_or(&[], Vec::as_slice), needs)
+        let history = self.histories.remove(&aggregate).unwrap_or_default();
+        let ids = self.routed(&history, needs);
+        self.histories.insert(aggregate, history);
+        ids
+    }
+
+    /// The ids of the documents that these events of a parked aggregate are routed to.
+    fn routed(&mut self, events: &[Recorded], needs: &mut Needs) -> Vec<String> {
+        let mut ids = BTreeSet::new();
+        for event in events {
+            // What cannot be routed is of no help here; why it is parked is noted elsewhere.
+            match self.route(event, needs) {
+                // Once is enough: a later document is made with the part of the parked aggregate, and
+                // is known to be behind by that.
+                Ok(Route::Where(mut fields)) => {
+                    fields.sort_unstable_by_key(|(field, _)| *field);
+                    let aggregate = (event.aggregate.clone(), event.id.clone());
+                    let route = (aggregate, fields.clone());
+                    if self.told.contains(&route) {
+                        continue;
+                    }
+                    if let Ok(found) = self.ids(Route::Where(fields), needs) {
+                        ids.extend(found);
+                        self.telling.insert(route);
+                    }
+                }
+                Ok(route) => ids.extend(self.ids(route, needs).unwrap_or_default()),
+                Err(_) => {}
+            }
+        }
+        ids.into_iter().collect()
     }
 
     /// Applies one event, entirely or not at all.
     fn event(&mut self, event: &Recorded, needs: &mut Needs) -> Result<(), Failure> {
         let undo = self.remember(event, needs)?;
-        let applied = self.route(event, needs).and_then(|ids| {
+        let routed = self.route(event, needs);
+        let routed = routed.and_then(|route| self.ids(route, needs));
+        let applied = routed.and_then(|ids| {
             let mut changes = Vec::with_capacity(ids.len());
             let mut unmet = false;
             for id in ids {
@@ -338,7 +409,8 @@ impl<V: View> ViewFold<V> {
         });
         match applied {
             Ok(changes) => {
-                let position = self.retrying.as_ref().map_or(event.position, |(_, at)| *at);
+                let again = self.retrying.as_ref();
+                let position = again.map_or(event.position, |again| again.position);
                 for (id, document) in changes {
                     self.set.put(id, document, position);
                 }
@@ -382,10 +454,15 @@ impl<V: View> ViewFold<V> {
         Ok(Some(before))
     }
 
-    /// The ids of the documents that the event touches, each once.
-    fn route(&self, event: &Recorded, needs: &mut Needs) -> Result<Vec<String>, Failure> {
+    /// Which documents the event touches.
+    fn route(&self, event: &Recorded, needs: &mut Needs) -> Result<Route, Failure> {
         let parts = self.set.parts();
-        let route = guard_with_parts(parts, needs, || V::route(event, parts))?;
+        let (route, _) = guard_with_parts(parts, needs, || V::route(event, parts))?;
+        Ok(route)
+    }
+
+    /// The ids of these documents, each once.
+    fn ids(&self, route: Route, needs: &mut Needs) -> Result<Vec<String>, Failure> {
         match route {
             Route::Nothing => Ok(Vec::new()),
             Route::Ids(ids) => {
@@ -395,7 +472,7 @@ impl<V: View> ViewFold<V> {
                     .filter(|id| seen.insert(id.clone()))
                     .collect();
                 match ids.iter().find(|id| Id::document(id.as_str()).is_err()) {
-                    Some(id) => Err(Failure::Poison(format!("{id:?} cannot be a document's id"))),
+                    Some(id) => Err(Poison::new(format!("{id:?} cannot be a document's id"))),
                     None => Ok(ids),
                 }
             }
@@ -405,7 +482,7 @@ impl<V: View> ViewFold<V> {
                     needs.routes.insert(route);
                     Err(Failure::Unmet)
                 }
-                Err(Unmet::Undeclared(fields)) => Err(Failure::Poison(format!(
+                Err(Unmet::Undeclared(fields)) => Err(Poison::new(format!(
                     "the view does not declare a route by {fields:?}"
                 ))),
             },
@@ -415,7 +492,7 @@ impl<V: View> ViewFold<V> {
     /// What the event makes of one document; `None` when it stays.
     #[allow(clippy::type_complexity)]
     fn document(
-        &self,
+        &mut self,
         id: String,
         event: &Recorded,
         needs: &mut Needs,
@@ -426,49 +503,18 @@ impl<V: View> ViewFold<V> {
         };
         let document = document.cloned();
         let parts = self.set.parts();
-        let change = guard_with_parts(parts, needs, || V::apply(&id, document, event, parts))?;
+        let apply = || V::apply(&id, document, event, parts);
+        let (change, asked) = guard_with_parts(parts, needs, apply)?;
+        let keeps = matches!(change, Change::Keep);
+        for aggregate in asked.into_iter().filter(|_| !keeps) {
+            if !self.retries(&aggregate) {
+                self.behind.insert((aggregate, id.clone()));
+            }
+        }
         Ok(match change {
             Change::Keep => None,
             Change::Put(document) => Some((id, Some(document))),
             Change::Delete => Some((id, None)),
         })
     }
-}
-
-/// Why an event was not applied.
-enum Failure {
-    /// Something is not known yet.
-    Unmet,
-    /// The view cannot apply it.
-    Poison(String),
-}
-
-/// Calls into the view, which may panic: that is one more way to refuse an event.
-fn guard<T>(call: impl FnOnce() -> Result<T, ApplyError>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| Failure::Poison(error.to_string())),
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|message| (*message).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            Err(Failure::Poison(format!("the view panicked: {message}")))
-        }
-    }
-}
-
-/// As [`guard`]; the answer counts only if no part was missing.
-fn guard_with_parts<P, T>(
-    parts: &Parts<P>,
-    needs: &mut Needs,
-    call: impl FnOnce() -> Result<T, ApplyError>,
-) -> Result<T, Failure> {
-    let result = guard(call);
-    let missing = parts.take_missing();
-    if missing.is_empty() {
-        return result;
-    }
-    needs.parts.extend(missing);
-    Err(Failure::Unmet)
 }

@@ -6,9 +6,12 @@
 //! the view at a time: [`super::placement`] says which. As ever, that two do it for a moment is made
 //! harmless by the fences, of the record and of each checkpoint.
 
+mod take_over;
+mod unkept;
+
 use super::{
     placement::ViewPlacement,
-    projector::{ProjectorError, ProjectorOptions, Retried},
+    projector::{ProjectorError, ProjectorOptions, Retried, Try},
     runner::ProjectorHandle,
     status::ProjectorStatus,
 };
@@ -28,6 +31,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use take_over::TakeOver;
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +39,6 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while a generation is being filled.
 const LOOK_BUILDING: Duration = Duration::from_millis(100);
-/// How long the live generation is held still for another to come up to it.
-const HOLD: Duration = Duration::from_secs(5);
 
 /// A kept view. Cheap to clone.
 #[derive(Clone)]
@@ -57,6 +59,7 @@ pub(super) struct Shared {
     known: Mutex<Generations>,
     /// Whose status is passed on, and what ends it.
     shown: Mutex<Option<(Generation, CancellationToken)>>,
+    take_over: Mutex<TakeOver>,
     look: Notify,
     stopping: CancellationToken,
 }
@@ -64,6 +67,12 @@ pub(super) struct Shared {
 struct Kept {
     handle: ProjectorHandle,
     gate: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Kept {
+    fn is_running(&self) -> bool {
+        self.handle.is_running()
+    }
 }
 
 impl ViewHandle {
@@ -80,6 +89,7 @@ impl ViewHandle {
             projectors: Mutex::default(),
             known: Mutex::default(),
             shown: Mutex::default(),
+            take_over: Mutex::default(),
             look: Notify::new(),
             stopping: CancellationToken::new(),
         });
@@ -159,16 +169,17 @@ impl Shared {
         self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.status()))
     }
 
-    /// Tries again what is parked of an aggregate in a generation; `None` when it is not kept here.
+    /// Tries again the next of what is parked of an aggregate in a generation; `None` when it is not kept
+    /// here.
     pub(super) async fn retry(
         &self,
         generation: Generation,
         aggregate: PartKey,
-        skip: bool,
+        how: Try,
     ) -> Option<Result<Retried, ProjectorError>> {
         let handle =
             self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.clone()));
-        handle?.retry(aggregate, skip).await
+        handle?.retry(aggregate, how).await
     }
 
     /// Keeps a generation as it is until the guard is dropped, if it is kept here.
@@ -185,11 +196,13 @@ impl Shared {
     }
 
     /// Makes `next` the view's generations, in which another one is live. Where both are kept up to
-    /// date, the other first comes up to the one that was live: whether it did in time.
+    /// date, the other first comes up to the one that was live, which is held still for at most `hold`:
+    /// whether it did in time.
     pub(super) async fn turn(
         &self,
         before: &Generations,
         next: &Generations,
+        hold: Duration,
     ) -> Result<bool, RefreshError> {
         let live = |generations: &Generations| generations.find(GenerationState::Live);
         let (Some(from), Some(to)) = (live(before), live(next)) else {
@@ -213,7 +226,8 @@ impl Shared {
             )
             .await?
         {
-            if started.elapsed() > HOLD {
+            let gets_on = self.status_of(to).is_some_and(|to| to.stalled.is_none());
+            if started.elapsed() > hold || !gets_on {
                 return Ok(false);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -252,6 +266,16 @@ impl Shared {
         self.options.view.description().name
     }
 
+    fn version(&self) -> u32 {
+        self.options.view.description().version
+    }
+
+    /// Whether this program is the one that does what operators ask about generations of this version.
+    pub(super) fn answers_for(&self, version: u32) -> bool {
+        let mine = version == self.version() || !self.home.is_folded_elsewhere(version);
+        mine && self.home.is_here()
+    }
+
     /// Leaves the view to its home, but follows which generation is live.
     async fn stand_by(&self) -> Result<Duration, RefreshError> {
         self.stop_all().await;
@@ -259,14 +283,12 @@ impl Shared {
         let generations = store.generations(view.name).await?;
         self.know(&generations);
         refresh::serve(store, view, &self.options.watermark, &generations).await?;
-        self.status.send_modify(|status| {
-            *status = ProjectorStatus {
-                state: super::ProjectorState::StandingBy,
-                applied: self.options.watermark.progress().position,
-                ready: true,
-                ..ProjectorStatus::default()
-            };
-        });
+        if let Some(live) = self.unkept(&generations) {
+            self.tell_unkept(&generations, live).await?;
+            return Ok(LOOK);
+        }
+        self.options.watermark.serving().stand_still(None);
+        self.tell_kept_elsewhere();
         Ok(LOOK)
     }
 
@@ -276,25 +298,64 @@ impl Shared {
         store.define_shared().await?;
         let mut generations = refresh::join(store, view).await?;
         refresh::serve(store, view, &self.options.watermark, &generations).await?;
+        if let Some(next) = self.without_erased(&generations).await? {
+            store.change_generations(view.name, &next).await?;
+            generations = next;
+        }
         for gone in generations.clone().dropping() {
             generations = self.remove(&generations, gone).await?;
         }
         self.know(&generations);
         self.run_those_of(&generations).await;
+        match self.unkept(&generations) {
+            Some(live) => self.tell_unkept(&generations, live).await?,
+            None => self.options.watermark.serving().stand_still(None),
+        }
         let Some(building) = generations.find(GenerationState::Building) else {
             return Ok(LOOK);
         };
-        let filled = self.status_of(building).is_some_and(|status| status.ready);
-        if filled && let Ok(next) = generations.take_over() {
-            match self.turn(&generations, &next).await {
-                Ok(true) => self.look_now(),
-                Ok(false) => {}
-                // Somebody else has changed something.
-                Err(RefreshError::Store(StoreError::Fenced | StoreError::Conflict(_))) => {}
-                Err(error) => return Err(error),
+        match self.take_over(&generations, building).await {
+            // Somebody else has changed something.
+            Err(RefreshError::Store(StoreError::Fenced | StoreError::Conflict(_))) => {
+                Ok(LOOK_BUILDING)
             }
+            looked => looked,
         }
-        Ok(LOOK_BUILDING)
+    }
+
+    /// The generations without those that hold personal data which was withdrawn since, and that no
+    /// program folds any more; `None` when there are none.
+    async fn without_erased(
+        &self,
+        generations: &Generations,
+    ) -> Result<Option<Generations>, RefreshError> {
+        let mut next = None;
+        for (generation, state) in &generations.all {
+            let kept = matches!(state, GenerationState::Live | GenerationState::Dropping);
+            let folded = generation.version == self.version()
+                || self.home.is_folded_elsewhere(generation.version);
+            if kept || folded || !self.holds_erased(*generation).await? {
+                continue;
+            }
+            tracing::info!(
+                view.name = self.name(),
+                view.generation = %generation,
+                "removes a generation that holds what was withdrawn since"
+            );
+            let before = next.as_ref().unwrap_or(generations);
+            next = before.without(*generation).ok().or(next);
+        }
+        // One step, however many they are.
+        let revision = generations.revision + 1;
+        Ok(next.map(|next| Generations { revision, ..next }))
+    }
+
+    /// Whether personal data was withdrawn after what a generation has applied.
+    pub(super) async fn holds_erased(&self, generation: Generation) -> Result<bool, RefreshError> {
+        let store = &self.options.store;
+        let erased = store.erased(self.name()).await?;
+        let checkpoint = store.find_checkpoint(&self.tables(generation)?).await?;
+        Ok(checkpoint.map_or(0, |checkpoint| checkpoint.position) < erased)
     }
 
     async fn remove(
@@ -347,14 +408,37 @@ impl Shared {
             kept.handle.stop().await;
         }
         for generation in &mine {
-            if !self.with(|projectors| projectors.contains_key(generation)) {
-                self.run(*generation);
+            match self.with(|projectors| projectors.get(generation).map(Kept::is_running)) {
+                Some(true) => {}
+                Some(false) => {
+                    let view = self.name();
+                    tracing::error!(view.name = view, view.generation = %generation, "a projector has broken down, another takes its place");
+                    self.show(None);
+                    self.run(*generation);
+                }
+                None => self.run(*generation),
             }
         }
+        // Of what is served, or of nothing: that it is not kept here is told instead.
         let live = generations.find(GenerationState::Live);
-        let shown = live.filter(|live| mine.contains(live));
-        let shown = shown.or_else(|| generations.find(GenerationState::Building));
-        self.show(shown.or(mine.first().copied()));
+        if let Some(live) = live.filter(|live| mine.contains(live)) {
+            self.show(Some(live));
+        } else if self.unkept(generations).is_none() {
+            self.show(None);
+            self.tell_kept_elsewhere();
+        }
+    }
+
+    /// Another program keeps what is served; this one perhaps another generation.
+    fn tell_kept_elsewhere(&self) {
+        self.status.send_modify(|status| {
+            *status = ProjectorStatus {
+                state: super::ProjectorState::StandingBy,
+                applied: self.options.watermark.progress().position,
+                ready: true,
+                ..ProjectorStatus::default()
+            };
+        });
     }
 
     fn run(&self, generation: Generation) {

@@ -1,11 +1,13 @@
-//! Which of the replicas that share a store keeps a view: its home among the live ones.
+//! Which of the replicas that share a store keeps a view: its home among the live ones that have it in the
+//! same version. So while two versions of a program run side by side, one of each keeps what it can fold.
 //!
 //! That two replicas disagree about it for a moment is harmless: the fence of each checkpoint is what
 //! keeps the documents right.
 
 use crate::{
     config::Role,
-    membership::{Home, Key, Members, Membership},
+    membership::{Key, Member, Members, Membership},
+    read_model::ViewDescription,
 };
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
@@ -16,8 +18,11 @@ pub struct ViewPlacement {
 }
 
 struct Among {
-    membership: Membership,
+    replica: String,
+    view: &'static str,
+    version: u32,
     key: Key,
+    now: watch::Receiver<Arc<Members>>,
     members: Mutex<watch::Receiver<Arc<Members>>>,
 }
 
@@ -28,13 +33,16 @@ impl ViewPlacement {
         Self { among: None }
     }
 
-    /// On the view's home among the live replicas with the projector role.
+    /// On the view's home among the live replicas with the projector role that have it in this version.
     #[must_use]
-    pub fn among(membership: &Membership, view: &str) -> Self {
+    pub fn among(membership: &Membership, view: &ViewDescription) -> Self {
         Self {
             among: Some(Among {
-                membership: membership.clone(),
-                key: Key::of(&["view", view]),
+                replica: membership.replica().to_owned(),
+                view: view.name,
+                version: view.version,
+                key: Key::of(&["view", view.name]),
+                now: membership.watch(),
                 members: Mutex::new(membership.watch()),
             }),
         }
@@ -43,8 +51,20 @@ impl ViewPlacement {
     /// Whether it does now.
     pub(super) fn is_here(&self) -> bool {
         self.among.as_ref().is_none_or(|among| {
-            let home = among.membership.home(Role::Projector, among.key);
-            home == Home::Here
+            let members = among.now.borrow();
+            let home = members.home_among(among.key, |member| among.folds(member, among.version));
+            home.is_some_and(|home| home.replica() == among.replica)
+        })
+    }
+
+    /// Whether another live replica folds the view in this version.
+    pub(super) fn is_folded_elsewhere(&self, version: u32) -> bool {
+        self.among.as_ref().is_some_and(|among| {
+            let members = among.now.borrow();
+            let mut others = members
+                .iter()
+                .filter(|member| member.replica() != among.replica);
+            others.any(|member| among.folds(member, version))
         })
     }
 
@@ -56,5 +76,12 @@ impl ViewPlacement {
             return;
         }
         std::future::pending::<()>().await;
+    }
+}
+
+impl Among {
+    fn folds(&self, member: &Member, version: u32) -> bool {
+        let folded = member.views().get(self.view);
+        member.roles().contains(&Role::Projector) && folded == Some(&version)
     }
 }

@@ -7,11 +7,13 @@
 mod error;
 mod excluded;
 mod parked;
+mod parked_set;
 mod progress;
 mod write;
 
 pub use error::ProjectorError;
-pub use parked::Retried;
+pub use parked::{Retried, Try};
+use parked_set::ParkedSet;
 
 use super::{
     fold::{Fold, FoldError, Folded},
@@ -31,8 +33,13 @@ use crate::{
         schema::ViewTables,
         store::{Store, generations::TURNED},
     },
+    view::PartKey,
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, watch},
     time::Instant,
@@ -51,6 +58,9 @@ const SMALL: usize = 64;
 const PACE: Duration = Duration::from_millis(2);
 /// The same while nobody waits for the view to come further, where it is known who does.
 const UNHURRIED: Duration = Duration::from_millis(50);
+
+/// How long a step waits for commits while there is something else to do.
+const SOON: Duration = Duration::from_millis(1);
 
 /// What a projector is made of.
 #[derive(Clone)]
@@ -130,14 +140,17 @@ pub(super) struct Projector {
     options: ProjectorOptions,
     tables: ViewTables,
     fold: Box<dyn Fold>,
-    /// The number of the transaction that last changed what is parked.
+    /// The number of the transaction that last changed what readers are told of what is parked.
     parked_at: u64,
+    parked: ParkedSet,
+    /// What is parked as unknown and still to be tried again by this program.
+    unknown: VecDeque<PartKey>,
+    /// Whether it was looked at what there is of that.
+    looked: bool,
     /// The positions of the commits that are passed over.
     excluded: HashSet<u64>,
     /// Whether something may be parked because of one of them.
     releases: bool,
-    /// Whether readers in this process have yet to be told what is parked.
-    untold: bool,
     /// The highest revision of the checkpoint that it has known.
     revision: u64,
     open: Option<Open>,
@@ -203,9 +216,11 @@ impl Projector {
             tables: ViewTables::generation(options.view.description(), options.generation)?,
             fold: options.view.fold(),
             parked_at: 0,
+            parked: ParkedSet::default(),
+            unknown: VecDeque::new(),
+            looked: false,
             excluded: HashSet::new(),
             releases: false,
-            untold: false,
             revision: 0,
             open: None,
             paced: None,
@@ -257,10 +272,11 @@ impl Projector {
         };
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
-        if self.untold {
-            self.tell_parked().await?;
-        }
         self.follow_exclusions(&batch).await?;
+        let tried = self.apply_unknown().await?;
+        if batch.is_empty() && tried {
+            return Ok(Step::Applied(0));
+        }
         if batch.is_empty() {
             self.settle().await?;
             self.announce_position().await?;
@@ -301,6 +317,10 @@ impl Projector {
             None => self.open().await?,
         };
         let open = self.open.insert(open);
+        let max_wait = match self.unknown.is_empty() {
+            true => max_wait,
+            false => max_wait.min(SOON),
+        };
         let batch = open.reader.next_batch(self.options.batch, max_wait).await?;
         let applied = open.place.position;
         if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
@@ -326,6 +346,7 @@ impl Projector {
             writer: self.options.writer.clone(),
             revision: self.revision,
             parked_at: self.parked_at,
+            parked: None,
         }
     }
 
@@ -394,14 +415,20 @@ impl Projector {
         };
         let skipped = store.skipped(&self.tables).await?;
         let parked = store.parked(&self.tables).await?;
-        let untouched = checkpoint.revision == 0 && parked.is_empty() && skipped.is_empty();
+        let behind = match parked.is_empty() {
+            true => HashMap::new(),
+            false => store.behind_by_aggregate(&self.tables).await?,
+        };
+        let untouched = checkpoint.revision == 0 && parked.is_empty();
         if untouched && store.is_empty(&self.tables).await? {
             self.fold.begin_empty();
+            skipped.into_iter().for_each(|place| self.fold.skip(place));
         } else {
-            self.fold.reset(parked, skipped);
+            self.fold.reset(parked.keys().cloned().collect(), skipped);
         }
+        self.parked = ParkedSet::new(parked, behind);
+        self.look_for_unknown();
         self.load_exclusions().await?;
-        let store = &self.options.store;
         let consumer = self.options.reader(self.options.consumer());
         let reader = Reader::open(&self.options.log, &consumer, checkpoint.position).await?;
         tracing::info!(
@@ -426,10 +453,8 @@ impl Projector {
         self.revision = open.checkpoint.revision;
         self.was_live = live;
         if live.is_some() {
-            let parked = store.parked_documents(&self.tables).await?;
             let serving = self.options.watermark.serving();
-            serving.park(self.parked_at, parked);
-            self.untold = false;
+            serving.park(self.parked_at, self.parked.told());
             self.wrote(&open);
         }
         self.opened(&open.checkpoint, pending, live.is_some());
@@ -452,20 +477,21 @@ impl Projector {
         &mut self,
         pass: &mut (dyn FnMut(&mut dyn Fold) -> Result<Folded, FoldError> + Send),
     ) -> Result<Changes, ProjectorError> {
-        let mut told = HashSet::new();
+        let mut told: Option<HashSet<PartKey>> = None;
         loop {
             match pass(&mut *self.fold)? {
-                Folded::Changes(changes) => {
-                    // It cannot be told from these commits alone which documents they concern.
-                    let mut vague = changes.parked.iter().filter(|parked| {
-                        parked.documents.is_empty() && !told.contains(&parked.aggregate)
-                    });
-                    let Some(parked) = vague.next() else {
+                Folded::Changes(mut changes) => {
+                    if let Some(untold) = &told {
+                        for parked in &mut changes.parked {
+                            parked.vague |= parked.first && untold.contains(&parked.aggregate);
+                        }
                         return Ok(changes);
-                    };
-                    let events = self.history(parked).await?;
-                    self.fold.history(parked.aggregate.clone(), events);
-                    told.insert(parked.aggregate.clone());
+                    }
+                    // It cannot be told from some commits alone which documents they concern.
+                    told = self.tell_histories(&changes).await?;
+                    if told.is_none() {
+                        return Ok(changes);
+                    }
                 }
                 Folded::Needs(needs) => {
                     let found = self.options.store.load(&self.tables, &needs).await?;

@@ -2,7 +2,7 @@
 
 use super::{
     meters,
-    projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step},
+    projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step, Try},
     status::{ProjectorState, ProjectorStatus, Stalled},
 };
 use crate::view::PartKey;
@@ -54,6 +54,7 @@ impl ProjectorHandle {
             stopping: stopping.clone(),
             failures: 0,
             asked: VecDeque::new(),
+            waiting: CancellationToken::new(),
         };
         Ok(Self {
             view,
@@ -81,17 +82,17 @@ impl ProjectorHandle {
         self.status.clone()
     }
 
-    /// Tries again, in order, what is parked of an aggregate, without its first event if `skip`.
-    /// `None` when the projector has stopped.
+    /// Tries again, in order, the next of what is parked of an aggregate. `None` when the projector has
+    /// stopped.
     pub async fn retry(
         &self,
         aggregate: PartKey,
-        skip: bool,
+        how: Try,
     ) -> Option<Result<Retried, ProjectorError>> {
         let (answer, answered) = oneshot::channel();
         let retry = Retry {
             aggregate,
-            skip,
+            how,
             answer,
         };
         self.address.send(retry).await.ok()?;
@@ -113,6 +114,26 @@ impl ProjectorHandle {
     pub fn is_running(&self) -> bool {
         self.address.connected()
     }
+
+    /// Ends the actor as a defect would.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        self.address.do_send(BreakDown);
+    }
+}
+
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+struct BreakDown;
+
+#[cfg(test)]
+impl Handler<BreakDown> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, _: BreakDown, _: &mut Self::Context) {
+        panic!("a test");
+    }
 }
 
 #[derive(Message)]
@@ -123,7 +144,7 @@ struct Next;
 #[rtype(result = "()")]
 struct Retry {
     aggregate: PartKey,
-    skip: bool,
+    how: Try,
     answer: oneshot::Sender<Result<Retried, ProjectorError>>,
 }
 
@@ -136,6 +157,8 @@ struct Runner {
     failures: u32,
     /// What is to be done before the next step.
     asked: VecDeque<Retry>,
+    /// Ends the wait for a commit, or the pause after a failure.
+    waiting: CancellationToken,
 }
 
 impl Handler<Retry> for Runner {
@@ -143,6 +166,7 @@ impl Handler<Retry> for Runner {
 
     fn handle(&mut self, retry: Retry, _: &mut Self::Context) {
         self.asked.push_back(retry);
+        self.waiting.cancel();
     }
 }
 
@@ -167,22 +191,27 @@ impl Handler<Next> for Runner {
         let Some(mut projector) = self.projector.take() else {
             return;
         };
-        let stopping = self.stopping.clone();
+        let (stopping, waiting) = (self.stopping.clone(), self.stopping.child_token());
+        self.waiting = waiting.clone();
         let asked = std::mem::take(&mut self.asked);
         let work = async move {
             for Retry {
                 aggregate,
-                skip,
+                how,
                 answer,
             } in asked
             {
+                let retried = caught(projector.retry(&aggregate, how)).await;
+                if retried.is_err() {
+                    projector.close();
+                }
                 // Who has asked may be gone.
-                let _ = answer.send(projector.retry(&aggregate, skip).await);
+                let _ = answer.send(retried);
             }
             let result = if stopping.is_cancelled() {
                 Ok(Outcome::Stop)
             } else {
-                attempt(&mut projector, &stopping).await
+                attempt(&mut projector, &stopping, &waiting).await
             };
             if let Err(error) = &result {
                 projector.stall(error).await;
@@ -214,26 +243,36 @@ enum Outcome {
     Stop,
 }
 
-/// Does one step. A step that is only waiting is left at once when the projector is to stop.
+/// Does one step. A step that is only waiting is left at once when there is something else to do.
 async fn attempt(
     projector: &mut Projector,
     stopping: &CancellationToken,
+    waiting: &CancellationToken,
 ) -> Result<Outcome, ProjectorError> {
-    let step = AssertUnwindSafe(projector.step(WAIT, stopping)).catch_unwind();
-    match step.await {
-        Ok(Ok(Step::Stopped)) => Ok(Outcome::Stop),
-        Ok(Ok(Step::Idle | Step::Applied(_))) => Ok(Outcome::Went),
-        Ok(Err(error)) if error.is_fenced() && projector.wrote_last().await => Ok(Outcome::Went),
-        Ok(Err(error)) => Err(error),
-        Err(panic) => {
+    match caught(projector.step(WAIT, waiting)).await {
+        Ok(Step::Stopped) if stopping.is_cancelled() => Ok(Outcome::Stop),
+        Ok(Step::Idle | Step::Applied(_) | Step::Stopped) => Ok(Outcome::Went),
+        Err(error) if error.is_fenced() && projector.wrote_last().await => Ok(Outcome::Went),
+        Err(error) => {
             projector.close();
-            let message = panic
-                .downcast_ref::<&str>()
-                .map(|message| (*message).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(ProjectorError::Panicked(message.unwrap_or_default()))
+            Err(error)
         }
     }
+}
+
+/// Does work that may panic: that is one more way to fail.
+async fn caught<T>(
+    work: impl Future<Output = Result<T, ProjectorError>>,
+) -> Result<T, ProjectorError> {
+    let panic = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => return result,
+        Err(panic) => panic,
+    };
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
+    Err(ProjectorError::Panicked(message.unwrap_or_default()))
 }
 
 impl Runner {
@@ -272,11 +311,12 @@ impl Runner {
     }
 
     /// Goes on after a pause, or stops during it.
-    fn pause(&self, pause: Duration, ctx: &mut Context<Self>) {
-        let stopping = self.stopping.clone();
+    fn pause(&mut self, pause: Duration, ctx: &mut Context<Self>) {
+        let waiting = self.stopping.child_token();
+        self.waiting = waiting.clone();
         let wait = async move {
             tokio::select! {
-                () = stopping.cancelled() => {}
+                () = waiting.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         };

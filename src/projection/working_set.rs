@@ -150,6 +150,16 @@ impl<V: View> WorkingSet<V> {
         &self.parts
     }
 
+    /// Notes from now on which documents are made with the part of this aggregate, which is behind.
+    pub(super) fn watch(&mut self, aggregate: PartKey) {
+        self.parts.watch(aggregate);
+    }
+
+    /// No longer notes it.
+    pub(super) fn unwatch(&mut self, aggregate: &PartKey) {
+        self.parts.unwatch(aggregate);
+    }
+
     /// Changes the part of the event's aggregate, which must be known.
     pub(super) fn put_part(&mut self, event: &Recorded, part: Option<V::Part>) {
         let key = (event.aggregate.clone(), event.id.clone());
@@ -324,7 +334,7 @@ impl<V: View> WorkingSet<V> {
             self.stored.clear();
         }
         if self.known_parts > KEPT {
-            self.parts = Parts::default();
+            self.parts.forget();
             self.known_parts = 0;
         }
     }

@@ -37,6 +37,29 @@ pub struct Applied {
     /// The number of the transaction that last changed what is parked.
     #[serde(default)]
     pub parked_at: u64,
+    /// What that transaction has changed of it, where this announcement is of that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parked: Option<BehindChange>,
+}
+
+/// A change of which documents are behind because of something parked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BehindChange {
+    /// The number of the transaction that last changed it before; none where there is more to tell than an
+    /// announcement can hold, and it is to be read from the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// How many aggregates are parked now.
+    pub aggregates: usize,
+    /// Whether there is one of which it cannot be told which documents are behind.
+    #[serde(default)]
+    pub vague: bool,
+    /// The documents that are behind since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<String>,
+    /// The documents that are behind no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
 }
 
 impl Applied {

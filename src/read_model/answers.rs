@@ -444,9 +444,11 @@ impl ReadModel {
             return Ok(());
         }
         let applied = served.watermark.progress().position;
+        let because = served.watermark.serving().stands_still_because();
+        let because = because.map_or_else(String::new, |because| format!(": {because}"));
         Err(Problem::not_yet_applied(format!(
             "view {} has applied the log up to {applied}, not yet {aggregate}@{position}; \
-             if that was a command's answer, the command was accepted",
+             if that was a command's answer, the command was accepted{because}",
             served.view.name
         )))
     }
@@ -529,9 +531,13 @@ impl Inner {
         if let Some(live) = serving
             .live()
             .filter(|_| applied.parked_at > serving.parked_at())
+            .filter(|_| {
+                let change = applied.parked.as_ref();
+                !change.is_some_and(|change| serving.park_change(applied.parked_at, change))
+            })
         {
-            match self.store.parked_documents(&live).await {
-                Ok(documents) => serving.park(applied.parked_at, documents),
+            match self.store.behind(&live).await {
+                Ok(parked) => serving.park(applied.parked_at, parked),
                 Err(error) => {
                     tracing::debug!(view.name = view.name, %error, "what is parked cannot be read");
                 }

@@ -77,10 +77,53 @@ pub struct Parked {
     pub from_event: usize,
     /// Why: the failure, or that an earlier commit of the aggregate is parked.
     pub reason: String,
-    /// The documents that are known to be behind because of it.
+    /// The documents that it would have changed, those that are not known to be behind yet.
     pub documents: Vec<String>,
+    /// Whether it is the first of its aggregate that is set aside, for which the others wait.
+    pub first: bool,
+    /// Whether this program does not know what it is; a later one may.
+    pub unknown: bool,
+    /// Whether it cannot be told which documents are behind because of it.
+    pub vague: bool,
     /// When it was set aside; known once it is stored.
     pub at: Option<Timestamp>,
+}
+
+/// An event that an operator has had a view leave out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The aggregate's name and id.
+    pub aggregate: PartKey,
+    /// The event's place in the log.
+    pub place: SkippedPlace,
+}
+
+/// The place of an event that is left out: the commit's position, and the event's index in it; without
+/// an index it is the whole commit, which could not be read.
+pub type SkippedPlace = (u64, Option<usize>);
+
+/// Which of an aggregate's parked commits were tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriedAgain {
+    /// The aggregate's name and id.
+    pub aggregate: PartKey,
+    /// The position of the last of them. What is parked up to it is replaced.
+    pub through: u64,
+    /// Whether nothing is parked of the aggregate after it.
+    pub last: bool,
+}
+
+/// What a view has parked of one aggregate, in short.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ParkedHead {
+    /// The position of the first commit that is not applied, or one before it.
+    pub position: u64,
+    /// The index within it of the first event that was not applied.
+    pub from_event: usize,
+    /// As [`Parked::unknown`].
+    pub unknown: bool,
+    /// As [`Parked::vague`].
+    pub vague: bool,
 }
 
 /// Everything that one batch changes, written in one transaction.
@@ -92,21 +135,50 @@ pub struct Changes {
     pub parts: Vec<PartChange>,
     /// What was set aside, in stream order.
     pub parked: Vec<Parked>,
-    /// The aggregate that was tried again: what is parked of it is replaced.
-    pub retried: Option<PartKey>,
-    /// The event that is left out from now on, by its aggregate: the commit's position, and its index.
-    pub skipped: Option<(PartKey, u64, usize)>,
+    /// The documents that were made with what is remembered of a parked aggregate, those that are not
+    /// known to be behind yet.
+    pub behind: Vec<(PartKey, String)>,
+    /// What was tried again.
+    pub retried: Option<TriedAgain>,
+    /// The events that are left out from now on.
+    pub skipped: Vec<Skipped>,
+    /// The position of the last event among those applied that withdraws personal data.
+    pub erases: Option<u64>,
+}
+
+/// The part of [`Changes`] that is about what was set aside.
+#[derive(Debug, Default)]
+pub(crate) struct Aside {
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) behind: Vec<(PartKey, String)>,
+    pub(crate) retried: Option<TriedAgain>,
+    pub(crate) skipped: Vec<Skipped>,
+    /// The position by which personal data was withdrawn.
+    pub(crate) erased: Option<u64>,
 }
 
 impl Changes {
+    /// Takes what was set aside out.
+    pub(crate) fn take_aside(&mut self) -> Aside {
+        Aside {
+            parked: std::mem::take(&mut self.parked),
+            behind: std::mem::take(&mut self.behind),
+            retried: self.retried.take(),
+            skipped: std::mem::take(&mut self.skipped),
+            erased: self.erases,
+        }
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.documents.is_empty()
             && self.parts.is_empty()
             && self.parked.is_empty()
+            && self.behind.is_empty()
             && self.retried.is_none()
-            && self.skipped.is_none()
+            && self.skipped.is_empty()
+            && self.erases.is_none()
     }
 }
 

@@ -140,6 +140,9 @@ pub struct Generations {
     pub era: u32,
     /// Each one and what it is there for.
     pub all: Vec<(Generation, GenerationState)>,
+    /// The one that takes over although it has parked what the live one has applied: an operator said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepts_parked: Option<Generation>,
 }
 
 impl Generations {
@@ -192,6 +195,17 @@ impl Generations {
             Some(building) => Err(GenerationError::Building(building)),
             None => Ok(self.changed(|next| next.add(version))),
         }
+    }
+
+    /// The one that is being filled takes over whatever it has parked.
+    ///
+    /// # Errors
+    ///
+    /// Refuses when none is being filled.
+    pub fn accept_parked(&self) -> Result<Self, GenerationError> {
+        let building = self.find(GenerationState::Building);
+        let building = building.ok_or(GenerationError::NotBuilding)?;
+        Ok(self.changed(|next| next.accepts_parked = Some(building)))
     }
 
     /// The filled one goes live; the live one stays as the previous one, and the one before goes.

@@ -89,7 +89,7 @@ async fn follow(
     let news = !same_tables || found.edition != before.edition;
     if news || went_back {
         // Before the turn: this is asked once more, and not between it and what follows from it.
-        let parked = store.parked_documents(&tables).await?;
+        let parked = store.behind(&tables).await?;
         if serving.turn(&before, tables, found) == Turned::Overtaken {
             return Ok(());
         }

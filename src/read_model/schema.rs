@@ -24,7 +24,10 @@ const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_pieces TOKENIZER
 /// parked and skipped, and which store this is.
 pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS parked_head SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS behind SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS skipped SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS erased SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
 
@@ -185,6 +188,7 @@ pub(crate) struct Index {
 /// The tables of one generation of one view, and their indexes.
 #[derive(Debug, Clone)]
 pub(crate) struct ViewTables {
+    pub(crate) view: &'static str,
     pub(crate) generation: Generation,
     /// Whether the indexes are known to be there: those of another version may be others.
     pub(crate) indexed: bool,
@@ -230,6 +234,7 @@ impl ViewTables {
         }
         let search = view.query.search.iter().map(|path| FieldPath::parse(path));
         Ok(Self {
+            view: view.name,
             generation,
             indexed: generation.version == view.version,
             searchable: generation.version == view.version,

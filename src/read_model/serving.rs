@@ -5,6 +5,7 @@
 //! and a look takes a while: one that was overtaken by another changes nothing.
 
 use super::{
+    announcement::BehindChange,
     generation::{Edition, Generation},
     schema::ViewTables,
 };
@@ -12,6 +13,17 @@ use std::{
     collections::HashSet,
     sync::{Arc, PoisonError, RwLock},
 };
+
+/// What readers are told of what is parked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// How many aggregates are parked.
+    pub(crate) aggregates: usize,
+    /// Whether there is one of which it cannot be told which documents are behind.
+    pub(crate) vague: bool,
+    /// The documents that are behind.
+    pub(crate) documents: HashSet<String>,
+}
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Serving {
@@ -22,7 +34,8 @@ pub(crate) struct Serving {
 struct State {
     live: Option<Arc<ViewTables>>,
     seen: Seen,
-    parked: Arc<HashSet<String>>,
+    parked: Behind,
+    stands_still: Option<Arc<str>>,
     parked_at: u64,
 }
 
@@ -131,9 +144,20 @@ impl Serving {
         state.seen.revision = state.seen.revision.max(revision);
     }
 
+    /// Why nobody keeps up to date what is served, if so.
+    pub(crate) fn stands_still_because(&self) -> Option<Arc<str>> {
+        self.read(|state| state.stands_still.clone())
+    }
+
+    /// Notes whether, and why, nobody keeps up to date what is served.
+    pub(crate) fn stand_still(&self, because: Option<Arc<str>>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.stands_still = because;
+    }
+
     /// Whether a document is behind because of something parked.
     pub(crate) fn is_parked(&self, id: &str) -> bool {
-        self.read(|state| state.parked.contains(id))
+        self.read(|state| state.parked.documents.contains(id))
     }
 
     /// Whether any document is behind because of something parked.
@@ -146,13 +170,41 @@ impl Serving {
         self.read(|state| state.parked_at)
     }
 
-    /// Which documents are behind as of the transaction `at`. What is known of a later one stays.
-    pub(crate) fn park(&self, at: u64, documents: HashSet<String>) {
+    /// Whether the document of this id, which is not there, may be missing because of something parked.
+    pub(crate) fn may_miss(&self, id: &str) -> bool {
+        self.read(|state| state.parked.vague || state.parked.documents.contains(id))
+    }
+
+    /// Whether a list may be another one without what is parked.
+    pub(crate) fn may_list_otherwise(&self) -> bool {
+        self.read(|state| state.parked.aggregates > 0)
+    }
+
+    /// What is parked as of the transaction `at`. What is known of a later one stays.
+    pub(crate) fn park(&self, at: u64, parked: Behind) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if at >= state.parked_at {
-            state.parked = Arc::new(documents);
+            state.parked = parked;
             state.parked_at = at;
         }
+    }
+
+    /// Takes over what the transaction `at` has changed of what is parked; returns whether that could be:
+    /// what is known must be as of the one that changed it before, or as of one since.
+    pub(crate) fn park_change(&self, at: u64, change: &BehindChange) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if change.from.is_none_or(|from| state.parked_at < from) || at <= state.parked_at {
+            return false;
+        }
+        state.parked.aggregates = change.aggregates;
+        state.parked.vague = change.vague;
+        for document in &change.removed {
+            state.parked.documents.remove(document);
+        }
+        let added = change.added.iter().cloned();
+        state.parked.documents.extend(added);
+        state.parked_at = at;
+        true
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

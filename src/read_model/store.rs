@@ -4,10 +4,11 @@
 //! written must not be dropped half-way: a caller that goes away leaves it to finish. What is only read
 //! ends with its caller, and after a few seconds in any case.
 
+mod aside;
 pub mod floor;
 pub(crate) mod generations;
 mod load;
-mod parked;
+pub(crate) mod parked;
 mod pulse;
 mod select;
 #[cfg(test)]

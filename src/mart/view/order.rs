@@ -135,6 +135,10 @@ impl View for OrderView {
         })
     }
 
+    fn erases(event: &Recorded) -> bool {
+        event.event_type.starts_with("member.withdrawn.")
+    }
+
     fn route(event: &Recorded, _parts: &Parts<NamePart>) -> Result<Route, ApplyError> {
         Ok(match event.aggregate.as_str() {
             Order::NAME => Route::id(&event.id),

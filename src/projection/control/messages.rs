@@ -18,6 +18,8 @@ pub enum Verb {
     Rebuild,
     /// Make the previous generation the live one.
     Rollback,
+    /// Let the generation that is being filled take over, whatever it has parked.
+    TakeOver,
     /// Remove a generation that is not live.
     Drop,
     /// Compare the documents with the log.
@@ -38,6 +40,7 @@ impl Verb {
             Self::Status => "status",
             Self::Rebuild => "rebuild",
             Self::Rollback => "rollback",
+            Self::TakeOver => "take_over",
             Self::Drop => "drop",
             Self::Verify => "verify",
             Self::Parked => "parked",
@@ -63,6 +66,18 @@ pub struct Ask {
     /// About how many documents to verify; all unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample: Option<u64>,
+    /// Of what is parked, all that the names choose, and of each aggregate all events.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Where the last page of what is parked ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ParkedCursor>,
+    /// How many parked commits to show at most; as many as a page has unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Take over although something is parked that the live generation has applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_parked: bool,
 }
 
 impl Ask {
@@ -115,10 +130,12 @@ pub enum ReplyBody {
     },
     /// The view's generations.
     Status(ViewReport),
-    /// What is parked.
-    Parked(Vec<ParkedReport>),
-    /// What came of trying again: for each aggregate by its name and id.
+    /// A page of what is parked.
+    Parked(ParkedPage),
+    /// What came of trying one aggregate again: by its name and id.
     Retried(Vec<(String, String, Retried)>),
+    /// What came of trying many again.
+    Settled(Settled),
     /// What came of the comparison.
     Verified(Verified),
 }
@@ -155,11 +172,62 @@ pub struct GenerationReport {
     pub lag_ms: Option<u64>,
     /// How many aggregates it has parked.
     pub parked: usize,
+    /// Why it does not take over although it is filled, if an operator must decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Why it does not get on, if it does not.
     pub stalled: Option<String>,
     /// For how long it has not, in milliseconds.
     #[serde(default)]
     pub stalled_ms: Option<u64>,
+}
+
+/// A part of what is parked.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ParkedPage {
+    /// The commits, by aggregate and in stream order.
+    pub items: Vec<ParkedReport>,
+    /// Where the next page begins; none after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<ParkedCursor>,
+}
+
+/// The last parked commit of a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedCursor {
+    /// The aggregate's name.
+    pub aggregate: String,
+    /// The aggregate's id.
+    pub id: String,
+    /// The commit's stream sequence.
+    pub position: u64,
+}
+
+impl ParkedCursor {
+    pub(super) fn of(last: &ParkedReport) -> Self {
+        Self {
+            aggregate: last.aggregate.clone(),
+            id: last.id.clone(),
+            position: last.position,
+        }
+    }
+
+    pub(super) fn into_key(self) -> (PartKey, u64) {
+        ((self.aggregate, self.id), self.position)
+    }
+}
+
+/// What came of trying many aggregates again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Settled {
+    /// How many were tried.
+    pub aggregates: usize,
+    /// How many commits are applied now.
+    pub applied: usize,
+    /// Of how many aggregates something is parked still.
+    pub still_parked: usize,
+    /// Some of those, by name and id.
+    pub left: Vec<(String, String, Retried)>,
 }
 
 /// A commit that is parked.
@@ -175,7 +243,12 @@ pub struct ParkedReport {
     pub from_event: usize,
     /// Why.
     pub reason: String,
-    /// The documents that are behind because of it.
+    /// Whether the program that parked it did not know what it is. One that does tries it again by itself.
+    #[serde(default)]
+    pub unknown: bool,
+    /// Some documents that are behind because of its aggregate: with the first of its commits, when one
+    /// aggregate was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub documents: Vec<String>,
     /// When it was parked.
     pub at: Option<Timestamp>,

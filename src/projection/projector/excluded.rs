@@ -43,13 +43,11 @@ impl Projector {
 
     /// Applies what is parked of aggregates of which an excluded commit is parked.
     async fn release(&mut self) -> Result<(), ProjectorError> {
-        let parked = self.options.store.parked_commits(&self.tables).await?;
-        let excluded = parked
-            .into_iter()
-            .filter(|parked| self.excluded.contains(&parked.position));
-        let aggregates: BTreeSet<PartKey> = excluded.map(|parked| parked.aggregate).collect();
+        let heads = self.parked.heads().iter();
+        let excluded = heads.filter(|(_, head)| self.excluded.contains(&head.position));
+        let aggregates: BTreeSet<PartKey> = excluded.map(|(key, _)| key.clone()).collect();
         for aggregate in aggregates {
-            let applied = self.apply_parked(&aggregate, false).await?;
+            let applied = self.apply_all_parked(&aggregate).await?;
             tracing::info!(
                 view.name = self.view(),
                 aggregate.name = aggregate.0,

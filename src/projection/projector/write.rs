@@ -4,7 +4,7 @@ use super::{Open, Projector, ProjectorError, SMALL, Written};
 use crate::{
     event_log::{LogName, Place, reader::Commit},
     read_model::{
-        Applied, FreshDocument, ServedDocument,
+        Applied, BehindChange, FreshDocument, ServedDocument,
         exchange::{Changes, Checkpoint},
         store::{StoreError, text},
     },
@@ -128,17 +128,26 @@ impl Projector {
         self.acknowledge_to(place.position).await
     }
 
+    /// Tells readers in this process which documents are behind.
+    fn tell_parked(&self, change: &BehindChange) {
+        let serving = self.options.watermark.serving();
+        if self.live().is_some() && !serving.park_change(self.parked_at, change) {
+            serving.park(self.parked_at, self.parked.told());
+        }
+    }
+
     /// Writes changes with the checkpoint at `place`; returns what there is to announce.
     pub(super) async fn commit(
         &mut self,
         place: Place,
-        changes: Changes,
+        mut changes: Changes,
     ) -> Result<Applied, ProjectorError> {
         let Some(open) = &mut self.open else {
             return Err(ProjectorError::Panicked("nothing is open".to_owned()));
         };
         let ids = changes.documents.iter().map(|d| d.id.clone()).collect();
-        let parks = !changes.parked.is_empty() || changes.retried.is_some();
+        tell_operators(self.options.view.description().name, &changes);
+        let parks = self.parked.prepare(&mut changes);
         let fence = &open.checkpoint;
         let exchanges = changes.retried.is_some();
         let next = Checkpoint {
@@ -162,17 +171,34 @@ impl Projector {
         if let Some(open) = open {
             self.wrote(open);
         }
-        if parks {
+        let parked = self.parked.commit(parks, self.parked_at);
+        if let Some(change) = &parked {
             self.parked_at = self.revision;
-            // What is written is to be announced all the same; it is told with the next step.
-            if let Err(error) = self.tell_parked().await {
-                tracing::warn!(view.name = self.view(), %error, "what is parked cannot be read");
-            }
+            self.tell_parked(change);
         }
         Ok(Applied {
             previous,
             ids,
+            parked,
             ..self.nothing()
         })
+    }
+}
+
+/// Logs which aggregates are parked now. Those that are tried again were told of before.
+fn tell_operators(view: &'static str, changes: &Changes) {
+    if changes.retried.is_some() {
+        return;
+    }
+    for parked in changes.parked.iter().filter(|parked| parked.first) {
+        tracing::error!(
+            view.name = view,
+            aggregate.name = parked.aggregate.0,
+            aggregate.id = parked.aggregate.1,
+            event.position = parked.position,
+            event.unknown = parked.unknown,
+            error = parked.reason,
+            "parked an aggregate"
+        );
     }
 }

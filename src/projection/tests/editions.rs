@@ -6,7 +6,10 @@ use super::{
     cache::{at_least, deposits, model},
     world::{Account, AccountEvent, World, deposited},
 };
-use crate::read_model::{Freshness, Generation, GenerationState, ReadModel, Watermarks};
+use crate::{
+    projection::Try,
+    read_model::{Freshness, Generation, GenerationState, ReadModel, Watermarks},
+};
 use std::time::{Duration, Instant};
 
 /// A reader in another process that shares the store.
@@ -105,7 +108,7 @@ async fn a_document_that_is_exchanged_where_the_view_is_reaches_who_hears_nothin
     };
     let before = document(&reader).await;
     let account = ("account".to_owned(), "a".to_owned());
-    projector.retry(&account, true).await.unwrap();
+    projector.retry(&account, Try::WithoutFirst).await.unwrap();
     let other = async |reader: &Reader| document(reader).await != before;
     reader.until("the document is another", other).await;
     let after = document(&reader).await;

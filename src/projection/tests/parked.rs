@@ -2,7 +2,7 @@
 
 use super::world::{Account, AccountEvent, World, deposited, opened};
 use crate::{
-    projection::{Retried, projector::Projector},
+    projection::{Retried, Try, projector::Projector},
     view::PartKey,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -14,13 +14,8 @@ fn account(id: &str) -> PartKey {
 impl World {
     /// The documents that are said to be behind: by readers in this process, and by the store.
     async fn behind(&self, ids: &[&str]) -> Vec<String> {
-        let stored: BTreeSet<_> = self
-            .store
-            .parked_documents(&self.tables())
-            .await
-            .unwrap()
-            .into_iter()
-            .collect();
+        let stored = self.store.behind(&self.tables()).await.unwrap();
+        let stored: BTreeSet<_> = stored.documents.into_iter().collect();
         let serving = self.watermark.serving();
         let told: BTreeSet<_> = ids
             .iter()
@@ -71,12 +66,15 @@ async fn skipping_leaves_one_event_out_and_goes_on_in_order() {
     let before = world.store.checkpoint(&world.tables()).await.unwrap();
 
     // Nothing has changed, so trying again comes to the same.
-    let again = projector.retry(&account("a"), false).await.unwrap();
+    let again = projector.retry(&account("a"), Try::Again).await.unwrap();
     assert_eq!((again.applied, again.parked), (0, 4));
     assert_eq!(again.reason.as_deref(), Some("not this one"));
     assert_eq!(world.total("a").await, (1, 1));
 
-    let skipped = projector.retry(&account("a"), true).await.unwrap();
+    let skipped = projector
+        .retry(&account("a"), Try::WithoutFirst)
+        .await
+        .unwrap();
     assert_eq!((skipped.applied, skipped.parked), (2, 2));
     assert_eq!(world.total("a").await, (7, 3));
     assert_eq!(world.behind(&["a"]).await, ["a"]);
@@ -88,7 +86,7 @@ async fn skipping_leaves_one_event_out_and_goes_on_in_order() {
     // What was done is known to a projector that comes later.
     drop(projector);
     let mut next = world.projector();
-    let skipped = next.retry(&account("a"), true).await.unwrap();
+    let skipped = next.retry(&account("a"), Try::WithoutFirst).await.unwrap();
     assert_eq!((skipped.applied, skipped.parked), (2, 0));
     assert_eq!(world.total("a").await, (15, 4));
     assert!(world.behind(&["a"]).await.is_empty());
@@ -97,7 +95,7 @@ async fn skipping_leaves_one_event_out_and_goes_on_in_order() {
     assert_eq!(world.total("a").await, (31, 5));
     assert_eq!(world.status.borrow().parked, 0);
     assert_eq!(
-        next.retry(&account("a"), true).await.unwrap(),
+        next.retry(&account("a"), Try::WithoutFirst).await.unwrap(),
         Retried::default()
     );
 }
@@ -111,7 +109,10 @@ async fn a_commit_that_cannot_be_read_is_skipped_as_a_whole() {
     let mut projector = world.projector();
     world.drain(&mut projector).await;
     assert_eq!(world.total("a").await, (0, 0));
-    let skipped = projector.retry(&account("a"), true).await.unwrap();
+    let skipped = projector
+        .retry(&account("a"), Try::WithoutFirst)
+        .await
+        .unwrap();
     assert_eq!((skipped.applied, skipped.parked), (2, 0));
     assert_eq!(world.total("a").await, (2, 1));
 }
@@ -134,8 +135,15 @@ async fn trying_again_is_fenced_like_any_other_write() {
     let mut options = world.options();
     options.replica = Some("second".to_owned());
     let mut second = Projector::new(options, world.status.clone()).unwrap();
-    second.retry(&account("a"), true).await.unwrap();
-    let refused = first.retry(&account("a"), true).await.err().unwrap();
+    second
+        .retry(&account("a"), Try::WithoutFirst)
+        .await
+        .unwrap();
+    let refused = first
+        .retry(&account("a"), Try::WithoutFirst)
+        .await
+        .err()
+        .unwrap();
     assert!(refused.is_fenced(), "{refused}");
     assert_eq!(world.document("a").await, None);
 }

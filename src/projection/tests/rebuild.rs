@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     projection::{
-        Ask, RegisteredView, ReplyBody, Verb, ViewHandle, ViewPlacement,
-        projector::ProjectorOptions,
+        Ask, ProjectorState, ProjectorStatus, RegisteredView, ReplyBody, Verb, ViewHandle,
+        ViewPlacement, projector::ProjectorOptions,
     },
     read_model::{Generation, GenerationState, Generations, exchange::Changes, schema::ViewTables},
     recorded::Recorded,
@@ -244,12 +244,38 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     // An older program that comes back leaves what is live alone.
     let old = kept(world.options(), &arbiter);
     let mut status = old.watch();
-    tokio::time::timeout(WAIT, status.wait_for(|status| status.ready))
+    let stalled = |status: &ProjectorStatus| status.stalled.is_some();
+    tokio::time::timeout(WAIT, status.wait_for(stalled))
         .await
         .unwrap()
         .unwrap();
     assert_eq!(live(&world.generations().await), "v2.1");
     assert_eq!(world.served("a").await, Some((12, 2)));
+    // It says that what is served stands still, and how far it is behind.
+    let next = world.commit::<Account>("a", &[deposited(1)]).await;
+    let behind = |status: &ProjectorStatus| status.lag_commits > 0;
+    let status = tokio::time::timeout(WAIT, status.wait_for(behind)).await;
+    let status = status.unwrap().unwrap().clone();
+    assert_eq!(
+        (status.state, status.ready),
+        (ProjectorState::Stalled, false)
+    );
+    assert_eq!(status.applied, position);
+    let reason = status.stalled.unwrap().reason;
+    assert!(reason.contains("v2.1 is live"), "{reason}");
+    assert!(status.behind_since.is_some());
+    assert!(!world.watermark.reached(next, Duration::ZERO).await);
+    let because = world.watermark.serving().stands_still_because();
+    assert_eq!(because.as_deref(), Some(reason.as_str()));
+    // Its own, which it has kept up to date meanwhile, can be gone back to.
+    ask(&old, Verb::Rollback).await;
+    world.wait_for(next).await;
+    assert_eq!(world.served("a").await, Some((7, 3)));
+    let follows = |status: &ProjectorStatus| status.state == ProjectorState::Following;
+    let mut followed = old.watch();
+    let followed = tokio::time::timeout(WAIT, followed.wait_for(follows)).await;
+    drop(followed.unwrap());
+    assert_eq!(world.watermark.serving().stands_still_because(), None);
     old.stop().await;
     arbiter.stop();
 }

@@ -91,7 +91,8 @@ impl Store {
         let sql = format!(
             "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
              DELETE parked:[$view, NONE]..[$view, ..] RETURN NONE; \
-             DELETE skipped:[$view, NONE]..[$view, ..] RETURN NONE; \
+             DELETE parked_head:[$view, NONE]..[$view, ..] RETURN NONE; \
+             DELETE behind:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE $checkpoint RETURN NONE;",
             tables.documents, tables.parts
         );

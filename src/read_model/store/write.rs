@@ -1,16 +1,14 @@
 //! What projectors write: one fenced transaction a batch.
 
 use super::{
-    FENCED, Store, StoreError,
+    FENCED, Store, StoreError, aside,
     load::{checkpoint_id, document_id, part_id},
 };
 use crate::read_model::{
-    exchange::{Changes, Checkpoint, DocumentChange, Parked, PartChange},
+    exchange::{Changes, Checkpoint, DocumentChange, PartChange},
     schema::ViewTables,
 };
-use crate::view::PartKey;
-use jiff::Timestamp;
-use surrealdb::types::{Array, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables};
+use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
 
 impl Store {
     /// Writes what a batch changes, and the checkpoint, all or nothing, if the stored checkpoint is
@@ -22,7 +20,7 @@ impl Store {
         tables: &ViewTables,
         fence: &Checkpoint,
         next: Checkpoint,
-        changes: Changes,
+        mut changes: Changes,
     ) -> Result<Checkpoint, StoreError> {
         let mut variables = Variables::new();
         variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
@@ -34,6 +32,7 @@ impl Store {
              IF $stored != $fence {{ THROW '{FENCED}' }}; \
              UPDATE $checkpoint CONTENT $next RETURN NONE;"
         );
+        let aside = changes.take_aside();
         let Rows {
             inserted,
             changed,
@@ -69,28 +68,7 @@ impl Store {
             "parts",
             parts.inserted,
         );
-        // What is tried again is parked again as a whole, or not at all.
-        if let Some((aggregate, instance)) = changes.retried {
-            sql.push_str(
-                " DELETE parked:[$view, $aggregate, $instance, NONE]\
-                 ..[$view, $aggregate, $instance, ..] RETURN NONE;",
-            );
-            variables.insert("view", tables.documents.as_str());
-            variables.insert("aggregate", aggregate);
-            variables.insert("instance", instance);
-        }
-        if let Some((aggregate, position, event)) = changes.skipped {
-            sql.push_str(" INSERT INTO skipped $skipped RETURN NONE;");
-            variables.insert("skipped", skipped_row(tables, &aggregate, position, event));
-        }
-        let parked = changes.parked.into_iter();
-        bulk(
-            &mut sql,
-            &mut variables,
-            "INSERT INTO parked $parked RETURN NONE;",
-            "parked",
-            parked.map(|parked| parked_row(tables, parked)).collect(),
-        );
+        aside::write(tables, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
         self.query(sql, variables).await?;
         Ok(next)
@@ -98,7 +76,7 @@ impl Store {
 }
 
 /// Adds a statement over `rows`, if there are any.
-fn bulk(
+pub(super) fn bulk(
     sql: &mut String,
     variables: &mut Variables,
     statement: &str,
@@ -175,60 +153,6 @@ fn parts(tables: &ViewTables, changes: Vec<PartChange>) -> Rows {
         }
     }
     parts
-}
-
-/// Ordered by view, aggregate and position, so that one aggregate's are a range in stream order.
-fn parked_row(tables: &ViewTables, parked: Parked) -> Value {
-    let (aggregate, instance) = parked.aggregate;
-    let key = vec![
-        Value::String(tables.documents.as_str().to_owned()),
-        Value::String(aggregate.clone()),
-        Value::String(instance.clone()),
-        integer(parked.position),
-    ];
-    let mut row = Object::new();
-    row.insert(
-        "id",
-        Value::RecordId(RecordId::new(
-            "parked",
-            RecordIdKey::Array(Array::from(key)),
-        )),
-    );
-    row.insert("aggregate", aggregate);
-    row.insert("instance", instance);
-    row.insert("position", integer(parked.position));
-    row.insert("from_event", integer(parked.from_event as u64));
-    row.insert("reason", parked.reason);
-    let documents = parked.documents.into_iter().map(Value::String);
-    row.insert(
-        "documents",
-        Value::Array(documents.collect::<Vec<_>>().into()),
-    );
-    let at = parked.at.unwrap_or_else(Timestamp::now);
-    row.insert("at", at.to_string());
-    Value::Object(row)
-}
-
-fn skipped_row(
-    tables: &ViewTables,
-    (aggregate, instance): &PartKey,
-    position: u64,
-    event: usize,
-) -> Value {
-    let key = vec![
-        Value::String(tables.documents.as_str().to_owned()),
-        integer(position),
-        integer(event as u64),
-    ];
-    let id = RecordId::new("skipped", RecordIdKey::Array(Array::from(key)));
-    let mut row = Object::new();
-    row.insert("id", Value::RecordId(id));
-    row.insert("aggregate", aggregate.clone());
-    row.insert("instance", instance.clone());
-    row.insert("position", integer(position));
-    row.insert("event", integer(event as u64));
-    row.insert("at", Timestamp::now().to_string());
-    Value::Object(row)
 }
 
 pub(super) fn checkpoint_row(checkpoint: &Checkpoint) -> Object {
