@@ -5,6 +5,7 @@ mod chaos;
 mod editions;
 mod offered;
 mod parked;
+mod parked_many;
 mod property;
 mod queries;
 mod rebuild;
