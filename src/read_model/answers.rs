@@ -124,7 +124,11 @@ impl Served<'_> {
         document: Option<ServedDocument>,
         progress: Progress,
     ) -> Result<Answer<ServedDocument>, Problem> {
-        let parked = self.watermark.serving().is_parked(id);
+        let serving = self.watermark.serving();
+        let parked = match document {
+            Some(_) => serving.is_parked(id),
+            None => serving.may_miss(id),
+        };
         match document {
             Some(document) => {
                 let seen = document.version;

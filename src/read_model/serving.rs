@@ -160,9 +160,9 @@ impl Serving {
         self.read(|state| state.parked.documents.contains(id))
     }
 
-    /// Whether any document is behind because of something parked.
+    /// Whether anything is parked: a list may be another one without it.
     pub(crate) fn has_parked(&self) -> bool {
-        self.read(|state| !state.parked.is_empty())
+        self.read(|state| state.parked.aggregates > 0)
     }
 
     /// The number of the transaction that the parked documents are of.
@@ -173,11 +173,6 @@ impl Serving {
     /// Whether the document of this id, which is not there, may be missing because of something parked.
     pub(crate) fn may_miss(&self, id: &str) -> bool {
         self.read(|state| state.parked.vague || state.parked.documents.contains(id))
-    }
-
-    /// Whether a list may be another one without what is parked.
-    pub(crate) fn may_list_otherwise(&self) -> bool {
-        self.read(|state| state.parked.aggregates > 0)
     }
 
     /// What is parked as of the transaction `at`. What is known of a later one stays.

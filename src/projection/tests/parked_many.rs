@@ -299,9 +299,9 @@ async fn readers_are_told_of_what_is_parked_only_when_it_is_news() {
     assert!(serving.parked_at() > at && serving.is_parked("b"));
     world.retry_all(&mut projector, "a", Try::WithoutAny).await;
     assert!(!serving.is_parked("a") && serving.is_parked("b"));
-    assert!(serving.may_list_otherwise());
+    assert!(serving.has_parked());
     world.retry_all(&mut projector, "b", Try::WithoutAny).await;
-    assert!(!serving.may_list_otherwise());
+    assert!(!serving.has_parked());
 }
 
 #[tokio::test]
