@@ -152,6 +152,7 @@ pub struct Claim {
     /// What the key is unique within, for example `"member_email"`: 1 to 32 letters, digits and `_`. A command whose decision has
     /// another scope fails.
     pub scope: &'static str,
-    /// The key, already in the form that is compared (lower case, trimmed: the domain's choice).
+    /// The key, already in the form that is compared (lower case, trimmed: the domain's choice). However its
+    /// letters are composed, it is one key.
     pub key: String,
 }

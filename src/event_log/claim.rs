@@ -111,7 +111,7 @@ pub struct ClaimSubject(String);
 
 impl ClaimSubject {
     fn new(claim: &Claim, hider: &Hider) -> Self {
-        let key = hider.hide(claim.key.as_bytes());
+        let key = hider.hide(&claim.key);
         Self(format!("claim.{}.{key}", claim.scope))
     }
 

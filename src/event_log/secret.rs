@@ -6,6 +6,7 @@
 //! told: two secrets would let one key be taken twice.
 
 use super::{Append, AppendError, Epoch, EventLog, LoadError};
+use crate::text::composed;
 use async_nats::HeaderMap;
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ const SUBJECT: &str = "log.secret";
 /// How long it is taken for granted that the log is still the same: it may be replaced without a sign.
 const AGREED_FOR: Duration = Duration::from_secs(1);
 /// The check value is the HMAC of this text.
-const CHECKED: &[u8] = b"headwater";
+const CHECKED: &str = "headwater";
 
 /// A secret of a deployment, as the operator gives it.
 #[derive(Clone)]
@@ -59,10 +60,11 @@ impl Hider {
         Self(Hmac::new_from_slice(secret).expect("HMAC takes a secret of any length"))
     }
 
-    /// The 64 hexadecimal digits of the HMAC of a text.
-    pub(super) fn hide(&self, text: &[u8]) -> String {
+    /// The 64 hexadecimal digits of the HMAC of a text, however its letters are composed: what reads the
+    /// same is one key.
+    pub(super) fn hide(&self, text: &str) -> String {
         let mut hmac = self.0.clone();
-        hmac.update(text);
+        hmac.update(composed(text).as_bytes());
         hexadecimal(&hmac.finalize().into_bytes())
     }
 }
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_long_enough_and_white_space_at_its_ends_does_not_count() {
-        let hide = |secret: &[u8]| Hider::new(&Secret::new(secret).unwrap().0).hide(b"key");
+        let hide = |secret: &[u8]| Hider::new(&Secret::new(secret).unwrap().0).hide("key");
         assert_eq!(hide(b"0123456789abcdef"), hide(b"\n 0123456789abcdef\r\n"));
         assert_ne!(hide(b"0123456789abcdef"), hide(b"0123456789abcdeg"));
         for short in [&b""[..], b"0123456789abcde", b"  0123456789abcde  "] {
@@ -228,9 +230,17 @@ mod tests {
     fn keys_are_hidden_as_hmac_sha256_has_it() {
         // RFC 4231, test case 2.
         assert_eq!(
-            Hider::new(b"Jefe").hide(b"what do ya want for nothing?"),
+            Hider::new(b"Jefe").hide("what do ya want for nothing?"),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
+    }
+
+    #[test]
+    fn a_key_is_one_however_its_letters_are_composed() {
+        let hider = Hider::new(b"Jefe");
+        assert_eq!(hider.hide("jos\u{e9}"), hider.hide("jose\u{301}"));
+        assert_eq!(hider.hide("한"), hider.hide("\u{1112}\u{1161}\u{11ab}"));
+        assert_ne!(hider.hide("jose"), hider.hide("Jose"));
     }
 
     #[test]

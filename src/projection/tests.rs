@@ -10,6 +10,7 @@ mod property;
 mod queries;
 mod rebuild;
 mod unchanged;
+mod upgrade;
 mod world;
 
 use super::{

@@ -88,6 +88,20 @@ impl Served<'_> {
         live.ok_or(StoreError::Unprepared)
     }
 
+    /// The last of the positions asked for that the view can have: those of aggregates that it follows.
+    fn last_of<'f>(&self, freshness: &'f Freshness) -> Option<&'f (String, u64)> {
+        let positions = &freshness.min_positions;
+        // Nothing is asked for in most cases.
+        let last = positions.iter().max_by_key(|(_, position)| *position)?;
+        let Ok(tables) = self.tables() else {
+            return Some(last);
+        };
+        let followed = positions
+            .iter()
+            .filter(|(aggregate, _)| tables.follows(aggregate));
+        followed.max_by_key(|(_, position)| *position)
+    }
+
     /// What to do when reading from `tables` has failed: read again if meanwhile others are live.
     pub(super) fn instead(
         &self,
@@ -273,9 +287,12 @@ impl ReadModel {
     ) -> Option<Result<Answer<ServedDocument>, Problem>> {
         let served = self.served(view).ok()?;
         let progress = served.watermark.progress();
-        if let Some((aggregate, position)) = &freshness.min_position {
-            let read = served.view.aggregates.contains(&aggregate.as_str());
-            if !read || progress.position < *position {
+        if !freshness.min_positions.is_empty() {
+            let tables = served.tables().ok()?;
+            let has = |(aggregate, position): &(String, u64)| {
+                tables.follows(aggregate) && progress.position >= *position
+            };
+            if !freshness.min_positions.iter().all(has) {
                 return None;
             }
         }
@@ -292,10 +309,14 @@ impl ReadModel {
 
     /// Returns whether a query need not wait for the view to become as fresh as it asks.
     pub(super) fn is_fresh(&self, view: &str, freshness: &Freshness) -> bool {
-        let (Some((_, position)), Ok(served)) = (&freshness.min_position, self.served(view)) else {
+        let positions = freshness.min_positions.iter();
+        let Some(last) = positions.map(|(_, position)| *position).max() else {
             return true;
         };
-        served.watermark.progress().position >= *position
+        let Ok(served) = self.served(view) else {
+            return true;
+        };
+        served.watermark.progress().position >= last
     }
 
     /// Waits until the view is as fresh as asked.
@@ -430,18 +451,18 @@ impl ReadModel {
         served: &Served<'_>,
         freshness: &Freshness,
     ) -> Result<(), Problem> {
-        let Some((aggregate, position)) = &freshness.min_position else {
-            return Ok(());
-        };
-        if !self.inner.aggregates.contains(aggregate.as_str()) {
+        let mut positions = freshness.min_positions.iter();
+        let unknown =
+            |(aggregate, _): &&(String, u64)| !self.inner.aggregates.contains(aggregate.as_str());
+        if let Some((aggregate, _)) = positions.find(unknown) {
             return Err(Problem::malformed(
                 MIN_POSITION.to_owned(),
                 format!("there is no aggregate {aggregate}"),
             ));
         }
-        if !served.view.aggregates.contains(&aggregate.as_str()) {
+        let Some((aggregate, position)) = served.last_of(freshness) else {
             return Ok(());
-        }
+        };
         let waits = &self.inner.waits;
         let reach = waits.reach(served.watermark, *position, freshness.max_wait);
         if reach.await? {

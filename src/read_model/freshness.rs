@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// `Headwater-Min-Position: <aggregate>@<sequence>`.
+/// `Headwater-Min-Position: <aggregate>@<sequence>`, or several with commas between them.
 pub const MIN_POSITION: &str = "Headwater-Min-Position";
 /// `Headwater-Max-Wait-Ms: <milliseconds>`.
 pub const MAX_WAIT: &str = "Headwater-Max-Wait-Ms";
@@ -18,11 +18,14 @@ const DEFAULT_WAIT: Duration = Duration::from_millis(2_000);
 /// The longest wait that a reader may ask for: a request is no subscription.
 const LONGEST_WAIT: Duration = Duration::from_millis(30_000);
 
+/// The most positions that a reader may ask for at once.
+pub const MAX_POSITIONS: usize = 32;
+
 /// What a reader asks of the age of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freshness {
-    /// `Headwater-Min-Position: <aggregate>@<sequence>`: wait until the view has applied it.
-    pub min_position: Option<(String, u64)>,
+    /// `Headwater-Min-Position: <aggregate>@<sequence>, …`: wait until the view has applied each of them.
+    pub min_positions: Vec<(String, u64)>,
     /// `Headwater-Max-Wait-Ms`: how long to wait at most.
     pub max_wait: Duration,
 }
@@ -31,7 +34,7 @@ impl Default for Freshness {
     /// Whatever is there; 2 s where a position is asked for.
     fn default() -> Self {
         Self {
-            min_position: None,
+            min_positions: Vec::new(),
             max_wait: DEFAULT_WAIT,
         }
     }
@@ -42,9 +45,17 @@ impl Freshness {
     #[must_use]
     pub fn at_least(outcome: &Outcome) -> Self {
         Self {
-            min_position: Some((outcome.aggregate.to_string(), outcome.position)),
+            min_positions: vec![(outcome.aggregate.to_string(), outcome.position)],
             ..Self::default()
         }
+    }
+
+    /// And at least what another accepted command has brought about.
+    #[must_use]
+    pub fn and(mut self, outcome: &Outcome) -> Self {
+        let position = (outcome.aggregate.to_string(), outcome.position);
+        self.min_positions.push(position);
+        self
     }
 
     /// Reads the two headers of a request.
@@ -53,13 +64,14 @@ impl Freshness {
     ///
     /// Returns a `malformed` problem that names the header.
     pub fn read(headers: &impl RequestHeaders) -> Result<Self, Problem> {
-        let min_position = headers
+        let min_positions = headers
             .single(MIN_POSITION)?
-            .map(|token| {
-                parse_position(token).ok_or_else(|| {
+            .map(|tokens| {
+                parse_positions(tokens).ok_or_else(|| {
                     Problem::malformed(
                         MIN_POSITION.to_owned(),
-                        "a position is <aggregate>@<sequence>, as a command answered it",
+                        "a position is <aggregate>@<sequence>, as a command answered it; several, \
+                         32 at most, have commas between them",
                     )
                 })
             })
@@ -76,10 +88,21 @@ impl Freshness {
             })
             .transpose()?;
         Ok(Self {
-            min_position,
+            min_positions: min_positions.unwrap_or_default(),
             max_wait: max_wait.unwrap_or(DEFAULT_WAIT),
         })
     }
+}
+
+/// A list as RFC 9110 writes one (5.6.1): white space around the commas, and nothing between two of them,
+/// count for nothing.
+fn parse_positions(tokens: &str) -> Option<Vec<(String, u64)>> {
+    let tokens = tokens
+        .split(',')
+        .map(|token| token.trim_matches([' ', '\t']));
+    let tokens = tokens.filter(|token| !token.is_empty());
+    let positions: Option<Vec<_>> = tokens.map(parse_position).collect();
+    positions.filter(|positions| (1..=MAX_POSITIONS).contains(&positions.len()))
 }
 
 fn parse_position(token: &str) -> Option<(String, u64)> {
@@ -120,8 +143,32 @@ mod tests {
     #[test]
     fn a_position_and_a_wait_are_read() {
         let asked = read(Some("order@4711"), Some("30000")).unwrap();
-        assert_eq!(asked.min_position, Some(("order".to_owned(), 4711)));
+        assert_eq!(asked.min_positions, [("order".to_owned(), 4711)]);
         assert_eq!(asked.max_wait, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn several_positions_are_a_list() {
+        let two = [("order".to_owned(), 7), ("stock".to_owned(), 9)];
+        for list in [
+            "order@7,stock@9",
+            "order@7, stock@9",
+            ", order@7 ,, stock@9,",
+        ] {
+            assert_eq!(read(Some(list), None).unwrap().min_positions, two, "{list}");
+        }
+        let many = ["a@1"; MAX_POSITIONS].join(",");
+        assert_eq!(read(Some(&many), None).unwrap().min_positions.len(), 32);
+        for list in [
+            &format!("{many},a@1"),
+            ",",
+            "order@7,stock",
+            "order@7 stock@9",
+            "order@7;a@1",
+        ] {
+            let problem = read(Some(list), None).unwrap_err();
+            assert_eq!(problem.field.as_deref(), Some(MIN_POSITION), "{list}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     Progress, ViewDescription, Watermark,
     generation::{Edition, GenerationState, Generations},
-    schema::{SchemaError, TEXT_INDEX, ViewTables},
+    schema::{SchemaError, ViewTables},
     serving::{Seen, Turned},
     store::{Store, StoreError},
 };
@@ -72,11 +72,10 @@ async fn follow(
     let served = serving.live();
     let served = served.filter(|served| served.documents == tables.documents);
     let same_tables = served.is_some();
-    if !tables.searchable {
-        tables.searchable = match served {
-            Some(served) => served.searchable,
-            None => store.has_index(&tables, TEXT_INDEX).await?,
-        };
+    match served {
+        _ if tables.indexed => {}
+        Some(served) => tables = ViewTables::clone(&served),
+        None => store.look_into(&mut tables).await?,
     }
     let checkpoint = store.find_checkpoint(&tables).await?;
     // Without one, nothing of it is written yet.

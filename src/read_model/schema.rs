@@ -20,7 +20,7 @@ use std::{
 /// [`super::search`].
 const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_pieces TOKENIZERS blank;";
 
-/// The tables that all views share: which generations each has, how far they have come, what they have
+/// The tables that all views share: which generations each has, what they follow, how far they have come, what they have
 /// parked and skipped, and which store this is.
 pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked SCHEMALESS; \
@@ -29,6 +29,7 @@ pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALES
      DEFINE TABLE IF NOT EXISTS skipped SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS erased SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS followed SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
 
 /// The longest text that is compared, in bytes. What is longer than a filter can be ([`MAX_TEXT`]) equals
@@ -197,6 +198,9 @@ pub(crate) struct ViewTables {
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
     pub(crate) indexes: Vec<Index>,
+    /// The aggregates whose events are in the documents. Another version may follow others: those are known
+    /// to the store, and these are the program's where it is not known there.
+    pub(crate) aggregates: Vec<String>,
     /// The searched fields; none in a view without text search.
     pub(crate) search: Vec<FieldPath>,
     /// The fields that are compared: by filters, sort orders and routes.
@@ -241,9 +245,19 @@ impl ViewTables {
             documents: TableName(format!("{}_{}", view.name, generation.suffix())),
             parts: TableName(format!("{}_{}_part", view.name, generation.suffix())),
             indexes: indexes(&view.query)?,
+            aggregates: view
+                .aggregates
+                .iter()
+                .map(|name| (*name).to_owned())
+                .collect(),
             search: search.collect::<Result<_, _>>()?,
             compared: compared_fields(&view.query)?,
         })
+    }
+
+    /// Whether events of this aggregate are in the documents.
+    pub(crate) fn follows(&self, aggregate: &str) -> bool {
+        self.aggregates.iter().any(|followed| followed == aggregate)
     }
 
     /// The index whose first fields are these, if there is one.

@@ -17,7 +17,8 @@ mod write;
 
 pub(crate) use select::{Row, Text, text};
 
-use super::schema::ViewTables;
+use super::schema::{TEXT_INDEX, ViewTables};
+use load::followed_id;
 use pulse::Pulse;
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use surrealdb::{
@@ -172,16 +173,41 @@ impl Store {
 
     /// Defines the tables and indexes of a view. What exists stays.
     pub(crate) async fn define(&self, tables: &ViewTables) -> Result<(), StoreError> {
-        self.query(tables.definitions(), Variables::new()).await?;
+        let mut sql = tables.definitions();
+        let mut variables = Variables::new();
+        if tables.indexed {
+            sql.push_str(" UPSERT $followed CONTENT { aggregates: $aggregates } RETURN NONE;");
+            variables.insert("followed", Value::RecordId(followed_id(tables)));
+            variables.insert("aggregates", tables.aggregates.clone());
+        }
+        self.query(sql, variables).await?;
         Ok(())
     }
 
+    /// Looks in the store what tables of another version can do: whether they can be searched, and which
+    /// aggregates they follow.
+    pub(crate) async fn look_into(&self, tables: &mut ViewTables) -> Result<(), StoreError> {
+        tables.searchable = self.has_index(tables, TEXT_INDEX).await?;
+        let mut variables = Variables::new();
+        variables.insert("followed", Value::RecordId(followed_id(tables)));
+        let sql = "SELECT VALUE aggregates FROM ONLY $followed;";
+        let mut results = match self.query(sql, variables).await {
+            Ok(results) => results,
+            Err(StoreError::Unavailable(error)) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match take(&mut results, 0)? {
+            Value::None => Ok(()),
+            stored => {
+                let aggregates = Vec::from_value(stored);
+                tables.aggregates = aggregates.map_err(|_| StoreError::shape("followed"))?;
+                Ok(())
+            }
+        }
+    }
+
     /// Returns whether the documents have an index of this name.
-    pub(crate) async fn has_index(
-        &self,
-        tables: &ViewTables,
-        name: &str,
-    ) -> Result<bool, StoreError> {
+    async fn has_index(&self, tables: &ViewTables, name: &str) -> Result<bool, StoreError> {
         let sql = format!("INFO FOR TABLE {};", tables.documents);
         let mut results = match self.query(sql, Variables::new()).await {
             Ok(results) => results,

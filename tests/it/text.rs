@@ -79,9 +79,10 @@ async fn a_filter_compares_what_reads_the_same_also_in_a_live_list() {
             assert_eq!(found(api, parameters, &position).await, [&*first, &second]);
         }
         let Api::Http(http) = api else { continue };
-        let path = url::form_urlencoded::Serializer::new("/views/product/live?".to_owned())
+        let query = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("category", &decomposed)
             .finish();
+        let path = format!("/views/product/live?{query}");
         let mut live = Live::open(http, &path, &[("Headwater-Min-Position", &position)]).await;
         let mut ids = Vec::new();
         for _ in 0..2 {

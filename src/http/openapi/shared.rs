@@ -158,8 +158,11 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
             header(
                 "Headwater-Min-Position",
                 "Wait until the view has applied this position: what a command answered as \
-                 Headwater-Position. A view that does not read that aggregate does not wait.",
-                text().pattern(Some("^[a-z][a-z0-9_]*@[0-9]+$")),
+                 Headwater-Position. Several, at most 32, have commas between them. A view that does not \
+                 read that aggregate does not wait.",
+                text().pattern(Some(
+                    "^[a-z][a-z0-9_]*@[0-9]+( *, *[a-z][a-z0-9_]*@[0-9]+)*$",
+                )),
                 Some(json!("order@4711")),
             ),
         ),

@@ -74,7 +74,7 @@ async fn the_query_side_gets_the_decoded_parameters_and_the_position() {
     let parameters = [("q", "사과 a"), ("sort", "-grams")];
     let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let freshness = Freshness {
-        min_position: Some(("parcel".to_owned(), 90)),
+        min_positions: vec![("parcel".to_owned(), 90)],
         max_wait: Duration::from_millis(250),
     };
     let seen = fakes.views.seen.lock().unwrap();

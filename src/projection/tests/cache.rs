@@ -35,7 +35,7 @@ pub(super) async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
 
 pub(super) fn at_least(position: u64) -> Freshness {
     Freshness {
-        min_position: Some(("account".to_owned(), position)),
+        min_positions: vec![("account".to_owned(), position)],
         max_wait: Duration::from_secs(30),
     }
 }

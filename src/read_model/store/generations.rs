@@ -1,6 +1,11 @@
 //! A view's generations as they are stored, and what is done with whole generations.
 
-use super::{FENCED, Store, StoreError, load::checkpoint_id, take, write::integer};
+use super::{
+    FENCED, Store, StoreError,
+    load::{checkpoint_id, followed_id},
+    take,
+    write::integer,
+};
 use crate::read_model::{
     generation::Generations,
     schema::{SHARED, ViewTables},
@@ -88,12 +93,13 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("view", tables.documents.as_str());
         variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
+        variables.insert("followed", Value::RecordId(followed_id(tables)));
         let sql = format!(
             "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
              DELETE parked:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE parked_head:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE behind:[$view, NONE]..[$view, ..] RETURN NONE; \
-             DELETE $checkpoint RETURN NONE;",
+             DELETE [$checkpoint, $followed] RETURN NONE;",
             tables.documents, tables.parts
         );
         self.query(sql, variables).await?;

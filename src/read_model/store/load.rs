@@ -312,6 +312,10 @@ pub(super) fn checkpoint_id(tables: &ViewTables) -> RecordId {
     RecordId::new("checkpoint", tables.documents.as_str())
 }
 
+pub(super) fn followed_id(tables: &ViewTables) -> RecordId {
+    RecordId::new("followed", tables.documents.as_str())
+}
+
 pub(super) fn document_id(table: &TableName, id: &str) -> RecordId {
     RecordId::new(table.as_str(), id)
 }

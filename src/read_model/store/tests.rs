@@ -33,6 +33,14 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
         .expect("a runtime can be built")
 });
 
+impl Store {
+    /// As tables of a version that was not searched are.
+    pub(crate) async fn remove_search(&self, tables: &ViewTables) {
+        let sql = format!("REMOVE INDEX {TEXT_INDEX} ON {}", tables.documents);
+        self.query(sql, Variables::new()).await.unwrap();
+    }
+}
+
 pub(crate) async fn store(url: &str) -> Store {
     Store::for_tests(url, RUNTIME.handle().clone())
         .await
