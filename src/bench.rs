@@ -21,6 +21,7 @@ pub mod processes;
 pub mod queries;
 pub mod report;
 pub mod sample;
+pub mod search;
 
 pub use load::{LoadThreads, closed_loop};
 pub use report::{Bench, Rounds};

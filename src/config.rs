@@ -12,8 +12,8 @@ mod trace;
 
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
-    BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, QueryBenchConfig,
-    ResponderConfig, ThereConfig,
+    BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, BenchSearchConfig,
+    QueryBenchConfig, ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
 pub use operate::{

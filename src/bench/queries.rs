@@ -15,18 +15,22 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::runtime::Handle;
 
 /// How many commands are under way while the products are made.
 const MAKING: usize = 128;
+/// How long the view may take to have them.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// How the query side is measured.
 #[derive(Debug, Clone)]
 pub struct QueriesOptions {
     /// How many documents there are.
     pub documents: usize,
+    /// The name of the product of a number.
+    pub names: fn(usize) -> String,
     /// How many connections or clients there are.
     pub clients: usize,
     /// How long ours, and each floor, is measured altogether.
@@ -142,12 +146,13 @@ impl Mart {
         };
         let making = MAKING.min(options.documents);
         let (nats, products) = (mart.nats.clone(), Arc::clone(&mart.products));
+        let names = options.names;
         once_each(threads, making, options.documents, move |number| {
             let (nats, products) = (nats.clone(), Arc::clone(&products));
             async move {
-                let fields = format!(
-                    r#"{{"name":"Gala apples, bag {number}","price":4900,"category":"fruit","unit":"bag"}}"#
-                );
+                let name = names(number);
+                let fields =
+                    format!(r#"{{"name":"{name}","price":4900,"category":"fruit","unit":"bag"}}"#);
                 command(&nats, &products, number, "register", fields).await?;
                 Ok(())
             }
@@ -159,7 +164,14 @@ impl Mart {
             ("Headwater-Min-Position", &*position),
             ("Headwater-Max-Wait-Ms", "30000"),
         ];
-        connection.ask(&http::get(&mart.path(0), &wait)).await?;
+        let begun = Instant::now();
+        let read = http::get(&mart.path(0), &wait);
+        // A view of many documents takes longer than a reader may wait.
+        while let Err(error) = connection.ask(&read).await {
+            if !error.to_string().starts_with("answered 504") || begun.elapsed() > LIMIT {
+                return Err(error);
+            }
+        }
         Ok(mart)
     }
 

@@ -7,6 +7,7 @@ use crate::{
         commands::{self, CommandsOptions},
         floor, fresh, get, live,
         queries::{QueriesOptions, There},
+        search,
     },
     config::{BenchAction, BenchConfig, QueryBenchConfig, ThereConfig},
 };
@@ -43,6 +44,16 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 ..queries(&config.bench)
             };
             tell(get::run(options).await, &config.bench)
+        }
+        BenchAction::Search(config) => {
+            let options = QueriesOptions {
+                documents: config.documents as usize,
+                names: search::name,
+                clients: config.connections.into(),
+                there: there(config.there),
+                ..queries(&config.bench)
+            };
+            tell(search::run(options).await, &config.bench)
         }
         BenchAction::Catchup(config) => {
             let options = QueriesOptions {
@@ -102,6 +113,7 @@ async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), B
 fn queries(config: &QueryBenchConfig) -> QueriesOptions {
     QueriesOptions {
         documents: 1_000,
+        names: |number| format!("Gala apples, bag {number}"),
         clients: 64,
         length: Duration::from_secs(config.seconds),
         rounds: config.rounds,

@@ -14,6 +14,8 @@ pub enum BenchAction {
     Claims(BenchClaimsConfig),
     /// One document by id over HTTP, against a bare handler or, not cached, the store's select
     Get(BenchGetConfig),
+    /// A page of what a text search finds over HTTP, against a page of a list
+    Search(BenchSearchConfig),
     /// Filling an empty view from the log, against inserting the documents
     Catchup(BenchCatchupConfig),
     /// From a command's acceptance until its document can be read
@@ -179,6 +181,23 @@ pub struct BenchGetConfig {
     /// Read from the store each time
     #[arg(long, env = "HEADWATER_NO_CACHE", conflicts_with = "nats")]
     pub no_cache: bool,
+}
+
+/// `headwater bench search`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchSearchConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// A mart that runs already.
+    #[command(flatten)]
+    pub there: ThereConfig,
+    /// How many connections there are, each with one request in flight
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// How many documents are searched
+    #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub documents: u32,
 }
 
 /// `headwater bench catchup`.
