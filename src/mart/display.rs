@@ -90,7 +90,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9-]+$",
             example = "gangnam"
         )]
         branch: String,
@@ -104,7 +104,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "apple-1kg"
         )]
         sku: String,
@@ -118,7 +118,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "apple-1kg"
         )]
         sku: String,
@@ -132,7 +132,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "apple-1kg"
         )]
         sku: String,

@@ -29,7 +29,7 @@ pub struct NewLine {
     #[schema(
         min_length = 1,
         max_length = 64,
-        pattern = "^[A-Za-z0-9_-]+$",
+        pattern = "^(?!live$)[A-Za-z0-9_-]+$",
         example = "apple-1kg"
     )]
     pub sku: String,
@@ -164,7 +164,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "m-haneul"
         )]
         member: String,
@@ -172,7 +172,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9-]+$",
             example = "gangnam"
         )]
         branch: String,

@@ -136,7 +136,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "o-1"
         )]
         order: String,
@@ -150,7 +150,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "o-1"
         )]
         order: String,
@@ -161,7 +161,7 @@ pub enum Command {
         #[schema(
             min_length = 1,
             max_length = 64,
-            pattern = "^[A-Za-z0-9_-]+$",
+            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
             example = "o-1"
         )]
         order: String,

@@ -85,7 +85,7 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
         typed(Type::String)
             .min_length(Some(1))
             .max_length(Some(longest))
-            .pattern(Some("^[A-Za-z0-9_-]+$"))
+            .pattern(Some("^(?!live$)[A-Za-z0-9_-]+$"))
     };
     let parameter = |name: &str, place: ParameterIn, text: &str, schema: ObjectBuilder| {
         let required = if matches!(place, ParameterIn::Path) {
