@@ -15,6 +15,7 @@ pub mod floor;
 pub mod fresh;
 pub mod get;
 pub mod http;
+pub mod lists;
 pub mod live;
 pub mod load;
 pub mod processes;

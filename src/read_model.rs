@@ -13,6 +13,7 @@ mod freshness;
 pub(crate) mod generation;
 mod list_slots;
 mod live;
+pub(crate) mod ordering;
 pub(crate) mod parameters;
 mod reads;
 pub(crate) mod refresh;

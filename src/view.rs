@@ -128,8 +128,13 @@ impl Route {
 /// What the documents of a view can be found by. Everything named here is indexed.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// The filters that a list accepts.
+    /// The filters that a list accepts, those that tell most first: where a list has several by equality,
+    /// an index of the one that is declared first is read.
     pub filters: Vec<Filter>,
+    /// The combinations of fields that lists are filtered by together, each compared by equality by a
+    /// filter, where the one declared first alone leaves many documents that the others do not. Each is
+    /// indexed once more under each order, in both directions, which every change of a document pays for.
+    pub combined: Vec<Vec<&'static str>>,
     /// The document fields that a list can be sorted by, the default first.
     pub sorts: Vec<Sort>,
     /// The document fields that `q` searches as text.

@@ -72,12 +72,19 @@ impl Bench {
     /// Returns [`BenchError`] when the file cannot be written.
     pub fn tell(&self, json: Option<&Path>) -> Result<(), BenchError> {
         print!("{self}");
-        let Some(path) = json else { return Ok(()) };
-        let mut text = serde_json::to_string_pretty(self).map_err(BenchError::new)?;
-        text.push('\n');
-        fs::write(path, text)
-            .map_err(|error| BenchError::new(format!("{}: {error}", path.display())))
+        json.map_or(Ok(()), |path| write_json(self, path))
     }
+}
+
+/// Writes what was measured to a file, as JSON.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when the file cannot be written.
+pub fn write_json(measured: &impl Serialize, path: &Path) -> Result<(), BenchError> {
+    let mut text = serde_json::to_string_pretty(measured).map_err(BenchError::new)?;
+    text.push('\n');
+    fs::write(path, text).map_err(|error| BenchError::new(format!("{}: {error}", path.display())))
 }
 
 impl fmt::Display for Bench {

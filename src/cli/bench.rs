@@ -5,7 +5,7 @@ use crate::{
     bench::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
-        floor, fresh, get, live,
+        floor, fresh, get, lists, live,
         queries::{QueriesOptions, There},
         search,
     },
@@ -82,6 +82,15 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 ..queries(&config.bench)
             };
             tell(live::run(options).await, &config.bench)
+        }
+        BenchAction::Lists(config) => {
+            let options = QueriesOptions {
+                documents: config.documents as usize,
+                clients: config.connections.into(),
+                ..queries(&config.bench)
+            };
+            let measured = lists::run(options).await;
+            measured.and_then(|lists| lists.tell(config.bench.json.as_deref()))
         }
         BenchAction::Bare(config) => get::serve_bare(config.body).await,
         BenchAction::Responder(config) => floor::respond(&config.nats, config.reply_bytes).await,

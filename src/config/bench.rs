@@ -22,6 +22,8 @@ pub enum BenchAction {
     Fresh(BenchFreshConfig),
     /// One change to all who follow the document
     Live(BenchLiveConfig),
+    /// Every kind of list of many documents over HTTP, in both directions, the first page and a later one
+    Lists(BenchListsConfig),
     /// Answers every request with one body: the floor of HTTP
     #[command(hide = true)]
     Bare(BareConfig),
@@ -243,6 +245,20 @@ pub struct BenchLiveConfig {
     /// How many clients follow the document
     #[arg(long, env = "HEADWATER_CLIENTS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub clients: u16,
+}
+
+/// `headwater bench lists`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchListsConfig {
+    /// What every bench of the query side is told; the seconds are those of each list.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many documents there are
+    #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub documents: u32,
+    /// How many connections there are, each with one request in flight
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
 }
 
 /// `headwater bench bare`.

@@ -125,6 +125,7 @@ pub(super) fn views() -> Vec<ViewDescription> {
             }],
             search: vec!["to.street"],
             routes: Vec::new(),
+            combined: Vec::new(),
         },
         document: ParcelDocument::schema(),
         schemas,

@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(
             offered::<ProductView>(),
             (
-                vec!["category", "status", "barcode", "price_min", "price_max"],
+                vec!["barcode", "category", "status", "price_min", "price_max"],
                 vec!["price", "name"],
                 vec!["name", "name_en"]
             )
@@ -62,7 +62,7 @@ mod tests {
         assert_eq!(
             offered::<StorefrontView>(),
             (
-                vec!["branch", "section", "sold_out", "category"],
+                vec!["section", "branch", "category", "sold_out"],
                 vec!["rank", "price"],
                 vec![]
             )

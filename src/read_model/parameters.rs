@@ -9,7 +9,7 @@ use super::{
 use crate::{
     problem::Problem,
     text::composed,
-    view::{Compare, Filter, Kind, Query, Sort},
+    view::{Filter, Kind, Query, Sort},
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -211,13 +211,6 @@ pub(crate) fn is_key_of(order: Order, key: &SortKey) -> bool {
     }
 }
 
-/// The filter by equality that an index can begin with, if the list has one.
-pub(crate) fn leading(filters: &[(Filter, Value)]) -> Option<&(Filter, Value)> {
-    filters
-        .iter()
-        .find(|(filter, _)| filter.compare == Compare::Equal)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +222,7 @@ mod tests {
             sorts: sorts(),
             search: vec!["name"],
             routes: Vec::new(),
+            combined: Vec::new(),
         }
     }
 

@@ -3,7 +3,13 @@
 //! Everything that becomes part of a SurrealQL text passes through the types of this module, which
 //! are built from checked names only. Values never do: they are bound as parameters.
 
-use super::{ViewDescription, generation::Generation, parameters::MAX_TEXT, search::Searched};
+use super::{
+    ViewDescription,
+    generation::Generation,
+    ordering::{self, Direction, KeyColumn, ListOrder},
+    parameters::MAX_TEXT,
+    search::Searched,
+};
 use crate::{
     event_log::subject::is_name,
     text,
@@ -38,6 +44,13 @@ const MAX_COMPARED: usize = MAX_TEXT + 88;
 
 /// The parameters that every list has.
 const RESERVED: [&str; 5] = ["q", "sort", "limit", "count", "cursor"];
+
+/// The form in which documents are stored beside what is said of them. Tables of another form are not read:
+/// the view is filled again.
+const FORM: u32 = 2;
+
+/// A field that all rows share, so that an order of all of them stands behind a value, too.
+pub(crate) const SHARED_FIELD: &str = "one";
 
 /// The name of the full-text index.
 pub(crate) const TEXT_INDEX: &str = "by_pieces";
@@ -120,8 +133,8 @@ impl FieldPath {
         one
     }
 
-    /// A word for index names.
-    fn word(&self) -> String {
+    /// A word for the names of indexes and columns.
+    pub(crate) fn word(&self) -> String {
         let names: Vec<_> = self.segments.iter().map(|s| s.name.as_str()).collect();
         names.join("_")
     }
@@ -184,6 +197,8 @@ impl fmt::Display for FieldPath {
 pub(crate) struct Index {
     pub(crate) name: String,
     pub(crate) fields: Vec<FieldPath>,
+    /// The keys that it has the documents with the same values in the order of, if it does.
+    pub(crate) key: Option<KeyColumn>,
 }
 
 /// The tables of one generation of one view, and their indexes.
@@ -201,6 +216,10 @@ pub(crate) struct ViewTables {
     /// The aggregates whose events are in the documents. Another version may follow others: those are known
     /// to the store, and these are the program's where it is not known there.
     pub(crate) aggregates: Vec<String>,
+    /// The orders that documents have keys under.
+    pub(crate) orders: Vec<ListOrder>,
+    /// The fields that filters compare by equality, those that tell most first.
+    equal: Vec<FieldPath>,
     /// The searched fields; none in a view without text search.
     pub(crate) search: Vec<FieldPath>,
     /// The fields that are compared: by filters, sort orders and routes.
@@ -242,14 +261,23 @@ impl ViewTables {
             generation,
             indexed: generation.version == view.version,
             searchable: generation.version == view.version,
-            documents: TableName(format!("{}_{}", view.name, generation.suffix())),
-            parts: TableName(format!("{}_{}_part", view.name, generation.suffix())),
+            documents: TableName(format!("{}_{}_f{FORM}", view.name, generation.suffix())),
+            parts: TableName(format!(
+                "{}_{}_f{FORM}_part",
+                view.name,
+                generation.suffix()
+            )),
             indexes: indexes(&view.query)?,
             aggregates: view
                 .aggregates
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect(),
+            orders: ordering::orders(&view.query)?,
+            equal: declared_equal(&view.query)
+                .into_iter()
+                .map(FieldPath::parse)
+                .collect::<Result<_, _>>()?,
             search: search.collect::<Result<_, _>>()?,
             compared: compared_fields(&view.query)?,
         })
@@ -260,11 +288,18 @@ impl ViewTables {
         self.aggregates.iter().any(|followed| followed == aggregate)
     }
 
-    /// The index whose first fields are these, if there is one.
-    pub(crate) fn index(&self, fields: &[&FieldPath]) -> Option<&Index> {
-        self.indexes
-            .iter()
-            .find(|index| index.fields.iter().eq(fields.iter().copied()))
+    /// The index that has the documents with the same values of some of these fields in the order of a
+    /// key: the one with the field that is declared first, since that is the one that tells most.
+    pub(crate) fn ordered_index(&self, equal: &[&FieldPath], key: &KeyColumn) -> Option<&Index> {
+        let fits = |index: &&Index| {
+            index.key.as_ref() == Some(key)
+                && index.fields.iter().all(|field| equal.contains(&field))
+        };
+        let rank = |index: &&Index| {
+            let names = |field: &FieldPath| index.fields.contains(field);
+            self.equal.iter().map(names).collect::<Vec<_>>()
+        };
+        self.indexes.iter().filter(fits).max_by_key(rank)
     }
 
     /// The statements that define the tables, none of which harms what exists.
@@ -275,7 +310,13 @@ impl ViewTables {
              DEFINE TABLE IF NOT EXISTS {parts} SCHEMALESS;"
         );
         for index in &self.indexes {
-            let fields: Vec<_> = index.fields.iter().map(ToString::to_string).collect();
+            let mut fields: Vec<_> = index.fields.iter().map(ToString::to_string).collect();
+            if let Some(key) = &index.key {
+                if fields.is_empty() {
+                    fields.push(SHARED_FIELD.to_owned());
+                }
+                fields.push(key.to_string());
+            }
             write!(
                 sql,
                 " DEFINE INDEX IF NOT EXISTS {} ON {documents} FIELDS {};",
@@ -388,43 +429,64 @@ fn compared_fields(query: &Query) -> Result<Vec<FieldPath>, SchemaError> {
     fields.into_iter().map(FieldPath::parse).collect()
 }
 
-/// One index for each order alone, one for each filter by equality within each order (the record id
-/// ends every key, so the order by id needs no field), and one for each combination of
-/// routes. Filters beyond the first are compared row by row.
+/// For each order and direction one index of all documents, one for each filter by equality and one for
+/// each combination of them that the view declares; and one for each combination of routes. Filters
+/// beyond are compared row by row.
 fn indexes(query: &Query) -> Result<Vec<Index>, SchemaError> {
     let mut indexes: Vec<Index> = Vec::new();
-    let mut add = |fields: Vec<&str>| -> Result<(), SchemaError> {
+    let mut add = |fields: Vec<&str>, key: Option<KeyColumn>| -> Result<(), SchemaError> {
         let fields = fields
             .into_iter()
             .map(FieldPath::parse)
             .collect::<Result<Vec<_>, _>>()?;
-        if indexes.iter().any(|index| index.fields == fields) {
+        let same = |index: &Index| index.fields == fields && index.key == key;
+        if indexes.iter().any(same) {
             return Ok(());
         }
-        let words: Vec<_> = fields.iter().map(FieldPath::word).collect();
+        let mut words: Vec<_> = fields.iter().map(FieldPath::word).collect();
+        let order = key.iter();
+        words.extend(order.map(|key| format!("{}_{}", key.name, key.direction.word())));
         let mut name = format!("by_{}", words.join("_and_"));
         while indexes.iter().any(|index| index.name == name) {
             name.push('_');
         }
-        indexes.push(Index { name, fields });
+        indexes.push(Index { name, fields, key });
         Ok(())
     };
-    let equal = || query.filters.iter().filter(|f| f.compare == Compare::Equal);
-    for sort in &query.sorts {
-        add(vec![sort.field])?;
-        for filter in equal() {
-            add(vec![filter.field, sort.field])?;
+    let declared = declared_equal(query);
+    let mut together = vec![Vec::new()];
+    together.extend(declared.iter().map(|field| vec![*field]));
+    for combined in &query.combined {
+        let mut fields: Vec<_> = declared.clone();
+        fields.retain(|field| combined.contains(field));
+        if fields.len() < combined.len() {
+            return Err(SchemaError::Combined(combined.join(", ")));
         }
+        together.push(fields);
     }
-    if query.sorts.is_empty() {
-        for filter in equal() {
-            add(vec![filter.field])?;
+    for order in ordering::orders(query)? {
+        for direction in Direction::ALL {
+            for fields in &together {
+                let name = order.name.clone();
+                add(fields.clone(), Some(KeyColumn { direction, name }))?;
+            }
         }
     }
     for fields in &query.routes {
-        add(sorted(fields))?;
+        add(sorted(fields), None)?;
     }
     Ok(indexes)
+}
+
+/// The fields of the filters by equality, each once, in the order in which they are declared.
+fn declared_equal(query: &Query) -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    for filter in &query.filters {
+        if filter.compare == Compare::Equal && !fields.contains(&filter.field) {
+            fields.push(filter.field);
+        }
+    }
+    fields
 }
 
 /// A view that declares what cannot be stored: a defect of the program, which shows at its start.
@@ -445,6 +507,9 @@ pub enum SchemaError {
     /// A declared field is not a path of plain names.
     #[error("{0:?} cannot be a field of a view")]
     Field(String),
+    /// A combination has a field in it that no filter compares by equality.
+    #[error("{0:?} are not all compared by equality by filters")]
+    Combined(String),
 }
 
 #[cfg(test)]
@@ -476,10 +541,11 @@ mod tests {
     }
 
     #[test]
-    fn every_order_is_indexed_alone_and_under_each_equality() {
+    fn every_order_is_indexed_in_both_directions_alone_and_under_equalities() {
         let query = Query {
             filters: crate::read_model::tests::filters(),
-            sorts: crate::read_model::tests::sorts(),
+            sorts: vec![crate::read_model::tests::sorts()[0]],
+            combined: vec![vec!["in_stock", "category"]],
             routes: vec![vec!["section", "branch"]],
             ..Query::default()
         };
@@ -491,12 +557,14 @@ mod tests {
         assert_eq!(
             names,
             [
-                "by_price",
-                "by_category_and_price",
-                "by_in_stock_and_price",
-                "by_name",
-                "by_category_and_name",
-                "by_in_stock_and_name",
+                "by_price_up",
+                "by_category_and_price_up",
+                "by_in_stock_and_price_up",
+                "by_category_and_in_stock_and_price_up",
+                "by_price_down",
+                "by_category_and_price_down",
+                "by_in_stock_and_price_down",
+                "by_category_and_in_stock_and_price_down",
                 "by_branch_and_section",
             ]
         );
@@ -548,5 +616,15 @@ mod tests {
         assert_eq!(compared("사과"), "사과");
         let decomposed = "\u{1109}\u{1161}".repeat(1_000);
         assert_eq!(compared(&decomposed), "사".repeat(200));
+    }
+
+    #[test]
+    fn a_combination_of_what_no_filter_compares_is_refused() {
+        let query = Query {
+            filters: crate::read_model::tests::filters(),
+            combined: vec![vec!["category", "price"]],
+            ..Query::default()
+        };
+        assert!(matches!(indexes(&query), Err(SchemaError::Combined(_))));
     }
 }

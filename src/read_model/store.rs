@@ -8,6 +8,7 @@ mod aside;
 pub mod floor;
 pub(crate) mod generations;
 mod load;
+mod ordered;
 pub(crate) mod parked;
 mod pulse;
 mod select;

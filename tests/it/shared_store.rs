@@ -262,7 +262,7 @@ async fn a_document_that_somebody_has_changed_is_found_by_verifying() {
     let verified = operate(&nats, &["views", "verify"]).await;
     assert_eq!(verified.status.code(), Some(0), "{verified:?}");
     server
-        .run("USE NS headwater DB views; UPDATE product_v1 SET doc.price = 99;")
+        .run("USE NS headwater DB views; UPDATE product_v1_f2 SET doc.price = 99;")
         .await;
     let verified = operate(&nats, &["views", "verify", "product"]).await;
     assert_eq!(verified.status.code(), Some(1), "{verified:?}");

@@ -67,9 +67,9 @@ impl View for ProductView {
         };
         Query {
             filters: vec![
+                filter("barcode", "barcode", Compare::Equal, Kind::Text),
                 filter("category", "category", Compare::Equal, Kind::Text),
                 filter("status", "status", Compare::Equal, Kind::Text),
-                filter("barcode", "barcode", Compare::Equal, Kind::Text),
                 filter("price_min", "price", Compare::AtLeast, Kind::Integer),
                 filter("price_max", "price", Compare::AtMost, Kind::Integer),
             ],
@@ -83,6 +83,7 @@ impl View for ProductView {
                     kind: Kind::Text,
                 },
             ],
+            combined: vec![vec!["category", "status"]],
             search: vec!["name", "name_en"],
             routes: Vec::new(),
         }

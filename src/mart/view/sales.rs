@@ -68,6 +68,7 @@ impl View for SalesView {
                 kind: Kind::Text,
             }],
             search: Vec::new(),
+            combined: Vec::new(),
             routes: Vec::new(),
         }
     }

@@ -113,10 +113,15 @@ impl View for StorefrontView {
         };
         Query {
             filters: vec![
-                filter("branch", Kind::Text),
                 filter("section", Kind::Text),
-                filter("sold_out", Kind::Boolean),
+                filter("branch", Kind::Text),
                 filter("category", Kind::Text),
+                filter("sold_out", Kind::Boolean),
+            ],
+            combined: vec![
+                vec!["branch", "category"],
+                vec!["branch", "sold_out"],
+                vec!["branch", "category", "sold_out"],
             ],
             sorts: vec![sort("rank"), sort("price")],
             search: Vec::new(),

@@ -144,6 +144,7 @@ impl View for Statements {
                 field: "total",
                 kind: Kind::Integer,
             }],
+            combined: Vec::new(),
             search: vec!["owner_name"],
             routes: vec![vec!["owner"]],
         }

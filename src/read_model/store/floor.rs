@@ -1,6 +1,6 @@
 //! What the store does alone: the floor that the query side is measured against.
 
-use super::{Store, StoreError, StoreOptions, load::document_id, take};
+use super::{Store, StoreError, StoreOptions, load::document_id, ordered::insert_keys, take};
 use crate::read_model::{OpenError, ViewDescription, refresh, schema::ViewTables};
 use serde_json::Value as Json;
 use std::sync::OnceLock;
@@ -71,6 +71,7 @@ impl Floor {
                     row.insert("text", searched.text);
                     row.insert("pieces", searched.pieces);
                 }
+                insert_keys(&mut row, &self.tables, &id, &document);
                 row.insert("doc", document.into_value());
                 Value::Object(row)
             });

@@ -3,15 +3,16 @@
 use super::{
     Store, StoreError, field,
     load::{document_id, unsigned},
+    ordered::{Ordered, RowsUpTo},
     rows, take,
 };
 use crate::{
     read_model::{
-        parameters::{ListQuery, MAX_COUNT, Order, SortKey, leading},
+        parameters::{ListQuery, MAX_COUNT, Order, SortKey},
         schema::{FieldPath, TEXT_INDEX, ViewTables, sort_key},
         search::RANK,
     },
-    view::{Compare, Kind},
+    view::{Compare, Filter, Kind},
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -172,7 +173,8 @@ impl Store {
         if !query.count {
             let sql = format!("{} {LIMITED}", statement.sql);
             let mut results = self.read(sql, statement.variables).await?;
-            return Ok((read_rows(take(&mut results, 0)?)?, None));
+            let page = read_rows(take(&mut results, 0)?)?;
+            return Ok((within(statement.end, page), None));
         }
         let all = Statement::of(
             tables,
@@ -183,15 +185,21 @@ impl Store {
             },
         )?;
         // One statement is one transaction, and so of one moment.
-        let (page, ids) = (&statement.sql, all.ids());
-        let sql =
-            format!("RETURN {{ page: ({page} {LIMITED}), count: array::len(({ids} {LIMITED})) }};");
-        let mut results = self.read(sql, statement.variables).await?;
+        let (page, all_ids) = (&statement.sql, &all.ids);
+        let sql = format!(
+            "RETURN {{ page: ({page} {LIMITED}), count: array::len(({all_ids} {LIMITED})) }};"
+        );
+        let mut variables = statement.variables;
+        variables.extend(all.variables);
+        let mut results = self.read(sql, variables).await?;
         let Value::Object(mut found) = take(&mut results, 0)? else {
             return Err(StoreError::shape("page"));
         };
         let page = read_rows(found.remove("page").unwrap_or_default())?;
-        Ok((page, Some(unsigned(&mut found, "count")?)))
+        Ok((
+            within(statement.end, page),
+            Some(unsigned(&mut found, "count")?),
+        ))
     }
 
     /// How the engine would go about a list, as it describes it.
@@ -211,6 +219,14 @@ impl Store {
     }
 }
 
+/// The rows that belong to a list that ends before its walk does.
+fn within(end: Option<RowsUpTo>, mut rows: Vec<Row>) -> Vec<Row> {
+    if let Some(end) = end {
+        rows.truncate(end.within(&rows));
+    }
+    rows
+}
+
 fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
     rows(found).into_iter().map(Row::read).collect()
 }
@@ -218,14 +234,29 @@ fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
 /// A list as SurrealQL. Only checked names are part of the text; every value is bound.
 struct Statement {
     sql: String,
-    /// From where, and which.
-    matches: String,
-    limit: usize,
+    /// As many of them, each by something that tells only how many they are.
+    ids: String,
+    /// The last of them that belong to the list, where the engine reads beyond.
+    end: Option<RowsUpTo>,
     variables: Variables,
 }
 
 impl Statement {
     fn of(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
+        match Ordered::of(tables, query)? {
+            Some(ordered) => Ok(Self {
+                sql: ordered.page(),
+                ids: ordered.ids(),
+                end: ordered.end,
+                variables: ordered.variables,
+            }),
+            None => Self::sorted(tables, query),
+        }
+    }
+
+    /// Of what a text index finds, and of tables that may not have the indexes that are declared here: all
+    /// that matches is sorted.
+    fn sorted(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
         let mut variables = Variables::new();
         let mut conditions = Vec::new();
         let sort = match query.order {
@@ -243,7 +274,6 @@ impl Statement {
             }
             search.bind(&mut |name, value| variables.insert(name, value));
         }
-        // The engine takes the first comparison that an index can begin at: the narrowest.
         if let Some((key, id)) = &query.after {
             conditions.push(after(query.order, sort.as_ref()));
             let id = document_id(&tables.documents, id);
@@ -251,25 +281,11 @@ impl Statement {
             let key = key.clone().map_or(Value::None, SurrealValue::into_value);
             variables.insert("after", key);
         }
-        let mut guards = Vec::new();
         for (number, (filter, value)) in query.filters.iter().enumerate() {
             let (name, field) = (format!("f{number}"), path(filter.field)?);
-            conditions.push(match filter.compare {
-                Compare::Equal if field.is_many() => format!("{field} CONTAINS ${name}"),
-                Compare::Equal => format!("{field} = ${name}"),
-                // Values of other types, and none at all, have their place in the engine's order too.
-                Compare::AtLeast => {
-                    guards.push(format!("{field} < {}", beyond(filter.kind)));
-                    format!("{field} >= ${name}")
-                }
-                Compare::AtMost => {
-                    guards.push(format!("{field} > {}", before(filter.kind)));
-                    format!("{field} <= ${name}")
-                }
-            });
+            conditions.push(condition(filter, &field, &name));
             variables.insert(name, value.clone().into_value());
         }
-        conditions.append(&mut guards);
         let rank = match query.order {
             Order::Rank => format!(", {RANK} AS rank"),
             Order::Id | Order::Field { .. } => String::new(),
@@ -283,8 +299,8 @@ impl Statement {
             _ => "id ASC".to_owned(),
         };
         let mut matches = format!("FROM {}", tables.documents);
-        if let Some(index) = index(tables, query, sort.as_ref())? {
-            matches = format!("{matches} WITH INDEX {index}");
+        if query.search.is_some() {
+            matches = format!("{matches} WITH INDEX {TEXT_INDEX}");
         }
         if !conditions.is_empty() {
             matches = format!("{matches} WHERE {}", conditions.join(" AND "));
@@ -294,15 +310,10 @@ impl Statement {
             sql: format!(
                 "SELECT id, seq, doc, given{rank} {matches} ORDER BY {order} LIMIT {limit}"
             ),
-            matches,
-            limit,
+            ids: format!("SELECT VALUE id {matches} LIMIT {limit}"),
+            end: None,
             variables,
         })
-    }
-
-    /// The ids alone, in no order.
-    fn ids(&self) -> String {
-        format!("SELECT VALUE id {} LIMIT {}", self.matches, self.limit)
     }
 }
 
@@ -324,27 +335,7 @@ fn beyond(kind: Kind) -> &'static str {
     }
 }
 
-/// The index that answers in the order asked for, beginning with a filter by equality if there is one.
-fn index(
-    tables: &ViewTables,
-    query: &ListQuery,
-    sort: Option<&FieldPath>,
-) -> Result<Option<String>, StoreError> {
-    if query.search.is_some() {
-        return Ok(Some(TEXT_INDEX.to_owned()));
-    }
-    if !tables.indexed {
-        return Ok(None);
-    }
-    let leading = match leading(&query.filters) {
-        Some((filter, _)) => Some(path(filter.field)?),
-        None => None,
-    };
-    let fields: Vec<_> = leading.iter().chain(sort).collect();
-    Ok(tables.index(&fields).map(|index| index.name.clone()))
-}
-
-/// What comes after the last key. The first comparison alone is what an index can begin at.
+/// What comes after the last key.
 fn after(order: Order, sort: Option<&FieldPath>) -> String {
     match (order, sort) {
         (Order::Rank, _) => {
@@ -358,7 +349,24 @@ fn after(order: Order, sort: Option<&FieldPath>) -> String {
     }
 }
 
-fn path(field: &str) -> Result<FieldPath, StoreError> {
+/// What a filter says of a field. Values of other types, and none at all, have their place in the engine's
+/// order too.
+pub(super) fn condition(filter: &Filter, field: &FieldPath, value: &str) -> String {
+    match filter.compare {
+        Compare::Equal if field.is_many() => format!("{field} CONTAINS ${value}"),
+        Compare::Equal => format!("{field} = ${value}"),
+        Compare::AtLeast => {
+            let beyond = beyond(filter.kind);
+            format!("{field} >= ${value} AND {field} < {beyond}")
+        }
+        Compare::AtMost => {
+            let before = before(filter.kind);
+            format!("{field} <= ${value} AND {field} > {before}")
+        }
+    }
+}
+
+pub(super) fn path(field: &str) -> Result<FieldPath, StoreError> {
     FieldPath::parse(field).map_err(|error| StoreError::shape(error.to_string()))
 }
 

@@ -55,6 +55,7 @@ fn description() -> ViewDescription {
         query: Query {
             filters: filters(),
             sorts: sorts(),
+            combined: vec![vec!["category", "in_stock"]],
             search: vec!["name", "name_en"],
             routes: vec![vec!["lines[].sku", "category"], vec!["lines[].sku"]],
         },
@@ -289,6 +290,7 @@ async fn a_list_is_served_in_order_by_an_index() {
 async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
     let (store, _) = products("mem://").await;
     let mut view = description();
+    view.query.combined.clear();
     view.query.filters = vec![Filter {
         name: "sku",
         field: "lines[].sku",
@@ -395,7 +397,7 @@ async fn a_route_finds_documents_by_an_index_also_inside_arrays() {
             (route("other", "s-9"), 30),
         ]
     );
-    let sql = "EXPLAIN SELECT id FROM product_v1 WHERE doc.`category` = 'fruit' \
+    let sql = "EXPLAIN SELECT id FROM product_v1_f2 WHERE doc.`category` = 'fruit' \
                AND doc.`lines`.*.`sku` CONTAINS 's-2'";
     let mut results = store.query(sql, Variables::new()).await.unwrap();
     let plan = format!("{:?}", take(&mut results, 0).unwrap());
@@ -433,7 +435,7 @@ async fn routes_by_one_field_are_followed_together_by_an_index() {
         "doc.`category` IN ['fruit', 'none']",
         "doc.`lines`.*.`sku` CONTAINSANY ['s-1', 's-9']",
     ] {
-        let sql = format!("EXPLAIN SELECT id FROM product_v1 WHERE {condition}");
+        let sql = format!("EXPLAIN SELECT id FROM product_v1_f2 WHERE {condition}");
         let mut results = store.query(sql, Variables::new()).await.unwrap();
         let plan = format!("{:?}", take(&mut results, 0).unwrap());
         assert!(plan.contains("IndexScan"), "{plan}");

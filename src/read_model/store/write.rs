@@ -3,6 +3,7 @@
 use super::{
     FENCED, Store, StoreError, aside,
     load::{checkpoint_id, document_id, part_id},
+    ordered::insert_keys,
 };
 use crate::read_model::{
     exchange::{Changes, Checkpoint, DocumentChange, PartChange},
@@ -124,6 +125,7 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
                     row.insert("pieces", searched.pieces);
                 }
                 let (compared, given) = tables.compared(document);
+                insert_keys(&mut row, tables, &change.id, &compared);
                 row.insert("seq", integer(change.position));
                 row.insert("doc", compared.into_value());
                 if let Some(given) = given {

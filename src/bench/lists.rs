@@ -1,0 +1,366 @@
+//! `bench lists`: every kind of list that the `product` view offers, over HTTP, in both directions, its
+//! first page and a later one.
+//!
+//! The log is filled with products, and the replica fills its view from it, as it would anywhere. There is
+//! no floor: what is compared is descending with ascending and a later page with the first, in one run.
+
+use super::{
+    BenchError, Figures, LoadThreads, closed_loop,
+    http::{self, Connection},
+    load::once_each,
+    processes,
+    queries::QueriesOptions,
+    report::{common_settings, write_json},
+};
+use crate::{
+    aggregate::Aggregate,
+    event_log::{
+        EventLog, Timeouts,
+        append::Append,
+        codec::{self, CommandEvents, EncodedEvent},
+        subject::{self, Id},
+        topology::Topology,
+    },
+    mart::product::{Event, Product},
+    stable_hash,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
+
+/// How many appends are under way while the log is made.
+const MAKING: usize = 256;
+/// How many categories there are.
+const CATEGORIES: u64 = 20;
+/// Which page a later one is.
+const LATER: usize = 50;
+/// The longest that filling the view may take, for each document: ten times what it takes.
+const FILLING: Duration = Duration::from_millis(5);
+
+/// The lists, each with its name and its parameters; `{c}` is a category.
+const LISTS: [(&str, &str); 13] = [
+    ("category, ascending", "category={c}&sort=price"),
+    ("category, descending", "category={c}&sort=-price"),
+    ("all, ascending", "sort=price"),
+    ("all, descending", "sort=-price"),
+    ("by name, ascending", "sort=name"),
+    ("by name, descending", "sort=-name"),
+    ("from a price, ascending", "price_min=50000&sort=price"),
+    ("up to a price, descending", "price_max=50000&sort=-price"),
+    (
+        "two equalities, ascending",
+        "category={c}&status=listed&sort=price",
+    ),
+    (
+        "two equalities, descending",
+        "category={c}&status=listed&sort=-price",
+    ),
+    (
+        "category, between prices",
+        "category={c}&price_min=50000&price_max=60000&sort=-price",
+    ),
+    ("category, counted", "category={c}&count=true"),
+    ("all, counted", "count=true"),
+];
+
+/// What was measured of each list.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lists {
+    /// The bench's name.
+    pub bench: &'static str,
+    /// By the list's name.
+    pub lists: BTreeMap<String, Figures>,
+    /// Descending by ascending and later by first, by median latency: the worst of all lists.
+    pub ratios: BTreeMap<&'static str, f64>,
+    /// With what it was measured.
+    pub settings: Map<String, Value>,
+}
+
+/// Measures all lists over as many products as there are documents.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when the servers cannot be started, the view is not filled, or a list is refused.
+pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
+    let scratch = options.scratch().await?;
+    let measured = async {
+        let threads = LoadThreads::start()?;
+        let (url, nats) = (scratch.nats_url(), threads.handle());
+        let connecting = nats.spawn(async move { async_nats::connect(url).await });
+        let nats = connecting.await.map_err(BenchError::new)?;
+        let nats = nats.map_err(BenchError::new)?;
+        let topology = Topology::embedded();
+        topology.apply(&nats).await.map_err(BenchError::new)?;
+        fill(
+            &EventLog::new(nats, Timeouts::default()),
+            &threads,
+            options.documents,
+        )
+        .await?;
+
+        let begun = Instant::now();
+        let folder = scratch.folder().join("replica");
+        let roles = "command,projector,gateway";
+        let mut replica = processes::replica(roles, &scratch.nats_url(), &folder, &[]).await?;
+        let address = http::address_in(&replica.line_with("http://").await?)?;
+        wait_until_ready(address, FILLING * options.documents as u32).await?;
+        let filling = begun.elapsed();
+
+        let lists = measure_all(&options, &threads, address).await?;
+        let mut settings = common_settings();
+        settings.extend([
+            ("documents".to_owned(), options.documents.into()),
+            ("connections".to_owned(), options.clients.into()),
+            ("seconds".to_owned(), options.length.as_secs_f64().into()),
+            ("rounds".to_owned(), options.rounds.into()),
+            ("later_page".to_owned(), LATER.into()),
+            ("filled_in_seconds".to_owned(), filling.as_secs_f64().into()),
+            ("disk_bytes".to_owned(), size_of(&folder).into()),
+        ]);
+        if let Some(bytes) = replica.resident_bytes() {
+            settings.insert("resident_bytes".to_owned(), bytes.into());
+        }
+        replica.kill().await;
+        Ok(Lists {
+            bench: "lists",
+            ratios: ratios(&lists),
+            lists,
+            settings,
+        })
+    }
+    .await;
+    scratch.stop().await;
+    measured
+}
+
+async fn measure_all(
+    options: &QueriesOptions,
+    threads: &LoadThreads,
+    address: SocketAddr,
+) -> Result<BTreeMap<String, Figures>, BenchError> {
+    let mut connections = Vec::new();
+    for _ in 0..options.clients {
+        connections.push(Arc::new(Mutex::new(Connection::open(address).await?)));
+    }
+    let length = options.length / options.rounds.max(1);
+    let mut rounds: BTreeMap<String, Vec<Figures>> = BTreeMap::new();
+    for round in 0..options.rounds.max(1) {
+        for (name, parameters) in LISTS {
+            let mut pages = vec![(String::new(), 1)];
+            if !parameters.contains("count") {
+                pages.push((", later".to_owned(), LATER));
+            }
+            for (suffix, page) in pages {
+                let requests = requests(address, parameters, page).await?;
+                let connections = connections.clone();
+                let operation = move |worker: usize, done: u64| {
+                    let connection = Arc::clone(&connections[worker]);
+                    let requests = Arc::clone(&requests);
+                    async move {
+                        let number = (worker + done as usize) % requests.len();
+                        connection.lock().await.ask(&requests[number]).await?;
+                        Ok(())
+                    }
+                };
+                let handle = threads.handle();
+                if round == 0 {
+                    let short = Duration::from_millis(100);
+                    closed_loop(handle, options.clients, short, operation.clone()).await?;
+                }
+                let sample = closed_loop(handle, options.clients, length, operation).await?;
+                let figures = rounds.entry(format!("{name}{suffix}")).or_default();
+                figures.push(sample.figures());
+            }
+        }
+    }
+    let medians = rounds.into_iter();
+    Ok(medians
+        .map(|(name, figures)| (name, Figures::medians(&figures)))
+        .collect())
+}
+
+/// One request for each category that the list can be of, each for this page, or an earlier one if that
+/// is the last.
+async fn requests(
+    address: SocketAddr,
+    parameters: &str,
+    page: usize,
+) -> Result<Arc<Vec<Vec<u8>>>, BenchError> {
+    let mut connection = Connection::open(address).await?;
+    let several = if parameters.contains("{c}") {
+        CATEGORIES
+    } else {
+        1
+    };
+    let mut requests = Vec::new();
+    for category in 0..several {
+        let parameters = parameters.replace("{c}", &format!("c{category}"));
+        let path = format!("/views/product?{parameters}");
+        let mut request = http::get(&path, &[]);
+        for _ in 1..page {
+            let body = connection.ask(&request).await?;
+            let list: Value = serde_json::from_slice(body).map_err(BenchError::new)?;
+            let Some(next) = list["next"].as_str() else {
+                break;
+            };
+            request = http::get(&format!("{path}&cursor={next}"), &[]);
+        }
+        requests.push(request);
+    }
+    Ok(Arc::new(requests))
+}
+
+/// Appends the events of so many products, which differ in all that lists are about.
+async fn fill(log: &EventLog, threads: &LoadThreads, products: usize) -> Result<(), BenchError> {
+    let log = log.clone();
+    let making = MAKING.min(products);
+    once_each(threads.handle(), making, products, move |product| {
+        let log = log.clone();
+        async move {
+            let id = Id::new(format!("bench-{product}")).map_err(BenchError::new)?;
+            let events = events_of(product as u64);
+            let events = events.iter().map(EncodedEvent::of::<Product>);
+            let command = CommandEvents {
+                command_id: id.to_string().into(),
+                command_hash: None,
+                time: Timestamp::now(),
+                version_before: 0,
+                claims: Vec::new(),
+                events: events.collect::<Result<_, _>>().map_err(BenchError::new)?,
+            };
+            let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
+            let appended = log.append(Append {
+                subject: subject::events_of(Product::NAME, &id),
+                expected: 0,
+                payload: payload.map_err(BenchError::new)?.into(),
+                headers: async_nats::HeaderMap::new(),
+            });
+            appended.await.map_err(BenchError::new)?;
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// A product like others of a grocery's: Korean and English names of some words, prices that repeat, one
+/// in ten discontinued.
+fn events_of(product: u64) -> Vec<Event> {
+    const KINDS: [(&str, &str); 8] = [
+        ("사과", "apples"),
+        ("배", "pears"),
+        ("바나나", "bananas"),
+        ("우유", "milk"),
+        ("두부", "tofu"),
+        ("김치", "kimchi"),
+        ("고등어", "mackerel"),
+        ("참기름", "sesame oil"),
+    ];
+    let random = stable_hash::mixed(product);
+    let (name, name_en) = KINDS[(random % 8) as usize];
+    let mut events = vec![Event::Registered {
+        name: format!("제주 {name} {}", random >> 40),
+        name_en: Some(format!("Jeju {name_en} {}", random >> 40)),
+        price: 100 + (random >> 8) as i64 % 9_990 * 10,
+        category: format!("c{}", product % CATEGORIES),
+        unit: Some("bag".to_owned()),
+        barcode: Some(format!("88{product:011}")),
+        description: None,
+    }];
+    if product % 10 == 3 {
+        events.push(Event::Discontinued {});
+    }
+    events
+}
+
+/// Waits until the replica has filled its views.
+async fn wait_until_ready(address: SocketAddr, limit: Duration) -> Result<(), BenchError> {
+    let until = Instant::now() + limit.max(Duration::from_secs(60));
+    let request = http::get("/readyz", &[]);
+    loop {
+        let asked = async {
+            Connection::open(address)
+                .await?
+                .ask(&request)
+                .await
+                .map(|_| ())
+        };
+        match asked.await {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > until => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// The bytes of all files in a folder.
+fn size_of(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            Some(match metadata.is_dir() {
+                true => size_of(&entry.path()),
+                false => metadata.len(),
+            })
+        })
+        .sum()
+}
+
+fn ratios(lists: &BTreeMap<String, Figures>) -> BTreeMap<&'static str, f64> {
+    let worst = |from: &str, to: &str| {
+        let pairs = lists.iter().filter(|(name, _)| name.contains(to));
+        let pairs = pairs.filter_map(|(name, figures)| {
+            Some(figures.p50_ms / lists.get(&name.replace(to, from))?.p50_ms)
+        });
+        pairs.fold(0.0, f64::max)
+    };
+    BTreeMap::from([
+        ("descending_to_ascending", worst("ascending", "descending")),
+        ("later_to_first", worst("", ", later")),
+    ])
+}
+
+impl Lists {
+    /// Prints the table and, if a file is named, writes the JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BenchError`] when the file cannot be written.
+    pub fn tell(&self, json: Option<&Path>) -> Result<(), BenchError> {
+        print!("{self}");
+        json.map_or(Ok(()), |path| write_json(self, path))
+    }
+}
+
+impl fmt::Display for Lists {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<36}{:>12}{:>11}{:>11}",
+            self.bench, "per second", "p50 ms", "p99 ms"
+        )?;
+        for (name, of) in &self.lists {
+            writeln!(
+                f,
+                "  {name:<34}{:>12.0}{:>11.3}{:>11.3}",
+                of.per_second, of.p50_ms, of.p99_ms
+            )?;
+        }
+        for (name, ratio) in &self.ratios {
+            writeln!(f, "  ratio {name:<28}{ratio:>12.2}")?;
+        }
+        for (name, value) in &self.settings {
+            writeln!(f, "  {name}: {value}")?;
+        }
+        Ok(())
+    }
+}
