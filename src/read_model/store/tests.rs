@@ -55,7 +55,7 @@ fn description() -> ViewDescription {
         query: Query {
             filters: filters(),
             sorts: sorts(),
-            combined: vec![vec!["category", "in_stock"]],
+            combined: Vec::new(),
             search: vec!["name", "name_en"],
             routes: vec![vec!["lines[].sku", "category"], vec!["lines[].sku"]],
         },
@@ -290,7 +290,6 @@ async fn a_list_is_served_in_order_by_an_index() {
 async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
     let (store, _) = products("mem://").await;
     let mut view = description();
-    view.query.combined.clear();
     view.query.filters = vec![Filter {
         name: "sku",
         field: "lines[].sku",
