@@ -206,6 +206,22 @@ impl Problem {
         }
     }
 
+    /// 503: what there is of a view is not of the log that there is now; the view is being filled anew.
+    #[must_use]
+    pub fn rebuilding(view: &str) -> Self {
+        Self {
+            retry_after: Some(1),
+            ..Self::new(
+                503,
+                "Service Unavailable",
+                "rebuilding",
+                format!(
+                    "the log is another one than before, and {view} is being filled anew from it"
+                ),
+            )
+        }
+    }
+
     /// 503: something in the aggregate's history cannot be read by this build. Another build may know it,
     /// or an operator excludes it.
     pub fn unreadable(position: u64, detail: impl std::fmt::Display) -> Self {

@@ -14,6 +14,7 @@ pub(crate) mod generation;
 mod list_slots;
 mod live;
 pub(crate) mod ordering;
+pub(crate) mod other_log;
 pub(crate) mod parameters;
 mod reads;
 pub(crate) mod refresh;

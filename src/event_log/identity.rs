@@ -154,7 +154,8 @@ impl EventLog {
     }
 
     /// Returns whether this is the log in which `place` was a message: whether that very message stands
-    /// there, of whichever subject. Asks the stream leader.
+    /// there, of whichever subject. Asks the stream leader. What a log has forgotten of its beginning, as
+    /// ours never does, is taken for the same.
     ///
     /// # Errors
     ///
@@ -163,8 +164,10 @@ impl EventLog {
         if place.position == 0 {
             return Ok(true);
         }
-        let found = self.message_at(place.position).await?;
-        Ok(found.is_some_and(|found| Place::of(&found) == place))
+        match self.message_at(place.position).await? {
+            Some(found) => Ok(Place::of(&found) == place),
+            None => Ok(self.info().await?.state.first_seq > place.position),
+        }
     }
 
     /// Returns the log's name.
@@ -173,21 +176,36 @@ impl EventLog {
     ///
     /// Returns [`LoadError`] when the log cannot be read.
     pub async fn name(&self) -> Result<LogName, LoadError> {
-        #[derive(Deserialize)]
-        struct Info {
-            created: Option<String>,
-        }
-        let info: Info = self
-            .api(
-                &format!("STREAM.INFO.{}", subject::STREAM),
-                &serde_json::json!({}),
-            )
-            .await?;
-        let created = info
-            .created
-            .ok_or_else(|| LoadError::Unavailable("the stream is not there".to_owned()))?;
-        Ok(LogName::of(&created))
+        Ok(LogName::of(&self.info().await?.created))
     }
+
+    async fn info(&self) -> Result<Info, LoadError> {
+        let asked = format!("STREAM.INFO.{}", subject::STREAM);
+        let answer = self.api::<Answer>(&asked, &serde_json::json!({})).await?;
+        match answer {
+            Answer::Info(info) => Ok(info),
+            Answer::Error { error } => Err(LoadError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+/// The answer to `STREAM.INFO`, as far as it matters here.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Info(Info),
+    Error { error: async_nats::jetstream::Error },
+}
+
+#[derive(Deserialize)]
+struct Info {
+    created: String,
+    state: StreamState,
+}
+
+#[derive(Deserialize)]
+struct StreamState {
+    first_seq: u64,
 }
 
 /// The log holds what this program cannot build on.

@@ -44,6 +44,12 @@ pub(super) async fn start(
             Ok(opened.await?)
         })
         .await?;
+    // Before anything is answered.
+    waiting
+        .until("views", "not compared with the log yet", async || {
+            Ok(queries.compare_with(log, options.prepares()).await?)
+        })
+        .await?;
 
     if options.has(Role::Projector) {
         let arbiter = Arbiter::new();

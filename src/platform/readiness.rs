@@ -30,8 +30,12 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
         }
         checks.extend(projectors.iter().map(|projector| {
             let status = projector.status();
-            let well = status.ready && status.stalled.is_none();
+            let well = status.ready && status.stalled.is_none() && !projector.is_lost();
             let detail = match status.stalled {
+                _ if projector.is_lost() => format!(
+                    "the log is another one than before; being filled anew from it, at {}",
+                    status.applied
+                ),
                 Some(stalled) => format!("stalled since {}: {}", stalled.since, stalled.reason),
                 None if status.ready => format!("at {}", status.applied),
                 None => format!("reading the log, at {}", status.applied),

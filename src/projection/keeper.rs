@@ -16,9 +16,9 @@ use super::{
     status::ProjectorStatus,
 };
 use crate::{
-    event_log::reader::Reader,
+    event_log::{Epoch, reader::Reader},
     read_model::{
-        Generation, GenerationState, Generations,
+        Generation, GenerationState, Generations, other_log,
         refresh::{self, RefreshError},
         schema::ViewTables,
         store::StoreError,
@@ -28,7 +28,7 @@ use crate::{
 use actix::ArbiterHandle;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use take_over::TakeOver;
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     projectors: Mutex<BTreeMap<Generation, Kept>>,
     /// As they were when the store was last asked.
     known: Mutex<Generations>,
+    /// In which epoch of the log the generations were last compared with it.
+    compared: Mutex<Option<Epoch>>,
     /// Whose status is passed on, and what ends it.
     shown: Mutex<Option<(Generation, CancellationToken)>>,
     take_over: Mutex<TakeOver>,
@@ -88,6 +90,7 @@ impl ViewHandle {
             status,
             projectors: Mutex::default(),
             known: Mutex::default(),
+            compared: Mutex::default(),
             shown: Mutex::default(),
             take_over: Mutex::default(),
             look: Notify::new(),
@@ -132,6 +135,12 @@ impl ViewHandle {
         let status = self.shared.status_of(building)?;
         let whole = (status.applied + status.lag_commits).max(1);
         Some(status.applied as f64 / whole as f64)
+    }
+
+    /// Whether nothing of the view is served, as the log is another one than it was filled from.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.shared.options.watermark.serving().is_lost()
     }
 
     /// Finishes the batches in hand and stops.
@@ -205,14 +214,19 @@ impl Shared {
         hold: Duration,
     ) -> Result<bool, RefreshError> {
         let live = |generations: &Generations| generations.find(GenerationState::Live);
-        let (Some(from), Some(to)) = (live(before), live(next)) else {
+        let (from, Some(to)) = (live(before), live(next)) else {
             return Ok(false);
         };
         let view = self.options.view.description();
-        let (from_tables, to_tables) = (self.tables(from)?, self.tables(to)?);
-        let _still = self.hold(from).await;
-        // What only an older program can fold stays where it is.
-        let forward = to.version == view.version;
+        let to_tables = self.tables(to)?;
+        let from_tables = from.map(|from| self.tables(from)).transpose()?;
+        let _still = match from {
+            Some(from) => self.hold(from).await,
+            None => None,
+        };
+        // What only an older program can fold stays where it is. Where nothing is live, because it was of
+        // another log, there is nothing to be behind of.
+        let forward = to.version == view.version && from.is_some();
         let served = || self.options.watermark.progress().position;
         let started = tokio::time::Instant::now();
         let store = &self.options.store;
@@ -220,7 +234,7 @@ impl Shared {
             .turn(
                 view.name,
                 next,
-                &from_tables,
+                from_tables.as_ref(),
                 &to_tables,
                 forward.then(served),
             )
@@ -297,6 +311,7 @@ impl Shared {
         let (store, view) = (&self.options.store, self.options.view.description());
         store.define_shared().await?;
         let mut generations = refresh::join(store, view).await?;
+        generations = self.compare_with_log(generations).await?;
         refresh::serve(store, view, &self.options.watermark, &generations).await?;
         if let Some(next) = self.without_erased(&generations).await? {
             store.change_generations(view.name, &next).await?;
@@ -356,6 +371,27 @@ impl Shared {
         let erased = store.erased(self.name()).await?;
         let checkpoint = store.find_checkpoint(&self.tables(generation)?).await?;
         Ok(checkpoint.map_or(0, |checkpoint| checkpoint.position) < erased)
+    }
+
+    /// Has the view begin anew where the log may have become another one, and has.
+    async fn compare_with_log(
+        &self,
+        generations: Generations,
+    ) -> Result<Generations, RefreshError> {
+        let (store, log) = (&self.options.store, &self.options.log);
+        let epoch = log.epoch();
+        if *self.compared() == Some(epoch) {
+            return Ok(generations);
+        }
+        let view = self.options.view.description();
+        let generations = other_log::begin_anew(store, view, log, generations).await?;
+        other_log::doubt(store, view, &self.options.watermark, log).await?;
+        *self.compared() = Some(epoch);
+        Ok(generations)
+    }
+
+    fn compared(&self) -> MutexGuard<'_, Option<Epoch>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn remove(

@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     event_log::{
-        EventLog, LogName, Place,
+        Epoch, EventLog, LogName, Place,
         reader::{Commit, Reader, ReaderOptions},
         subject,
     },
     read_model::{
-        Applied, Edition, Generation, GenerationState, Watermark,
+        Applied, Edition, Generation, GenerationState, Progress, StoreError, Watermark,
         exchange::{Changes, Checkpoint},
         schema::ViewTables,
         store::{Store, generations::TURNED},
@@ -153,11 +153,15 @@ pub(super) struct Projector {
     releases: bool,
     /// The highest revision of the checkpoint that it has known.
     revision: u64,
+    /// The commit up to which it has told that everything is applied.
+    told: Place,
+    /// Whether the store or the log has gone back, so that what was told at later positions is not so.
+    renews: bool,
     open: Option<Open>,
     /// When the last batch was begun, if it was a small one.
     paced: Option<Instant>,
-    /// As [`Open::live`], when it last knew.
-    was_live: Option<u64>,
+    /// As [`Open::live`], and the edition, when it last knew.
+    was_live: Option<(u64, Edition)>,
     status: watch::Sender<ProjectorStatus>,
 }
 
@@ -172,20 +176,21 @@ struct Open {
     log: LogName,
     /// The era of the view that the generation is of.
     era: u32,
+    /// The edition of the documents as they are stored.
+    edition: Edition,
     /// How many such commits there are.
     deferred: usize,
     /// When the checkpoint was last written or read.
     stored: Instant,
     /// The revision by which its generation is the live one, if it is.
     live: Option<u64>,
+    /// When the log was last known to have what `place` says.
+    epoch: Epoch,
 }
 
-impl Open {
-    /// The edition of the documents as they are stored.
-    fn edition(&self, generation: Generation) -> Edition {
-        let Checkpoint { log, exchanges, .. } = self.checkpoint;
-        Edition::of(generation, self.era, log, exchanges)
-    }
+/// The edition of a generation that has this checkpoint.
+fn edition(generation: Generation, era: u32, checkpoint: &Checkpoint) -> Edition {
+    Edition::of(generation, era, checkpoint.log, checkpoint.exchanges)
 }
 
 /// A batch that is in the store.
@@ -222,6 +227,8 @@ impl Projector {
             excluded: HashSet::new(),
             releases: false,
             revision: 0,
+            told: Place::default(),
+            renews: false,
             open: None,
             paced: None,
             was_live: None,
@@ -270,6 +277,8 @@ impl Projector {
             batch = next => batch?,
             () = stopping.cancelled() => return Ok(Step::Stopped),
         };
+        // After the batch has come: it may be of another log than those before.
+        self.compare_with_log().await?;
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
         self.follow_exclusions(&batch).await?;
@@ -278,6 +287,7 @@ impl Projector {
             return Ok(Step::Applied(0));
         }
         if batch.is_empty() {
+            self.ensure_stored().await?;
             self.settle().await?;
             self.announce_position().await?;
             return Ok(Step::Idle);
@@ -312,11 +322,10 @@ impl Projector {
         &mut self,
         max_wait: Duration,
     ) -> Result<Vec<Commit>, ProjectorError> {
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => self.open().await?,
+        self.ensure_open().await?;
+        let Some(open) = &mut self.open else {
+            return Err(ProjectorError::Panicked("nothing is open".to_owned()));
         };
-        let open = self.open.insert(open);
         let max_wait = match self.unknown.is_empty() {
             true => max_wait,
             false => max_wait.min(SOON),
@@ -329,11 +338,86 @@ impl Projector {
         Ok(batch)
     }
 
+    pub(super) async fn ensure_open(&mut self) -> Result<(), ProjectorError> {
+        if self.open.is_none() {
+            self.open = Some(self.open().await?);
+            if self.renews {
+                self.renew().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the documents another edition, where the store or the log has gone back: what was told of
+    /// them at later positions is not so any more.
+    async fn renew(&mut self) -> Result<(), ProjectorError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        let (place, is_live) = (open.place, open.live.is_some());
+        tracing::warn!(
+            view.name = self.view(),
+            view.generation = %self.options.generation,
+            checkpoint.position = place.position,
+            "what the view stands on has gone back"
+        );
+        self.commit(place, Changes::default()).await?;
+        if is_live {
+            self.options.watermark.reset(Progress {
+                position: place.position,
+                behind_since: None,
+            });
+        }
+        self.told = place;
+        Ok(())
+    }
+
+    /// Makes sure that nobody else has written the checkpoint: its generation has got another place, or the
+    /// store was restored from a backup.
+    async fn ensure_stored(&self) -> Result<(), ProjectorError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        let stored = self.options.store.find_checkpoint(&self.tables).await?;
+        match stored.is_some_and(|stored| stored.revision == open.checkpoint.revision) {
+            true => Ok(()),
+            false => Err(StoreError::Fenced.into()),
+        }
+    }
+
+    /// Makes sure, where the log may have become another one, that it is the one that was applied so far.
+    pub(super) async fn compare_with_log(&mut self) -> Result<(), ProjectorError> {
+        let epoch = self.options.log.epoch();
+        let Some(open) = self.open.as_mut().filter(|open| open.epoch != epoch) else {
+            return Ok(());
+        };
+        if !self.options.log.holds(open.place).await? {
+            let edition = open.edition.clone();
+            let (is_live, position) = (open.live.is_some(), open.place.position);
+            return Err(self.lose(&edition, is_live, position));
+        }
+        open.epoch = epoch;
+        Ok(())
+    }
+
+    /// Serves nothing any more of what was applied, up to this position, from another log.
+    fn lose(&mut self, edition: &Edition, is_live: bool, position: u64) -> ProjectorError {
+        let log = &self.options.log;
+        log.suspect("a view was filled from another log");
+        self.was_live = None;
+        if is_live {
+            self.options.watermark.lose(edition);
+        }
+        // The checkpoint may stand on what both logs have, but what came after it was told already.
+        self.renews = true;
+        ProjectorError::OtherLog { position }
+    }
+
     /// An announcement that nothing has changed.
     fn nothing(&self) -> Applied {
         let open = self.open.as_ref();
         let position = open.map_or(0, |open| open.place.position);
-        let edition = open.map(|open| open.edition(self.options.generation));
+        let edition = open.map(|open| open.edition.clone());
         Applied {
             store: self.options.store.id().to_owned(),
             view: self.view().to_owned(),
@@ -405,6 +489,7 @@ impl Projector {
     async fn open(&mut self) -> Result<Open, ProjectorError> {
         let store = &self.options.store;
         store.define(&self.tables).await?;
+        let epoch = self.options.log.epoch();
         let log = self.options.log.name().await?;
         let checkpoint = store.checkpoint_of(&self.tables, log).await?;
         // After the checkpoint: a turn that comes between the two is noticed by its fence.
@@ -413,6 +498,10 @@ impl Projector {
             Some(live) => (live == self.options.generation).then_some(generations.revision),
             None => Some(0),
         };
+        let edition = edition(self.options.generation, generations.era, &checkpoint);
+        if !self.options.log.holds(checkpoint.place()).await? {
+            return Err(self.lose(&edition, live.is_some(), checkpoint.position));
+        }
         let skipped = store.skipped(&self.tables).await?;
         let parked = store.parked(&self.tables).await?;
         let behind = match parked.is_empty() {
@@ -444,18 +533,24 @@ impl Projector {
             place,
             log,
             era: generations.era,
+            edition,
             deferred: 0,
             stored: Instant::now(),
             checkpoint,
             live,
+            epoch,
         };
+        self.renews |= open.checkpoint.revision < self.revision;
+        if self.told.position > place.position {
+            self.renews |= !self.options.log.holds(self.told).await?;
+        }
         self.parked_at = open.checkpoint.revision;
         self.revision = open.checkpoint.revision;
-        self.was_live = live;
+        self.was_live = None;
         if live.is_some() {
             let serving = self.options.watermark.serving();
             serving.park(self.parked_at, self.parked.told());
-            self.wrote(&open);
+            self.wrote(open.live, open.edition.clone());
         }
         self.opened(&open.checkpoint, pending, live.is_some());
         Ok(open)
@@ -463,13 +558,13 @@ impl Projector {
 
     /// Has readers in this process know which edition it is. Where documents were exchanged, their copies
     /// are of before: perhaps by a transaction of which this projector never learnt the end.
-    fn wrote(&self, open: &Open) {
+    fn wrote(&mut self, live: Option<u64>, edition: Edition) {
         let (generation, watermark) = (self.options.generation, &self.options.watermark);
-        let edition = open.edition(generation);
-        let revision = open.checkpoint.revision;
-        if watermark.serving().wrote(generation, &edition, revision) {
+        let serving = watermark.serving();
+        if serving.wrote(generation, &edition, self.revision) {
             watermark.replaced();
         }
+        self.was_live = live.map(|live| (live, edition));
     }
 
     /// Folds the batch, reading what it needs until it needs nothing.
@@ -505,8 +600,8 @@ impl Projector {
     /// was its own, from a transaction of which it never learnt the end; or one that was written
     /// because its generation has got another place.
     pub(super) async fn wrote_last(&self) -> bool {
-        let stored = self.options.store.checkpoint(&self.tables).await;
-        stored.is_ok_and(|checkpoint| {
+        let stored = self.options.store.find_checkpoint(&self.tables).await;
+        stored.ok().flatten().is_some_and(|checkpoint| {
             checkpoint.writer == self.options.writer || checkpoint.writer == TURNED
         })
     }

@@ -4,6 +4,7 @@ mod cache;
 mod chaos;
 mod editions;
 mod offered;
+mod other_log;
 mod parked;
 mod parked_many;
 mod property;

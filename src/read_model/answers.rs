@@ -9,16 +9,20 @@ use super::{
     generation::GenerationState,
     list_slots::ListSlots,
     live::hub::ViewLive,
+    other_log,
     parameters::{ListQuery, MAX_COUNT},
     reads::Reads,
-    refresh,
+    refresh::{self, RefreshError},
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
     waits::Waits,
     watermark::Progress,
 };
 use crate::{
-    event_log::subject::{Id, is_name},
+    event_log::{
+        Epoch, EventLog, LoadError,
+        subject::{Id, is_name},
+    },
     problem::{Age, Problem},
 };
 use futures::StreamExt;
@@ -26,7 +30,7 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::MissedTickBehavior;
@@ -71,6 +75,10 @@ pub(super) struct Inner {
     pub(super) lists: ListSlots,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
+    /// What the documents are to be of.
+    log: OnceLock<EventLog>,
+    /// In which epoch of it each view was last compared with it.
+    compared: Mutex<BTreeMap<&'static str, Epoch>>,
 }
 
 pub(super) struct Served<'a> {
@@ -84,8 +92,7 @@ pub(super) struct Served<'a> {
 impl Served<'_> {
     /// The tables to read now.
     pub(super) fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
-        let live = self.watermark.serving().live();
-        live.ok_or(StoreError::Unprepared)
+        self.watermark.serving().tables()
     }
 
     /// The last of the positions asked for that the view can have: those of aggregates that it follows.
@@ -216,8 +223,32 @@ impl ReadModel {
                 lists: ListSlots::default(),
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
+                log: OnceLock::new(),
+                compared: Mutex::default(),
             }),
         })
+    }
+
+    /// Makes sure that the documents are of this log, now and from now on: nothing is answered from those
+    /// of another. With `prepares`, as for [`ReadModelOptions`], such a view begins anew.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when the log or the store does not answer.
+    pub async fn compare_with(&self, log: &EventLog, prepares: bool) -> Result<(), OpenError> {
+        let inner = &self.inner;
+        let log = inner.log.get_or_init(|| log.clone());
+        for view in &inner.views {
+            if prepares {
+                let generations = inner.store.generations(view.name).await?;
+                other_log::begin_anew(&inner.store, view, log, generations).await?;
+            }
+            if let Some(watermark) = inner.watermarks.view(view.name) {
+                inner.compare(view, watermark).await?;
+                refresh::look(&inner.store, view, watermark).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The views that can be asked, in the order in which they were registered.
@@ -451,6 +482,10 @@ impl ReadModel {
         served: &Served<'_>,
         freshness: &Freshness,
     ) -> Result<(), Problem> {
+        let serving = served.watermark.serving();
+        if serving.is_lost() {
+            return Err(Problem::rebuilding(served.view.name));
+        }
         let mut positions = freshness.min_positions.iter();
         let unknown =
             |(aggregate, _): &&(String, u64)| !self.inner.aggregates.contains(aggregate.as_str());
@@ -467,6 +502,9 @@ impl ReadModel {
         let reach = waits.reach(served.watermark, *position, freshness.max_wait);
         if reach.await? {
             return Ok(());
+        }
+        if serving.is_lost() {
+            return Err(Problem::rebuilding(served.view.name));
         }
         let applied = served.watermark.progress().position;
         let because = served.watermark.serving().stands_still_because();
@@ -595,7 +633,33 @@ impl Inner {
                 continue;
             };
             self.look(view, watermark).await;
+            if let Err(error) = self.compare(view, watermark).await {
+                tracing::debug!(view.name = view.name, %error, "cannot be compared with the log");
+            }
         }
+    }
+
+    /// Compares a view's documents with the log where that may have become another one, and for as long as
+    /// they are not of it.
+    async fn compare(
+        &self,
+        view: &ViewDescription,
+        watermark: &Watermark,
+    ) -> Result<(), RefreshError> {
+        let Some(log) = self.log.get() else {
+            return Ok(());
+        };
+        let epoch = log.epoch();
+        let compared = self.compared().get(view.name) == Some(&epoch);
+        if !compared || watermark.serving().is_lost() {
+            other_log::doubt(&self.store, view, watermark, log).await?;
+            self.compared().insert(view.name, epoch);
+        }
+        Ok(())
+    }
+
+    fn compared(&self) -> MutexGuard<'_, BTreeMap<&'static str, Epoch>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -629,6 +693,7 @@ pub(super) fn check_id(id: &str) -> Result<(), Problem> {
 
 pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
     match error {
+        StoreError::OtherLog => return Problem::rebuilding(view),
         // Said once, by who has noticed.
         StoreError::Silent => {}
         StoreError::NotSearchable => {
@@ -653,6 +718,9 @@ pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LoadError),
 }
 
 impl OpenError {
@@ -663,6 +731,7 @@ impl OpenError {
         match self {
             Self::Schema(_) => false,
             Self::Store(error) => error.is_retryable(),
+            Self::Log(error) => error.is_retryable(),
         }
     }
 }
@@ -672,6 +741,7 @@ impl From<refresh::RefreshError> for OpenError {
         match error {
             refresh::RefreshError::Schema(error) => Self::Schema(error),
             refresh::RefreshError::Store(error) => Self::Store(error),
+            refresh::RefreshError::Log(error) => Self::Log(error),
         }
     }
 }

@@ -246,10 +246,13 @@ impl Generations {
     ///
     /// # Errors
     ///
-    /// Refuses the live one, and one that there is not.
+    /// Refuses the live one, one that is filled because there is no live one, and one that there is not.
     pub fn without(&self, generation: Generation) -> Result<Self, GenerationError> {
         match self.all.iter().find(|(other, _)| *other == generation) {
             Some((_, GenerationState::Live)) => Err(GenerationError::Live(generation)),
+            Some((_, GenerationState::Building)) if self.find(GenerationState::Live).is_none() => {
+                Err(GenerationError::Only(generation))
+            }
             Some(_) => Ok(self.changed(|next| {
                 for (other, state) in &mut next.all {
                     if *other == generation {
@@ -259,6 +262,26 @@ impl Generations {
             })),
             None => Err(GenerationError::Unknown),
         }
+    }
+
+    /// These were filled from another log than there is now: they go. Where the live one is among them, one
+    /// is filled anew in this version, unless one of the log that there is now is being filled already;
+    /// until it takes over there is no live one. `era` tells the log from those before.
+    #[must_use]
+    pub fn lost(&self, lost: &[Generation], version: u32, era: u32) -> Self {
+        self.changed(|next| {
+            for (generation, state) in &mut next.all {
+                if lost.contains(generation) {
+                    *state = GenerationState::Dropping;
+                }
+            }
+            if next.find(GenerationState::Live).is_none() {
+                next.era = era;
+                if next.find(GenerationState::Building).is_none() {
+                    next.add(version);
+                }
+            }
+        })
     }
 
     /// Forgets one whose tables are gone.
@@ -309,6 +332,9 @@ pub enum GenerationError {
     /// The live one cannot be removed.
     #[error("{0} is live")]
     Live(Generation),
+    /// There is no live one without it.
+    #[error("{0} is filled because the log is another one; there is no other")]
+    Only(Generation),
     /// There is no such one.
     #[error("there is no such generation")]
     Unknown,
@@ -384,6 +410,43 @@ mod tests {
         );
         let building = live.rebuild(1).unwrap();
         assert!(building.rebuild(1).is_err());
+    }
+
+    #[test]
+    fn what_is_of_another_log_goes_and_is_neither_gone_back_to_nor_ever_had_again() {
+        let first = Generations::default().joined(1).unwrap();
+        let second = first.rebuild(1).unwrap().take_over().unwrap();
+        let all = second.all.iter().map(|(generation, _)| *generation);
+        let lost = second.lost(&Vec::from_iter(all), 1, 7);
+        assert_eq!(
+            shown(&lost),
+            [
+                row("v1", Dropping),
+                row("v1.1", Dropping),
+                row("v1.2", Building)
+            ]
+        );
+        assert_eq!((lost.era, lost.revision), (7, second.revision + 1));
+        assert_eq!(lost.rollback(), Err(GenerationError::NoPrevious));
+        let building = lost.find(Building).unwrap();
+        assert_eq!(lost.without(building), Err(GenerationError::Only(building)));
+        assert!(lost.rebuild(1).is_err());
+        let taken = lost.take_over().unwrap();
+        assert_eq!(taken.find(Live), Some(building));
+        assert_eq!(taken.find(Previous), None);
+    }
+
+    #[test]
+    fn what_is_filled_from_the_log_that_there_is_goes_on() {
+        let first = Generations::default().joined(1).unwrap();
+        let building = first.rebuild(1).unwrap();
+        let lost = building.lost(&[Generation::first(1)], 1, 7);
+        assert_eq!(shown(&lost), [row("v1", Dropping), row("v1.1", Building)]);
+        // One that is not read is no reason to begin anew.
+        let second = building.take_over().unwrap();
+        let lost = second.lost(&[Generation::first(1)], 1, 7);
+        assert_eq!(shown(&lost), [row("v1", Dropping), row("v1.1", Live)]);
+        assert_eq!(lost.era, 0);
     }
 
     #[test]

@@ -81,8 +81,8 @@ impl Reads {
         &self,
         ids: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<HashMap<String, ServedDocument>, StoreError> {
-        let live = || self.watermark.serving().live();
-        let mut tables = live().ok_or(StoreError::Unprepared)?;
+        let serving = self.watermark.serving();
+        let mut tables = serving.tables()?;
         loop {
             match self.store.texts(&tables, ids.clone()).await {
                 Ok(texts) => {
@@ -93,10 +93,13 @@ impl Reads {
                     };
                     return Ok(texts.into_iter().map(served).collect());
                 }
-                Err(error) => match live() {
-                    Some(now) if !Arc::ptr_eq(&now, &tables) => tables = now,
-                    _ => return Err(error),
-                },
+                Err(error) => {
+                    let now = serving.tables()?;
+                    if Arc::ptr_eq(&now, &tables) {
+                        return Err(error);
+                    }
+                    tables = now;
+                }
             }
         }
     }

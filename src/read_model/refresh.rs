@@ -1,5 +1,7 @@
 //! Looking up in the store which generation of a view is live, and how far it is.
 
+use crate::event_log::LoadError;
+
 use super::{
     Progress, ViewDescription, Watermark,
     generation::{Edition, GenerationState, Generations},
@@ -65,7 +67,12 @@ async fn follow(
     (before, generations): (Seen, &Generations),
 ) -> Result<(), RefreshError> {
     let serving = watermark.serving();
+    let known = watermark.progress().position;
     let Some(live) = generations.find(GenerationState::Live) else {
+        // One that is live no more is of another log; a view that never had one is not prepared yet.
+        if generations.revision > 0 {
+            watermark.lose(&before.edition);
+        }
         return Ok(());
     };
     let mut tables = ViewTables::generation(view, live)?;
@@ -84,7 +91,9 @@ async fn follow(
         .map(|checkpoint| Edition::of(live, generations.era, checkpoint.log, checkpoint.exchanges));
     let (position, revision) = checkpoint.map_or((0, 0), |at| (at.position, at.revision));
     let found = Seen::of(edition.unwrap_or_default(), generations.revision, revision);
-    let went_back = same_tables && found.revision < before.revision;
+    // By an exchange alone the view does not go back.
+    let exchanged = found.edition != before.edition && position < known;
+    let went_back = same_tables && (found.revision < before.revision || exchanged);
     let news = !same_tables || found.edition != before.edition;
     if news || went_back {
         // Before the turn: this is asked once more, and not between it and what follows from it.
@@ -121,4 +130,6 @@ pub(crate) enum RefreshError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LoadError),
 }

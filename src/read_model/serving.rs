@@ -8,6 +8,7 @@ use super::{
     announcement::BehindChange,
     generation::{Edition, Generation},
     schema::ViewTables,
+    store::StoreError,
 };
 use std::{
     collections::HashSet,
@@ -33,6 +34,8 @@ pub(crate) struct Serving {
 #[derive(Debug, Default)]
 struct State {
     live: Option<Arc<ViewTables>>,
+    /// The edition that is not served any more, as its documents are of another log.
+    lost: Option<Edition>,
     seen: Seen,
     parked: Behind,
     stands_still: Option<Arc<str>>,
@@ -83,6 +86,42 @@ impl Serving {
         self.read(|state| state.live.clone())
     }
 
+    /// The tables to read, or why there are none.
+    pub(crate) fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
+        self.read(|state| match (&state.live, &state.lost) {
+            (Some(live), _) => Ok(Arc::clone(live)),
+            (None, Some(_)) => Err(StoreError::OtherLog),
+            (None, None) => Err(StoreError::Unprepared),
+        })
+    }
+
+    /// Whether nothing is served until the view has been filled from the log that there is now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.read(|state| state.lost.is_some())
+    }
+
+    /// Serves nothing any more, as this edition is of another log; returns whether that is news.
+    pub(crate) fn lose(&self, edition: &Edition) -> bool {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let other = state.live.is_some() && state.seen.edition != *edition;
+        if other || state.lost.as_ref() == Some(edition) {
+            return false;
+        }
+        state.live = None;
+        state.lost = Some(edition.clone());
+        state.seen.turns += 1;
+        true
+    }
+
+    /// This edition is of the log that there is now.
+    pub(crate) fn is_found(&self, edition: &Edition) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.lost.as_ref() == Some(edition) {
+            state.lost = None;
+            state.seen.turns += 1;
+        }
+    }
+
     /// What is known now. To be asked for before the store is: see [`Serving::turn`].
     pub(crate) fn seen(&self) -> Seen {
         self.read(|state| state.seen.clone())
@@ -97,9 +136,10 @@ impl Serving {
     /// before somebody else has learnt something newer than `before`.
     pub(crate) fn turn(&self, before: &Seen, tables: ViewTables, found: Seen) -> Turned {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if state.seen.turns != before.turns {
+        if state.seen.turns != before.turns || state.lost.as_ref() == Some(&found.edition) {
             return Turned::Overtaken;
         }
+        state.lost = None;
         let same = state.seen.edition == found.edition;
         let same_tables = state
             .live

@@ -402,6 +402,9 @@ pub enum StoreError {
     /// The live version of the view was not made to be searched.
     #[error("what is live cannot be searched")]
     NotSearchable,
+    /// Nothing is served: the log is another one than the view was filled from.
+    #[error("the view is being filled anew, as the log is another one than before")]
+    OtherLog,
     /// The query panicked inside the engine.
     #[error("the store failed while it worked on this")]
     Panicked,
@@ -424,6 +427,7 @@ impl StoreError {
             | Self::Silent
             | Self::TooSlow
             | Self::Panicked
+            | Self::OtherLog
             | Self::Unprepared => true,
             Self::Fenced
             | Self::Refused(_)

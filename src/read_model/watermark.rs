@@ -8,7 +8,7 @@
 //! watermark moves, so whoever waited for a position never meets a copy from before it. A move whose
 //! changes are not known, because an announcement was lost, tells it that anything may have changed.
 
-use super::{ServedDocument, announcement::Applied, serving::Serving};
+use super::{ServedDocument, announcement::Applied, generation::Edition, serving::Serving};
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
@@ -122,6 +122,14 @@ impl Watermark {
             observer.lost(to.position);
         }
         self.shared.progress.send_replace(to);
+    }
+
+    /// Serves nothing of the view any more: this edition is of another log, and a position in it means
+    /// nothing.
+    pub(crate) fn lose(&self, edition: &Edition) {
+        if self.serving().lose(edition) {
+            self.reset(Progress::default());
+        }
     }
 
     /// Takes note of a transaction that is in the store: tells the observers, then moves on. One that

@@ -45,4 +45,5 @@ mod traces;
 mod unreadable;
 mod views;
 mod views_ops;
+mod views_other_log;
 mod waiting_readers;

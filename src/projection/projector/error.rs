@@ -21,6 +21,14 @@ pub enum ProjectorError {
     /// The log failed, when an aggregate's history was read.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// The log is another one than the view was filled from.
+    #[error(
+        "the log is another one than the view was filled from: what it has applied at {position} is not there; it is filled anew"
+    )]
+    OtherLog {
+        /// The position of the last commit that it has applied.
+        position: u64,
+    },
     /// The view's data do not fit its types.
     #[error(transparent)]
     Fold(#[from] FoldError),
@@ -40,7 +48,7 @@ impl ProjectorError {
             Self::Store(error) => error.is_retryable(),
             Self::Read(error) => error.is_retryable(),
             Self::Load(error) => error.is_retryable(),
-            Self::Announce(_) => true,
+            Self::Announce(_) | Self::OtherLog { .. } => true,
             Self::Schema(_) | Self::Fold(_) | Self::Panicked(_) => false,
         }
     }

@@ -79,11 +79,8 @@ impl Projector {
         aggregate: &PartKey,
         how: Try,
     ) -> Result<Retried, ProjectorError> {
-        let open = match self.open.take() {
-            Some(open) => open,
-            None => self.open().await?,
-        };
-        self.open = Some(open);
+        self.ensure_open().await?;
+        self.compare_with_log().await?;
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
         self.apply_parked(aggregate, how).await

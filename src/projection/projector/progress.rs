@@ -53,7 +53,7 @@ impl Projector {
         let since = progress.behind_since.unwrap_or_else(Timestamp::now);
         self.status
             .send_modify(|status| status.behind_since = Some(since));
-        let Some(generations) = self.was_live else {
+        let Some((generations, edition)) = self.was_live.clone() else {
             return;
         };
         self.options.watermark.fall_behind(Some(since));
@@ -65,6 +65,7 @@ impl Projector {
             previous: progress.position,
             position: progress.position,
             behind_since: Some(since),
+            edition,
             generations,
             ..self.nothing()
         };

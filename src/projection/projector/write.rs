@@ -1,6 +1,6 @@
 //! What becomes of a batch: a transaction, or where it changes nothing, only a look at the checkpoint.
 
-use super::{Open, Projector, ProjectorError, SMALL, Written};
+use super::{Open, Projector, ProjectorError, SMALL, Written, edition};
 use crate::{
     event_log::{LogName, Place, reader::Commit},
     read_model::{
@@ -97,6 +97,7 @@ impl Projector {
             return Err(StoreError::Fenced.into());
         }
         let previous = std::mem::replace(&mut open.place, place).position;
+        self.told = place;
         open.deferred += commits;
         self.fold.committed();
         Ok(Applied {
@@ -149,12 +150,19 @@ impl Projector {
         tell_operators(self.options.view.description().name, &changes);
         let parks = self.parked.prepare(&mut changes);
         let fence = &open.checkpoint;
-        let exchanges = changes.retried.is_some();
+        let (exchanged, log) = (fence.exchanges, fence.log);
+        let exchanges = match self.renews {
+            // The next number may have been told already.
+            true => rand::random(),
+            false => fence
+                .exchanges
+                .wrapping_add(changes.retried.is_some().into()),
+        };
         let next = Checkpoint {
             position: place.position,
             mark: place.mark,
             log: open.log_name(),
-            exchanges: fence.exchanges.wrapping_add(exchanges.into()),
+            exchanges,
             revision: fence.revision + 1,
             writer: self.options.writer.clone(),
             at: Timestamp::now(),
@@ -164,12 +172,17 @@ impl Projector {
         open.checkpoint = open.reader.ahead(self.options.batch, write).await?;
         self.fold.committed();
         let previous = std::mem::replace(&mut open.place, place).position;
+        self.told = place;
         open.deferred = 0;
         open.stored = Instant::now();
         self.revision = open.checkpoint.revision;
-        let open = self.open.as_ref().filter(|open| open.live.is_some());
-        if let Some(open) = open {
-            self.wrote(open);
+        self.renews = false;
+        if open.checkpoint.exchanges != exchanged || open.checkpoint.log != log {
+            open.edition = edition(self.options.generation, open.era, &open.checkpoint);
+        }
+        let (live, edition) = (open.live, open.edition.clone());
+        if live.is_some() {
+            self.wrote(live, edition);
         }
         let parked = self.parked.commit(parks, self.parked_at);
         if let Some(change) = &parked {

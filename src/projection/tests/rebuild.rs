@@ -56,12 +56,12 @@ impl View for Doubled {
     }
 }
 
-fn kept(options: ProjectorOptions, arbiter: &Arbiter) -> ViewHandle {
+pub(super) fn kept(options: ProjectorOptions, arbiter: &Arbiter) -> ViewHandle {
     ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle())
 }
 
 impl World {
-    async fn generations(&self) -> Generations {
+    pub(super) async fn generations(&self) -> Generations {
         // Nothing is there before a keeper has begun.
         self.store
             .generations("statement")
@@ -70,7 +70,11 @@ impl World {
     }
 
     /// Waits until the view's generations are as `wanted` says.
-    async fn until(&self, what: &str, wanted: impl Fn(&Generations) -> bool) -> Generations {
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Generations) -> bool,
+    ) -> Generations {
         let started = Instant::now();
         loop {
             let generations = self.generations().await;
@@ -83,24 +87,24 @@ impl World {
     }
 
     /// A document as readers of this process would get it now.
-    async fn served(&self, id: &str) -> Option<(i64, u64)> {
+    pub(super) async fn served(&self, id: &str) -> Option<(i64, u64)> {
         let live = self.watermark.serving().live()?;
         let row = self.store.get(&live, id).await.unwrap()?;
         let document: Statement = serde_json::from_value(row.document).unwrap();
         Some((document.total, document.deposits))
     }
 
-    async fn wait_for(&self, position: u64) {
+    pub(super) async fn wait_for(&self, position: u64) {
         assert!(self.watermark.reached(position, 3 * WAIT).await);
     }
 }
 
-async fn ask(view: &ViewHandle, verb: Verb) -> ReplyBody {
+pub(super) async fn ask(view: &ViewHandle, verb: Verb) -> ReplyBody {
     let asked = view.shared().work(verb, Ask::default(), &|_, _| {}).await;
     asked.unwrap()
 }
 
-fn live(generations: &Generations) -> String {
+pub(super) fn live(generations: &Generations) -> String {
     let live = generations.find(GenerationState::Live);
     live.map_or_else(String::new, |live| live.to_string())
 }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 impl World {
-    async fn noted(&self, id: &str) -> u64 {
+    pub(super) async fn noted(&self, id: &str) -> u64 {
         let events = [AccountEvent::Noted {}];
         self.commit::<Account>(id, &events).await
     }
 
-    async fn checkpoint(&self) -> Checkpoint {
+    pub(super) async fn checkpoint(&self) -> Checkpoint {
         self.store.checkpoint(&self.tables()).await.unwrap()
     }
 

@@ -332,6 +332,11 @@ impl World {
         versions.entry(found.subject).or_default().1 = last.unwrap().position;
     }
 
+    /// Appends from now on as to an empty log.
+    pub(super) fn forget_versions(&self) {
+        self.versions.lock().unwrap().clear();
+    }
+
     fn last(&self, subject: &str) -> (u64, u64) {
         let versions = self.versions.lock().unwrap();
         versions.get(subject).copied().unwrap_or_default()

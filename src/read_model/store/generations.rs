@@ -10,7 +10,7 @@ use crate::read_model::{
     generation::Generations,
     schema::{SHARED, ViewTables},
 };
-use surrealdb::types::{RecordId, SurrealValue, Value, Variables};
+use surrealdb::types::{Array, RecordId, SurrealValue, Value, Variables};
 
 /// What a take-over throws that would go back in time.
 const BEHIND: &str = "headwater: behind";
@@ -49,7 +49,7 @@ impl Store {
         Ok(())
     }
 
-    /// Stores a view's next generations, in which `to` is live in place of `from`, in one transaction
+    /// Stores a view's next generations, in which `to` is live in place of `from`, if there is one, in one transaction
     /// with a new revision of both checkpoints: their projectors are fenced, and look again which is
     /// live. With `forward` it is refused, with `false`, when `to` is behind `from`, or behind that
     /// position, which was served from it.
@@ -57,12 +57,13 @@ impl Store {
         &self,
         view: &str,
         next: &Generations,
-        from: &ViewTables,
+        from: Option<&ViewTables>,
         to: &ViewTables,
         forward: Option<u64>,
     ) -> Result<bool, StoreError> {
         let mut variables = changing(view, next);
-        variables.insert("from", Value::RecordId(checkpoint_id(from)));
+        let from = from.map(|from| Value::RecordId(checkpoint_id(from)));
+        variables.insert("from", from.unwrap_or(Value::Array(Array::new())));
         variables.insert("to", Value::RecordId(checkpoint_id(to)));
         let check = match forward {
             Some(served) => {
