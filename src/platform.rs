@@ -67,7 +67,7 @@ impl Platform {
     pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
         let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
         let io = IoThreads::start()?;
-        let started = start::start(&domain, &options, listener, &io.handle()).await?;
+        let started = start::start(&domain, &options, listener, &io).await?;
         Ok(Self {
             _io: Some(io),
             ..started

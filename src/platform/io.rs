@@ -2,7 +2,7 @@
 
 use super::StartError;
 use std::time::{Duration, Instant};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::{Handle, Runtime, RuntimeMetrics};
 
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
@@ -12,52 +12,69 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// After how long without one more that has ended they are taken to have.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// The threads that speak to NATS and run SurrealDB's queries.
-pub(super) struct IoThreads(Option<Runtime>);
+/// The threads that speak to NATS, and those that run SurrealDB's queries. They are not the same: a
+/// search that keeps its thread busy delays no heartbeat and no command.
+pub(super) struct IoThreads {
+    nats: Option<Runtime>,
+    store: Option<Runtime>,
+}
 
 impl IoThreads {
     pub(super) fn start() -> Result<Self, StartError> {
-        tokio::runtime::Builder::new_multi_thread()
-            .thread_name("headwater-io")
-            .thread_stack_size(QUERY_STACK)
-            .enable_all()
-            .build()
-            .map(|runtime| Self(Some(runtime)))
-            .map_err(StartError::Runtime)
+        let start = |name, stack: Option<usize>| {
+            let mut threads = tokio::runtime::Builder::new_multi_thread();
+            threads.thread_name(name).enable_all();
+            if let Some(stack) = stack {
+                threads.thread_stack_size(stack);
+            }
+            threads.build().map_err(StartError::Runtime)
+        };
+        Ok(Self {
+            nats: Some(start("headwater-io", None)?),
+            store: Some(start("headwater-store", Some(QUERY_STACK))?),
+        })
     }
 
+    /// Where everything runs that speaks to NATS.
     pub(super) fn handle(&self) -> Handle {
-        let runtime = self
-            .0
-            .as_ref()
-            .expect("the runtime is there until it is dropped");
-        runtime.handle().clone()
+        running(self.nats.as_ref())
+    }
+
+    /// Where queries run.
+    pub(super) fn store(&self) -> Handle {
+        running(self.store.as_ref())
     }
 
     /// Waits, for as long as [`SETTLING`] at most, until no more tasks end: the store closes its files
     /// in some of them once its last owner is gone, and none of them says when it has.
     pub(super) async fn settle(&self) {
-        let metrics = self.handle().metrics();
+        let metrics = [self.handle().metrics(), self.store().metrics()];
+        let tasks = || metrics.iter().map(RuntimeMetrics::num_alive_tasks).sum();
         let settled = async {
-            let (mut alive, mut since) = (metrics.num_alive_tasks(), Instant::now());
+            let (mut alive, mut since): (usize, _) = (tasks(), Instant::now());
             while alive > 0 && since.elapsed() < SETTLED {
                 tokio::time::sleep(Duration::from_millis(5)).await;
-                if metrics.num_alive_tasks() != alive {
-                    (alive, since) = (metrics.num_alive_tasks(), Instant::now());
+                if tasks() != alive {
+                    (alive, since) = (tasks(), Instant::now());
                 }
             }
         };
         if tokio::time::timeout(SETTLING, settled).await.is_err() {
-            tracing::debug!(tasks = metrics.num_alive_tasks(), "tasks were cut off");
+            tracing::debug!(tasks = tasks(), "tasks were cut off");
         }
     }
 }
 
 impl Drop for IoThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        for runtime in [self.nats.take(), self.store.take()].into_iter().flatten() {
             // Waiting for the threads is not allowed where a future may be running.
             runtime.shutdown_background();
         }
     }
+}
+
+fn running(runtime: Option<&Runtime>) -> Handle {
+    let runtime = runtime.expect("the runtime is there until it is dropped");
+    runtime.handle().clone()
 }

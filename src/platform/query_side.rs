@@ -1,6 +1,8 @@
 //! The query side of a replica: its store, its projectors, and what answers queries.
 
-use super::{Domain, Platform, PlatformOptions, StartError, start::joined, waiting::Waiting};
+use super::{
+    Domain, Platform, PlatformOptions, StartError, io::IoThreads, start::joined, waiting::Waiting,
+};
 use crate::{
     config::Role,
     event_log::EventLog,
@@ -17,18 +19,19 @@ pub(super) async fn start(
     domain: &Domain,
     options: &PlatformOptions,
     log: &EventLog,
-    io: &Handle,
+    threads: &IoThreads,
     guard: &ReplyGuard,
     waiting: &Waiting,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
+    let io = &threads.handle();
     let descriptions: Vec<_> = domain
         .views
         .iter()
         .map(|view| view.description().clone())
         .collect();
     let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
-    let store = open_store(options, io, waiting).await?;
+    let store = open_store(options, &threads.store(), waiting).await?;
     let aggregates = domain.aggregates.descriptions();
     // A gateway may be there before the first projector.
     let queries = waiting
@@ -108,14 +111,14 @@ pub(super) async fn start(
 
 async fn open_store(
     options: &PlatformOptions,
-    io: &Handle,
+    threads: &Handle,
     waiting: &Waiting,
 ) -> Result<Store, StartError> {
     // Nothing comes by itself to a store of one's own.
     let may_pass = |error: &StartError| options.is_shared() && error.is_retryable();
     waiting
         .until_when("store", "not open yet", may_pass, async || {
-            let mut store = StoreOptions::new(&options.store, io.clone());
+            let mut store = StoreOptions::new(&options.store, threads.clone());
             store.credentials.clone_from(&options.credentials);
             store.prepares = options.prepares();
             Ok(Store::open(store).await?)

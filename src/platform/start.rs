@@ -3,6 +3,7 @@
 use super::{
     Domain, Platform, PlatformOptions, StartError,
     early::EarlyGateway,
+    io::IoThreads,
     nats::{connect_command_side, connect_replica},
     query_side,
     readiness::readiness,
@@ -25,15 +26,15 @@ use crate::{
     telemetry,
 };
 use std::{net::TcpListener, sync::Arc, time::Duration};
-use tokio::runtime::Handle;
 
 /// Starts the roles, in the order in which data flows.
 pub(super) async fn start(
     domain: &Domain,
     options: &PlatformOptions,
     listener: TcpListener,
-    io: &Handle,
+    io_threads: &IoThreads,
 ) -> Result<Platform, StartError> {
+    let io = &io_threads.handle();
     telemetry::metrics::install();
     let guard = ReplyGuard::new(options.inboxes.clone());
     let waiting = Waiting::new(options.patience);
@@ -117,7 +118,16 @@ pub(super) async fn start(
         gateway: None,
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {
-        query_side::start(domain, options, &log, io, &guard, &waiting, &mut platform).await?;
+        query_side::start(
+            domain,
+            options,
+            &log,
+            io_threads,
+            &guard,
+            &waiting,
+            &mut platform,
+        )
+        .await?;
     }
     let monitor = Monitor::new(log, connections(&platform));
     io.spawn(monitor.run());

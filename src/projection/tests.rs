@@ -3,6 +3,7 @@
 mod cache;
 mod chaos;
 mod editions;
+mod live;
 mod offered;
 mod other_log;
 mod parked;

@@ -6,6 +6,7 @@ use super::{
     announcement::Applied,
     cache::{DocumentCache, ViewCache},
     cursor::Cursor,
+    follow::Snapshots,
     generation::GenerationState,
     list_slots::ListSlots,
     live::hub::ViewLive,
@@ -73,6 +74,7 @@ pub(super) struct Inner {
     pub(super) lives: Vec<Arc<ViewLive>>,
     pub(super) waits: Waits,
     pub(super) lists: ListSlots,
+    pub(super) snapshots: Snapshots,
     aggregates: BTreeSet<&'static str>,
     watermarks: Watermarks,
     /// What the documents are to be of.
@@ -221,6 +223,7 @@ impl ReadModel {
                 lives,
                 waits: Waits::default(),
                 lists: ListSlots::default(),
+                snapshots: Snapshots::default(),
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
                 log: OnceLock::new(),

@@ -1,9 +1,12 @@
 //! Following documents: where one begins.
 
 mod changes;
+mod snapshots;
+
+pub(super) use snapshots::Snapshots;
 
 use super::{
-    EventId, Freshness, MAX_LIVE_DOCUMENTS, ReadModel, ServedDocument,
+    EventId, Freshness, ReadModel, ServedDocument,
     announcement::Applied,
     answers::{Inner, Served, check_id, unavailable},
     live::{
@@ -18,10 +21,13 @@ use crate::problem::Problem;
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// How often what is there at the start is read again because meanwhile anything may have changed.
 const ATTEMPTS: usize = 5;
+/// How long it takes at most until this replica is told of a transaction that is in the store.
+const TOLD: Duration = Duration::from_secs(5);
 
 impl ReadModel {
     /// Follows one document: what it is now, then each change. `last` is the id of the last event that
@@ -60,7 +66,8 @@ impl ReadModel {
                     }
                 }
                 None if last.given => {
-                    if !was_gone(&served, &last, id) {
+                    let changed = self.changed_since(&served, &last).await?;
+                    if !was_gone(changed.as_deref(), id) {
                         let at = from.position;
                         let gone = LiveEvent::gone(LiveKind::Delete, id, from.clone(), at);
                         initial.push(Arc::new(gone));
@@ -86,7 +93,7 @@ impl ReadModel {
     /// # Errors
     ///
     /// As [`ReadModel::list`]; `malformed` for what is no filter, and when more than
-    /// [`MAX_LIVE_DOCUMENTS`] fulfil them; `unavailable` (503) when the reader is ahead of this replica.
+    /// [`MAX_LIVE_DOCUMENTS`](super::MAX_LIVE_DOCUMENTS) fulfil them; `unavailable` (503) when the reader is ahead of this replica.
     pub async fn follow_list(
         &self,
         view: &str,
@@ -104,27 +111,11 @@ impl ReadModel {
             let follow = served.live.follow_list(&query, conditions.collect());
             let subscription = follow.map_err(closed)?;
             self.work(&served);
-            let _slot = self.inner.lists.take().await?;
-            // What is read now has every change up to here.
-            let from = here(&served);
-            let changed = last.position.and_then(|at| served.live.changed_since(at));
-            let most = MAX_LIVE_DOCUMENTS;
-            let documents = self.inner.all(&served, &query, most).await;
-            let documents = documents.map_err(|error| error.problem(view))?;
-            let has: Vec<_> = documents
-                .into_iter()
-                .map(|(id, document)| {
-                    let goes_on = from.at(document.version.min(from.position));
-                    Arc::new(LiveEvent::put(
-                        &id,
-                        goes_on,
-                        document.version,
-                        document.body,
-                    ))
-                })
-                .collect();
-            let initial = begin(&last, changed.as_deref(), &has, &from);
-            if subscription.start(initial, &has, from) {
+            let snapshot = self.snapshot(&served, &query).await?;
+            let changed = self.changed_since(&served, &last).await?;
+            let (has, from) = (&snapshot.documents, &snapshot.from);
+            let initial = begin(&last, changed.as_deref(), has, from);
+            if subscription.start(initial, has, from.clone()) {
                 return Ok(subscription);
             }
         }
@@ -167,6 +158,32 @@ impl ReadModel {
             given: true,
             position: (last.edition == here.edition).then_some(last.position),
         })
+    }
+
+    /// What has changed for a reader who comes again, up to what was read before this; none where that is
+    /// not known.
+    async fn changed_since(
+        &self,
+        served: &Served<'_>,
+        last: &Last,
+    ) -> Result<Option<Vec<Arc<Applied>>>, Problem> {
+        let Some(position) = last.position else {
+            return Ok(None);
+        };
+        // A transaction is in the store, and so in what was read, before it is told of. What it has taken
+        // away would be missed: it is neither among what is there nor, yet, among what has changed.
+        let view = served.view.name;
+        let read = async {
+            let tables = served.tables()?;
+            self.inner.store.find_checkpoint(&tables).await
+        };
+        let stored = read.await.map_err(|error| unavailable(view, &error))?;
+        let stored = stored.map_or(0, |checkpoint| checkpoint.position);
+        let waits = &self.inner.waits;
+        match waits.reach(served.watermark, stored, TOLD).await? {
+            true => Ok(served.live.changed_since(position)),
+            false => Err(unsettled()),
+        }
     }
 
     fn filters(
@@ -293,9 +310,8 @@ fn begin(
     gone.chain(news.cloned()).collect()
 }
 
-/// Whether a reader who comes again knew already that the document is gone.
-fn was_gone(served: &Served<'_>, last: &Last, id: &str) -> bool {
-    let changed = last.position.and_then(|at| served.live.changed_since(at));
+/// Whether a reader who comes again knew already that the document is gone, by what has changed since.
+fn was_gone(changed: Option<&[Arc<Applied>]>, id: &str) -> bool {
     changed.is_some_and(|changed| {
         let mut ids = changed.iter().flat_map(|applied| &applied.ids);
         !ids.any(|changed| changed == id)

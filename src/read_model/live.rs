@@ -15,6 +15,8 @@ pub(super) mod hub;
 mod pending;
 mod topics;
 
+pub(super) use topics::list_key;
+
 #[cfg(test)]
 pub(crate) use client::Feed;
 pub use client::Subscription;

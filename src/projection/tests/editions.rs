@@ -13,15 +13,15 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// A reader in another process that shares the store.
-struct Reader {
-    model: ReadModel,
+pub(super) struct Reader {
+    pub(super) model: ReadModel,
     watermarks: Watermarks,
     following: tokio::task::JoinHandle<()>,
 }
 
 impl Reader {
     /// It hears what is announced on this server.
-    async fn start(world: &World, heard: &World) -> Self {
+    pub(super) async fn start(world: &World, heard: &World) -> Self {
         let watermarks = Watermarks::new(["statement"]);
         let model = model(world, &watermarks).await;
         let following = model.follow(heard.log.client()).await.unwrap();

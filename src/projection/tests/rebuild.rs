@@ -17,7 +17,7 @@ use actix::Arbiter;
 use std::time::{Duration, Instant};
 
 /// The next version of the statements: every deposit counts twice.
-struct Doubled;
+pub(super) struct Doubled;
 
 impl View for Doubled {
     const NAME: &'static str = Statements::NAME;

@@ -75,7 +75,7 @@ impl Topics {
         conditions: Vec<Condition>,
         client: Arc<Client>,
     ) -> TopicId {
-        let filters = filters(query);
+        let filters = list_key(query);
         let id = match self.by_filters.get(&filters) {
             Some(id) => *id,
             None => self.add(filters, query, conditions),
@@ -148,7 +148,7 @@ impl Topics {
         let Some(topic) = self.all.remove(&id) else {
             return;
         };
-        self.by_filters.remove(&filters(&topic.query));
+        self.by_filters.remove(&list_key(&topic.query));
         match &topic.entry {
             Entry::Plain => self.plain.retain(|other| *other != id),
             Entry::Equal(field, value) => {
@@ -250,8 +250,8 @@ fn release(holders: &mut HashMap<Arc<str>, Vec<TopicId>>, document: &str, id: To
     }
 }
 
-/// What tells lists apart.
-fn filters(query: &ListQuery) -> String {
+/// What tells the lists of a view apart.
+pub(in crate::read_model) fn list_key(query: &ListQuery) -> String {
     let filters = query.filters.iter();
     let filters: Vec<_> = filters
         .map(|(filter, value)| (filter.name, value))
