@@ -9,7 +9,10 @@ use crate::harness::{
 use bytes::BytesMut;
 use futures::StreamExt;
 use serde_json::{Value, json};
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -293,6 +296,18 @@ async fn there_are_so_many_clients_and_no_more_and_they_hear_a_heartbeat_and_the
             .await
             .expect("a heartbeat");
         live.comments += usize::from(chunk.unwrap().unwrap().ends_with(b":\n\n"));
+    }
+    // What does not concern it moves on where it would go on from.
+    let other = register(&http, &unique("other"), "fruit").await;
+    let passed = |live: &Live| {
+        let position = live.last.rsplit_once('-').unwrap().1.parse::<u64>();
+        position.unwrap() >= sequence(&other)
+    };
+    let started = Instant::now();
+    while !passed(&live) {
+        assert!(started.elapsed() < DEADLINE);
+        let change = timeout(Duration::from_millis(200), live.try_next()).await;
+        assert!(change.is_err(), "{change:?}");
     }
     service.signal("TERM");
     assert_eq!(live.try_next().await, None);

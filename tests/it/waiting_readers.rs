@@ -1,4 +1,5 @@
-//! Readers that wait for a position: they take nothing from who reads, and end when the replica does.
+//! Readers are bounded: those that wait for a position take nothing from who reads, and end when the
+//! replica does; of those that read lists at once some wait, and too many are refused.
 
 use crate::harness::{
     api::{Api, Http, Reply},
@@ -110,4 +111,39 @@ async fn refusals_say_how_fresh_the_view_is_on_both_surfaces() {
         let unknown = api.document("nothing", "a", &[]).await.expect(404);
         assert_eq!(unknown.header("Headwater-Applied"), "");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_lists_at_once_each_is_answered_or_refused_and_documents_are_read_meanwhile() {
+    let surfaces = crate::harness::service::both().await;
+    let id = crate::harness::unique("beside");
+    let body = json!({"name": "n", "price": 1, "category": "fruit"});
+    let registered = surfaces[0].command("product", &id, "register", body).await;
+    let registered = registered.expect(200);
+    let fresh = [(
+        "Headwater-Min-Position",
+        registered.header("Headwater-Position"),
+    )];
+    let mut lists = JoinSet::new();
+    for number in 0..400 {
+        let api = surfaces[number % 2].clone();
+        lists.spawn(async move {
+            let searched = json!({"q": "사과", "count": true, "limit": 200});
+            api.list("product", searched, &[]).await
+        });
+    }
+    for api in &surfaces {
+        api.document("product", &id, &fresh).await.expect(200);
+    }
+    let mut answered = 0;
+    while let Some(reply) = lists.join_next().await {
+        let reply = reply.unwrap();
+        if reply.status == 200 {
+            answered += 1;
+        } else {
+            reply.problem(429, "overloaded");
+            assert_eq!(reply.header("Retry-After"), "1");
+        }
+    }
+    assert!(answered > 0);
 }
