@@ -8,7 +8,7 @@ use super::{
     world::{Account, AccountEvent, Statement, World, deposited, open_store, opened},
 };
 use crate::{
-    projection::{RegisteredView, Verb},
+    projection::{RegisteredView, Try, Verb},
     read_model::{
         Delivery, EventId, Freshness, Generation, LiveKind, ReadModel, Subscription, Watermark,
         Watermarks,
@@ -134,7 +134,7 @@ async fn a_parked_event_that_is_skipped_reaches_who_follows_here_and_who_hears_n
     let account = ("account".to_owned(), "a".to_owned());
     // Twice at the position where the view is.
     for total in [3, 7] {
-        projector.retry(&account, true).await.unwrap();
+        projector.retry(&account, Try::WithoutFirst).await.unwrap();
         for follower in &mut followers {
             assert_eq!(follower.total().await, total);
         }
