@@ -21,7 +21,7 @@ pub use operate::{
     ParkedAggregate, ParkedChoice, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
-pub use sides::{CommandConfig, GatewayConfig, SidesConfig};
+pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
 pub use trace::{OtlpHeaders, TraceConfig};
 
 use crate::platform;

@@ -14,6 +14,7 @@ use std::{
 const LOCK: &str = "headwater.lock";
 const NATS: &str = "nats";
 const VIEWS: &str = "views";
+const REFOLD: &str = "refold";
 const SECRET: &str = "secret";
 
 /// A data folder that this process holds. Dropping it lets it go.
@@ -44,7 +45,7 @@ impl DataDir {
             source,
         };
         if !path.join(LOCK).exists() {
-            for name in [NATS, VIEWS] {
+            for name in [NATS, VIEWS, REFOLD] {
                 if path.join(name).exists() {
                     return Err(DataDirError::Foreign { path, name });
                 }
@@ -71,6 +72,10 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         write_holder(&mut lock).map_err(failed)?;
+        match fs::remove_dir_all(path.join(REFOLD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
         Ok(Self { path, _lock: lock })
     }
 
@@ -90,6 +95,13 @@ impl DataDir {
     #[must_use]
     pub fn views(&self) -> PathBuf {
         self.path.join(VIEWS)
+    }
+
+    /// Where views that are folded again to be verified are kept meanwhile. Nothing in it lasts: what a
+    /// killed process has left there is gone when the folder is opened.
+    #[must_use]
+    pub fn refold(&self) -> PathBuf {
+        self.path.join(REFOLD)
     }
 
     /// The secret under which unique keys are hidden in the log, made up on first use and kept in the

@@ -12,6 +12,7 @@ use crate::{
     event_log::{AppendChoice, secret::Secret, topology::Durability},
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
+    projection::VerifyOptions,
     read_model::DEFAULT_CACHE,
     request_reply::Inboxes,
 };
@@ -41,6 +42,10 @@ pub struct DevOptions {
     pub max_live: usize,
     /// How often such a client hears that its connection stands.
     pub live_heartbeat: Duration,
+    /// About how many documents a minute are compared with the log unasked; 0 for none.
+    pub verify_per_minute: u32,
+    /// Whether those that differ are set right.
+    pub repair: bool,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How appends reach the log.
@@ -66,6 +71,8 @@ impl DevOptions {
             cache: DEFAULT_CACHE,
             max_live: http.max_live,
             live_heartbeat: http.live_heartbeat,
+            verify_per_minute: VerifyOptions::PER_MINUTE,
+            repair: false,
             command: CommandOptions::default(),
             append: AppendChoice::Auto,
             secret: None,
@@ -106,6 +113,8 @@ impl Dev {
         platform.http.max_live = options.max_live;
         platform.http.live_heartbeat = options.live_heartbeat;
         platform.cache = options.cache;
+        platform.verify =
+            VerifyOptions::new(data.refold()).unasked(options.verify_per_minute, options.repair);
         platform.command = options.command;
         platform.append = options.append;
         platform.secret = Some(match options.secret {

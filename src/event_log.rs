@@ -11,6 +11,7 @@ pub mod append;
 pub mod choice;
 pub mod claim;
 pub mod codec;
+mod consumers;
 pub mod exclusion;
 mod group;
 pub mod health;
@@ -26,6 +27,7 @@ pub mod version;
 pub use api::ApiPrefix;
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
+pub use consumers::Consumer;
 pub use identity::{Epoch, LogName, Mark, Place};
 pub use load::{LoadError, StoredMessage};
 

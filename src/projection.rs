@@ -6,11 +6,13 @@
 //! module owns no query text and no consumer, it only uses the store's and the log's.
 
 mod control;
+mod drift;
 mod fold;
 mod keeper;
 pub(crate) mod meters;
 mod placement;
 mod projector;
+mod refold;
 mod registered;
 mod runner;
 mod status;
@@ -20,14 +22,15 @@ mod verify;
 mod working_set;
 
 pub use control::{
-    ALL, Ask, ControlEndpoint, ControlError, GenerationReport, ParkedCursor, ParkedPage,
-    ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
+    ALL, Ask, ControlEndpoint, ControlError, DriftReport, GenerationReport, ParkedCursor,
+    ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
 };
 pub use fold::FoldError;
 pub use keeper::ViewHandle;
 pub use placement::ViewPlacement;
 pub use projector::{ProjectorError, ProjectorOptions, Retried, Try};
+pub use refold::{Difference, RefoldError, ScratchError};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;
 pub use status::{ProjectorState, ProjectorStatus};
-pub use verify::{Difference, Verified, VerifyError};
+pub use verify::{Verified, VerifyError, VerifyOptions};

@@ -13,10 +13,9 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// How long the first answer may take, and how long after any answer another may come from a
-/// replica that has not answered yet.
+/// How long an answer may take of a replica that was there a moment ago: after as long without a sign it
+/// counts as gone.
 const FIRST: Duration = Duration::from_secs(3);
-const OTHERS: Duration = Duration::from_millis(300);
 /// How long a replica that works may say nothing. Retrying waits for a batch that is under way.
 const SILENT: Duration = Duration::from_secs(60);
 
@@ -75,8 +74,7 @@ impl Control {
             .await;
         sent.map_err(|error| failed(&error))?;
 
-        let mut working = BTreeSet::new();
-        let mut last: BTreeMap<(String, String), Reply> = BTreeMap::new();
+        let mut heard = Heard::new(self.config.replica.as_deref());
         let mut until = Instant::now() + FIRST;
         while let Ok(Some(message)) = timeout_at(until, replies.next()).await {
             if message.status.is_some() {
@@ -85,27 +83,22 @@ impl Control {
             let Ok(reply) = serde_json::from_slice::<Reply>(&message.payload) else {
                 continue;
             };
-            let who = (reply.replica.clone(), reply.view.clone());
             if let ReplyBody::Progress { done, total } = reply.body {
                 progress(&reply, done, total);
             }
-            if reply.body.is_last() {
-                working.remove(&who);
-                let key = (reply.view.clone(), reply.store.clone());
-                let better = last.get(&key).is_none_or(|known| !known.here);
-                if better {
-                    last.insert(key, reply);
-                }
-            } else {
-                working.insert(who);
+            heard.take(reply);
+            if heard.is_complete() {
+                break;
             }
-            until = Instant::now() + if working.is_empty() { OTHERS } else { SILENT };
+            until = Instant::now() + heard.patience();
         }
-        if let Some((replica, view)) = working.first() {
+        if let Some((replica, view)) = heard.working.first() {
             return Err(Failure::operation(format!(
                 "replica {replica} does not answer any more about {view}"
             )));
         }
+        let missing = heard.missing();
+        let last = heard.last;
         if last.is_empty() {
             return Err(Failure::operation(format!(
                 "no projector knows the view {view}, or none runs"
@@ -125,9 +118,92 @@ impl Control {
                 _ => {}
             }
         }
+        if !missing.is_empty() {
+            let missing = format!("no answer came from {}", missing.join(", "));
+            if verb.changes() {
+                return Err(Failure::operation(format!(
+                    "{missing}; what was asked for is done elsewhere"
+                )));
+            }
+            eprintln!("{missing}");
+        }
         let mut replies: Vec<_> = last.into_values().collect();
         replies.sort_by(|a, b| (&a.view, &a.replica).cmp(&(&b.view, &b.replica)));
         Ok(replies)
+    }
+}
+
+/// What the replicas have answered so far.
+struct Heard {
+    /// The last answer of each store about each view.
+    last: BTreeMap<(String, String), Reply>,
+    /// Who has begun and not ended, about which view.
+    working: BTreeSet<(String, String)>,
+    /// About how many views each replica has answered, and about how many it will.
+    answered: BTreeMap<String, (usize, usize)>,
+    /// Who is to answer.
+    asked: BTreeSet<String>,
+    /// Whether only one was asked.
+    one: bool,
+}
+
+impl Heard {
+    fn new(replica: Option<&str>) -> Self {
+        Self {
+            last: BTreeMap::new(),
+            working: BTreeSet::new(),
+            answered: BTreeMap::new(),
+            asked: replica.map(str::to_owned).into_iter().collect(),
+            one: replica.is_some(),
+        }
+    }
+
+    fn take(&mut self, reply: Reply) {
+        if !self.one {
+            self.asked.extend(reply.replicas.iter().cloned());
+        }
+        let who = (reply.replica.clone(), reply.view.clone());
+        if !reply.body.is_last() {
+            self.working.insert(who);
+            return;
+        }
+        self.working.remove(&who);
+        let answered = self.answered.entry(reply.replica.clone()).or_default();
+        *answered = (answered.0 + 1, reply.of);
+        if matches!(reply.body, ReplyBody::Unknown {}) {
+            return;
+        }
+        let key = (reply.view.clone(), reply.store.clone());
+        if self.last.get(&key).is_none_or(|known| !known.here) {
+            self.last.insert(key, reply);
+        }
+    }
+
+    fn has_answered(&self, replica: &str) -> bool {
+        let answered = self.answered.get(replica);
+        answered.is_some_and(|(answers, of)| answers >= of)
+    }
+
+    /// Whether all have answered that were there to be asked.
+    fn is_complete(&self) -> bool {
+        self.working.is_empty()
+            && !self.answered.is_empty()
+            && self.asked.iter().all(|replica| self.has_answered(replica))
+    }
+
+    /// How long to wait for one more.
+    fn patience(&self) -> Duration {
+        if self.working.is_empty() {
+            FIRST
+        } else {
+            SILENT
+        }
+    }
+
+    /// Who has not answered.
+    fn missing(&self) -> Vec<String> {
+        let asked = self.asked.iter();
+        asked.filter(|it| !self.has_answered(it)).cloned().collect()
     }
 }
 

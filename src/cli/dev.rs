@@ -31,6 +31,8 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         cache: config.sides.gateway.cache(),
         max_live: config.sides.gateway.max_live,
         live_heartbeat: config.sides.gateway.live_heartbeat(),
+        verify_per_minute: config.sides.verify.verify_per_minute,
+        repair: config.sides.verify.repair,
         command: config.sides.command.options(),
         append: config.sides.command.append,
         secret: config

@@ -52,6 +52,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.cache = config.sides.gateway.cache();
     options.http.max_live = config.sides.gateway.max_live;
     options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
+    options.verify = config.sides.verify.options(data.refold());
     options.command = config.sides.command.options();
     options.server.api = config.topology.log.api();
     options.append = config.sides.command.append;

@@ -3,10 +3,16 @@
 use super::Failure;
 use crate::{
     config::{TopologyAction, TopologyConfig},
-    event_log::topology::{Change, Difference, Topology},
+    event_log::{
+        Consumer, EventLog, LoadError, Timeouts,
+        topology::{Change, Difference, Topology},
+    },
     platform,
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
+
+/// How long after a first look a consumer must still be without a reader to be told.
+const AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(action: TopologyAction) -> Result<ExitCode, Failure> {
     match action {
@@ -31,6 +37,7 @@ async fn apply(config: TopologyConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
+    let api = config.log.api();
     let (client, topology) = connect(config).await?;
     let differences = topology.verify(&client).await.map_err(Failure::operation)?;
     for difference in &differences {
@@ -42,7 +49,28 @@ async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
     if differences.is_empty() {
         println!("all is as the files say");
     }
+    let log = EventLog::new(client, Timeouts::default()).with_api(api);
+    for stray in strays(&log).await.map_err(Failure::operation)? {
+        println!("{stray}");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The consumers that nobody reads from, nor did a moment ago: a reader asks anew now and then.
+async fn strays(log: &EventLog) -> Result<Vec<Consumer>, LoadError> {
+    let mut strays = log.consumers().await?;
+    strays.retain(Consumer::is_stray);
+    if !strays.is_empty() {
+        tokio::time::sleep(AGAIN).await;
+        let again = log.consumers().await?;
+        let is_still = |stray: &Consumer| {
+            again
+                .iter()
+                .any(|it| it.name == stray.name && it.is_stray())
+        };
+        strays.retain(is_still);
+    }
+    Ok(strays)
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {

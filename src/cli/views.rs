@@ -1,5 +1,7 @@
 //! `headwater views list|status|rebuild|rollback|drop|verify`.
 
+mod rebuild;
+
 use super::{
     Failure,
     control::{Control, place, print_json},
@@ -7,13 +9,9 @@ use super::{
 };
 use crate::{
     config::ViewsAction,
-    projection::{Ask, Reply, ReplyBody, Verb},
-    read_model::{Generation, GenerationState},
+    projection::{Ask, DriftReport, Reply, ReplyBody, Verb},
 };
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
-
-/// How often a rebuild is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+use std::process::ExitCode;
 
 pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
     let nothing = Ask::default();
@@ -37,11 +35,11 @@ pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
                 accept_parked,
                 ..Ask::default()
             };
-            control
+            let begun = control
                 .ask(Some(&view), Verb::Rebuild, &ask, |_, _, _| {})
                 .await?;
             if !no_wait {
-                follow_rebuild(&control, &view).await?;
+                rebuild::follow(&control, &view, &begun).await?;
             }
             show(&control, Some(&view)).await?;
         }
@@ -55,10 +53,10 @@ pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
                 accept_parked,
                 ..Ask::default()
             };
-            control
+            let begun = control
                 .ask(Some(&view), Verb::TakeOver, &ask, |_, _, _| {})
                 .await?;
-            follow_rebuild(&control, &view).await?;
+            rebuild::follow(&control, &view, &begun).await?;
             show(&control, Some(&view)).await?;
         }
         ViewsAction::Rollback { view, control } => {
@@ -130,8 +128,9 @@ async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
             };
             let waiting = generation.waiting.as_ref();
             let waiting = waiting.map_or_else(String::new, |reason| format!(", waits: {reason}"));
+            let drift = generation.drift.as_ref().map_or_else(String::new, drift);
             println!(
-                "{}  {} {}  at {}, {lag}{parked}{stalled}{waiting}",
+                "{}  {} {}  at {}, {lag}{parked}{stalled}{waiting}{drift}",
                 place(reply, &replies),
                 generation.generation,
                 state.as_str().unwrap_or_default(),
@@ -142,48 +141,21 @@ async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows how far the rebuilt generations are, until each has taken over.
-async fn follow_rebuild(control: &Control, view: &str) -> Result<(), Failure> {
-    let mut building: BTreeMap<String, Generation> = BTreeMap::new();
-    let mut progress = Progress::new();
-    loop {
-        let replies = status(control, Some(view)).await?;
-        let mut left = 0;
-        for reply in &replies {
-            let ReplyBody::Status(report) = &reply.body else {
-                continue;
-            };
-            for one in &report.generations {
-                if one.state == GenerationState::Building {
-                    if let Some(reason) = &one.waiting {
-                        let place = place(reply, &replies);
-                        return Err(Failure::operation(format!("{place}: {reason}")));
-                    }
-                    building.insert(reply.store.clone(), one.generation);
-                    left += 1;
-                    let total = one.position + one.lag_commits.unwrap_or(0);
-                    let what = format!("{} {}", place(reply, &replies), one.generation);
-                    progress.show(&what, one.position, total);
-                }
-            }
-            let expected = building.get(&reply.store);
-            let live = report
-                .generations
-                .iter()
-                .any(|one| Some(&one.generation) == expected && one.state == GenerationState::Live);
-            if live && expected.is_some() {
-                progress.finish(&format!(
-                    "{} {}",
-                    place(reply, &replies),
-                    building[&reply.store]
-                ));
-            }
-        }
-        if left == 0 {
-            return Ok(());
-        }
-        tokio::time::sleep(LOOK).await;
+/// What came of comparing the documents with the log all the time.
+fn drift(report: &DriftReport) -> String {
+    let DriftReport {
+        checked,
+        different,
+        repaired,
+        at,
+        ids,
+    } = report;
+    let mut shown = format!(", {checked} documents compared by itself until {at:.0}");
+    if *different > 0 {
+        let ids = ids.join(" ");
+        shown += &format!(": {different} DIFFERED, {repaired} set right, the last ones {ids}");
     }
+    shown
 }
 
 async fn verify(
@@ -225,8 +197,12 @@ async fn verify(
             println!("    stored: {}", shown(&difference.stored));
             println!("    folded: {}", shown(&difference.folded));
         }
+        let parked = match verified.parked {
+            0 => String::new(),
+            parked => format!(", as they are without what is parked of {parked} aggregates"),
+        };
         println!(
-            "{place}  {} documents compared, {} differ",
+            "{place}  {} documents compared{parked}, {} differ",
             verified.checked, verified.different
         );
     }

@@ -83,7 +83,7 @@ pub enum ViewsAction {
     Drop {
         /// The view
         view: String,
-        /// Which one, such as v1.2; the previous one unless given, or else the one being filled
+        /// Which one, such as v1.2; the previous one unless given. One that is being filled must be named
         #[arg(long, env = "HEADWATER_GENERATION")]
         generation: Option<Generation>,
         /// How to reach the projectors.

@@ -4,6 +4,7 @@ use super::TraceConfig;
 use crate::{
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
+    projection::VerifyOptions,
     request_reply::{InboxPrefix, Inboxes},
 };
 use clap::Args;
@@ -23,6 +24,9 @@ pub struct SidesConfig {
     /// How the command side is sized
     #[command(flatten)]
     pub command: CommandConfig,
+    /// How the views are compared with the log
+    #[command(flatten)]
+    pub verify: VerifyConfig,
     /// Which traces are recorded, and where they are exported to
     #[command(flatten)]
     pub trace: TraceConfig,
@@ -90,6 +94,26 @@ impl CommandConfig {
             max_commands: self.max_commands,
             idle: Duration::from_secs(self.idle_seconds),
         }
+    }
+}
+
+/// How a replica compares its views with the log by itself.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyConfig {
+    /// About how many documents a minute this replica compares with the log by itself; 0 for none
+    // For each one, at most 500 commits are read: at 60, some 500 a second, a few percent of a core.
+    #[arg(long, env = "HEADWATER_VERIFY_PER_MINUTE", default_value_t = VerifyOptions::PER_MINUTE, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub verify_per_minute: u32,
+    /// Set documents right that are found not to be what the log says; what was there is kept for a week
+    #[arg(long, env = "HEADWATER_REPAIR")]
+    pub repair: bool,
+}
+
+impl VerifyConfig {
+    /// How the views are compared, with a folder for what that takes.
+    #[must_use]
+    pub fn options(&self, folder: PathBuf) -> VerifyOptions {
+        VerifyOptions::new(folder).unasked(self.verify_per_minute, self.repair)
     }
 }
 

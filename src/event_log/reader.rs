@@ -52,6 +52,20 @@ pub struct ReaderOptions {
     pub name: String,
     /// The aggregates whose commits are read.
     pub aggregates: Vec<String>,
+    /// How many messages are asked for ahead of what has been handed out: fewer where each takes long.
+    pub prefetch: usize,
+    /// After this long without a reader the server removes the consumer. Nothing is lost with it: a
+    /// reader is opened at a position that its owner knows.
+    pub inactive: Duration,
+}
+
+impl ReaderOptions {
+    /// How many messages are asked for ahead where all is read as fast as it goes.
+    pub const PREFETCH: usize = PREFETCH;
+    /// For how long a consumer may be left alone that somebody is to read from again.
+    pub const LASTING: Duration = Duration::from_secs(3_600);
+    /// The same for one that is read once.
+    pub const PASSING: Duration = Duration::from_secs(120);
 }
 
 /// One commit as it was read.
@@ -147,7 +161,7 @@ impl Reader {
             .map_err(ReadError::unavailable)?;
         let messages = consumer
             .stream()
-            .max_messages_per_batch(PREFETCH)
+            .max_messages_per_batch(options.prefetch)
             .expires(EXPIRES)
             .heartbeat(HEARTBEAT)
             .messages()
@@ -349,6 +363,7 @@ async fn create(
         ack_policy: AckPolicy::All,
         ack_wait: ACK_WAIT,
         max_ack_pending: MAX_ACK_PENDING,
+        inactive_threshold: options.inactive,
         filter_subjects: options
             .aggregates
             .iter()

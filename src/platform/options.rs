@@ -6,6 +6,7 @@ use crate::{
     config::Role,
     event_log::{AppendChoice, ServerKnowledge, secret::Secret},
     http,
+    projection::VerifyOptions,
     read_model::{Credentials, DEFAULT_CACHE},
     request_reply::Inboxes,
 };
@@ -33,6 +34,8 @@ pub struct PlatformOptions {
     pub http: http::Options,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
+    /// How the views are compared with the log.
+    pub verify: VerifyOptions,
     /// How the command side is sized.
     pub command: CommandOptions,
     /// How appends reach the log.
@@ -66,6 +69,7 @@ impl PlatformOptions {
             replica: replica.into(),
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
+            verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
             command: CommandOptions::default(),
             append: AppendChoice::Auto,
             server: ServerKnowledge::default(),

@@ -64,6 +64,7 @@ pub(super) async fn start(
                 ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
             projector.replica = (!options.is_shared()).then(|| options.replica.clone());
             projector.writer.clone_from(&writer);
+            projector.verify = options.verify.clone();
             let description = view.description();
             let home = match options.is_shared() {
                 true => ViewPlacement::among(&platform.membership, description),
@@ -76,8 +77,8 @@ pub(super) async fn start(
         io.spawn(meters::keep(platform.projectors.clone()));
         let opening = {
             let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
-            let (replica, guard) = (options.replica.clone(), guard.clone());
-            io.spawn(async move { ControlEndpoint::open(&nats, &replica, views, guard).await })
+            let (membership, guard) = (platform.membership.clone(), guard.clone());
+            io.spawn(async move { ControlEndpoint::open(&nats, &membership, views, guard).await })
         };
         let control = joined(opening)
             .await?

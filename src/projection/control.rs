@@ -9,8 +9,8 @@ mod messages;
 mod parked;
 
 pub use messages::{
-    Ask, GenerationReport, ParkedCursor, ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb,
-    ViewReport,
+    Ask, DriftReport, GenerationReport, ParkedCursor, ParkedPage, ParkedReport, Reply, ReplyBody,
+    Settled, Verb, ViewReport,
 };
 
 use super::{
@@ -18,9 +18,11 @@ use super::{
     verify,
 };
 use crate::{
+    config::Role,
+    membership::Membership,
     read_model::{
         Generation, GenerationState, Generations, generation::GenerationError,
-        refresh::RefreshError, store::StoreError,
+        refresh::RefreshError, schema::ViewTables, store::StoreError,
     },
     request_reply::ReplyGuard,
 };
@@ -36,6 +38,9 @@ const HOLD: Duration = Duration::from_secs(5);
 /// The token that stands for every replica, or every view.
 pub const ALL: &str = "all";
 
+/// How many of the documents that differed from the log are named.
+const DRIFTED: usize = 10;
+
 /// Answers operators.
 pub struct ControlEndpoint {
     asked: futures::stream::SelectAll<Subscriber>,
@@ -45,7 +50,7 @@ pub struct ControlEndpoint {
 
 struct Answering {
     client: Client,
-    replica: String,
+    membership: Membership,
     views: Vec<ViewHandle>,
 }
 
@@ -57,20 +62,20 @@ impl ControlEndpoint {
     /// Returns a retryable error when the connection is closed.
     pub async fn open(
         client: &Client,
-        replica: &str,
+        membership: &Membership,
         views: Vec<ViewHandle>,
         guard: ReplyGuard,
     ) -> Result<Self, async_nats::SubscribeError> {
         let all = client.subscribe(format!("ctl.projector.{ALL}.>")).await?;
         let own = client
-            .subscribe(format!("ctl.projector.{replica}.>"))
+            .subscribe(format!("ctl.projector.{}.>", membership.replica()))
             .await?;
         client.flush().await.ok();
         Ok(Self {
             asked: futures::stream::select_all([all, own]),
             shared: Arc::new(Answering {
                 client: client.clone(),
-                replica: replica.to_owned(),
+                membership: membership.clone(),
                 views,
             }),
             guard,
@@ -90,10 +95,18 @@ impl ControlEndpoint {
             if !self.guard.admits(&message) {
                 continue;
             }
-            for view in &self.shared.views {
-                let (answering, view) = (Arc::clone(&self.shared), view.clone());
-                let message = message.clone();
-                tasks.spawn(async move { answering.answer(&view, message).await });
+            let name = message.subject.split('.').nth(3).unwrap_or_default();
+            let views = self.shared.views.iter();
+            let asked = views.filter(|view| name == ALL || name == view.view());
+            let asked: Vec<_> = asked.cloned().collect();
+            if asked.is_empty() {
+                let (answering, message) = (Arc::clone(&self.shared), message.clone());
+                tasks.spawn(async move { answering.know_nothing(message).await });
+            }
+            let of = asked.len();
+            for view in asked {
+                let (answering, message) = (Arc::clone(&self.shared), message.clone());
+                tasks.spawn(async move { answering.answer(&view, of, message).await });
             }
         }
         tasks.abort_all();
@@ -101,20 +114,45 @@ impl ControlEndpoint {
 }
 
 impl Answering {
-    async fn answer(&self, view: &ViewHandle, message: Message) {
+    /// Answers about a view that this program does not have, so that nobody waits for it.
+    async fn know_nothing(&self, message: Message) {
+        let view = message.subject.split('.').nth(3).unwrap_or_default();
+        let Some(to) = message.reply else { return };
+        let reply = Reply {
+            replica: self.membership.replica().to_owned(),
+            store: String::new(),
+            view: view.to_owned(),
+            here: false,
+            replicas: self.replicas(),
+            of: 1,
+            body: ReplyBody::Unknown {},
+        };
+        respond(&self.client, to, reply).await;
+    }
+
+    /// The replicas that have projectors, as far as is known.
+    fn replicas(&self) -> Vec<String> {
+        let members = self.membership.watch().borrow().clone();
+        let keepers = members.iter();
+        let keepers = keepers.filter(|member| member.roles().contains(&Role::Projector));
+        keepers.map(|it| it.replica().to_owned()).collect()
+    }
+
+    /// Answers about one of the `of` views that are asked about.
+    async fn answer(&self, view: &ViewHandle, of: usize, message: Message) {
         let tokens: Vec<_> = message.subject.split('.').collect();
-        let [_, _, _, name, verb] = tokens[..] else {
+        let [_, _, _, _, verb] = tokens[..] else {
             return;
         };
         let Some(reply) = message.reply else { return };
-        if name != ALL && name != view.view() {
-            return;
-        }
         let shared = view.shared();
         let here = shared.does(&Ask::default());
+        let replicas = self.replicas();
         let send = |body: ReplyBody| {
             let body = Reply {
-                replica: self.replica.clone(),
+                replica: self.membership.replica().to_owned(),
+                replicas: replicas.clone(),
+                of,
                 store: shared.options.store.id().to_owned(),
                 view: view.view().to_owned(),
                 here,
@@ -207,7 +245,7 @@ impl Shared {
                     next.accepts_parked = next.find(GenerationState::Building);
                 }
                 self.change(&next).await?;
-                Ok(ReplyBody::Done {})
+                Ok(filling(&next))
             }
             Verb::TakeOver => {
                 let building = generations.find(GenerationState::Building);
@@ -215,8 +253,9 @@ impl Shared {
                 if let (Some(reason), false) = (waits, ask.accept_parked) {
                     return Err(ControlError::Waits(reason));
                 }
-                self.change(&generations.accept_parked()?).await?;
-                Ok(ReplyBody::Done {})
+                let next = generations.accept_parked()?;
+                self.change(&next).await?;
+                Ok(filling(&next))
             }
             Verb::Rollback => {
                 let next = generations.rollback()?;
@@ -235,10 +274,9 @@ impl Shared {
                 }
             }
             Verb::Drop => {
-                let one = ask
-                    .generation
-                    .or_else(|| generations.find(GenerationState::Previous))
-                    .or_else(|| generations.find(GenerationState::Building));
+                // One that is being filled is work that somebody waits for: it is dropped by its name.
+                let previous = || generations.find(GenerationState::Previous);
+                let one = ask.generation.or_else(previous);
                 let one = one.ok_or(GenerationError::NoPrevious)?;
                 self.change(&generations.without(one)?).await?;
                 Ok(ReplyBody::Done {})
@@ -268,9 +306,18 @@ impl Shared {
         Ok(())
     }
 
-    fn waits_if(&self, generation: Generation, state: GenerationState) -> Option<String> {
+    fn waits_if(
+        &self,
+        generations: &Generations,
+        generation: Generation,
+        state: GenerationState,
+    ) -> Option<String> {
         let building = state == GenerationState::Building;
-        building.then(|| self.waits(generation)).flatten()
+        // What the keeper has noted may be of before somebody accepted it.
+        let accepted = generations.accepts_parked == Some(generation);
+        (building && !accepted)
+            .then(|| self.waits(generation))
+            .flatten()
     }
 
     async fn report(&self, generations: &Generations) -> Result<ViewReport, ControlError> {
@@ -294,8 +341,9 @@ impl Shared {
                 lag_commits: status.map(|status| status.lag_commits),
                 lag_ms: status.map(|status| status.lag_ms(now)),
                 parked: status.map_or(0, |status| status.parked),
-                waiting: self.waits_if(*generation, *state),
+                waiting: self.waits_if(generations, *generation, *state),
                 stalled: stalled.map(|stalled| stalled.reason.clone()),
+                drift: self.drift(&tables).await?,
                 stalled_ms: stalled.map(|stalled| stalled.age_ms(now)),
             });
         }
@@ -303,6 +351,35 @@ impl Shared {
             version: view.version,
             generations: all,
         })
+    }
+
+    /// What comparing a generation with the log all the time has come to, unless the store is away.
+    async fn drift(&self, tables: &ViewTables) -> Result<Option<DriftReport>, ControlError> {
+        let store = &self.options.store;
+        let found = async {
+            let verified = store.verification(tables).await?;
+            Ok((verified, store.evidence(tables, DRIFTED).await?))
+        };
+        let (verified, evidence) = match found.await {
+            Ok(found) => found,
+            Err(StoreError::Silent | StoreError::Unavailable(_)) => return Ok(None),
+            Err(error) => return Err(ControlError::from(error)),
+        };
+        Ok((verified.checked > 0).then(|| DriftReport {
+            checked: verified.checked,
+            different: verified.different,
+            repaired: verified.repaired,
+            at: verified.at,
+            ids: evidence.into_iter().map(|it| it.id).collect(),
+        }))
+    }
+}
+
+/// Which generation takes over once it is filled.
+fn filling(generations: &Generations) -> ReplyBody {
+    match generations.find(GenerationState::Building) {
+        Some(generation) => ReplyBody::Filling { generation },
+        None => ReplyBody::Done {},
     }
 }
 

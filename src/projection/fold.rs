@@ -7,7 +7,10 @@
 
 mod poison;
 
-use super::working_set::{Unmet, WorkingSet};
+use super::{
+    refold::Sample,
+    working_set::{Unmet, WorkingSet},
+};
 use crate::{
     event_log::{reader::Commit, subject::Id},
     read_model::exchange::{
@@ -40,6 +43,9 @@ pub trait Fold: Send {
 
     /// Passes over the commits at these positions from now on: an operator has excluded them from the log.
     fn exclude(&mut self, positions: &HashSet<u64>);
+
+    /// Folds only to compare from now on: some documents, and without what is set aside.
+    fn rehearse(&mut self, rehearsal: Rehearsal);
 
     /// Applies a batch: commits in stream order, all after the checkpoint. The same batch is passed
     /// again after each [`Folded::Needs`], when what it asks for was supplied.
@@ -87,6 +93,15 @@ pub struct Again {
     pub skips: bool,
 }
 
+/// A fold beside the one that is served, to compare with.
+#[derive(Debug, Clone, Default)]
+pub struct Rehearsal {
+    /// The documents that are folded.
+    pub(super) only: Sample,
+    /// The aggregates that are parked, each from the event on at this position and index in its commit.
+    pub(super) set_aside: HashMap<PartKey, (u64, usize)>,
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Folded {
@@ -128,6 +143,8 @@ pub(super) struct ViewFold<V: View> {
     retrying: Option<Again>,
     /// What came before the parked events of aggregates whose parked commits cannot be understood.
     histories: HashMap<PartKey, Vec<Recorded>>,
+    /// As what it folds, if it only folds to compare.
+    rehearsal: Option<Rehearsal>,
 }
 
 impl<V: View> Default for ViewFold<V> {
@@ -145,6 +162,7 @@ impl<V: View> Default for ViewFold<V> {
             excluded: HashSet::new(),
             retrying: None,
             histories: HashMap::new(),
+            rehearsal: None,
         }
     }
 }
@@ -156,6 +174,10 @@ impl<V: View> Fold for ViewFold<V> {
 
     fn exclude(&mut self, positions: &HashSet<u64>) {
         self.excluded.extend(positions);
+    }
+
+    fn rehearse(&mut self, rehearsal: Rehearsal) {
+        self.rehearsal = Some(rehearsal);
     }
 
     fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<SkippedPlace>) {
@@ -254,6 +276,7 @@ impl<V: View> ViewFold<V> {
             skipped: self.skipping.clone(),
             retried: self.retrying.as_ref().map(|again| again.tried.clone()),
             erases: self.erases,
+            in_place: false,
         }))
     }
 
@@ -263,6 +286,9 @@ impl<V: View> ViewFold<V> {
             return None;
         }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
+        if self.set_aside_from(&aggregate, commit.position) == 0 {
+            return None;
+        }
         let retrying = self.retries(&aggregate);
         let waits =
             self.parking.contains(&aggregate) || (self.parked.contains(&aggregate) && !retrying);
@@ -321,7 +347,9 @@ impl<V: View> ViewFold<V> {
             }
             Err(reason) => return Some((0, Poison::unreadable(reason))),
         };
-        for (index, event) in events.iter().enumerate().skip(from_event) {
+        let key = (commit.aggregate.clone(), commit.id.clone());
+        let until = self.set_aside_from(&key, commit.position);
+        for (index, event) in events.iter().enumerate().take(until).skip(from_event) {
             let place = (commit.position, Some(index));
             if self.skipped.contains(&place) {
                 continue;
@@ -341,6 +369,22 @@ impl<V: View> ViewFold<V> {
             }
         }
         None
+    }
+
+    /// The index of the first event of a commit that is set aside in the fold to compare with.
+    fn set_aside_from(&self, aggregate: &PartKey, position: u64) -> usize {
+        let set_aside = self.rehearsal.as_ref().map(|it| &it.set_aside);
+        match set_aside.and_then(|set_aside| set_aside.get(aggregate)) {
+            Some((from, _)) if *from < position => 0,
+            Some((from, event)) if *from == position => *event,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Whether a document is folded at all.
+    fn is_wanted(&self, id: &str) -> bool {
+        let rehearsal = self.rehearsal.as_ref();
+        rehearsal.is_none_or(|rehearsal| rehearsal.only.has(id))
     }
 
     /// The documents that a commit which is set aside would have changed, as far as can be told: those
@@ -394,6 +438,9 @@ impl<V: View> ViewFold<V> {
             let mut changes = Vec::with_capacity(ids.len());
             let mut unmet = false;
             for id in ids {
+                if !self.is_wanted(&id) {
+                    continue;
+                }
                 match self.document(id, event, needs) {
                     Ok(Some(change)) => changes.push(change),
                     Ok(None) => {}

@@ -10,8 +10,9 @@ mod take_over;
 mod unkept;
 
 use super::{
+    drift,
     placement::ViewPlacement,
-    projector::{ProjectorError, ProjectorOptions, Retried, Try},
+    projector::{Amend, ProjectorError, ProjectorOptions, Retried, Try},
     runner::ProjectorHandle,
     status::ProjectorStatus,
 };
@@ -101,6 +102,8 @@ impl ViewHandle {
             keeping.keep().await;
             kept_sender.send_replace(false);
         });
+        let runtime = shared.options.store.runtime().clone();
+        runtime.spawn(drift::watch(Arc::clone(&shared)));
         Self {
             shared,
             status: followed,
@@ -189,6 +192,21 @@ impl Shared {
         let handle =
             self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.clone()));
         handle?.retry(aggregate, how).await
+    }
+
+    /// Has documents of a generation exchanged; whether it is kept here.
+    pub(super) async fn amend(&self, generation: Generation, amend: Amend) -> bool {
+        let handle =
+            self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.clone()));
+        match handle {
+            Some(handle) => handle.amend(amend).await,
+            None => false,
+        }
+    }
+
+    /// What is cancelled when the view is not kept any more.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
     }
 
     /// Keeps a generation as it is until the guard is dropped, if it is kept here.

@@ -19,6 +19,13 @@ pub(super) fn retried(view: &'static str) {
     counter!("headwater_view_retries_total", "view" => view).increment(1);
 }
 
+/// Documents were compared with the log; so many of them differed, and were set right.
+pub(super) fn verified(view: &'static str, checked: u64, different: u64, repaired: u64) {
+    counter!("headwater_view_verified_total", "view" => view).increment(checked);
+    counter!("headwater_view_drift_total", "view" => view).increment(different);
+    counter!("headwater_view_repaired_total", "view" => view).increment(repaired);
+}
+
 /// Tells once a second how far the views have come, until all are stopped.
 pub async fn keep(views: Vec<ViewHandle>) {
     let mut interval = tokio::time::interval(INTERVAL);

@@ -4,6 +4,7 @@
 //! may end between any two of these: what was written is at or below the checkpoint and is never
 //! applied again, what was not written is read again.
 
+mod amend;
 mod error;
 mod excluded;
 mod parked;
@@ -11,6 +12,7 @@ mod parked_set;
 mod progress;
 mod write;
 
+pub(super) use amend::Amend;
 pub use error::ProjectorError;
 pub use parked::{Retried, Try};
 use parked_set::ParkedSet;
@@ -20,6 +22,7 @@ use super::{
     meters,
     registered::RegisteredView,
     status::ProjectorStatus,
+    verify::VerifyOptions,
 };
 use crate::{
     event_log::{
@@ -87,6 +90,8 @@ pub struct ProjectorOptions {
     /// Held by the projector from the reading of what a batch needs to its announcement: who holds
     /// it meanwhile keeps the generation as it is.
     pub gate: Arc<Mutex<()>>,
+    /// How the view is compared with the log.
+    pub verify: VerifyOptions,
 }
 
 impl ProjectorOptions {
@@ -104,6 +109,7 @@ impl ProjectorOptions {
             watermark,
             replica: None,
             batch: BATCH,
+            verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
         }
     }
 
@@ -126,6 +132,8 @@ impl ProjectorOptions {
         ReaderOptions {
             stream: self.stream.clone(),
             name,
+            prefetch: ReaderOptions::PREFETCH,
+            inactive: ReaderOptions::LASTING,
             aggregates: view
                 .aggregates
                 .iter()

@@ -2,7 +2,7 @@
 
 use super::{
     meters,
-    projector::{Projector, ProjectorError, ProjectorOptions, Retried, Step, Try},
+    projector::{Amend, Projector, ProjectorError, ProjectorOptions, Retried, Step, Try},
     status::{ProjectorState, ProjectorStatus, Stalled},
 };
 use crate::view::PartKey;
@@ -54,6 +54,7 @@ impl ProjectorHandle {
             stopping: stopping.clone(),
             failures: 0,
             asked: VecDeque::new(),
+            amends: VecDeque::new(),
             waiting: CancellationToken::new(),
         };
         Ok(Self {
@@ -97,6 +98,11 @@ impl ProjectorHandle {
         };
         self.address.send(retry).await.ok()?;
         answered.await.ok()
+    }
+
+    /// Has documents exchanged in place; whether the projector is there to do it.
+    pub(super) async fn amend(&self, amend: Amend) -> bool {
+        self.address.send(Exchange(amend)).await.is_ok()
     }
 
     /// Finishes the batch in hand and stops.
@@ -157,8 +163,22 @@ struct Runner {
     failures: u32,
     /// What is to be done before the next step.
     asked: VecDeque<Retry>,
+    amends: VecDeque<Amend>,
     /// Ends the wait for a commit, or the pause after a failure.
     waiting: CancellationToken,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Exchange(Amend);
+
+impl Handler<Exchange> for Runner {
+    type Result = ();
+
+    fn handle(&mut self, exchange: Exchange, _: &mut Self::Context) {
+        self.amends.push_back(exchange.0);
+        self.waiting.cancel();
+    }
 }
 
 impl Handler<Retry> for Runner {
@@ -194,6 +214,7 @@ impl Handler<Next> for Runner {
         let (stopping, waiting) = (self.stopping.clone(), self.stopping.child_token());
         self.waiting = waiting.clone();
         let asked = std::mem::take(&mut self.asked);
+        let amends = std::mem::take(&mut self.amends);
         let work = async move {
             for Retry {
                 aggregate,
@@ -207,6 +228,9 @@ impl Handler<Next> for Runner {
                 }
                 // Who has asked may be gone.
                 let _ = answer.send(retried);
+            }
+            for amend in amends {
+                projector.amend(amend).await;
             }
             let result = if stopping.is_cancelled() {
                 Ok(Outcome::Stop)

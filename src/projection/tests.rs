@@ -2,6 +2,7 @@
 
 mod cache;
 mod chaos;
+mod drift;
 mod editions;
 mod live;
 mod offered;
@@ -13,6 +14,7 @@ mod queries;
 mod rebuild;
 mod unchanged;
 mod upgrade;
+mod verify;
 mod world;
 
 use super::{
@@ -142,6 +144,8 @@ fn accounts() -> ReaderOptions {
         stream: "EVENTS".to_owned(),
         name: "test".to_owned(),
         aggregates: vec!["account".to_owned()],
+        prefetch: ReaderOptions::PREFETCH,
+        inactive: ReaderOptions::LASTING,
     }
 }
 
@@ -181,13 +185,45 @@ async fn a_reader_that_is_disturbed_says_so_instead_of_leaving_commits_out() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_nobody_reads_any_more_goes_by_itself_and_an_old_one_is_brought_to_that() {
+    let world = World::new().await;
+    let for_ever = ReaderOptions {
+        inactive: Duration::ZERO,
+        ..accounts()
+    };
+    drop(Reader::open(&world.log, &for_ever, 0).await.unwrap());
+    assert_eq!(left_alone(&world, "test").await, None);
+    let reader = Reader::open(&world.log, &accounts(), 0).await.unwrap();
+    let after = left_alone(&world, "test").await;
+    assert_eq!(after, Some(ReaderOptions::LASTING));
+    drop(reader);
+    let soon = ReaderOptions {
+        name: "soon".to_owned(),
+        inactive: Duration::from_millis(200),
+        ..accounts()
+    };
+    drop(Reader::open(&world.log, &soon, 0).await.unwrap());
+    let started = std::time::Instant::now();
+    while world.consumers().await.contains(&"soon".to_owned()) {
+        assert!(started.elapsed() < 6 * WAIT, "it stays");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Whoever comes back makes it anew, at what they know.
+    let position = world.commit::<Account>("a", &[deposited(1)]).await;
+    let mut reader = Reader::open(&world.log, &soon, position - 1).await.unwrap();
+    let batch = reader.next_batch(10, WAIT).await.unwrap();
+    assert_eq!(batch[0].position, position);
+}
+
+async fn left_alone(world: &World, name: &str) -> Option<Duration> {
+    let mut all = world.log.consumers().await.unwrap().into_iter();
+    all.find(|consumer| consumer.name == name)?.inactive
+}
+
+#[tokio::test]
 async fn a_reader_that_hangs_keeps_nothing_from_the_next_one() {
     let world = World::new().await;
-    let options = ReaderOptions {
-        stream: "EVENTS".to_owned(),
-        name: "test".to_owned(),
-        aggregates: vec!["account".to_owned()],
-    };
+    let options = accounts();
     // It has asked for whatever comes, and takes nothing of it.
     let hangs = Reader::open(&world.log, &options, 0).await.unwrap();
     let mut next = Reader::open(&world.log, &options, 0).await.unwrap();

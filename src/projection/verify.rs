@@ -1,45 +1,63 @@
-//! Folds a view again from the log, in memory, and compares the documents with those in the store.
-//!
-//! First all of them while the view goes on; then those that seemed to differ once more, while the
-//! view is held still, so that nothing is reported that was merely on its way.
+//! Compares a view's documents with the log because an operator asks for it. [`super::refold`] is how.
 
 use super::{
-    fold::{Fold, FoldError, Folded},
     keeper::Shared,
-    working_set::keys,
+    refold::{Difference, Pace, Refold, RefoldError, Sample},
 };
 use crate::{
-    event_log::{
-        LoadError,
-        reader::{Commit, ReadError, Reader},
-    },
-    read_model::{
-        GenerationState,
-        exchange::{Changes, Found, Needs, RouteKey},
-        refresh::RefreshError,
-        schema::ViewTables,
-        store::{Row, StoreError},
-    },
-    view::PartKey,
+    event_log::reader::ReaderOptions,
+    read_model::{GenerationState, refresh::RefreshError, schema::ViewTables, store::StoreError},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::{Mutex, MutexGuard};
 
-/// How many commits are folded at a time.
-const BATCH: usize = 2_000;
-/// How many documents are compared at a time.
-const PAGE: usize = 500;
-/// The most documents that are kept in memory.
-const MOST: usize = 1_000_000;
 /// The most differences that are reported one by one.
 const REPORTED: usize = 100;
-/// How long the log may take to answer.
-const WAIT: Duration = Duration::from_secs(5);
+/// The most bytes of documents that are reported: an answer is one message.
+const REPORTED_BYTES: usize = 400 << 10;
+/// How often it is begun anew because what is parked was changed meanwhile.
+const ATTEMPTS: usize = 3;
+/// How often who waits for their turn hears that they still do.
+const WAITING: Duration = Duration::from_secs(5);
+
+/// How a replica compares its views with the log.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// The folder for what is folded again and does not fit in memory. It is this program's alone.
+    pub folder: PathBuf,
+    /// About how many documents a minute it compares by itself; 0 for none.
+    pub per_minute: u32,
+    /// Whether it sets right what it finds by itself.
+    pub repair: bool,
+    /// One view of the replica is verified at a time, and one by itself.
+    asked: Arc<Mutex<()>>,
+    pub(super) turns: Arc<Mutex<()>>,
+}
+
+impl VerifyOptions {
+    /// How many documents a minute are compared unless somebody says otherwise.
+    pub const PER_MINUTE: u32 = 60;
+
+    /// Compares only when asked, and changes nothing.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+            per_minute: 0,
+            repair: false,
+            asked: Arc::default(),
+            turns: Arc::default(),
+        }
+    }
+
+    /// Compares so many documents a minute by itself too, and sets right what differs if `repair`.
+    #[must_use]
+    pub fn unasked(mut self, per_minute: u32, repair: bool) -> Self {
+        (self.per_minute, self.repair) = (per_minute, repair);
+        self
+    }
+}
 
 /// What came of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,19 +66,24 @@ pub struct Verified {
     pub checked: u64,
     /// How many differ.
     pub different: u64,
-    /// The first hundred of those.
+    /// The first of those: at most a hundred, and fewer where they are large.
     pub differences: Vec<Difference>,
+    /// How many aggregates are parked. Documents were compared as they are without what is parked.
+    #[serde(default)]
+    pub parked: u64,
 }
 
-/// A document that is not what the log says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Difference {
-    /// Its id.
-    pub id: String,
-    /// What the store has, if anything.
-    pub stored: Option<Value>,
-    /// What it should be, if anything.
-    pub folded: Option<Value>,
+impl Verified {
+    fn note(&mut self, difference: Difference, bytes: &mut usize) {
+        self.different += 1;
+        let size = |document: &Option<serde_json::Value>| {
+            document.as_ref().map_or(0, |it| it.to_string().len())
+        };
+        *bytes += size(&difference.stored) + size(&difference.folded);
+        if self.differences.len() < REPORTED && *bytes <= REPORTED_BYTES {
+            self.differences.push(difference);
+        }
+    }
 }
 
 /// A view cannot be verified.
@@ -69,27 +92,18 @@ pub enum VerifyError {
     /// What is live cannot be folded by this program.
     #[error("what is live is of another version than this program has")]
     Foreign,
-    /// There are too many documents.
-    #[error("the view has more than {MOST} documents")]
-    TooMany,
-    /// The log has less than the view has applied.
-    #[error("the log ends before what the view has applied")]
-    Short,
-    /// The log failed.
+    /// Somebody settles what is parked.
+    #[error("what is parked or skipped changes again and again meanwhile; try later")]
+    Unsettled,
+    /// It cannot be folded again.
     #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The log failed, when it was asked for what is excluded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
+    Refold(#[from] RefoldError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It cannot be told what is live.
     #[error("{0}")]
     Refresh(String),
-    /// The view's data do not fit its types.
-    #[error(transparent)]
-    Fold(#[from] FoldError),
 }
 
 impl From<RefreshError> for VerifyError {
@@ -105,228 +119,61 @@ pub(super) async fn verify(
     sample: Option<u64>,
     tell: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Verified, VerifyError> {
-    let consumer = format!("verify-{}", uuid::Uuid::now_v7().simple());
-    let verified = compare(shared, &consumer, sample, tell).await;
     let options = &shared.options;
-    if let Err(error) = Reader::forget(&options.log, &options.stream, &consumer).await {
-        tracing::warn!(%error, "a consumer stays behind");
+    let _turn = turn(&options.verify.asked, tell).await;
+    for _ in 0..ATTEMPTS {
+        let tables = live(shared).await?;
+        let sample = match sample {
+            Some(sample) => {
+                let all = options.store.documents(&tables).await?;
+                Sample::OneIn((all / sample.max(1)).max(1))
+            }
+            None => Sample::All,
+        };
+        let mut refold = Refold::open(options, tables, sample, ReaderOptions::PREFETCH).await?;
+        let compared = compare(&mut refold, tell).await;
+        refold.discard().await;
+        if let Some(verified) = compared? {
+            return Ok(verified);
+        }
     }
-    verified
+    Err(VerifyError::Unsettled)
 }
 
+/// `None` when what it was based on has changed.
 async fn compare(
-    shared: &Shared,
-    consumer: &str,
-    sample: Option<u64>,
+    refold: &mut Refold,
     tell: &(dyn Fn(u64, u64) + Send + Sync),
-) -> Result<Verified, VerifyError> {
-    let (options, store) = (&shared.options, &shared.options.store);
-    let view = options.view.description();
-    let generations = store.generations(view.name).await?;
+) -> Result<Option<Verified>, VerifyError> {
+    let mut pace = Pace::unbounded(tell);
+    let (mut verified, mut bytes) = (Verified::default(), 0);
+    verified.parked = refold.parked() as u64;
+    let note = |difference| verified.note(difference, &mut bytes);
+    verified.checked = refold.compare(&mut pace, note).await?;
+    if verified.different > 0 && !refold.is_still_given().await? {
+        return Ok(None);
+    }
+    Ok(Some(verified))
+}
+
+/// The tables of what is live, where this program can fold it.
+pub(super) async fn live(shared: &Shared) -> Result<ViewTables, VerifyError> {
+    let view = shared.options.view.description();
+    let generations = shared.options.store.generations(view.name).await?;
     let live = generations.find(GenerationState::Live);
     let live = live.filter(|live| live.version == view.version);
-    let live = live.ok_or(VerifyError::Foreign)?;
-    let tables = shared.tables(live)?;
-    let reader = options.reader(consumer.to_owned());
-    let mut again = Again {
-        reader: Reader::open(&options.log, &reader, 0).await?,
-        fold: options.view.fold(),
-        memory: Memory::new(&view.query.routes),
-        ahead: Vec::new(),
-        position: 0,
-    };
-    let skipped = store.skipped(&tables).await?;
-    again.fold.reset(HashSet::new(), skipped);
-    let excluded = options.log.excluded_positions(view.aggregates).await?;
-    again.fold.exclude(&excluded);
-    let target = store.checkpoint(&tables).await?.position;
-    again.up_to(target, tell).await?;
+    Ok(shared.tables(live.ok_or(VerifyError::Foreign)?)?)
+}
 
-    let share = sample.map_or(1, |sample| {
-        (again.memory.documents.len() as u64 / sample.max(1)).max(1)
-    });
-    let wanted = |id: &str| {
-        let mut hasher = DefaultHasher::new();
-        id.hash(&mut hasher);
-        hasher.finish().is_multiple_of(share)
-    };
-    let (mut verified, mut doubtful) = (Verified::default(), BTreeSet::new());
-    let mut unseen: HashSet<String> = again.memory.documents.keys().cloned().collect();
-    let mut after: Option<String> = None;
+/// Waits for a turn. Who asked hears of it now and then.
+async fn turn<'a>(
+    turns: &'a Mutex<()>,
+    tell: &(dyn Fn(u64, u64) + Send + Sync),
+) -> MutexGuard<'a, ()> {
     loop {
-        let rows = store
-            .documents_after(&tables, after.as_deref(), PAGE)
-            .await?;
-        let Some(last) = rows.last() else { break };
-        after = Some(last.id.clone());
-        for row in rows {
-            unseen.remove(&row.id);
-            if wanted(&row.id) {
-                verified.checked += 1;
-                if again.memory.documents.get(&row.id) != Some(&row.document) {
-                    doubtful.insert(row.id);
-                }
-            }
-        }
-    }
-    let unseen = unseen.into_iter().filter(|id| wanted(id));
-    doubtful.extend(unseen.inspect(|_| verified.checked += 1));
-    if !doubtful.is_empty() {
-        let _still = shared.hold(live).await;
-        let target = store.checkpoint(&tables).await?.position;
-        again.up_to(target, tell).await?;
-        report(shared, &tables, &again.memory, doubtful, &mut verified).await?;
-    }
-    Ok(verified)
-}
-
-/// The view, folded again.
-struct Again {
-    reader: Reader,
-    fold: Box<dyn Fold>,
-    memory: Memory,
-    /// What was read and is not folded yet.
-    ahead: Vec<Commit>,
-    position: u64,
-}
-
-impl Again {
-    /// Folds up to a position of the log, and no further.
-    async fn up_to(
-        &mut self,
-        target: u64,
-        tell: &(dyn Fn(u64, u64) + Send + Sync),
-    ) -> Result<(), VerifyError> {
-        while self.position < target {
-            if self.ahead.is_empty() {
-                self.ahead = self.reader.next_batch(BATCH, WAIT).await?;
-            }
-            if self.ahead.is_empty() {
-                return Err(VerifyError::Short);
-            }
-            let after = self
-                .ahead
-                .iter()
-                .position(|commit| commit.position > target);
-            let later = self.ahead.split_off(after.unwrap_or(self.ahead.len()));
-            let now = std::mem::replace(&mut self.ahead, later);
-            let Some(last) = now.last() else {
-                return Err(VerifyError::Short);
-            };
-            self.position = last.position;
-            self.apply(&now)?;
-            self.reader.ack(self.position).await?;
-            tell(self.position, target);
-            if self.memory.documents.len() > MOST {
-                return Err(VerifyError::TooMany);
-            }
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, commits: &[Commit]) -> Result<(), FoldError> {
-        loop {
-            match self.fold.apply(commits)? {
-                Folded::Needs(needs) => {
-                    let found = self.memory.find(&needs);
-                    self.fold.supply(needs, found)?;
-                }
-                Folded::Changes(changes) => {
-                    self.fold.committed();
-                    self.memory.change(changes);
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// Reports which of the doubtful documents differ.
-async fn report(
-    shared: &Shared,
-    tables: &ViewTables,
-    memory: &Memory,
-    doubtful: BTreeSet<String>,
-    verified: &mut Verified,
-) -> Result<(), StoreError> {
-    for id in doubtful {
-        let stored: Option<Row> = shared.options.store.get(tables, &id).await?;
-        let stored = stored.map(|row| row.document);
-        let folded = memory.documents.get(&id).cloned();
-        if stored == folded {
-            continue;
-        }
-        verified.different += 1;
-        if verified.differences.len() < REPORTED {
-            verified.differences.push(Difference { id, stored, folded });
-        }
-    }
-    Ok(())
-}
-
-/// A store in memory, as far as a fold needs one.
-pub(super) struct Memory {
-    pub(super) documents: BTreeMap<String, Value>,
-    parts: HashMap<PartKey, String>,
-    routes: Vec<Vec<&'static str>>,
-    routed: HashMap<RouteKey, BTreeSet<String>>,
-}
-
-impl Memory {
-    pub(super) fn new(routes: &[Vec<&'static str>]) -> Self {
-        let mut routes = routes.to_vec();
-        for fields in &mut routes {
-            fields.sort_unstable();
-        }
-        Self {
-            documents: BTreeMap::new(),
-            parts: HashMap::new(),
-            routes,
-            routed: HashMap::new(),
-        }
-    }
-
-    pub(super) fn find(&self, needs: &Needs) -> Found {
-        let document = |id: &String| Some((id.clone(), self.documents.get(id)?.clone()));
-        let routed = |route: &RouteKey| {
-            let ids = self.routed.get(route).into_iter().flatten();
-            (route.clone(), ids.filter_map(document).collect())
-        };
-        Found {
-            parts: needs
-                .parts
-                .iter()
-                .filter_map(|key| Some((key.clone(), self.parts.get(key)?.clone())))
-                .collect(),
-            documents: needs.documents.iter().filter_map(document).collect(),
-            routes: needs.routes.iter().map(routed).collect(),
-        }
-    }
-
-    pub(super) fn change(&mut self, changes: Changes) {
-        for change in changes.documents {
-            if let Some(before) = self.documents.remove(&change.id) {
-                for key in self.routes.iter().flat_map(|route| keys(route, &before)) {
-                    if let Some(ids) = self.routed.get_mut(&key) {
-                        ids.remove(&change.id);
-                    }
-                }
-            }
-            if let Some(document) = change.document {
-                for key in self.routes.iter().flat_map(|route| keys(route, &document)) {
-                    self.routed
-                        .entry(key)
-                        .or_default()
-                        .insert(change.id.clone());
-                }
-                self.documents.insert(change.id, document);
-            }
-        }
-        for change in changes.parts {
-            match change.part {
-                Some(part) => self.parts.insert(change.key, part),
-                None => self.parts.remove(&change.key),
-            };
+        match tokio::time::timeout(WAITING, turns.lock()).await {
+            Ok(turn) => return turn,
+            Err(_) => tell(0, 0),
         }
     }
 }

@@ -144,6 +144,8 @@ pub struct Changes {
     pub skipped: Vec<Skipped>,
     /// The position of the last event among those applied that withdraws personal data.
     pub erases: Option<u64>,
+    /// Whether documents are exchanged out of their turn, where the view is, though nothing is tried again.
+    pub in_place: bool,
 }
 
 /// The part of [`Changes`] that is about what was set aside.

@@ -327,7 +327,7 @@ pub enum GenerationError {
     #[error("no generation is being filled")]
     NotBuilding,
     /// There is none to go back to.
-    #[error("there is no previous generation")]
+    #[error("there is no previous generation; another one has to be named")]
     NoPrevious,
     /// The live one cannot be removed.
     #[error("{0} is live")]

@@ -27,13 +27,15 @@ use std::{
 const ANALYZER: &str = "DEFINE ANALYZER IF NOT EXISTS headwater_pieces TOKENIZERS blank;";
 
 /// The tables that all views share: which generations each has, what they follow, how far they have come, what they have
-/// parked and skipped, and which store this is.
+/// parked and skipped, how far they were compared with the log and what was found, and which store this is.
 pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS parked_head SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS behind SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS skipped SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS erased SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS verified SCHEMALESS; \
+     DEFINE TABLE IF NOT EXISTS drift SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS followed SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";

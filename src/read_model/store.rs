@@ -5,10 +5,12 @@
 //! ends with its caller, and after a few seconds in any case.
 
 mod aside;
+pub(crate) mod drift;
 pub mod floor;
 pub(crate) mod generations;
 mod load;
 mod ordered;
+mod page;
 pub(crate) mod parked;
 mod pulse;
 mod select;

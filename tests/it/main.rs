@@ -24,6 +24,7 @@ mod crash;
 mod dev_nats_server;
 mod dev_run;
 mod door;
+mod drift;
 mod hot;
 mod http;
 mod in_doubt;

@@ -4,8 +4,10 @@ use crate::harness::{
     cluster::NatsCluster,
     nats::Nats,
     poll::eventually,
+    service::{headwater, run},
     streams::{ask, change_stream, stream_config},
 };
+use futures::StreamExt;
 use headwater::event_log::topology::{Change, Topology, TopologyError, Whose};
 use serde_json::json;
 
@@ -267,4 +269,36 @@ async fn a_sealed_log_is_named() {
     let differences = topology.verify(&client).await.unwrap();
     let sealed = "EVENTS: sealed should be false, is true";
     assert!(differences.iter().any(|it| it.to_string() == sealed));
+}
+
+#[tokio::test]
+async fn consumers_that_nobody_reads_are_told() {
+    let nats = Nats::start();
+    let client = nats.client().await;
+    Topology::embedded().apply(&client).await.unwrap();
+    let stream = nats.jetstream().await.get_stream("EVENTS").await.unwrap();
+    let make = async |name: &str| {
+        let config = async_nats::jetstream::consumer::pull::Config {
+            durable_name: Some(name.to_owned()),
+            ..Default::default()
+        };
+        stream.create_consumer(config).await.unwrap()
+    };
+    make("view-product-v1-gone").await;
+    make("somebody-elses").await;
+    let read = make("view-product-v1-here").await;
+    let mut messages = read.messages().await.unwrap();
+    // It asks once it is waited for.
+    let reading = tokio::spawn(async move { messages.next().await.is_some() });
+    let shown = eventually("both are known", || async {
+        let mut command = headwater(["topology", "verify", "--nats", &nats.url()]);
+        let output = tokio::task::spawn_blocking(move || run(&mut command));
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let shown = String::from_utf8(output.stdout).unwrap();
+        (shown.contains("gone") && !shown.contains("here")).then_some(shown)
+    })
+    .await;
+    assert!(!shown.contains("somebody"), "{shown}");
+    reading.abort();
 }

@@ -1,4 +1,8 @@
-//! Which nats-server to start: the one asked for, one on `PATH`, or the one in `.tools/`.
+//! Which nats-server to start: the one asked for, one on `PATH`, or the one in `.tools/` of the checkout
+//! that the program comes from.
+//!
+//! Never one that merely lies in the current folder: what comes with a folder that somebody has unpacked is
+//! not to be run for being there.
 
 use super::NatsServerError;
 use crate::event_log::version::{OLDEST, ServerVersion};
@@ -12,6 +16,8 @@ use tokio::process::Command;
 
 const NAME: &str = "nats-server";
 const TOOLS: &str = ".tools/nats-server";
+/// Where the program was built.
+const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 /// From the program's own file up: `target/debug/headwater` is two folders below the checkout.
 const FOLDERS_UP: usize = 4;
 const VERSION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,7 +37,7 @@ pub struct Found {
 }
 
 /// Finds a server of at least [`OLDEST`]: `explicit` and nothing else when given, otherwise the first
-/// good one on `PATH`, otherwise `.tools/nats-server` in the current folder or near the program.
+/// good one on `PATH`, otherwise `.tools/nats-server` near the program or where it was built.
 ///
 /// # Errors
 ///
@@ -64,16 +70,11 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(NAME))
         .collect();
-    let here = env::current_dir().ok();
     let program = env::current_exe().ok();
-    let near: Vec<PathBuf> = here
+    let near: Vec<PathBuf> = program
         .iter()
-        .map(PathBuf::as_path)
-        .chain(
-            program
-                .iter()
-                .flat_map(|program| program.ancestors().skip(1).take(FOLDERS_UP)),
-        )
+        .flat_map(|program| program.ancestors().skip(1).take(FOLDERS_UP))
+        .chain([Path::new(CHECKOUT)])
         .map(|folder| folder.join(TOOLS))
         .collect();
     on_path.into_iter().chain(near)

@@ -33,6 +33,12 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Whether more than telling is asked for.
+    #[must_use]
+    pub fn changes(self) -> bool {
+        !matches!(self, Self::Status | Self::Parked | Self::Verify)
+    }
+
     /// The token of the subject.
     #[must_use]
     pub fn token(self) -> &'static str {
@@ -101,6 +107,12 @@ pub struct Reply {
     pub view: String,
     /// Whether this replica keeps the view.
     pub here: bool,
+    /// The replicas that were there to be asked, as far as this one knows.
+    #[serde(default)]
+    pub replicas: Vec<String>,
+    /// About how many views this one answers.
+    #[serde(default)]
+    pub of: usize,
     /// What it says.
     #[serde(flatten)]
     pub body: ReplyBody,
@@ -119,10 +131,17 @@ pub enum ReplyBody {
         /// The position to reach.
         total: u64,
     },
+    /// The replica's program does not have the view.
+    Unknown {},
     /// The replica that keeps the view does it.
     Elsewhere {},
     /// It is done.
     Done {},
+    /// A generation is being filled from now on.
+    Filling {
+        /// Which one.
+        generation: Generation,
+    },
     /// It cannot be done.
     Refused {
         /// Why.
@@ -177,9 +196,27 @@ pub struct GenerationReport {
     pub waiting: Option<String>,
     /// Why it does not get on, if it does not.
     pub stalled: Option<String>,
+    /// What came of comparing it with the log all the time, where that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftReport>,
     /// For how long it has not, in milliseconds.
     #[serde(default)]
     pub stalled_ms: Option<u64>,
+}
+
+/// What came of comparing a generation with the log all the time.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DriftReport {
+    /// How many documents were compared, those that were so again included.
+    pub checked: u64,
+    /// How often one was not what the log says.
+    pub different: u64,
+    /// How many were set right.
+    pub repaired: u64,
+    /// When the last ones were compared.
+    pub at: Timestamp,
+    /// The ids of the last ones that differed.
+    pub ids: Vec<String>,
 }
 
 /// A part of what is parked.

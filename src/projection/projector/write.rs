@@ -151,12 +151,11 @@ impl Projector {
         let parks = self.parked.prepare(&mut changes);
         let fence = &open.checkpoint;
         let (exchanged, log) = (fence.exchanges, fence.log);
+        let in_place = changes.retried.is_some() || changes.in_place;
         let exchanges = match self.renews {
             // The next number may have been told already.
             true => rand::random(),
-            false => fence
-                .exchanges
-                .wrapping_add(changes.retried.is_some().into()),
+            false => fence.exchanges.wrapping_add(in_place.into()),
         };
         let next = Checkpoint {
             position: place.position,

@@ -187,8 +187,9 @@ async fn expected<S: Scene>(scene: &S, world: &World) -> BTreeMap<String, Value>
 /// All documents that there are.
 async fn stored(world: &World, options: &ProjectorOptions) -> BTreeMap<String, Value> {
     let tables = ViewTables::of(options.view.description()).unwrap();
-    let rows = world.store.documents_after(&tables, None, 1_000).await;
-    let rows = rows.unwrap().into_iter();
+    let rows = world.store.page(&tables, None, None, 1_000).await;
+    let (_, rows) = rows.unwrap();
+    let rows = rows.into_iter();
     rows.map(|row| (row.id, row.document)).collect()
 }
 

@@ -5,7 +5,7 @@ use crate::{
     mart::view::{OrderView, ProductView, SalesView, StorefrontView},
     projection::{
         fold::{self, Fold, Folded},
-        verify::Memory,
+        refold::Memory,
     },
     recorded::Recorded,
     testkit::ViewFold,

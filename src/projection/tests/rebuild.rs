@@ -172,7 +172,7 @@ async fn a_rebuild_that_was_killed_goes_on_from_its_checkpoint() {
     options.batch = 5;
     let view = kept(options.clone(), &arbiter);
     world.until("a first one", |all| live(all) == "v1").await;
-    let ReplyBody::Done {} = ask(&view, Verb::Rebuild).await else {
+    let ReplyBody::Filling { .. } = ask(&view, Verb::Rebuild).await else {
         panic!("it was not begun");
     };
     let building = world

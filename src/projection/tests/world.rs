@@ -337,6 +337,12 @@ impl World {
         self.versions.lock().unwrap().clear();
     }
 
+    /// The consumers of the log.
+    pub(super) async fn consumers(&self) -> Vec<String> {
+        let all = self.log.consumers().await.unwrap();
+        all.into_iter().map(|consumer| consumer.name).collect()
+    }
+
     fn last(&self, subject: &str) -> (u64, u64) {
         let versions = self.versions.lock().unwrap();
         versions.get(subject).copied().unwrap_or_default()

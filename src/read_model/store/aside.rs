@@ -91,6 +91,9 @@ pub(super) fn write(
         sql.push_str(
             " UPSERT $erased SET position = math::max([position ?? 0, $erased_at]) RETURN NONE;",
         );
+        // What was found to differ is kept for a while, and may hold just that.
+        sql.push_str(" DELETE drift:[$drifted, NONE]..[$drifted, ..] RETURN NONE;");
+        variables.insert("drifted", tables.documents.as_str());
         let erased = RecordId::new("erased", tables.view);
         variables.insert("erased", Value::RecordId(erased));
         variables.insert("erased_at", integer(position));

@@ -2,6 +2,7 @@
 
 use super::{
     FENCED, Store, StoreError,
+    drift::verified_id,
     load::{checkpoint_id, followed_id},
     take,
     write::integer,
@@ -95,12 +96,14 @@ impl Store {
         variables.insert("view", tables.documents.as_str());
         variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
         variables.insert("followed", Value::RecordId(followed_id(tables)));
+        variables.insert("verified", Value::RecordId(verified_id(tables)));
         let sql = format!(
             "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
              DELETE parked:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE parked_head:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE behind:[$view, NONE]..[$view, ..] RETURN NONE; \
-             DELETE [$checkpoint, $followed] RETURN NONE;",
+             DELETE drift:[$view, NONE]..[$view, ..] RETURN NONE; \
+             DELETE [$checkpoint, $followed, $verified] RETURN NONE;",
             tables.documents, tables.parts
         );
         self.query(sql, variables).await?;

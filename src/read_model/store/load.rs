@@ -78,26 +78,6 @@ impl Store {
         }))
     }
 
-    /// Reads the documents after this id, in the order of ids, at most so many.
-    pub(crate) async fn documents_after(
-        &self,
-        tables: &ViewTables,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let mut variables = Variables::new();
-        let mut sql = format!("SELECT id, seq, doc, given FROM {}", tables.documents);
-        if let Some(after) = after {
-            sql.push_str(" WHERE id > $after");
-            let after = document_id(&tables.documents, after);
-            variables.insert("after", Value::RecordId(after));
-        }
-        let sql = format!("{sql} ORDER BY id ASC LIMIT {limit}");
-        let mut results = self.query(sql, variables).await?;
-        let found = rows(take(&mut results, 0)?);
-        found.into_iter().map(Row::read).collect()
-    }
-
     /// Whether a view has neither documents nor parts.
     pub(crate) async fn is_empty(&self, tables: &ViewTables) -> Result<bool, StoreError> {
         let sql = format!(

@@ -1,0 +1,49 @@
+//! Which documents of a view are folded again.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Some documents of a view, known by their ids alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::projection) enum Sample {
+    /// All of them.
+    #[default]
+    All,
+    /// One in so many, spread over all.
+    OneIn(u64),
+    /// Those after one id and up to another.
+    Between(Option<String>, Option<String>),
+}
+
+impl Sample {
+    /// Whether a document belongs to it.
+    pub(in crate::projection) fn has(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::OneIn(share) => {
+                let mut hasher = DefaultHasher::new();
+                id.hash(&mut hasher);
+                hasher.finish().is_multiple_of(*share)
+            }
+            Self::Between(..) => {
+                self.after().is_none_or(|after| id > after)
+                    && self.last().is_none_or(|last| id <= last)
+            }
+        }
+    }
+
+    /// The id after which it begins.
+    pub(super) fn after(&self) -> Option<&str> {
+        match self {
+            Self::Between(after, _) => after.as_deref(),
+            Self::All | Self::OneIn(_) => None,
+        }
+    }
+
+    /// The id at which it ends.
+    pub(super) fn last(&self) -> Option<&str> {
+        match self {
+            Self::Between(_, last) => last.as_deref(),
+            Self::All | Self::OneIn(_) => None,
+        }
+    }
+}
