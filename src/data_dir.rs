@@ -1,7 +1,7 @@
 //! The data folder: who holds it, and what in it is Headwater's.
 //!
 //! One process holds a folder at a time, by a lock on `headwater.lock` that the operating system
-//! gives back however the process ends. [`DataDir::reset`] removes only the two folders that
+//! gives back however the process ends. [`DataDir::reset`] removes only the folders that
 //! Headwater makes, and a folder that has them but no lock file is somebody else's and refused.
 
 use crate::event_log::secret::Secret;
@@ -152,7 +152,7 @@ impl DataDir {
             source,
         };
         crate::dev::nats_server::wait_until_unused(&self.nats()).map_err(failed)?;
-        for folder in [self.nats(), self.views()] {
+        for folder in [self.nats(), self.views(), self.refold()] {
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
