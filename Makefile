@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared chaos lint release tools surrealdb-server clean-data
+.PHONY: help run test test-shared test-http chaos lint release tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http)
 	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
 
 chaos: tools surrealdb-server ## crash and other-log tests for longer (SECONDS each; SEED repeats a run's chances)
@@ -36,6 +36,10 @@ surrealdb-server: ## build the SurrealDB server that tests start (some minutes, 
 test-shared: tools surrealdb-server ## run the tests of views once more, on a SurrealDB server
 	$(PYTHON) tools/with_surrealdb_server.py "$(SURREALDB_SERVER)" -- \
 	  $(CARGO) test --lib -- projection:: read_model::
+
+test-http: tools ## check the gateway of a running mart against the description that it serves
+	$(CARGO) build
+	$(PYTHON) tools/check_http_api.py "$(TARGET)/debug/headwater" --no-color
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

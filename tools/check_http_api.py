@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Checks a running mart against the description that it serves: check_http_api.py <headwater>.
+
+Schemathesis makes up requests from /openapi.json, right ones and wrong ones, and looks at the answers:
+no 5xx, no status and no body that is not described, nothing right refused, nothing wrong accepted. It is
+installed, in the versions of tools/schemathesis/requirements.txt, into .tools/schemathesis.
+
+What follows <headwater> are flags of `schemathesis run`.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SETTINGS = ROOT / "tools" / "schemathesis"
+REQUIREMENTS = SETTINGS / "requirements.txt"
+TARGET = ROOT / ".tools" / "schemathesis"
+NATS_SERVER = ROOT / ".tools" / "nats-server"
+START_SECONDS = 120
+STOP_SECONDS = 60
+WORKERS = 2
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    schemathesis = installed()
+    with tempfile.TemporaryDirectory() as folder:
+        service, address = start(sys.argv[1], pathlib.Path(folder))
+        try:
+            wait_for(address, service)
+            done = check(schemathesis, address, sys.argv[2:])
+        finally:
+            service.terminate()
+            try:
+                service.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                service.kill()
+    sys.exit(done)
+
+
+def installed():
+    """Where the pinned version is, which is installed first unless it is there."""
+    binary = TARGET / "bin" / "schemathesis"
+    stamp = TARGET / "requirements.sha256"
+    pinned = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if binary.exists() and stamp.exists() and stamp.read_text() == pinned:
+        return binary
+    print(f"installing schemathesis at {TARGET.relative_to(ROOT)}", flush=True)
+    shutil.rmtree(TARGET, ignore_errors=True)
+    # pip may not be a part of the environments of this Python; the one that runs this installs into them.
+    venv.create(TARGET, with_pip=False)
+    python = TARGET / "bin" / "python"
+    command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet",
+               "--disable-pip-version-check", "--no-deps", "-r", str(REQUIREMENTS)]
+    subprocess.run(command, check=True)
+    stamp.write_text(pinned)
+    return binary
+
+
+def start(headwater, folder):
+    address = f"127.0.0.1:{free_port()}"
+    command = [headwater, "dev", "--data-dir", str(folder / "data"), "--http-addr", address]
+    if NATS_SERVER.exists():
+        command += ["--nats-server", str(NATS_SERVER)]
+    service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               env=without_settings())
+    return service, address
+
+
+def without_settings():
+    """The environment, without what the program would read from it."""
+    settings = ("HEADWATER_", "OTEL_", "SCHEMATHESIS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(address, service):
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        if service.poll() is not None:
+            sys.exit(f"the service ended with {service.returncode}")
+        try:
+            with urllib.request.urlopen(f"http://{address}/readyz", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    sys.exit("the service does not get ready")
+
+
+def check(schemathesis, address, more):
+    command = [str(schemathesis), "--config-file", "schemathesis.toml", "run",
+               f"http://{address}/openapi.json", "--workers", str(WORKERS), *more]
+    # The settings name a file beside them, and whatever is written goes elsewhere.
+    with tempfile.TemporaryDirectory() as folder:
+        for file in SETTINGS.iterdir():
+            if file.is_file():
+                shutil.copy(file, folder)
+        return subprocess.run(command, cwd=folder, env=without_settings(), check=False).returncode
+
+
+if __name__ == "__main__":
+    main()
