@@ -5,6 +5,7 @@
 
 mod fingerprint;
 mod named;
+mod whole;
 
 use crate::{
     aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash,
@@ -18,11 +19,24 @@ use serde_json::value::RawValue;
 ///
 /// Returns a `malformed` problem that names the field.
 pub fn decode<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command, Problem> {
-    // Almost every body is right. Structs have refused by now what is given twice, but maps have not.
-    match named::decode(command, body) {
-        Some(decoded) if unique_fields::given_twice(body).is_none() => Ok(decoded),
-        _ => decode_slowly::<A>(command, body),
+    // Almost every body is right.
+    if let Some(decoded) = decode_quickly::<A>(command, body) {
+        return Ok(decoded);
     }
+    let body = &*whole::in_digits(body);
+    match decode_quickly::<A>(command, body) {
+        Some(decoded) => Ok(decoded),
+        None => decode_slowly::<A>(command, body),
+    }
+}
+
+/// As [`decode`], without knowing what is wrong.
+fn decode_quickly<A: Aggregate>(command: &str, body: &[u8]) -> Option<A::Command> {
+    let decoded = named::decode(command, body)?;
+    // Structs have refused by now what is given twice, but maps have not.
+    unique_fields::given_twice(body)
+        .is_none()
+        .then_some(decoded)
 }
 
 /// As [`decode`], and knows what is wrong.
@@ -243,6 +257,26 @@ mod tests {
         // The log has it: it must not change.
         assert_eq!(of("place", body), Fingerprint(0x655d_e934_1f9c_f234));
         assert_eq!(of("clear", "{}"), Fingerprint(0x12a4_140f_54ff_68f8));
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        let line = |quantity: &str| {
+            format!(r#"{{"lines":[{{"sku":"1.0","quantity":{quantity}}}],"tags":{{"x":1}}}}"#)
+        };
+        for quantity in ["100.0", "1e2", "1.0E+2", "1000e-1"] {
+            let read = decode::<Cart>("place", line(quantity).as_bytes());
+            assert_eq!(read, decode::<Cart>("place", line("100").as_bytes()));
+            assert_eq!(of("place", &line(quantity)), of("place", &line("100")));
+        }
+        for quantity in ["1.5", "1e-1", "1e30", "9223372036854775808.0"] {
+            assert_eq!(field("place", &line(quantity)), "lines[0].quantity");
+        }
+        // It is the one that is wrong that is named.
+        let body = r#"{"lines":[{"sku":"a","quantity":1.0},{"sku":"a","quantity":"1"}]}"#;
+        assert_eq!(field("place", body), "lines[1].quantity");
+        let body = r#"{"lines":[],"tags":{"x":1.0,"x":1}}"#;
+        assert_eq!(field("place", body), "tags.x");
     }
 
     #[test]

@@ -120,7 +120,10 @@ impl CommandHeaders {
     }
 }
 
+/// Reads a version as an entity tag writes it. A weak tag is one that something on the way has
+/// changed the form of the body for: it names the same version.
 fn parse_version(tag: &str) -> Option<u64> {
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| digits.parse().ok()).flatten()
@@ -223,6 +226,25 @@ pub struct OutcomeEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_read_from_a_strong_tag_and_from_a_weak_one() {
+        for (tag, version) in [
+            ("\"3\"", Some(3)),
+            ("W/\"3\"", Some(3)),
+            ("\"0\"", Some(0)),
+            ("w/\"3\"", None),
+            ("W/3", None),
+            ("W/W/\"3\"", None),
+            ("3", None),
+            ("\"\"", None),
+            ("\"+3\"", None),
+            ("*", None),
+            ("\"3\", \"4\"", None),
+        ] {
+            assert_eq!(parse_version(tag), version, "{tag}");
+        }
+    }
 
     #[test]
     fn an_outcome_is_written_as_it_is_described() {

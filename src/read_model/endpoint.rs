@@ -20,7 +20,7 @@ use async_nats::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
@@ -217,7 +217,7 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
         .into_iter()
         .map(|(name, value)| match value {
             Value::String(text) => Ok((name, text)),
-            Value::Number(number) => Ok((name, number.to_string())),
+            Value::Number(number) => Ok((name, written(&number))),
             Value::Bool(truth) => Ok((name, truth.to_string())),
             Value::Null | Value::Array(_) | Value::Object(_) => Err(Problem::malformed(
                 name,
@@ -225,6 +225,15 @@ fn parameters(body: &[u8]) -> Result<BTreeMap<String, String>, Problem> {
             )),
         })
         .collect()
+}
+
+/// A number as a parameter has it. A whole one is the same however it is written.
+fn written(number: &Number) -> String {
+    let text = number.to_string();
+    let digits = text
+        .strip_suffix(".0")
+        .filter(|digits| digits.parse::<i64>().is_ok());
+    digits.map_or_else(|| text.clone(), str::to_owned)
 }
 
 /// The headers that the answer has on HTTP, the same entity tag among them.
