@@ -20,7 +20,6 @@ use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 /// How everything on one machine is started.
@@ -28,8 +27,8 @@ use std::{
 pub struct DevOptions {
     /// The folder that holds everything.
     pub data_dir: PathBuf,
-    /// Where HTTP is served; port 0 takes a free one.
-    pub http_addr: SocketAddr,
+    /// How HTTP is served, and where; port 0 takes a free one.
+    pub http: http::Options,
     /// The port of the nats-server; a free one when `None`.
     pub nats_port: Option<u16>,
     /// The nats-server to run; found by [`nats_server::find`] when `None`.
@@ -38,10 +37,6 @@ pub struct DevOptions {
     pub reset: bool,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
-    /// How many clients may follow documents live at once.
-    pub max_live: usize,
-    /// How often such a client hears that its connection stands.
-    pub live_heartbeat: Duration,
     /// About how many documents a minute are compared with the log unasked; 0 for none.
     pub verify_per_minute: u32,
     /// Whether those that differ are set right.
@@ -61,16 +56,16 @@ impl DevOptions {
     /// Free ports, and whatever is in the folder.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let http = http::Options::default();
         Self {
             data_dir: data_dir.into(),
-            http_addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            http: http::Options {
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                ..http::Options::default()
+            },
             nats_port: None,
             nats_server: None,
             reset: false,
             cache: DEFAULT_CACHE,
-            max_live: http.max_live,
-            live_heartbeat: http.live_heartbeat,
             verify_per_minute: VerifyOptions::PER_MINUTE,
             repair: false,
             command: CommandOptions::default(),
@@ -109,9 +104,7 @@ impl Dev {
         // nothing but time.
         let store = format!("surrealkv://{}?sync=1s", data.views().display());
         let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
-        platform.http.address = options.http_addr;
-        platform.http.max_live = options.max_live;
-        platform.http.live_heartbeat = options.live_heartbeat;
+        platform.http = options.http;
         platform.cache = options.cache;
         platform.verify =
             VerifyOptions::new(data.refold()).unasked(options.verify_per_minute, options.repair);

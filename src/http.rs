@@ -6,13 +6,16 @@
 //! that leaves it is a [`Problem`](crate::problem::Problem), whoever refused, and every input is
 //! checked before it can become part of a subject.
 //!
-//! What is no HTTP at all, such as bytes outside of ASCII in a request line, never gets here: the
-//! server's parser answers it with an empty 400 and closes the connection.
+//! What is no HTTP at all, such as bytes outside of ASCII in a request line, is refused by the server's
+//! parser and never gets to a handler; [`connections`] gives that refusal its words.
 
 mod backend;
 mod boundary;
 mod commands;
+mod compression;
 mod conditional;
+mod connections;
+mod cors;
 mod direct;
 mod docs;
 mod health;
@@ -23,6 +26,7 @@ mod meters;
 mod metrics;
 mod openapi;
 mod refusal;
+mod server;
 mod trace;
 mod views;
 
@@ -32,6 +36,8 @@ mod fakes;
 mod tests;
 
 pub use backend::{Backends, Commands, Readiness, ReadinessCheck, ReadinessProbe, Views};
+pub use connections::Connections;
+pub use cors::Origin;
 pub use openapi::describe;
 
 use actix_web::{
@@ -52,6 +58,9 @@ use tokio::net::TcpSocket;
 /// Connections held open at once while a replica starts: probes, mostly.
 const EARLY_CONNECTIONS: usize = 256;
 
+/// Connections held open at once, unless it is said otherwise.
+pub const MAX_CONNECTIONS: usize = 12_000;
+
 /// How the gateway listens, and what it bounds.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -59,7 +68,7 @@ pub struct Options {
     pub address: SocketAddr,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
-    /// Connections held open at once, over all workers. Further ones wait in the backlog.
+    /// Connections held open at once, over all workers. Where all are in use, further ones are refused.
     pub max_connections: usize,
     /// Connections that the kernel holds while none of ours is free.
     pub backlog: u32,
@@ -67,6 +76,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a client may take to send the body, all of it.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer.
+    pub write_timeout: Duration,
     /// How long a connection may idle. Longer than the 60 s after which common load balancers
     /// close theirs, so that it is never this side that closes under a request.
     pub keep_alive: Duration,
@@ -78,6 +89,8 @@ pub struct Options {
     pub max_live: usize,
     /// How often such a client hears that its connection stands.
     pub live_heartbeat: Duration,
+    /// The origins whose pages may use the gateway.
+    pub allowed_origins: Vec<Origin>,
 }
 
 impl Default for Options {
@@ -86,15 +99,17 @@ impl Default for Options {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             workers: 2,
             // Beside as many live clients as there may be, room for those that come and go.
-            max_connections: 12_000,
+            max_connections: MAX_CONNECTIONS,
             backlog: 1_024,
             head_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             disconnect_timeout: Duration::from_secs(2),
             shutdown_timeout: Duration::from_secs(10),
             max_live: 10_000,
             live_heartbeat: Duration::from_secs(15),
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -130,11 +145,12 @@ impl Gateway {
     pub fn serve(
         listener: TcpListener,
         options: &Options,
+        connections: &Connections,
         backends: Backends,
     ) -> io::Result<Server> {
         let site = Site::new(backends, options);
         let direct = Some(Data::clone(&site));
-        serve(listener, options, direct, move |config| {
+        serve(listener, options, connections, direct, move |config| {
             routes(config, &site);
         })
     }
@@ -148,10 +164,11 @@ impl Gateway {
     pub fn serve_operations(
         listener: TcpListener,
         options: &Options,
+        connections: &Connections,
         readiness: ReadinessProbe,
     ) -> io::Result<Server> {
         let readiness = Data::new(readiness);
-        serve(listener, options, None, move |config| {
+        serve(listener, options, connections, None, move |config| {
             config.app_data(readiness.clone());
             operations(config);
         })
@@ -192,7 +209,7 @@ impl Gateway {
                 .default_service(web::to(refusal::starting))
         })
         .workers(1)
-        .max_connections(EARLY_CONNECTIONS)
+        .max_connections(EARLY_CONNECTIONS.min(options.max_connections))
         .client_request_timeout(options.head_timeout)
         .client_disconnect_timeout(options.disconnect_timeout)
         .shutdown_timeout(options.head_timeout.as_secs())
@@ -205,26 +222,29 @@ impl Gateway {
 fn serve(
     listener: TcpListener,
     options: &Options,
+    connections: &Connections,
     site: Option<Data<Site>>,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> io::Result<Server> {
-    let workers = options.workers.max(1);
-    let server = HttpServer::new(move || {
+    let origins = options.allowed_origins.clone();
+    if origins.is_empty() {
+        return server::run(listener, options, connections, move || {
+            let site = site.clone();
+            App::new()
+                .wrap_fn(move |request, service| boundary::guard(request, service, site.as_ref()))
+                .configure(configure.clone())
+        });
+    }
+    // With pages of other origins every answer passes what adds their headers, the direct ones too.
+    server::run(listener, options, connections, move || {
         let site = site.clone();
         App::new()
-            .wrap_fn(move |request, service| boundary::guard(request, service, site.as_ref()))
+            .wrap_fn(move |request, service| direct::first(request, service, site.as_ref()))
+            .wrap(cors::policy(&origins))
+            .wrap_fn(cors::explain)
+            .wrap_fn(|request, service| boundary::guard(request, service, None))
             .configure(configure.clone())
     })
-    .on_connect(live::hold)
-    .workers(workers)
-    .max_connections(options.max_connections.div_ceil(workers))
-    .client_request_timeout(options.head_timeout)
-    .client_disconnect_timeout(options.disconnect_timeout)
-    .keep_alive(options.keep_alive)
-    .shutdown_timeout(options.shutdown_timeout.as_secs())
-    .disable_signals()
-    .listen(listener)?;
-    Ok(server.run())
 }
 
 /// What all workers share: the back ends, and the pages, which are made once.
@@ -250,7 +270,9 @@ impl Site {
             backends,
             body_timeout: options.body_timeout,
             live: Arc::default(),
-            max_live: options.max_live,
+            max_live: options
+                .max_live
+                .min(options.max_connections - options.max_connections / 8),
             live_heartbeat: options.live_heartbeat,
         }))
     }

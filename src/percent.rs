@@ -1,29 +1,10 @@
 //! Percent-encoded text, as addresses and headers have it.
 
+use percent_encoding::percent_decode_str;
+
 /// Decodes; leaves a percent sign alone that two hexadecimal digits do not follow.
 pub(crate) fn decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let code = match (first, after) {
-            (b'%', [high, low, ..]) => {
-                let digit = |digit: u8| char::from(digit).to_digit(16);
-                digit(*high).zip(digit(*low))
-            }
-            _ => None,
-        };
-        match code {
-            Some((high, low)) => {
-                decoded.push((high << 4 | low) as u8);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(*first);
-                rest = after;
-            }
-        }
-    }
-    decoded
+    percent_decode_str(text).collect()
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod early;
 mod error;
 mod io;
 mod nats;
+mod open_files;
 mod options;
 mod query_side;
 mod readiness;
@@ -25,7 +26,7 @@ use crate::{
     command::{client::CommandClient, endpoint::CommandEndpoint},
     connection,
     event_log::{ChosenAppend, health::LogHealth, topology::Difference},
-    http::Gateway,
+    http::{Connections, Gateway},
     membership::Membership,
     projection::ViewHandle,
     read_model::ReadModel,
@@ -33,7 +34,13 @@ use crate::{
 use actix::Arbiter;
 use actix_web::dev::ServerHandle;
 use io::IoThreads;
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 use tokio_util::sync::CancellationToken;
 
 /// A running replica.
@@ -52,6 +59,8 @@ pub struct Platform {
     queries: Option<ReadModel>,
     query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     gateway: Option<(ServerHandle, SocketAddr)>,
+    connections: Connections,
+    draining: Arc<AtomicBool>,
 }
 
 impl Platform {
@@ -64,7 +73,8 @@ impl Platform {
     /// # Errors
     ///
     /// Returns [`StartError`]; what had been started is dropped then.
-    pub async fn start(domain: Domain, options: PlatformOptions) -> Result<Self, StartError> {
+    pub async fn start(domain: Domain, mut options: PlatformOptions) -> Result<Self, StartError> {
+        options.http.max_connections = open_files::connections_within(options.http.max_connections);
         let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
         let io = IoThreads::start()?;
         let started = start::start(&domain, &options, listener, &io).await?;
@@ -135,6 +145,13 @@ impl Platform {
             // An error means that the projector is gone; there is nothing to wait for.
             let _ = projector.watch().wait_for(|status| status.ready).await;
         }
+    }
+
+    /// Says in `/readyz` that the replica is about to stop, and tells each client with its next answer to
+    /// connect anew. Everything is still served, so that nobody who has not heard it yet is refused.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+        self.connections.drain();
     }
 
     /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.

@@ -174,6 +174,17 @@ impl Problem {
         }
     }
 
+    /// 431: the head of the request is over the limit.
+    #[must_use]
+    pub fn headers_too_large() -> Self {
+        Self::new(
+            431,
+            "Request Header Fields Too Large",
+            "headers_too_large",
+            "the head of the request is too large; nothing was done",
+        )
+    }
+
     /// 429: a bounded queue is full.
     pub fn overloaded() -> Self {
         Self {

@@ -33,7 +33,7 @@ pub use generation::{Edition, Generation, GenerationState, Generations};
 #[cfg(test)]
 pub(crate) use live::Feed;
 pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subscription};
-pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT};
+pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT};
 pub use schema::SchemaError;
 pub use store::floor;
 pub use store::{Credentials, Store, StoreError, StoreOptions};

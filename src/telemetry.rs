@@ -4,6 +4,7 @@ pub mod metrics;
 pub mod trace;
 
 use crate::config::{LogConfig, LogFormat};
+use std::io::{self, IsTerminal};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The log directives cannot be read.
@@ -19,11 +20,20 @@ pub struct TelemetryError(String);
 pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
     let filter =
         EnvFilter::try_new(&config.filter).map_err(|error| TelemetryError(error.to_string()))?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer()
+        .with_ansi(is_colourful())
+        .with_writer(io::stderr);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match config.log_format {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
     started.map_err(|error| TelemetryError(error.to_string()))
+}
+
+/// Whether lines are coloured: on a terminal, unless NO_COLOR says that they are not to be
+/// (no-color.org).
+fn is_colourful() -> bool {
+    let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !asked_not_to
 }

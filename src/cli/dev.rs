@@ -24,13 +24,11 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
     let exporter = super::export_traces(&config.sides.trace, "dev")?;
     let options = DevOptions {
         data_dir: config.data_dir,
-        http_addr: config.http_addr,
+        http: config.sides.gateway.http(config.http_addr),
         nats_port: config.nats_port,
         nats_server: config.nats_server,
         reset: config.reset,
         cache: config.sides.gateway.cache(),
-        max_live: config.sides.gateway.max_live,
-        live_heartbeat: config.sides.gateway.live_heartbeat(),
         verify_per_minute: config.sides.verify.verify_per_minute,
         repair: config.sides.verify.repair,
         command: config.sides.command.options(),

@@ -8,7 +8,7 @@ use crate::{
     event_log::secret::SecretError,
     platform::{self, Domain, Patience, Platform, PlatformOptions, StartError},
 };
-use std::{fs, io, path::Path, pin::pin, process::ExitCode};
+use std::{fs, io, path::Path, pin::pin, process::ExitCode, time::Duration};
 
 pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     let has = |role| config.roles.contains(&role);
@@ -46,12 +46,10 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .zip(config.surreal_password.clone())
         .map(|(username, password)| Credentials { username, password });
     options.roles = config.roles.iter().copied().collect();
-    options.http.address = config.http_addr;
+    options.http = config.sides.gateway.http(config.http_addr);
     options.stream_replicas = config.topology.stream_replicas;
     options.inboxes = config.sides.inboxes();
     options.cache = config.sides.gateway.cache();
-    options.http.max_live = config.sides.gateway.max_live;
-    options.http.live_heartbeat = config.sides.gateway.live_heartbeat();
     options.verify = config.sides.verify.options(data.refold());
     options.command = config.sides.command.options();
     options.server.api = config.topology.log.api();
@@ -92,6 +90,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     }
 
     asked_to_stop.await.map_err(Failure::operation)?;
+    drain(&platform, config.drain_delay()).await?;
     tracing::info!("draining");
     let stopped = tokio::time::timeout(config.grace(), platform.stop()).await;
     if let Some(exporter) = exporter {
@@ -102,6 +101,22 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         Err(_) => Err(Failure::operation(
             "what was in flight did not finish within the grace period",
         )),
+    }
+}
+
+/// Serves on while `/readyz` says that the replica leaves. A second signal ends that.
+async fn drain(platform: &Platform, delay: Duration) -> Result<(), Failure> {
+    if delay.is_zero() {
+        return Ok(());
+    }
+    platform.drain();
+    tracing::info!(
+        delay_s = delay.as_secs(),
+        "leaving; everything is still served"
+    );
+    match tokio::time::timeout(delay, signals::asked_to_stop()).await {
+        Ok(asked) => asked.map_err(Failure::operation),
+        Err(_) => Ok(()),
     }
 }
 

@@ -44,7 +44,11 @@ pub struct ServeConfig {
     /// Where HTTP is served; port 0 takes a free one
     #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
-    /// How long a stop may take before what is left is cut off, in seconds
+    /// For how long after SIGTERM everything is still served while /readyz says that the replica leaves,
+    /// in seconds: as long as whoever sends requests here needs to notice
+    #[arg(long, env = "HEADWATER_DRAIN_DELAY_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
+    pub drain_delay_seconds: u64,
+    /// How long a stop may take after that before what is left is cut off, in seconds
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
@@ -54,6 +58,12 @@ pub struct ServeConfig {
 }
 
 impl ServeConfig {
+    /// For how long everything is still served once a stop was asked for.
+    #[must_use]
+    pub fn drain_delay(&self) -> Duration {
+        Duration::from_secs(self.drain_delay_seconds)
+    }
+
     /// How long a stop may take.
     #[must_use]
     pub fn grace(&self) -> Duration {

@@ -4,11 +4,12 @@ use super::TraceConfig;
 use crate::{
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
+    http::{self, MAX_CONNECTIONS, Origin},
     projection::VerifyOptions,
     request_reply::{InboxPrefix, Inboxes},
 };
 use clap::Args;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// What is told of a replica wherever it runs.
 #[derive(Debug, Clone, Args)]
@@ -117,19 +118,28 @@ impl VerifyConfig {
     }
 }
 
-/// How a gateway answers queries.
+/// How a gateway answers.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayConfig {
     /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
     #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
     pub cache_mb: usize,
-    /// How many clients may follow documents live at once
+    /// How many clients may be connected at once, as far as there are open files for them; where all
+    /// connections are in use, further ones are answered 503
+    // Beside as many live clients as there may be, room for those that come and go.
+    #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = MAX_CONNECTIONS as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+    /// How many clients may follow documents live at once; an eighth of all connections is left to others
     #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
     pub max_live: usize,
     /// How often a client that follows documents live hears that the connection stands, in seconds
     // Below the 60 s after which common proxies close what is silent.
     #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub live_heartbeat_seconds: u64,
+    /// The origins of the web pages that may use the gateway from a browser, such as
+    /// https://shop.example, separated by commas; none unless given
+    #[arg(long, env = "HEADWATER_ALLOW_ORIGIN", value_delimiter = ',', value_parser = Origin::read)]
+    pub allow_origin: Vec<Origin>,
 }
 
 impl GatewayConfig {
@@ -139,9 +149,16 @@ impl GatewayConfig {
         self.cache_mb.saturating_mul(1 << 20)
     }
 
-    /// How often a live client hears that its connection stands.
+    /// How HTTP is served at an address, with the defaults of what cannot be set from outside.
     #[must_use]
-    pub fn live_heartbeat(&self) -> Duration {
-        Duration::from_secs(self.live_heartbeat_seconds)
+    pub fn http(&self, address: SocketAddr) -> http::Options {
+        http::Options {
+            address,
+            max_connections: self.max_connections as usize,
+            max_live: self.max_live,
+            live_heartbeat: Duration::from_secs(self.live_heartbeat_seconds),
+            allowed_origins: self.allow_origin.clone(),
+            ..http::Options::default()
+        }
     }
 }

@@ -1,37 +1,58 @@
 //! What every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
-use super::{Site, direct::Direct, meters, trace};
+use super::{
+    Site,
+    connections::{Connection, Occupied, too_many},
+    direct::Direct,
+    meters, trace,
+};
 use crate::problem::Problem;
 use actix_web::{
     Error, ResponseError,
-    body::BoxBody,
+    body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
-    http::header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    http::{
+        ConnectionType,
+        header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    },
     web::Data,
 };
-use std::{future::Future, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 /// The longest path and query, in bytes: room for every parameter of a list at its longest.
 pub(super) const MAX_URI: usize = 8 * 1024;
 
 /// The outermost middleware. What is asked most of `site`, if there is one, never gets to `service`.
-pub(super) fn guard<S>(
+pub(super) fn guard<S, B>(
     mut request: ServiceRequest,
     service: &S,
     site: Option<&Data<Site>>,
-) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
+) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S, B>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody + 'static,
 {
     let started = Instant::now();
+    let occupied = request
+        .conn_data::<Arc<Connection>>()
+        .map(Connection::occupy);
     let mut span = trace::begin(&mut request);
     let uri = request.uri();
     let length = uri
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
-    let way = if length > MAX_URI {
-        Way::Refused(request.into_response(Problem::uri_too_long(MAX_URI).error_response()))
+    let refused = if length > MAX_URI {
+        Some(Problem::uri_too_long(MAX_URI))
+    } else if occupied.as_ref().is_some_and(Occupied::is_spare)
+        && !meters::is_operation(request.path())
+    {
+        Some(too_many())
+    } else {
+        None
+    };
+    let way = if let Some(problem) = refused {
+        Way::Refused(request.into_response(problem.error_response()))
     } else {
         match site.and_then(|site| Some((Direct::of(&request)?, site))) {
             Some((direct, site)) => Way::Direct(direct, request, Data::clone(site)),
@@ -42,11 +63,15 @@ where
         let mut response = match way {
             Way::Refused(response) => response,
             Way::Direct(direct, request, site) => direct.serve(request, &site).await,
-            Way::Routed(response) => response.await?,
+            Way::Routed(response) => response.await?.map_into_boxed_body(),
         };
         response
             .headers_mut()
             .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if occupied.is_some_and(|occupied| occupied.is_to_close()) {
+            let head = response.response_mut().head_mut();
+            head.set_connection_type(ConnectionType::Close);
+        }
         log(&response, started);
         trace::answered(&mut span, response.status());
         Ok(response)

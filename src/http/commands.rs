@@ -26,6 +26,7 @@ pub(super) async fn execute(
         return Err(refusal::unknown("command", &command));
     }
     let id = input::aggregate_id(request, 2)?;
+    input::no_parameters(request)?;
     let headers = CommandHeaders::read(request.headers())?;
     let body = input::json_body(request, payload, site.body_timeout).await?;
 

@@ -6,10 +6,28 @@
 use super::{Site, commands, views};
 use crate::percent;
 use actix_web::{
-    HttpResponse, ResponseError,
-    dev::{ServiceRequest, ServiceResponse},
+    Error, HttpResponse, ResponseError,
+    body::BoxBody,
+    dev::{Service, ServiceRequest, ServiceResponse},
     http::Method,
+    web::Data,
 };
+use futures::future::Either;
+
+/// Answers what goes past the router, and leaves everything else to `service`.
+pub(super) fn first<S>(
+    request: ServiceRequest,
+    service: &S,
+    site: Option<&Data<Site>>,
+) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+{
+    match site.and_then(|site| Some((Direct::of(&request)?, Data::clone(site)))) {
+        Some((direct, site)) => Either::Left(async move { Ok(direct.serve(request, &site).await) }),
+        None => Either::Right(service.call(request)),
+    }
+}
 
 /// What goes past the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

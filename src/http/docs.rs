@@ -45,11 +45,15 @@ pub(super) async fn serve(
     file: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let file = utoipa_swagger_ui::serve(&file, CONFIG.clone())
-        .map_err(|_| Problem::internal())?
+        .map_err(|_| Problem {
+            detail: "the page failed inside the service".to_owned(),
+            ..Problem::internal()
+        })?
         .ok_or_else(|| Problem::not_found("not_found", "there is no such file"))?;
     let body = file.bytes.into_owned();
     let response = conditional::begin(&request, conditional::tag_of(&body));
-    let mut response = conditional::finish(response, "application/octet-stream", body);
+    let finishing = conditional::finish(&request, response, "application/octet-stream", body);
+    let mut response = finishing.await;
     let content_type = HeaderValue::from_str(&file.content_type).ok();
     for (name, value) in [
         (CONTENT_TYPE, content_type),

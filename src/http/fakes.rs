@@ -221,8 +221,10 @@ impl Views for FakeViews {
     ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
         let seen = (parameters.clone(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
+        let limit = parameters.get("limit").and_then(|limit| limit.parse().ok());
+        let ids = (1..=limit.unwrap_or(2)).map(|number: usize| format!("p-{number}"));
         let page = Page {
-            items: vec![document("p-1"), document("p-2")],
+            items: ids.map(|id| document(&id)).collect(),
             next: Some("further".to_owned()),
             count: None,
             count_capped: false,

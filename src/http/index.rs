@@ -39,7 +39,7 @@ impl Index {
 
 /// Serves the page.
 pub(super) async fn serve(request: HttpRequest, site: Data<Site>) -> HttpResponse {
-    let mut response = site.index.page.respond(&request);
+    let mut response = site.index.page.respond(&request).await;
     response
         .headers_mut()
         .insert(CONTENT_SECURITY_POLICY, site.index.policy.clone());

@@ -17,6 +17,7 @@ use actix_web::{
     web::{Bytes, BytesMut},
 };
 use futures::StreamExt;
+use percent_encoding::percent_decode_str;
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 /// The path's segment number `index`, counted from 0 at the first slash, decoded. `field` is what
@@ -76,23 +77,39 @@ pub(super) fn parameters(query: &str) -> Result<BTreeMap<String, String>, Proble
     Ok(parameters)
 }
 
+/// Refuses any query parameter, where none means anything: one that is not read would be a filter, or a
+/// header, that somebody believes in.
+pub(super) fn no_parameters(request: &HttpRequest) -> Result<(), Problem> {
+    let Some(query) = request.uri().query().filter(|query| !query.is_empty()) else {
+        return Ok(());
+    };
+    match parameters(query)?.into_keys().next() {
+        None => Ok(()),
+        Some(name) => {
+            let detail = format!("there is no parameter {name} here: only lists have any");
+            Err(Problem::malformed(name, detail))
+        }
+    }
+}
+
 /// Decodes `%41` to `A`, and `+` to a space where that is the custom (in a query). `None` when an
 /// escape is cut short or not hexadecimal, or what comes out is not UTF-8.
 fn percent_decode(raw: &str, plus_is_space: bool) -> Option<String> {
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut bytes = raw.bytes();
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                let (high, low) = (digit()?, digit()?);
-                u8::try_from(high * 16 + low).ok()?
-            }
-            b'+' if plus_is_space => b' ',
-            other => other,
-        });
+    let escapes = raw.split('%').skip(1);
+    let is_escape = |rest: &str| {
+        let mut digits = rest.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        digits.by_ref().count() == 2
+    };
+    // The library leaves alone what is no escape.
+    if !escapes.into_iter().all(is_escape) {
+        return None;
     }
-    String::from_utf8(decoded).ok()
+    let spaced = match plus_is_space {
+        true => Cow::Owned(raw.replace('+', " ")),
+        false => Cow::Borrowed(raw),
+    };
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 impl RequestHeaders for HeaderMap {

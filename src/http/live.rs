@@ -8,28 +8,29 @@
 //! refused. So a client that comes again is told in a stream, by an event `problem`, why it cannot
 //! follow now, and by `retry` when to come next.
 
-use super::{Site, input, refusal::say_age, views};
+use super::{
+    Site,
+    connections::{Connection, Occupied},
+    input,
+    refusal::say_age,
+    views,
+};
 use crate::{
     problem::{Age, Problem},
     read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription, ViewDescription},
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    dev::Extensions,
     http::{
         ConnectionType, Version,
         header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName},
     },
-    rt::net::TcpStream,
     web::{Bytes, BytesMut, Data},
 };
 use futures::{Stream, StreamExt};
 use std::{
-    any::Any,
     convert::Infallible,
     io::Write,
-    net::Shutdown,
-    os::fd::AsFd,
     pin::Pin,
     sync::{
         Arc,
@@ -120,8 +121,8 @@ fn respond(
         }
     };
     let age = site.backends.views.age(view.name);
-    if let Some(connection) = request.conn_data::<Connection>() {
-        let connection = connection.clone();
+    let connection = request.conn_data::<Arc<Connection>>();
+    if let Some(connection) = connection.map(Arc::clone) {
         subscription.on_cut(move || connection.cut());
     }
     let mut heartbeat =
@@ -134,6 +135,7 @@ fn respond(
         marked: false,
         told: None,
         _slot: slot,
+        _occupied: connection.map(Connection::occupy),
     });
     if request.version() < Version::HTTP_11 {
         // It knows no chunks: it takes the bytes as they are, until the connection ends.
@@ -189,6 +191,8 @@ struct Frames {
     /// Where the client was last told to go on from.
     told: Option<EventId>,
     _slot: Slot,
+    /// It is never idle, however long nothing changes.
+    _occupied: Option<Occupied>,
 }
 
 impl Frames {
@@ -336,27 +340,5 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
         metrics::gauge!("headwater_live_clients").decrement(1);
-    }
-}
-
-/// A hold on a connection that can end it while the server waits for it to take what is written:
-/// a client that reads nothing would keep it, and its slot, for as long as it likes.
-#[derive(Clone)]
-struct Connection(Arc<std::net::TcpStream>);
-
-impl Connection {
-    fn cut(&self) {
-        // An error means that it is gone already.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// Keeps a hold on each connection.
-pub(super) fn hold(connection: &dyn Any, data: &mut Extensions) {
-    let held = connection
-        .downcast_ref::<TcpStream>()
-        .and_then(|stream| stream.as_fd().try_clone_to_owned().ok());
-    if let Some(held) = held {
-        data.insert(Connection(Arc::new(held.into())));
     }
 }

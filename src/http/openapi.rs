@@ -5,6 +5,7 @@
 //! that cannot meet (see [`schemas`]).
 
 mod commands;
+mod operations;
 mod schemas;
 mod shared;
 mod views;
@@ -17,12 +18,8 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use schemas::Schemas;
 use serde_json::Value;
 use utoipa::openapi::{
-    HttpMethod, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, PathsBuilder, ServerBuilder,
-    content::ContentBuilder,
-    path::OperationBuilder,
-    response::ResponseBuilder,
-    schema::{ObjectBuilder, SchemaType, Type},
-    tag::TagBuilder,
+    HttpMethod, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, PathsBuilder, RefOr,
+    ServerBuilder, path::OperationBuilder, response::Response, tag::TagBuilder,
 };
 
 /// What the gateway offers over these aggregates and views, as an OpenAPI 3.1 document.
@@ -58,17 +55,17 @@ pub fn describe(aggregates: &[AggregateDescription], views: &[ViewDescription]) 
                 .build(),
         );
         for (path, operation) in views::operations(view, &mut schemas) {
-            paths = paths.path(path, PathItem::new(HttpMethod::Get, operation));
+            paths = paths.path(path, readable(operation));
         }
     }
     tags.push(
         TagBuilder::new()
-            .name(OPERATIONS)
+            .name(operations::TAG)
             .description(Some("For what runs the service."))
             .build(),
     );
-    for (path, operation) in health() {
-        paths = paths.path(path, PathItem::new(HttpMethod::Get, operation));
+    for (path, operation) in operations::operations(&mut schemas) {
+        paths = paths.path(path, readable(operation));
     }
     let openapi = OpenApiBuilder::new()
         .info(
@@ -94,44 +91,33 @@ pub fn describe(aggregates: &[AggregateDescription], views: &[ViewDescription]) 
     document
 }
 
-/// The tag of `/healthz` and `/readyz`.
-const OPERATIONS: &str = "operations";
-
-fn health() -> [(&'static str, OperationBuilder); 2] {
-    let any = || {
-        ContentBuilder::new()
-            .schema(Some(
-                ObjectBuilder::new().schema_type(SchemaType::Type(Type::Object)),
-            ))
-            .build()
+/// What is read is asked for by `HEAD` too, which answers the same without the body; what goes on and on
+/// is not.
+fn readable(operation: OperationBuilder) -> PathItem {
+    let operation = operation.build();
+    let mut item = PathItem::default();
+    let is_stream = |response: &RefOr<Response>| match response {
+        RefOr::T(response) => response.content.contains_key("text/event-stream"),
+        RefOr::Ref(_) => false,
     };
-    let json = |text: &str| {
-        ResponseBuilder::new()
-            .description(text)
-            .content("application/json", any())
-    };
-    [
-        (
-            "/healthz",
-            OperationBuilder::new()
-                .tag(OPERATIONS)
-                .operation_id(Some("operations.alive"))
-                .summary(Some("Whether the process lives"))
-                .response("200", json("It does.")),
-        ),
-        (
-            "/readyz",
-            OperationBuilder::new()
-                .tag(OPERATIONS)
-                .operation_id(Some("operations.ready"))
-                .summary(Some("Whether the replica can do its work now"))
-                .response("200", json("It can."))
-                .response("503", json("It cannot; the checks say why.")),
-        ),
-    ]
+    if !operation.responses.responses.values().any(is_stream) {
+        let mut head = operation.clone();
+        head.operation_id = head.operation_id.map(|name| format!("{name}.head"));
+        head.summary = head
+            .summary
+            .map(|summary| format!("{summary}, without the body"));
+        for response in head.responses.responses.values_mut() {
+            if let RefOr::T(response) = response {
+                response.content.clear();
+            }
+        }
+        item.head = Some(head);
+    }
+    item.get = Some(operation);
+    item
 }
 
 /// Serves the document.
 pub(super) async fn serve(request: HttpRequest, site: Data<Site>) -> HttpResponse {
-    site.openapi.respond(&request)
+    site.openapi.respond(&request).await
 }

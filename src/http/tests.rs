@@ -1,6 +1,9 @@
 //! The surface over fakes: what goes in, what comes out, and what never gets through.
 
 mod commands;
+mod compression;
+mod connections;
+mod cors;
 mod description;
 mod live;
 mod site;

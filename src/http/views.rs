@@ -16,17 +16,15 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
     let view = known_view(request, site)?;
     let answer = async {
         let id = input::document_id(request, 2)?;
+        input::no_parameters(request)?;
         let freshness = freshness(request)?;
         site.backends.views.get(view.name, &id, &freshness).await
     };
     let answer = answer.await.map_err(|problem| aged(problem, site, view))?;
     let mut response = conditional::begin(request, answer.value.tag.clone());
     say_age(&mut response, answer.age());
-    Ok(conditional::finish(
-        response,
-        "application/json",
-        answer.value.body,
-    ))
+    let body = answer.value.body;
+    Ok(conditional::finish(request, response, "application/json", body).await)
 }
 
 /// Reads a page of a list.
@@ -42,7 +40,7 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
     let body = json(&answer.value);
     let mut response = conditional::begin(&request, conditional::tag_of(&body));
     say_age(&mut response, answer.age());
-    Ok(conditional::finish(response, "application/json", body))
+    Ok(conditional::finish(&request, response, "application/json", body).await)
 }
 
 /// A refusal, with how fresh the view is that it is about.

@@ -2,7 +2,7 @@
 
 use super::{Platform, start::connections};
 use crate::http::{Readiness, ReadinessCheck, ReadinessProbe};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// What `GET /readyz` asks.
 pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
@@ -10,6 +10,8 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let connections = connections(platform);
     let health = platform.health.clone();
     let projectors = platform.projectors.clone();
+    let queries = platform.queries.clone();
+    let draining = Arc::clone(&platform.draining);
     Arc::new(move || {
         let connected = connections
             .iter()
@@ -25,7 +27,16 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
             .as_ref()
             .map_or_else(|| "available".to_owned(), ToString::to_string);
         checks.push(ReadinessCheck::new("log", trouble.is_none(), detail));
-        if membership.is_leaving() {
+        if let Some(queries) = &queries {
+            let answers = queries.store_answers();
+            let detail = if answers {
+                "answers"
+            } else {
+                "does not answer"
+            };
+            checks.push(ReadinessCheck::new("store", answers, detail));
+        }
+        if membership.is_leaving() || draining.load(Relaxed) {
             checks.push(ReadinessCheck::new("membership", false, "leaving"));
         }
         checks.extend(projectors.iter().map(|projector| {

@@ -20,7 +20,7 @@ use crate::{
         health::{LogHealth, Monitor},
         topology::{Difference, Topology},
     },
-    http::{Backends, Gateway},
+    http::{Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
     request_reply::ReplyGuard,
     telemetry,
@@ -116,6 +116,8 @@ pub(super) async fn start(
         queries: None,
         query_endpoint: None,
         gateway: None,
+        connections: Connections::new(options.http.max_connections),
+        draining: Arc::default(),
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {
         query_side::start(
@@ -140,9 +142,9 @@ pub(super) async fn start(
             views: Arc::new(platform.queries().clone()),
             readiness,
         };
-        Gateway::serve(listener, &options.http, backends)
+        Gateway::serve(listener, &options.http, &platform.connections, backends)
     } else {
-        Gateway::serve_operations(listener, &options.http, readiness)
+        Gateway::serve_operations(listener, &options.http, &platform.connections, readiness)
     };
     let server = server.map_err(unbound)?;
     platform.gateway = Some((server.handle(), address));

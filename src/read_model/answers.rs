@@ -260,6 +260,12 @@ impl ReadModel {
         &self.inner.views
     }
 
+    /// Whether the store answered when it was last asked.
+    #[must_use]
+    pub fn store_answers(&self) -> bool {
+        self.inner.store.answers()
+    }
+
     /// Reads one document.
     ///
     /// # Errors

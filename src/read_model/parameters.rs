@@ -21,7 +21,7 @@ pub const MAX_LIMIT: usize = 200;
 /// The most documents that `count=true` counts.
 pub const MAX_COUNT: usize = 10_000;
 /// The longest text of a filter or of `q`, in bytes.
-pub(super) const MAX_TEXT: usize = 512;
+pub const MAX_TEXT: usize = 512;
 
 /// What a list asks for.
 #[derive(Debug, Clone, PartialEq)]

@@ -169,6 +169,11 @@ impl Store {
         &self.inner.id
     }
 
+    /// Whether the server answered when it was last asked; what is embedded does.
+    pub(crate) fn answers(&self) -> bool {
+        self.inner.pulse.as_ref().is_none_or(Pulse::answers)
+    }
+
     /// Where queries run.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.inner.runtime

@@ -25,6 +25,7 @@ mod dev_nats_server;
 mod dev_run;
 mod door;
 mod drift;
+mod gateway;
 mod hot;
 mod http;
 mod in_doubt;

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 9] = [
+const SELDOM: [&str; 11] = [
     "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
     "headwater_command_panics_total",
+    "headwater_http_connections_closed_total",
+    "headwater_http_connections_refused_total",
     "headwater_live_cut_total",
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",

@@ -86,7 +86,7 @@ fn operation(
         }
     }
     operation
-        .response("408", response_ref("BodyTimeout"))
+        .response("408", response_ref("Timeout"))
         .response(
             "409",
             refusal(
@@ -98,8 +98,10 @@ fn operation(
         )
         .response("412", response_ref("VersionMismatch"))
         .response("413", response_ref("TooLarge"))
+        .response("414", response_ref("UriTooLong"))
         .response("415", response_ref("UnsupportedMediaType"))
         .response("429", response_ref("Overloaded"))
+        .response("431", response_ref("HeadersTooLarge"))
         .response("500", response_ref("Internal"))
         .response("503", response_ref("Unavailable"))
 }

@@ -136,8 +136,11 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
             "IfMatch",
             header(
                 "If-Match",
-                "The version that the aggregate must be at, in double quotes.",
-                text().pattern(Some("^\"[0-9]+\"$")),
+                "The version that the aggregate must be at, as ETag answered it: in double quotes. A weak tag \
+                 names the same version.",
+                text()
+                    .min_length(Some(3))
+                    .pattern(Some("^(W/)?\"[0-9]{1,19}\"$")),
                 Some(json!("\"3\"")),
             ),
         ),
@@ -160,8 +163,8 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
                 "Wait until the view has applied this position: what a command answered as \
                  Headwater-Position. Several, at most 32, have commas between them. A view that does not \
                  read that aggregate does not wait.",
-                text().pattern(Some(
-                    "^[a-z][a-z0-9_]*@[0-9]+( *, *[a-z][a-z0-9_]*@[0-9]+)*$",
+                text().min_length(Some(3)).pattern(Some(
+                    "^[a-z][a-z0-9_]{0,31}@[0-9]{1,19}( *, *[a-z][a-z0-9_]{0,31}@[0-9]{1,19}){0,31}$",
                 )),
                 Some(json!("order@4711")),
             ),
@@ -258,13 +261,17 @@ fn headers() -> Vec<(&'static str, Header)> {
 }
 
 fn responses() -> Vec<(&'static str, Response)> {
-    let shared = |name, text: &str, example: Problem| {
-        let mut response = refusal(text, &[&example.code], &example);
+    let coded = |name, text: &str, codes: &[&str], example: Problem| {
+        let mut response = refusal(text, codes, &example);
         if example.retry_after.is_some() {
             let header = RefOr::Ref(header_ref("RetryAfter"));
             response.headers.insert("Retry-After".to_owned(), header);
         }
         (name, response)
+    };
+    let shared = |name, text: &str, example: Problem| {
+        let code = example.code.clone();
+        coded(name, text, &[&code], example)
     };
     vec![
         shared(
@@ -278,8 +285,8 @@ fn responses() -> Vec<(&'static str, Response)> {
             Problem::not_found("not_found", "there is no such document"),
         ),
         shared(
-            "BodyTimeout",
-            "The body did not arrive in time; nothing was done.",
+            "Timeout",
+            "The request did not arrive in time; nothing was done.",
             Problem::request_timeout(),
         ),
         shared(
@@ -304,15 +311,33 @@ fn responses() -> Vec<(&'static str, Response)> {
         ),
         shared(
             "Internal",
-            "A defect of the service; nothing was appended.",
+            "A defect of the service; of a command nothing was appended.",
             Problem::internal(),
         ),
-        shared(
+        coded(
             "Unavailable",
             "It cannot be said now. A retry is safe, of a command with the same Idempotency-Key. \
              A command is `unreadable`, with the position, where something in its aggregate's history \
              cannot be read: nothing was done.",
+            &["unavailable", "unreadable"],
             Problem::unavailable("the service cannot be reached"),
+        ),
+        coded(
+            "ViewUnavailable",
+            "It cannot be said now; a retry is safe. A view is `rebuilding` where its documents are filled \
+             anew, as those that were there are not of this log.",
+            &["unavailable", "rebuilding"],
+            Problem::unavailable("the view cannot be read now"),
+        ),
+        shared(
+            "UriTooLong",
+            "The path and query are over 8 KiB.",
+            Problem::uri_too_long(crate::http::boundary::MAX_URI),
+        ),
+        shared(
+            "HeadersTooLarge",
+            "The head of the request is over 128 KiB.",
+            Problem::headers_too_large(),
         ),
         shared(
             "NotYetApplied",

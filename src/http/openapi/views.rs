@@ -5,7 +5,7 @@ use super::{
     shared::{header_ref, parameter_ref, response_ref, typed},
 };
 use crate::{
-    read_model::{DEFAULT_LIMIT, MAX_LIMIT, ViewDescription},
+    read_model::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT, ViewDescription},
     view::{Compare, Filter, Kind},
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use utoipa::openapi::{
     ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
     path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
     response::Response,
-    schema::SchemaType,
+    schema::{KnownFormat, SchemaFormat, SchemaType},
 };
 
 /// What groups the reads of a view.
@@ -48,11 +48,24 @@ pub(super) fn operations(
         .description(Some(
             "What cursor takes for the next page; null on the last.",
         ));
+    let count = typed(Type::Integer)
+        .minimum(Some(0))
+        .maximum(Some(MAX_COUNT))
+        .description(Some(
+            "How many documents match on all pages; only there where it was asked for.",
+        ));
+    let count_capped = typed(Type::Boolean)
+        .enum_values(Some([true]))
+        .description(Some(
+            "There are more than are counted; only there where that is so.",
+        ));
     let page = ObjectBuilder::new()
         .property("items", ArrayBuilder::new().items(item.clone()))
         .required("items")
         .property("next", next)
         .required("next")
+        .property("count", count)
+        .property("count_capped", count_capped)
         .build();
     let page = schemas.put(format!("{name}.view.page"), &page, &scope);
 
@@ -124,13 +137,7 @@ fn followed(mut operation: OperationBuilder) -> OperationBuilder {
                 .build(),
         )
         .build();
-    operation
-        .response("200", stream)
-        .response("400", response_ref("Malformed"))
-        .response("429", response_ref("Overloaded"))
-        .response("500", response_ref("Internal"))
-        .response("503", response_ref("Unavailable"))
-        .response("504", response_ref("NotYetApplied"))
+    refused(operation).response("200", stream)
 }
 
 fn operation(view: &ViewDescription, what: &str) -> OperationBuilder {
@@ -154,12 +161,19 @@ fn with_refusals(operation: OperationBuilder) -> OperationBuilder {
         .header_ref("Headwater-Lag-Ms", header_ref("Lag"))
         .header_ref("Headwater-Parked", header_ref("Parked"))
         .build();
+    refused(operation).response("304", unchanged)
+}
+
+/// How any read is refused.
+fn refused(operation: OperationBuilder) -> OperationBuilder {
     operation
-        .response("304", unchanged)
         .response("400", response_ref("Malformed"))
+        .response("408", response_ref("Timeout"))
+        .response("414", response_ref("UriTooLong"))
         .response("429", response_ref("Overloaded"))
+        .response("431", response_ref("HeadersTooLarge"))
         .response("500", response_ref("Internal"))
-        .response("503", response_ref("Unavailable"))
+        .response("503", response_ref("ViewUnavailable"))
         .response("504", response_ref("NotYetApplied"))
 }
 
@@ -181,11 +195,16 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
     let query = &view.query;
     let mut parameters: Vec<Parameter> = query.filters.iter().map(filter).collect();
     if !query.search.is_empty() {
-        let text = format!("Text to search for in {}.", query.search.join(", "));
+        let text = format!(
+            "Text to search for in {}: up to 16 words.",
+            query.search.join(", ")
+        );
         parameters.push(parameter(
             "q",
             text,
-            typed(Type::String).min_length(Some(1)),
+            typed(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(MAX_TEXT)),
         ));
     }
     if let Some(default) = query.sorts.first() {
@@ -219,7 +238,7 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
     parameters.push(parameter(
         "cursor",
         "Where to go on: `next` of the page before, with everything else the same.".to_owned(),
-        typed(Type::String),
+        typed(Type::String).min_length(Some(1)),
     ));
     parameters
 }
@@ -230,13 +249,16 @@ fn filter(filter: &Filter) -> Parameter {
         Compare::AtLeast => "at least",
         Compare::AtMost => "at most",
     };
-    let kind = match filter.kind {
-        Kind::Text => Type::String,
-        Kind::Integer => Type::Integer,
-        Kind::Boolean => Type::Boolean,
-    };
     let text = format!("Only documents whose {} is {compared} this.", filter.field);
-    parameter(filter.name, text, typed(kind))
+    let schema = match filter.kind {
+        Kind::Text => typed(Type::String).max_length(Some(MAX_TEXT)),
+        Kind::Integer => typed(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(i64::MIN as isize))
+            .maximum(Some(i64::MAX as isize)),
+        Kind::Boolean => typed(Type::Boolean),
+    };
+    parameter(filter.name, text, schema)
 }
 
 fn parameter(name: &str, text: String, schema: ObjectBuilder) -> Parameter {

@@ -66,11 +66,17 @@ fn every_operation_has_a_name_of_its_own_a_known_tag_and_its_path_parameters() {
         "command.parcel.recall",
         "command.parcel.send",
         "operations.alive",
+        "operations.alive.head",
+        "operations.metrics",
+        "operations.metrics.head",
         "operations.ready",
+        "operations.ready.head",
         "view.parcels.follow",
         "view.parcels.follow_list",
         "view.parcels.get",
+        "view.parcels.get.head",
         "view.parcels.list",
+        "view.parcels.list.head",
     ];
     assert_eq!(names, BTreeSet::from(expected));
 }
@@ -137,8 +143,12 @@ fn a_list_says_its_parameters_and_their_types() {
     let expected = expected.map(|(name, kind)| (name.to_owned(), json!(kind)));
     assert_eq!(parameters, expected);
     let get = &document["paths"]["/views/parcels/{id}"]["get"];
-    for status in ["200", "304", "400", "404", "503", "504"] {
+    for status in ["200", "304", "400", "404", "429", "503", "504"] {
         assert!(get["responses"].get(status).is_some(), "{status}");
+    }
+    let page = &document["components"]["schemas"]["parcels.view.page"];
+    for (name, kind) in [("count", "integer"), ("count_capped", "boolean")] {
+        assert_eq!(page["properties"][name]["type"], kind);
     }
     for (operation, status) in [(list, "200"), (list, "304"), (get, "200"), (get, "304")] {
         let headers = &operation["responses"][status]["headers"];
@@ -151,6 +161,31 @@ fn a_list_says_its_parameters_and_their_types() {
             assert!(headers.get(name).is_some(), "{name} of {status}");
         }
     }
+}
+
+#[test]
+fn a_header_says_by_its_pattern_what_is_taken() {
+    use crate::{command::request::CommandHeaders, read_model::Freshness};
+    let document = described();
+    let example = |name: &str| {
+        let schema = &document["components"]["parameters"][name]["schema"];
+        assert!(
+            schema["pattern"].is_string() && schema["minLength"].is_u64(),
+            "{name}"
+        );
+        schema["examples"][0].as_str().unwrap().to_owned()
+    };
+    let mut headers = actix_web::http::header::HeaderMap::new();
+    for (parameter, name) in [
+        ("IdempotencyKey", "idempotency-key"),
+        ("IfMatch", "if-match"),
+        ("MinPosition", "headwater-min-position"),
+    ] {
+        let name = actix_web::http::header::HeaderName::from_static(name);
+        headers.insert(name, example(parameter).parse().unwrap());
+    }
+    assert!(CommandHeaders::read(&headers).unwrap().if_match.is_some());
+    assert!(!Freshness::read(&headers).unwrap().min_positions.is_empty());
 }
 
 #[actix_web::test]

@@ -1,7 +1,11 @@
 //! Server-sent events over fakes: how they are written, and how many clients there may be.
 
 use super::*;
-use crate::{http::Gateway, problem::Problem, read_model::Feed};
+use crate::{
+    http::{Connections, Gateway},
+    problem::Problem,
+    read_model::Feed,
+};
 use actix_web::http::Method;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -148,7 +152,13 @@ async fn a_client_that_reads_nothing_is_cut_off_and_its_place_is_free() {
     let listener = Gateway::listen(&options).unwrap();
     let address = listener.local_addr().unwrap();
     let backends = Fakes::fed(feed.clone()).backends();
-    let server = Gateway::serve(listener, &options, backends).unwrap();
+    let server = Gateway::serve(
+        listener,
+        &options,
+        &Connections::new(options.max_connections),
+        backends,
+    )
+    .unwrap();
     let handle = server.handle();
     actix_web::rt::spawn(server);
 

@@ -120,7 +120,7 @@ async fn the_log_has_one_line_of_a_request_and_no_word_of_who_or_what() {
         // What other tests log, with no subscriber, decides what is worth logging the first time.
         tracing::callsite::rebuild_interest_cache();
         captured.0.lock().unwrap().clear();
-        get("/views/parcels/haneul?street=jongno").await;
+        get("/views/parcels/haneul").await;
         get("/views/parcels?street=jongno&street=haneul").await;
         get("/haneul/jongno").await;
     }

@@ -154,3 +154,18 @@ async fn any_other_method_is_told_which_ones_there_are() {
         assert_eq!(answer.header("Allow"), Some("GET, HEAD"));
     }
 }
+
+#[actix_web::test]
+async fn a_document_has_no_parameters_and_says_so() {
+    for (uri, field) in [
+        ("/views/parcels/p-1?typo=1", "typo"),
+        ("/views/parcels/p-1?limit=20", "limit"),
+        ("/views/parcels/p-1?%zz", "query"),
+    ] {
+        let answer = refused(asking(uri)).await;
+        answer.is_refused(400, "malformed", Some(field));
+    }
+    for uri in ["/views/parcels/p-1?", "/views/parcels/p-1?&"] {
+        assert_eq!(get(uri).await.status, 200, "{uri}");
+    }
+}

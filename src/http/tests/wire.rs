@@ -1,6 +1,6 @@
 //! What only shows on a real connection.
 
-use crate::http::{Gateway, Options, fakes::Fakes};
+use crate::http::{Connections, Gateway, Options, fakes::Fakes};
 use actix_web::dev::ServerHandle;
 use std::{
     io,
@@ -13,30 +13,49 @@ use tokio::{
     time::timeout,
 };
 
-struct Running {
-    address: SocketAddr,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) connections: Connections,
     handle: ServerHandle,
 }
 
 fn start() -> Running {
+    start_with(Options {
+        body_timeout: Duration::from_millis(200),
+        ..Options::default()
+    })
+}
+
+/// A gateway on a free port, before fakes.
+pub(super) fn start_with(options: Options) -> Running {
+    start_before(&Fakes::content(), options)
+}
+
+/// As [`start_with`], before these.
+pub(super) fn start_before(fakes: &Fakes, options: Options) -> Running {
     let options = Options {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         workers: 1,
-        body_timeout: Duration::from_millis(200),
-        ..Options::default()
+        ..options
     };
     let listener = Gateway::listen(&options).unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Gateway::serve(listener, &options, Fakes::content().backends()).unwrap();
+    let connections = Connections::new(options.max_connections);
+    let backends = fakes.backends();
+    let server = Gateway::serve(listener, &options, &connections, backends).unwrap();
     assert_ne!(address.port(), 0);
     let handle = server.handle();
     actix_web::rt::spawn(server);
-    Running { address, handle }
+    Running {
+        address,
+        connections,
+        handle,
+    }
 }
 
 impl Running {
     /// Sends these bytes, and returns all that comes back until the server closes.
-    async fn exchange(&self, request: &[u8]) -> String {
+    pub(super) async fn exchange(&self, request: &[u8]) -> String {
         let talk = async {
             let mut stream = TcpStream::connect(self.address).await?;
             stream.write_all(request).await?;
@@ -139,5 +158,38 @@ async fn bytes_that_are_no_ascii_never_reach_a_subject() {
         );
         let answer = server.exchange(&request).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("\"code\":\"malformed\""), "{answer}");
+    }
+}
+
+#[actix_web::test]
+async fn what_the_parser_refuses_is_a_problem_too() {
+    let server = start_with(Options {
+        head_timeout: Duration::from_millis(200),
+        ..Options::default()
+    });
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nx: {}\r\n\r\n",
+        "a".repeat(200_000)
+    );
+    let first = "GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (request, status, code) in [
+        ("nonsense\r\n\r\n".to_owned(), 400, "malformed"),
+        (format!("{first}nonsense\r\n\r\n"), 400, "malformed"),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n".to_owned(),
+            400,
+            "malformed",
+        ),
+        (long, 431, "headers_too_large"),
+        ("GET / HT".to_owned(), 408, "request_timeout"),
+    ] {
+        let answer = server.exchange(request.as_bytes()).await;
+        let start = answer.rfind("HTTP/1.1 ").unwrap();
+        let (head, body) = answer[start..].split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(head.contains("application/problem+json"), "{answer}");
+        let problem: crate::problem::Problem = serde_json::from_str(body).unwrap();
+        assert_eq!((problem.status, &*problem.code), (status, code));
     }
 }

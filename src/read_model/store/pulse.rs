@@ -43,6 +43,11 @@ impl Pulse {
         }
     }
 
+    /// Whether the server answered when it was last asked.
+    pub(super) fn answers(&self) -> bool {
+        *self.answers.borrow()
+    }
+
     /// Waits for `work`, for as long as the server answers. What is given up may still be done.
     pub(super) async fn beside<T>(
         &self,

@@ -259,7 +259,8 @@ impl NatsApi {
         })
     }
 
-    async fn expect(&self, subject: String, body: Vec<u8>, headers: &[(&str, &str)]) -> Reply {
+    /// As [`NatsApi::request`]; panics when there is no answer.
+    pub async fn expect(&self, subject: String, body: Vec<u8>, headers: &[(&str, &str)]) -> Reply {
         match self.request(subject.clone(), body, headers).await {
             Ok(reply) => reply,
             Err(error) => panic!("{subject}: {error}"),

@@ -1,0 +1,47 @@
+//! Telling a client that there is no room, without reading what it asks.
+
+use crate::{http::refusal::PROBLEM_JSON, problem::Problem};
+use actix_web::rt::net::TcpStream;
+use std::{io, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+/// How long a client that is refused may take to hear it.
+const HEARING: Duration = Duration::from_secs(1);
+/// The longest request that is read before the connection is closed, in bytes.
+const REQUEST: usize = 16 * 1024;
+
+/// Refuses a connection, and closes it.
+pub(in crate::http) async fn refuse(mut stream: TcpStream) {
+    // A client that is gone does not matter.
+    let _ = timeout(HEARING, say(&mut stream)).await;
+}
+
+/// The problem of a connection that is beyond the limit.
+pub(in crate::http) fn too_many() -> Problem {
+    Problem::unavailable("too many clients are connected to this replica; nothing was done")
+}
+
+async fn say(stream: &mut TcpStream) -> io::Result<()> {
+    let body = too_many().to_json();
+    let head = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n\
+         cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&body).await?;
+    stream.shutdown().await?;
+    // What is closed with something unread is reset, and the answer with it.
+    let mut unread = [0; 1024];
+    let mut read = 0;
+    while read < REQUEST {
+        match stream.read(&mut unread).await? {
+            0 => break,
+            count => read += count,
+        }
+    }
+    Ok(())
+}
