@@ -11,6 +11,7 @@
 
 mod visible;
 
+use visible::is_ignorable;
 pub use visible::{is_unseen, unseen};
 
 use caseless::Caseless;
@@ -56,7 +57,7 @@ pub fn searchable(text: &str) -> String {
     }
     let folded = text.nfd().default_case_fold().nfkd().default_case_fold();
     folded
-        .filter(|c| c.is_whitespace() || !is_unseen(*c))
+        .filter(|c| c.is_whitespace() || !is_ignorable(*c))
         .nfkc()
         .collect()
 }
@@ -130,6 +131,8 @@ mod tests {
             ("소\u{ad}금", "소금"),
             ("½", "1⁄2"),
             ("🍎!", "🍎!"),
+            ("\u{f8ff}\u{1fc7f}", "\u{f8ff}\u{1fc7f}"),
+            ("a\u{e0041}\u{200b}b", "ab"),
         ] {
             assert_eq!(searchable(given), expected, "{given:?}");
         }

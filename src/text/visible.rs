@@ -56,6 +56,18 @@ pub fn is_unseen(c: char) -> bool {
     }
 }
 
+/// Returns whether a character is nothing to a search: it shows nothing, and always will. What is not
+/// assigned may be an emoji of tomorrow, and private use somebody's sign.
+pub(super) fn is_ignorable(c: char) -> bool {
+    let somebodys = matches!(
+        c.general_category(),
+        GeneralCategory::PrivateUse | GeneralCategory::Unassigned
+    );
+    // Unicode keeps these free for more of what is ignored.
+    let ignored = matches!(c, '\u{2065}' | '\u{fff0}'..='\u{fff8}' | '\u{e0000}'..='\u{e0fff}');
+    is_unseen(c) && (!somebodys || ignored)
+}
+
 /// Formats that are drawn: the signs that span the numbers after them, in Arabic, Syriac and Kaithi.
 fn is_prepended_mark(c: char) -> bool {
     matches!(
