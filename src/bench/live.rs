@@ -105,7 +105,10 @@ fn take_event(buffer: &mut Vec<u8>) -> Option<u64> {
     let begin = find(buffer, BEGIN)?;
     let rest = &buffer[begin + BEGIN.len()..];
     let end = find(rest, b"\n\n")?;
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+    // What it is a position of stands before it.
+    let id = rest.split(|byte| *byte == b'\n').next()?;
+    let digits = id.rsplit(|byte| *byte == b'-').next()?.iter();
+    let digits = digits.take_while(|byte| byte.is_ascii_digit());
     let position = digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
     buffer.drain(..begin + BEGIN.len() + end + 2);
     Some(position)
@@ -121,9 +124,9 @@ mod tests {
 
     #[test]
     fn an_event_is_taken_when_it_is_whole() {
-        let mut buffer = b"retry: 1000\n\nid: 12\nevent: put\ndata: {}\n".to_vec();
+        let mut buffer = b"retry: 1000\n\nid: 0a1b2c3d.0-v1-0-12\nevent: put\ndata: {}\n".to_vec();
         assert_eq!(take_event(&mut buffer), None);
-        buffer.extend_from_slice(b"\nid: 13\nevent: put\ndata: {}\n\n:\n\n");
+        buffer.extend_from_slice(b"\nid: 0a1b2c3d.0-v1-0-13\nevent: put\ndata: {}\n\n:\n\n");
         assert_eq!(take_event(&mut buffer), Some(12));
         assert_eq!(take_event(&mut buffer), Some(13));
         assert_eq!(take_event(&mut buffer), None);
