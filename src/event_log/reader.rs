@@ -25,6 +25,9 @@ use tokio::{task::coop::unconstrained, time::timeout};
 /// How many messages are asked for ahead of what has been handed out. Two of the largest batches of a
 /// projector: one can be on its way while the other is being applied.
 const PREFETCH: usize = 8_000;
+/// How many bytes are asked for at a time, unless one message may be larger. While what was asked for
+/// first comes in, as much is asked for again, so twice this is under way at the most.
+const PREFETCH_BYTES: usize = 4 << 20;
 /// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
 /// applied, and room for the pull requests that overlap.
 const MAX_ACK_PENDING: i64 = 30_000;
@@ -40,8 +43,8 @@ const LINGER: Duration = Duration::from_millis(5);
 /// How long deliveries that the server has said are there may take to come. They may have gone to
 /// another reader of the consumer, which has left.
 const STARVED: Duration = Duration::from_secs(3);
-/// A batch ends at this many bytes of bodies, so that no transaction becomes huge.
-const MAX_BATCH_BYTES: usize = 8 << 20;
+/// A batch ends at this many bytes of bodies. One is in its owner's hands, one is read ahead.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// What a reader follows, and under which name.
 #[derive(Debug, Clone)]
@@ -162,6 +165,7 @@ impl Reader {
         let messages = consumer
             .stream()
             .max_messages_per_batch(options.prefetch)
+            .max_bytes_per_batch(prefetch_bytes(log.client().server_info().max_payload))
             .expires(EXPIRES)
             .heartbeat(HEARTBEAT)
             .messages()
@@ -351,6 +355,12 @@ impl Reader {
         }
         Ok(Some(commit))
     }
+}
+
+/// How many bytes to ask for at a time: a message that is larger would never be sent. What counts is the
+/// whole message, with its subject and headers.
+fn prefetch_bytes(max_payload: usize) -> usize {
+    PREFETCH_BYTES.max(max_payload.saturating_mul(2))
 }
 
 async fn create(
