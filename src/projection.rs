@@ -25,7 +25,7 @@ pub use control::{
     ALL, Ask, ControlEndpoint, ControlError, DriftReport, GenerationReport, ParkedCursor,
     ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
 };
-pub use fold::FoldError;
+pub use fold::{FoldError, Limits};
 pub use keeper::ViewHandle;
 pub use placement::ViewPlacement;
 pub use projector::{ProjectorError, ProjectorOptions, Retried, Try};

@@ -5,7 +5,7 @@ use crate::{
     bench::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
-        floor, fresh, get, lists, live,
+        fanout, floor, fresh, get, lists, live,
         queries::{QueriesOptions, There},
         search,
     },
@@ -64,6 +64,13 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 catchup::run(options, config.events as usize).await,
                 &config.bench,
             )
+        }
+        BenchAction::Fanout(config) => {
+            let options = QueriesOptions {
+                documents: config.documents as usize,
+                ..queries(&config.bench)
+            };
+            tell(fanout::run(options).await, &config.bench)
         }
         BenchAction::Fresh(config) => {
             let options = QueriesOptions {

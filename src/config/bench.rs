@@ -18,6 +18,8 @@ pub enum BenchAction {
     Search(BenchSearchConfig),
     /// Filling an empty view from the log, against inserting the documents
     Catchup(BenchCatchupConfig),
+    /// One event that changes very many documents, against updating them in the store
+    Fanout(BenchFanoutConfig),
     /// From a command's acceptance until its document can be read
     Fresh(BenchFreshConfig),
     /// One change to all who follow the document
@@ -214,6 +216,17 @@ pub struct BenchCatchupConfig {
     /// Of how many aggregates, each of which makes one document
     #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub aggregates: u32,
+}
+
+/// `headwater bench fanout`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchFanoutConfig {
+    /// What every bench of the query side is told.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// How many documents the event changes
+    #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub documents: u32,
 }
 
 /// `headwater bench fresh`.

@@ -4,21 +4,26 @@
 //! noted and asked for; once it has been supplied the batch is applied again from its beginning, so
 //! that only a pass in which nothing was missing counts. A pass that is missing something goes on to
 //! the end all the same, to ask for as much as possible at once.
+//!
+//! A transaction has [`Limits`]. What does not fit is left for the next one: commits, then events of one
+//! commit, then documents of one event, in the order of their ids.
 
+mod limits;
 mod poison;
+mod targets;
 
-use super::{
-    refold::Sample,
-    working_set::{Unmet, WorkingSet},
-};
+pub use limits::{EventPlace, Limits, Reach};
+
+use super::{refold::Sample, working_set::WorkingSet};
 use crate::{
-    event_log::{reader::Commit, subject::Id},
+    event_log::reader::Commit,
     read_model::exchange::{
-        Changes, Found, Needs, Parked, RouteKey, Skipped, SkippedPlace, TriedAgain,
+        Changes, Found, Needs, Parked, RouteKey, Skipped, SkippedPlace, TriedAgain, Within,
     },
     recorded::Recorded,
     view::{Change, PartKey, Route, View},
 };
+use limits::Span;
 use poison::{Failure, Poison, guard, guard_with_parts};
 use std::{
     any::TypeId,
@@ -27,6 +32,8 @@ use std::{
 
 /// Of how many routes of parked commits it is remembered that they were followed.
 const TOLD: usize = 100_000;
+/// The most documents that are named as behind because of one commit.
+const MOST_NAMED: usize = 1_000;
 
 /// The fold of one view, whichever it is.
 pub trait Fold: Send {
@@ -47,21 +54,39 @@ pub trait Fold: Send {
     /// Folds only to compare from now on: some documents, and without what is set aside.
     fn rehearse(&mut self, rehearsal: Rehearsal);
 
-    /// Applies a batch: commits in stream order, all after the checkpoint. The same batch is passed
-    /// again after each [`Folded::Needs`], when what it asks for was supplied.
+    /// Sets the most that one transaction takes.
+    fn limit(&mut self, limits: Limits);
+
+    /// How many documents of one route are to be read at once, at the most.
+    fn rows(&self) -> usize;
+
+    /// What the next batch will need first, if the last one left an event of many documents in the middle:
+    /// nothing that is written meanwhile changes it.
+    fn next_page(&self) -> Option<Needs>;
+
+    /// Sets an event aside when it comes next, because it cannot be written.
+    fn refuse(&mut self, place: &Within, reason: String);
+
+    /// Applies as much of a batch as one transaction takes: commits in stream order, all after the
+    /// checkpoint, the first of them from `within` on. The same batch is passed again after each
+    /// [`Folded::Needs`], when what it asks for was supplied.
     ///
     /// # Errors
     ///
     /// Returns [`FoldError`] when a document or a part does not serialise, a defect of the view.
-    fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError>;
+    fn apply(&mut self, commits: &[Commit], within: Option<&Within>) -> Result<Folded, FoldError>;
 
     /// Applies again, in stream order, the next of what is parked of one aggregate, each commit from the
-    /// event at the index beside it on. What fails again is parked again. Otherwise as [`Fold::apply`].
+    /// place beside it on. What does not fit into the transaction stays parked. What fails again is parked again. Otherwise as [`Fold::apply`].
     ///
     /// # Errors
     ///
     /// As [`Fold::apply`].
-    fn retry(&mut self, again: &Again, commits: &[(usize, Commit)]) -> Result<Folded, FoldError>;
+    fn retry(
+        &mut self,
+        again: &Again,
+        commits: &[(EventPlace, Commit)],
+    ) -> Result<Folded, FoldError>;
 
     /// Takes the events of an aggregate that came before those that are parked. Which documents a
     /// commit concerns that cannot be understood is told from them.
@@ -107,8 +132,8 @@ pub struct Rehearsal {
 pub enum Folded {
     /// This must be supplied first; none at all when what was missing is known to be nowhere.
     Needs(Needs),
-    /// It is applied, and this is to be written.
-    Changes(Changes),
+    /// It is applied this far, and this is to be written.
+    Changes(Changes, Reach),
 }
 
 /// A view whose data do not fit its own types.
@@ -145,6 +170,11 @@ pub(super) struct ViewFold<V: View> {
     histories: HashMap<PartKey, Vec<Recorded>>,
     /// As what it folds, if it only folds to compare.
     rehearsal: Option<Rehearsal>,
+    limits: Limits,
+    /// How many rows a transaction takes now: fewer than it may where documents are large.
+    rows: usize,
+    /// The events that cannot be written, and why.
+    refused: HashMap<(u64, EventPlace), String>,
 }
 
 impl<V: View> Default for ViewFold<V> {
@@ -163,6 +193,9 @@ impl<V: View> Default for ViewFold<V> {
             retrying: None,
             histories: HashMap::new(),
             rehearsal: None,
+            limits: Limits::USUAL,
+            rows: Limits::USUAL.rows,
+            refused: HashMap::new(),
         }
     }
 }
@@ -183,7 +216,7 @@ impl<V: View> Fold for ViewFold<V> {
     fn reset(&mut self, parked: HashSet<PartKey>, skipped: HashSet<SkippedPlace>) {
         *self = Self {
             skipped,
-            ..Self::default()
+            ..self.cleared()
         };
         for aggregate in &parked {
             self.set.watch(aggregate.clone());
@@ -192,18 +225,52 @@ impl<V: View> Fold for ViewFold<V> {
     }
 
     fn begin_empty(&mut self) {
-        *self = Self::default();
+        *self = self.cleared();
         self.set.begin_empty();
     }
 
-    fn apply(&mut self, commits: &[Commit]) -> Result<Folded, FoldError> {
-        self.retrying = None;
-        self.pass(commits.iter().map(|commit| (0, commit)))
+    fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.rows = self.rows.min(limits.rows);
     }
 
-    fn retry(&mut self, again: &Again, commits: &[(usize, Commit)]) -> Result<Folded, FoldError> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn next_page(&self) -> Option<Needs> {
+        Some(Needs {
+            page: Some(self.set.next_page()?),
+            ..Needs::default()
+        })
+    }
+
+    fn refuse(&mut self, place: &Within, reason: String) {
+        let event = (place.event, place.after.clone());
+        self.refused.insert((place.position, event), reason);
+    }
+
+    fn apply(&mut self, commits: &[Commit], within: Option<&Within>) -> Result<Folded, FoldError> {
+        self.retrying = None;
+        let mut spans: Vec<_> = commits.iter().map(Span::whole).collect();
+        if let (Some(first), Some(within)) = (spans.first_mut(), within) {
+            *first = Span::rest(first.commit, within);
+        }
+        self.pass(&spans)
+    }
+
+    fn retry(
+        &mut self,
+        again: &Again,
+        commits: &[(EventPlace, Commit)],
+    ) -> Result<Folded, FoldError> {
         self.retrying = Some(again.clone());
-        self.pass(commits.iter().map(|(from, commit)| (*from, commit)))
+        let spans = commits.iter().map(|((from, after), commit)| Span {
+            from: *from,
+            after: after.as_deref(),
+            ..Span::whole(commit)
+        });
+        self.pass(&spans.collect::<Vec<_>>())
     }
 
     fn history(&mut self, aggregate: PartKey, events: Vec<Recorded>) {
@@ -218,6 +285,7 @@ impl<V: View> Fold for ViewFold<V> {
     fn committed(&mut self) {
         self.set.committed();
         self.histories.clear();
+        self.refused.clear();
         self.skipped
             .extend(self.skipping.drain(..).map(|skipped| skipped.place));
         if self.told.len() > TOLD {
@@ -240,14 +308,52 @@ impl<V: View> Fold for ViewFold<V> {
     }
 }
 
+/// What came of a pass.
+enum Passed {
+    Folded(Folded),
+    /// Only this many commits are to be applied.
+    Shorter(usize),
+    /// It is to be repeated with fewer rows.
+    Narrower,
+}
+
+/// What came of one commit.
+enum Outcome {
+    /// It is applied, or passed over.
+    Done,
+    /// It is set aside, or what is left of it.
+    Aside(Parked),
+    /// It is applied up to here: more does not fit.
+    Cut(EventPlace),
+    /// Nothing can be told before what it needs is known.
+    Waits,
+}
+
 impl<V: View> ViewFold<V> {
-    /// Applies commits, each from the event at its index on.
-    fn pass<'a>(
-        &mut self,
-        commits: impl Iterator<Item = (usize, &'a Commit)>,
-    ) -> Result<Folded, FoldError> {
-        let mut needs = Needs::default();
-        let mut parked = Vec::new();
+    /// A fold that knows nothing, of the same limits.
+    fn cleared(&self) -> Self {
+        Self {
+            limits: self.limits,
+            rows: self.rows,
+            refused: self.refused.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Applies as much as fits, from the first commit on.
+    fn pass(&mut self, spans: &[Span<'_>]) -> Result<Folded, FoldError> {
+        let mut some = spans;
+        loop {
+            match self.try_pass(some, spans.len())? {
+                Passed::Folded(folded) => return Ok(folded),
+                Passed::Shorter(commits) => some = &some[..commits],
+                Passed::Narrower => {}
+            }
+        }
+    }
+
+    /// Forgets what the last pass has come to.
+    fn rewind(&mut self) {
         self.set.rewind();
         for aggregate in self.parking.drain() {
             if !self.parked.contains(&aggregate) {
@@ -258,62 +364,162 @@ impl<V: View> ViewFold<V> {
         self.behind.clear();
         self.telling.clear();
         self.erases = None;
-        for (from_event, commit) in commits {
-            if let Some(set_aside) = self.commit(commit, from_event, &mut needs) {
-                parked.push(set_aside);
+    }
+
+    /// Applies some of `all` commits.
+    fn try_pass(&mut self, spans: &[Span<'_>], all: usize) -> Result<Passed, FoldError> {
+        let mut needs = Needs::default();
+        let mut parked = Vec::new();
+        let mut reach = Reach {
+            commits: spans.len(),
+            within: None,
+        };
+        let mut unmet = None;
+        self.rewind();
+        for (index, span) in spans.iter().enumerate() {
+            let full = self.limits.one_event || self.set.rows() + parked.len() >= self.rows;
+            if index > 0 && full {
+                reach.commits = index;
+                break;
+            }
+            match self.commit(span, &mut needs) {
+                Outcome::Done => {}
+                Outcome::Aside(set_aside) => parked.push(set_aside),
+                Outcome::Cut(place) => {
+                    reach.commits = index;
+                    // A commit is only left in the middle where it does not fit by itself.
+                    if !span.begins_at(&place) {
+                        if index > 0 && needs.is_empty() {
+                            return Ok(Passed::Shorter(index));
+                        }
+                        reach.within = Some(span.within(place));
+                    }
+                    break;
+                }
+                Outcome::Waits => break,
+            }
+            if !needs.is_empty() {
+                unmet.get_or_insert(index);
+                if needs.len() >= self.rows {
+                    break;
+                }
             }
         }
         if !needs.is_empty() {
-            self.set.settle(&mut needs);
-            return Ok(Folded::Needs(needs));
+            return Ok(match unmet {
+                // There is enough in memory: what is met of it first.
+                Some(met) if met > 0 && self.set.read_bytes() > self.limits.read_bytes => {
+                    Passed::Shorter(met)
+                }
+                _ => {
+                    self.set.settle(&mut needs);
+                    Passed::Folded(Folded::Needs(needs))
+                }
+            });
         }
-        let (documents, parts) = self.set.changes()?;
-        Ok(Folded::Changes(Changes {
-            documents,
-            parts,
+        let written = self.set.changes()?;
+        if !self.fits(written.bytes) {
+            return Ok(Passed::Narrower);
+        }
+        if self.retrying.is_some() && reach.commits < all {
+            parked.extend(self.leave(spans, &reach));
+        }
+        let changes = Changes {
+            documents: written.documents,
+            parts: written.parts,
             parked,
             behind: self.behind.iter().cloned().collect(),
             skipped: self.skipping.clone(),
             retried: self.retrying.as_ref().map(|again| again.tried.clone()),
             erases: self.erases,
             in_place: false,
-        }))
+        };
+        Ok(Passed::Folded(Folded::Changes(changes, reach)))
+    }
+
+    /// Takes down that a try has come no further; returns what stays parked of the commit that it has come
+    /// into.
+    fn leave(&mut self, spans: &[Span<'_>], reach: &Reach) -> Option<Parked> {
+        let tried = &mut self.retrying.as_mut()?.tried;
+        let within = reach.within.as_ref();
+        let done = reach
+            .commits
+            .checked_sub(1)
+            .and_then(|last| spans.get(last));
+        let done = done.map(|span| span.commit.position);
+        tried.through = within.map(|within| within.position).or(done)?;
+        tried.last = false;
+        let within = within?;
+        Some(Parked {
+            aggregate: tried.aggregate.clone(),
+            position: within.position,
+            from_event: within.event,
+            after: within.after.clone(),
+            reason: "it is being tried again".to_owned(),
+            documents: Vec::new(),
+            first: true,
+            unknown: true,
+            vague: true,
+            at: None,
+        })
+    }
+
+    /// Whether a transaction of this size is within the limits. If not, the next has fewer rows.
+    fn fits(&mut self, bytes: usize) -> bool {
+        let limit = self.limits.bytes;
+        if bytes > limit && self.rows > 1 {
+            let rows = self.set.rows().min(self.rows);
+            self.rows = (rows * limit / bytes).clamp(1, self.rows - 1);
+            return false;
+        }
+        if bytes < limit / 2 {
+            self.rows = self.rows.saturating_mul(2).min(self.limits.rows);
+        }
+        true
     }
 
     /// Applies one commit, or sets it aside.
-    fn commit(&mut self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Option<Parked> {
+    fn commit(&mut self, span: &Span<'_>, needs: &mut Needs) -> Outcome {
+        let commit = span.commit;
         if self.excluded.contains(&commit.position) {
-            return None;
+            return Outcome::Done;
         }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
         if self.set_aside_from(&aggregate, commit.position) == 0 {
-            return None;
+            return Outcome::Done;
         }
         let retrying = self.retries(&aggregate);
         let waits =
             self.parking.contains(&aggregate) || (self.parked.contains(&aggregate) && !retrying);
-        let (from_event, poison) = match waits {
+        let ((from_event, after), poison) = match waits {
             true => {
                 let reason = "an earlier event of the aggregate is parked".to_owned();
                 let unknown = false;
-                (from_event, Poison { reason, unknown })
+                let from = (span.from, span.after.map(ToOwned::to_owned));
+                (from, Poison { reason, unknown })
             }
-            false => self.try_commit(commit, from_event, needs)?,
+            false => match self.try_commit(span, needs) {
+                Ok(()) => return Outcome::Done,
+                Err(Halt::Cut(place)) => return Outcome::Cut(place),
+                Err(Halt::Waits) => return Outcome::Waits,
+                Err(Halt::Poison(place, poison)) => (place, poison),
+            },
         };
-        let documents = self.concerned(commit, from_event, needs);
+        let concerned = self.concerned(commit, from_event, needs);
         if !waits {
             self.set.watch(aggregate.clone());
             self.parking.insert(aggregate.clone());
         }
-        Some(Parked {
+        Outcome::Aside(Parked {
             aggregate,
             position: commit.position,
             from_event,
+            after,
             reason: poison.reason,
-            documents,
+            vague: concerned.is_none(),
+            documents: concerned.unwrap_or_default(),
             first: !waits,
             unknown: poison.unknown,
-            vague: false,
             at: None,
         })
     }
@@ -324,15 +530,11 @@ impl<V: View> ViewFold<V> {
         again.is_some_and(|again| again.tried.aggregate == *aggregate)
     }
 
-    /// Applies one commit; returns the index of the event that cannot be, and why.
-    fn try_commit(
-        &mut self,
-        commit: &Commit,
-        from_event: usize,
-        needs: &mut Needs,
-    ) -> Option<(usize, Poison)> {
+    /// Applies the events of a commit, one after another, up to where it halts.
+    fn try_commit(&mut self, span: &Span<'_>, needs: &mut Needs) -> Result<(), Halt> {
+        let commit = span.commit;
         if self.skipped.contains(&(commit.position, None)) {
-            return None;
+            return Ok(());
         }
         let skips = self.retrying.as_ref().is_some_and(|again| again.skips);
         let skipped = |place| Skipped {
@@ -343,32 +545,40 @@ impl<V: View> ViewFold<V> {
             Ok(events) => events,
             Err(_) if skips => {
                 self.skipping.push(skipped((commit.position, None)));
-                return None;
+                return Ok(());
             }
-            Err(reason) => return Some((0, Poison::unreadable(reason))),
+            Err(reason) => return Err(Halt::Poison((0, None), Poison::unreadable(reason))),
         };
         let key = (commit.aggregate.clone(), commit.id.clone());
         let until = self.set_aside_from(&key, commit.position);
-        for (index, event) in events.iter().enumerate().take(until).skip(from_event) {
+        for (index, event) in events.iter().enumerate().take(until).skip(span.from) {
             let place = (commit.position, Some(index));
             if self.skipped.contains(&place) {
                 continue;
             }
-            match self.event(event, needs) {
-                Ok(()) if V::erases(event) => {
+            if self.limits.one_event && index > span.from && needs.is_empty() {
+                return Err(Halt::Cut((index, None)));
+            }
+            let after = span.after.filter(|_| index == span.from);
+            let begins = (index, after.map(ToOwned::to_owned));
+            match self.event(event, &begins, needs) {
+                Ok(Fit::Whole) if V::erases(event) => {
                     let again = self.retrying.as_ref();
                     let position = again.map_or(event.position, |again| again.position);
                     self.erases = self.erases.max(Some(position));
                 }
-                Ok(()) => {}
+                Ok(Fit::Whole) => {}
+                Ok(Fit::Until(id)) => return Err(Halt::Cut((index, Some(id)))),
+                Ok(Fit::Nothing) => return Err(Halt::Cut(begins)),
                 // A pass that misses something proves nothing.
                 Err(Failure::Unmet) => {}
+                Err(Failure::Waits) => return Err(Halt::Waits),
                 Err(Failure::Poison(_)) if !needs.is_empty() => {}
                 Err(Failure::Poison(_)) if skips => self.skipping.push(skipped(place)),
-                Err(Failure::Poison(poison)) => return Some((index, poison)),
+                Err(Failure::Poison(poison)) => return Err(Halt::Poison(begins, poison)),
             }
         }
-        None
+        Ok(())
     }
 
     /// The index of the first event of a commit that is set aside in the fold to compare with.
@@ -388,12 +598,18 @@ impl<V: View> ViewFold<V> {
     }
 
     /// The documents that a commit which is set aside would have changed, as far as can be told: those
-    /// that its events are routed to, or if none is, those that the events before it are.
-    fn concerned(&mut self, commit: &Commit, from_event: usize, needs: &mut Needs) -> Vec<String> {
+    /// that its events are routed to, or if none is, those that the events before it are. None where they
+    /// are too many.
+    fn concerned(
+        &mut self,
+        commit: &Commit,
+        from_event: usize,
+        needs: &mut Needs,
+    ) -> Option<Vec<String>> {
         let events = commit.events.as_deref().unwrap_or_default();
-        let ids = self.routed(events.get(from_event..).unwrap_or_default(), needs);
+        let ids = self.routed(events.get(from_event..).unwrap_or_default(), needs)?;
         if !ids.is_empty() {
-            return ids;
+            return Some(ids);
         }
         let aggregate = (commit.aggregate.clone(), commit.id.clone());
         let history = self.histories.remove(&aggregate).unwrap_or_default();
@@ -402,8 +618,9 @@ impl<V: View> ViewFold<V> {
         ids
     }
 
-    /// The ids of the documents that these events of a parked aggregate are routed to.
-    fn routed(&mut self, events: &[Recorded], needs: &mut Needs) -> Vec<String> {
+    /// The ids of the documents that these events of a parked aggregate are routed to; none where they are
+    /// too many.
+    fn routed(&mut self, events: &[Recorded], needs: &mut Needs) -> Option<Vec<String>> {
         let mut ids = BTreeSet::new();
         for event in events {
             // What cannot be routed is of no help here; why it is parked is noted elsewhere.
@@ -417,61 +634,97 @@ impl<V: View> ViewFold<V> {
                     if self.told.contains(&route) {
                         continue;
                     }
-                    if let Ok(found) = self.ids(Route::Where(fields), needs) {
-                        ids.extend(found);
+                    if let Ok(found) = self.all_targets(Route::Where(fields), needs) {
+                        ids.extend(found?);
                         self.telling.insert(route);
                     }
                 }
-                Ok(route) => ids.extend(self.ids(route, needs).unwrap_or_default()),
+                Ok(route) => {
+                    if let Ok(found) = self.all_targets(route, needs) {
+                        ids.extend(found?);
+                    }
+                }
                 Err(_) => {}
             }
         }
-        ids.into_iter().collect()
+        (ids.len() <= MOST_NAMED).then(|| ids.into_iter().collect())
     }
 
-    /// Applies one event, entirely or not at all.
-    fn event(&mut self, event: &Recorded, needs: &mut Needs) -> Result<(), Failure> {
-        let undo = self.remember(event, needs)?;
-        let routed = self.route(event, needs);
-        let routed = routed.and_then(|route| self.ids(route, needs));
-        let applied = routed.and_then(|ids| {
-            let mut changes = Vec::with_capacity(ids.len());
-            let mut unmet = false;
-            for id in ids {
-                if !self.is_wanted(&id) {
-                    continue;
-                }
-                match self.document(id, event, needs) {
-                    Ok(Some(change)) => changes.push(change),
-                    Ok(None) => {}
-                    Err(Failure::Unmet) => unmet = true,
-                    Err(poison) => return Err(poison),
-                }
-            }
-            if unmet {
-                Err(Failure::Unmet)
-            } else {
-                Ok(changes)
-            }
+    /// Applies one event to as many of its documents as fit: to these entirely, or to none at all.
+    fn event(
+        &mut self,
+        event: &Recorded,
+        begins: &EventPlace,
+        needs: &mut Needs,
+    ) -> Result<Fit, Failure> {
+        if !self.refused.is_empty()
+            && let Some(reason) = self.refused.get(&(event.position, begins.clone()))
+        {
+            return Err(Poison::new(reason.clone()));
+        }
+        let rows = self.set.rows();
+        let after = begins.1.as_deref();
+        // What was applied to some of its documents is remembered already.
+        let undo = match after {
+            None => self.remember(event, needs)?,
+            Some(_) => None,
+        };
+        let targets = self.targets(event, after, rows, needs);
+        let applied = targets.and_then(|targets| {
+            let fit = match (targets.through, targets.more) {
+                (Some(through), _) => Fit::Until(through),
+                (None, true) => Fit::Nothing,
+                (None, false) => Fit::Whole,
+            };
+            Ok((self.documents(targets.ids, event, needs)?, fit))
         });
         match applied {
-            Ok(changes) => {
+            Ok((changes, fit)) => {
+                if let (Fit::Nothing, Some(part)) = (&fit, undo) {
+                    self.set.restore_part(event, part);
+                }
                 let again = self.retrying.as_ref();
                 let position = again.map_or(event.position, |again| again.position);
                 for (id, document) in changes {
                     self.set.put(id, document, position);
                 }
-                Ok(())
+                Ok(fit)
             }
             // What is remembered stays: the pass is void in any case, and the events after this one
             // ask for more when they know it.
-            Err(Failure::Unmet) => Err(Failure::Unmet),
+            Err(unmet @ (Failure::Unmet | Failure::Waits)) => Err(unmet),
             Err(poison) => {
                 if let Some(part) = undo {
                     self.set.restore_part(event, part);
                 }
                 Err(poison)
             }
+        }
+    }
+
+    /// What the event makes of these documents.
+    fn documents(
+        &mut self,
+        ids: Vec<String>,
+        event: &Recorded,
+        needs: &mut Needs,
+    ) -> Result<Vec<DocumentResult<V>>, Failure> {
+        let mut changes = Vec::with_capacity(ids.len());
+        let mut unmet = false;
+        for id in ids {
+            if !self.is_wanted(&id) {
+                continue;
+            }
+            match self.document(id, event, needs) {
+                Ok(Some(change)) => changes.push(change),
+                Ok(None) => {}
+                Err(Failure::Unmet) => unmet = true,
+                Err(other) => return Err(other),
+            }
+        }
+        match unmet {
+            true => Err(Failure::Unmet),
+            false => Ok(changes),
         }
     }
 
@@ -501,49 +754,18 @@ impl<V: View> ViewFold<V> {
         Ok(Some(before))
     }
 
-    /// Which documents the event touches.
-    fn route(&self, event: &Recorded, needs: &mut Needs) -> Result<Route, Failure> {
-        let parts = self.set.parts();
-        let (route, _) = guard_with_parts(parts, needs, || V::route(event, parts))?;
-        Ok(route)
-    }
-
-    /// The ids of these documents, each once.
-    fn ids(&self, route: Route, needs: &mut Needs) -> Result<Vec<String>, Failure> {
-        match route {
-            Route::Nothing => Ok(Vec::new()),
-            Route::Ids(ids) => {
-                let mut seen = HashSet::with_capacity(ids.len());
-                let ids: Vec<_> = ids
-                    .into_iter()
-                    .filter(|id| seen.insert(id.clone()))
-                    .collect();
-                match ids.iter().find(|id| Id::document(id.as_str()).is_err()) {
-                    Some(id) => Err(Poison::new(format!("{id:?} cannot be a document's id"))),
-                    None => Ok(ids),
-                }
-            }
-            Route::Where(fields) => match self.set.matches(fields) {
-                Ok(ids) => Ok(ids),
-                Err(Unmet::Needed(route)) => {
-                    needs.routes.insert(route);
-                    Err(Failure::Unmet)
-                }
-                Err(Unmet::Undeclared(fields)) => Err(Poison::new(format!(
-                    "the view does not declare a route by {fields:?}"
-                ))),
-            },
-        }
-    }
-
     /// What the event makes of one document; `None` when it stays.
-    #[allow(clippy::type_complexity)]
     fn document(
         &mut self,
         id: String,
         event: &Recorded,
         needs: &mut Needs,
-    ) -> Result<Option<(String, Option<V::Document>)>, Failure> {
+    ) -> Result<Option<DocumentResult<V>>, Failure> {
+        if self.set.is_foreign(&id) {
+            return Err(Poison::new(
+                "the store has something else in the place of the document".to_owned(),
+            ));
+        }
         let Some(document) = self.set.document(&id) else {
             needs.documents.insert(id);
             return Err(Failure::Unmet);
@@ -564,4 +786,22 @@ impl<V: View> ViewFold<V> {
             Change::Delete => Some((id, None)),
         })
     }
+}
+
+/// A document's id, and what becomes of it: none where it is removed.
+type DocumentResult<V> = (String, Option<<V as View>::Document>);
+
+/// How much of an event fits into the transaction.
+enum Fit {
+    Whole,
+    /// The documents up to this id.
+    Until(String),
+    Nothing,
+}
+
+/// Why the events of a commit are not all applied.
+enum Halt {
+    Cut(EventPlace),
+    Waits,
+    Poison(EventPlace, Poison),
 }

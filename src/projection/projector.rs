@@ -10,6 +10,7 @@ mod excluded;
 mod parked;
 mod parked_set;
 mod progress;
+mod refused;
 mod write;
 
 pub(super) use amend::Amend;
@@ -18,7 +19,7 @@ pub use parked::{Retried, Try};
 use parked_set::ParkedSet;
 
 use super::{
-    fold::{Fold, FoldError, Folded},
+    fold::{Fold, FoldError, Folded, Limits, Reach},
     meters,
     registered::RegisteredView,
     status::ProjectorStatus,
@@ -32,12 +33,13 @@ use crate::{
     },
     read_model::{
         Applied, Edition, Generation, GenerationState, Progress, StoreError, Watermark,
-        exchange::{Changes, Checkpoint},
+        exchange::{Changes, Checkpoint, Found, Needs},
         schema::ViewTables,
         store::{Store, generations::TURNED},
     },
     view::PartKey,
 };
+use refused::{Attempt, Trouble};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -51,7 +53,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The largest batch, in commits, unless set. It is only reached while catching up, where a larger one
 /// is faster (a document that changes often is written once a batch) and a transaction of some
-/// thousand documents still takes less than a few seconds.
+/// thousand documents still takes less than a few seconds. Of what it changes, a transaction has no more
+/// than its limits.
 const BATCH: usize = 4_000;
 /// A batch of fewer commits than this is a small one: most of what it costs is the transaction.
 const SMALL: usize = 64;
@@ -83,6 +86,8 @@ pub struct ProjectorOptions {
     pub replica: Option<String>,
     /// The largest batch, in commits.
     pub batch: usize,
+    /// The most that one transaction has.
+    pub limits: Limits,
     /// Which filling of the view's tables it keeps.
     pub generation: Generation,
     /// Who it is, in the checkpoints that it writes.
@@ -110,6 +115,7 @@ impl ProjectorOptions {
             replica: None,
             batch: BATCH,
             verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
+            limits: Limits::USUAL,
         }
     }
 
@@ -165,6 +171,9 @@ pub(super) struct Projector {
     told: Place,
     /// Whether the store or the log has gone back, so that what was told at later positions is not so.
     renews: bool,
+    /// What cannot be written, if something cannot.
+    trouble: Option<Trouble>,
+    attempt: Attempt,
     open: Option<Open>,
     /// When the last batch was begun, if it was a small one.
     paced: Option<Instant>,
@@ -175,6 +184,10 @@ pub(super) struct Projector {
 
 struct Open {
     reader: Reader,
+    /// What was read and is not applied, because it did not fit into the last transaction.
+    rest: Vec<Commit>,
+    /// What was read of what the next transaction needs while the last one was written.
+    page_ahead: Option<(Needs, Found)>,
     /// As it is stored.
     checkpoint: Checkpoint,
     /// The commit that the documents are of. It is beyond the checkpoint where commits have
@@ -201,9 +214,11 @@ fn edition(generation: Generation, era: u32, checkpoint: &Checkpoint) -> Edition
     Edition::of(generation, era, checkpoint.log, checkpoint.exchanges)
 }
 
-/// A batch that is in the store.
+/// A batch that is in the store, or the beginning of one.
 pub(super) struct Written {
     applied: Applied,
+    /// How many of its commits.
+    commits: usize,
     pending: u64,
     /// Whether the stored checkpoint has yet to follow.
     deferred: bool,
@@ -225,9 +240,11 @@ impl Projector {
         options: ProjectorOptions,
         status: watch::Sender<ProjectorStatus>,
     ) -> Result<Self, ProjectorError> {
+        let mut fold = options.view.fold();
+        fold.limit(options.limits);
         Ok(Self {
             tables: ViewTables::generation(options.view.description(), options.generation)?,
-            fold: options.view.fold(),
+            fold,
             parked_at: 0,
             parked: ParkedSet::default(),
             unknown: VecDeque::new(),
@@ -237,6 +254,8 @@ impl Projector {
             revision: 0,
             told: Place::default(),
             renews: false,
+            trouble: None,
+            attempt: Attempt::default(),
             open: None,
             paced: None,
             was_live: None,
@@ -300,16 +319,22 @@ impl Projector {
             self.announce_position().await?;
             return Ok(Step::Idle);
         }
-        self.paced = (batch.len() < SMALL).then(Instant::now);
+        let begun = Instant::now();
         let written = self.apply(&batch).await?;
         self.acknowledge(&written).await?;
         self.announce(&written).await?;
         let Written {
-            applied, pending, ..
+            applied,
+            commits,
+            pending,
+            ..
         } = written;
-        meters::applied(self.view(), batch.len());
+        let whole = commits == batch.len();
+        self.paced = (whole && commits < SMALL).then_some(begun);
+        self.put_back(batch, commits);
+        meters::applied(self.view(), commits);
         self.follow(applied.position, pending, applied.behind_since);
-        Ok(Step::Applied(batch.len()))
+        Ok(Step::Applied(commits))
     }
 
     /// Waits until the batch after a small one may begin.
@@ -334,6 +359,9 @@ impl Projector {
         let Some(open) = &mut self.open else {
             return Err(ProjectorError::Panicked("nothing is open".to_owned()));
         };
+        if !open.rest.is_empty() {
+            return Ok(std::mem::take(&mut open.rest));
+        }
         let max_wait = match self.unknown.is_empty() {
             true => max_wait,
             false => max_wait.min(SOON),
@@ -369,7 +397,9 @@ impl Projector {
             checkpoint.position = place.position,
             "what the view stands on has gone back"
         );
-        self.commit(place, Changes::default()).await?;
+        if let Some(here) = self.here() {
+            self.commit(here, Changes::default()).await?;
+        }
         if is_live {
             self.options.watermark.reset(Progress {
                 position: place.position,
@@ -399,7 +429,8 @@ impl Projector {
         let Some(open) = self.open.as_mut().filter(|open| open.epoch != epoch) else {
             return Ok(());
         };
-        if !self.options.log.holds(open.place).await? {
+        let log = &self.options.log;
+        if !log.holds(open.place).await? || !log.holds(open.begun()).await? {
             let edition = open.edition.clone();
             let (is_live, position) = (open.live.is_some(), open.place.position);
             return Err(self.lose(&edition, is_live, position));
@@ -421,6 +452,13 @@ impl Projector {
         ProjectorError::OtherLog { position }
     }
 
+    /// Keeps what is left of a batch for the next step.
+    fn put_back(&mut self, mut batch: Vec<Commit>, applied: usize) {
+        if let Some(open) = &mut self.open {
+            open.rest = batch.split_off(applied);
+        }
+    }
+
     /// An announcement that nothing has changed.
     fn nothing(&self) -> Applied {
         let open = self.open.as_ref();
@@ -435,6 +473,8 @@ impl Projector {
             position,
             behind_since: None,
             ids: Vec::new(),
+            page: None,
+            all: false,
             writer: self.options.writer.clone(),
             revision: self.revision,
             parked_at: self.parked_at,
@@ -485,10 +525,9 @@ impl Projector {
     }
 
     async fn tell(&self, applied: &Applied) -> Result<(), ProjectorError> {
-        let body = serde_json::to_vec(applied).expect("an announcement is plain data");
-        self.options
-            .log
-            .client()
+        let client = self.options.log.client();
+        let body = applied.body(client.server_info().max_payload);
+        client
             .publish(Applied::subject(self.view()), body.into())
             .await
             .map_err(|error| ProjectorError::Announce(error.to_string()))
@@ -507,7 +546,9 @@ impl Projector {
             None => Some(0),
         };
         let edition = edition(self.options.generation, generations.era, &checkpoint);
-        if !self.options.log.holds(checkpoint.place()).await? {
+        let events = &self.options.log;
+        let holds = events.holds(checkpoint.place()).await?;
+        if !holds || !events.holds(checkpoint.begun()).await? {
             return Err(self.lose(&edition, live.is_some(), checkpoint.position));
         }
         let skipped = store.skipped(&self.tables).await?;
@@ -538,6 +579,8 @@ impl Projector {
         let (place, pending) = (checkpoint.place(), reader.pending());
         let open = Open {
             reader,
+            rest: Vec::new(),
+            page_ahead: None,
             place,
             log,
             era: generations.era,
@@ -579,25 +622,33 @@ impl Projector {
     async fn fold(
         &mut self,
         pass: &mut (dyn FnMut(&mut dyn Fold) -> Result<Folded, FoldError> + Send),
-    ) -> Result<Changes, ProjectorError> {
+    ) -> Result<(Changes, Reach), ProjectorError> {
         let mut told: Option<HashSet<PartKey>> = None;
         loop {
             match pass(&mut *self.fold)? {
-                Folded::Changes(mut changes) => {
+                Folded::Changes(mut changes, reach) => {
                     if let Some(untold) = &told {
                         for parked in &mut changes.parked {
                             parked.vague |= parked.first && untold.contains(&parked.aggregate);
                         }
-                        return Ok(changes);
+                        return Ok((changes, reach));
                     }
                     // It cannot be told from some commits alone which documents they concern.
                     told = self.tell_histories(&changes).await?;
                     if told.is_none() {
-                        return Ok(changes);
+                        return Ok((changes, reach));
                     }
                 }
                 Folded::Needs(needs) => {
-                    let found = self.options.store.load(&self.tables, &needs).await?;
+                    let open = self.open.as_mut();
+                    let ahead = open.and_then(|open| open.page_ahead.take());
+                    let found = match ahead.filter(|(known, _)| *known == needs) {
+                        Some((_, found)) => found,
+                        None => {
+                            let store = &self.options.store;
+                            store.load(&self.tables, &needs, self.fold.rows()).await?
+                        }
+                    };
                     self.fold.supply(needs, found)?;
                 }
             }

@@ -209,20 +209,23 @@ impl Refold {
         Ok(())
     }
 
-    async fn apply(&mut self, commits: &[Commit]) -> Result<(), RefoldError> {
-        loop {
-            match self.fold.apply(commits)? {
+    async fn apply(&mut self, mut commits: &[Commit]) -> Result<(), RefoldError> {
+        let mut within = None;
+        while !commits.is_empty() {
+            match self.fold.apply(commits, within.as_ref())? {
                 Folded::Needs(needs) => {
                     let found = self.scratch.find(&needs)?;
                     self.fold.supply(needs, found)?;
                 }
-                Folded::Changes(changes) => {
+                Folded::Changes(changes, reach) => {
                     self.fold.committed();
                     self.scratch.change(changes).await?;
-                    return Ok(());
+                    commits = &commits[reach.commits..];
+                    within = reach.within;
                 }
             }
         }
+        Ok(())
     }
 
     /// Compares the sample with what is served, and calls `differs` with each document that differs;

@@ -237,14 +237,16 @@ impl Handler<Next> for Runner {
             } else {
                 attempt(&mut projector, &stopping, &waiting).await
             };
+            let mut at_once = false;
             if let Err(error) = &result {
+                at_once = projector.learn(error).await;
                 projector.stall(error).await;
             }
-            (projector, result)
+            (projector, result, at_once)
         };
         ctx.spawn(
             work.into_actor(self)
-                .map(|(projector, result), runner, ctx| {
+                .map(|(projector, result, at_once), runner, ctx| {
                     runner.projector = Some(projector);
                     match result {
                         Ok(Outcome::Stop) => ctx.stop(),
@@ -254,6 +256,7 @@ impl Handler<Next> for Runner {
                         }
                         Err(error) => {
                             let pause = runner.failed(&error);
+                            let pause = if at_once { Duration::ZERO } else { pause };
                             runner.pause(pause, ctx);
                         }
                     }

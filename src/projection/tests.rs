@@ -1,5 +1,6 @@
 //! Projectors against a real log and a real store.
 
+mod bounded;
 mod cache;
 mod chaos;
 mod drift;
@@ -218,6 +219,48 @@ async fn a_consumer_that_nobody_reads_any_more_goes_by_itself_and_an_old_one_is_
 async fn left_alone(world: &World, name: &str) -> Option<Duration> {
     let mut all = world.log.consumers().await.unwrap().into_iter();
     all.find(|consumer| consumer.name == name)?.inactive
+}
+
+#[tokio::test]
+async fn a_reader_asks_for_no_more_bytes_than_it_has_room_for() {
+    let world = World::new().await;
+    let asked = "$JS.API.CONSUMER.MSG.NEXT.EVENTS.test";
+    let mut asked = world.log.client().subscribe(asked).await.unwrap();
+    // Some 48 MB.
+    for number in 0..60 {
+        let id = format!("a-{number}");
+        world
+            .commit::<Account>(&id, &[opened(&"x".repeat(800_000))])
+            .await;
+    }
+    let mut reader = Reader::open(&world.log, &accounts(), 0).await.unwrap();
+    let batch = reader.next_batch(1, WAIT).await.unwrap();
+    assert_eq!(batch.len(), 1);
+    let request = asked.next().await.unwrap();
+    let request: serde_json::Value = serde_json::from_slice(&request.payload).unwrap();
+    assert_eq!(request["max_bytes"], 4 << 20);
+    let consumer = || async {
+        let stream = world.log.jetstream().get_stream("EVENTS").await.unwrap();
+        let info = stream.consumer_info("test").await.unwrap();
+        (info.num_ack_pending, info.num_waiting)
+    };
+    // Nobody reads on, so the server ends what it was asked for, and sends no more.
+    let started = std::time::Instant::now();
+    let mut sent = consumer().await;
+    while sent.1 > 0 {
+        assert!(started.elapsed() < 3 * WAIT, "{sent:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        sent = consumer().await;
+    }
+    assert!(sent.0 <= 11, "{} of 800 KB", sent.0);
+    // All of it comes to who reads.
+    let mut read = 1;
+    while read < 60 {
+        let batch = reader.next_batch(100, WAIT).await.unwrap();
+        assert!(batch.len() <= 6);
+        read += batch.len();
+        reader.ack(batch.last().unwrap().position).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -601,7 +644,7 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
         }]),
     }];
     loop {
-        match fold.apply(&batch).unwrap() {
+        match fold.apply(&batch, None).unwrap() {
             Folded::Needs(needs) => {
                 let found = Found {
                     parts: needs
@@ -614,7 +657,7 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
                 };
                 fold.supply(needs, found).unwrap();
             }
-            Folded::Changes(changes) => {
+            Folded::Changes(changes, _) => {
                 assert!(changes.parked.is_empty(), "{:?}", changes.parked);
                 assert_eq!(changes.documents.len(), 1);
                 return;

@@ -8,7 +8,7 @@
 use super::fold::FoldError;
 use crate::{
     read_model::{
-        exchange::{DocumentChange, Found, Needs, PartChange, RouteKey},
+        exchange::{DocumentChange, Found, Led, Needs, Page, PageKey, PartChange, RouteKey},
         schema::FieldPath,
     },
     recorded::Recorded,
@@ -24,23 +24,34 @@ use std::{
 /// How many documents, and how many parts, are kept between batches. Few in tests, which are to go
 /// beyond.
 const KEPT: usize = if cfg!(test) { 8 } else { 20_000 };
+/// How many bytes of documents, and how many of parts, as JSON, are kept between batches.
+const KEPT_BYTES: usize = 16 << 20;
 /// Of how many documents and parts it is remembered that they were written. Beyond, the store is asked.
 const WRITTEN: usize = if cfg!(test) { 16 } else { 1_000_000 };
 
 pub(super) struct WorkingSet<V: View> {
     /// The declared routes, each sorted by field.
     routes: Vec<Vec<&'static str>>,
-    /// What the store holds: `None` where it is known to hold nothing.
-    stored: HashMap<String, Option<V::Document>>,
+    /// What the store holds.
+    stored: HashMap<String, Stored<V::Document>>,
+    /// The size of all of it.
+    stored_bytes: usize,
+    /// How much of it was read for this batch.
+    read_bytes: usize,
+    /// The ids of what the store holds in the place of documents.
+    foreign: HashSet<String>,
     /// What the batch has made of documents.
     changed: BTreeMap<String, Changed<V::Document>>,
     /// Parts as the batch has left them.
     parts: Parts<V::Part>,
     known_parts: usize,
+    parts_bytes: usize,
     /// What the changed parts were before the batch.
     parts_before: BTreeMap<PartKey, Option<V::Part>>,
     /// What the store answered to routes.
-    routed: HashMap<RouteKey, Vec<String>>,
+    routed: HashMap<RouteKey, Routed>,
+    /// The page that was read of a route that leads to many documents.
+    page: Option<(PageKey, PageIds)>,
     /// The changed documents by what routes find them by. Made when a route is first followed.
     index: RefCell<RouteIndex>,
     /// What may be in a store that began empty.
@@ -64,9 +75,32 @@ impl Written {
     }
 }
 
+/// What the store holds of one id: no document where it is known to hold none.
+struct Stored<D> {
+    document: Option<D>,
+    bytes: usize,
+}
+
 struct Changed<D> {
     document: Option<D>,
     position: u64,
+    /// Its size, once it was written as JSON.
+    bytes: usize,
+}
+
+/// What the store answered to a route.
+enum Routed {
+    To(Vec<String>),
+    Crowd,
+    Many,
+}
+
+/// The ids of a page of documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PageIds {
+    pub(super) ids: Vec<String>,
+    /// The id that the next page comes after, if there is one.
+    pub(super) through: Option<String>,
 }
 
 #[derive(Default)]
@@ -80,6 +114,10 @@ struct RouteIndex {
 pub(super) enum Unmet {
     /// The store must be asked.
     Needed(RouteKey),
+    /// The store must be asked for these alone.
+    Alone(RouteKey),
+    /// They are too many to be known at once.
+    Many,
     /// The view declares no such combination.
     Undeclared(Vec<&'static str>),
 }
@@ -93,11 +131,16 @@ impl<V: View> Default for WorkingSet<V> {
         Self {
             routes,
             stored: HashMap::new(),
+            stored_bytes: 0,
+            read_bytes: 0,
+            foreign: HashSet::new(),
             changed: BTreeMap::new(),
             parts: Parts::default(),
             known_parts: 0,
+            parts_bytes: 0,
             parts_before: BTreeMap::new(),
             routed: HashMap::new(),
+            page: None,
             index: RefCell::default(),
             written: None,
         }
@@ -116,10 +159,25 @@ impl<V: View> WorkingSet<V> {
             return Some(changed.document.as_ref());
         }
         if let Some(stored) = self.stored.get(id) {
-            return Some(stored.as_ref());
+            return Some(stored.document.as_ref());
         }
         let written = self.written.as_ref()?;
         (!written.may_have(id)).then_some(None)
+    }
+
+    /// Whether the store holds something of this id that is no document.
+    pub(super) fn is_foreign(&self, id: &str) -> bool {
+        !self.foreign.is_empty() && self.foreign.contains(id)
+    }
+
+    /// How many rows a transaction of what the batch has changed would have.
+    pub(super) fn rows(&self) -> usize {
+        self.changed.len() + self.parts_before.len()
+    }
+
+    /// How many bytes of documents were read for this batch.
+    pub(super) fn read_bytes(&self) -> usize {
+        self.read_bytes
     }
 
     /// Takes the parts that are known not to be in the store out of what is needed.
@@ -142,7 +200,12 @@ impl<V: View> WorkingSet<V> {
         if !self.routes.is_empty() {
             self.index.get_mut().stale.insert(id.clone());
         }
-        self.changed.insert(id, Changed { document, position });
+        let changed = Changed {
+            document,
+            position,
+            bytes: 0,
+        };
+        self.changed.insert(id, changed);
     }
 
     /// The parts as the batch has left them.
@@ -176,17 +239,13 @@ impl<V: View> WorkingSet<V> {
     }
 
     /// The ids of all documents in which each field has its value, in the order of ids.
-    pub(super) fn matches(
-        &self,
-        mut fields: Vec<(&'static str, String)>,
-    ) -> Result<Vec<String>, Unmet> {
-        fields.sort_unstable_by_key(|(field, _)| *field);
-        if !self.routes.iter().any(|route| is_by(route, &fields)) {
-            let fields = fields.into_iter().map(|(field, _)| field).collect();
-            return Err(Unmet::Undeclared(fields));
-        }
-        let Some(stored) = self.routed.get(&fields) else {
-            return Err(Unmet::Needed(fields));
+    pub(super) fn matches(&self, fields: RouteKey) -> Result<Vec<String>, Unmet> {
+        let fields = self.declared(fields)?;
+        let stored = match self.routed.get(&fields) {
+            Some(Routed::To(stored)) => stored,
+            Some(Routed::Crowd) => return Err(Unmet::Alone(fields)),
+            Some(Routed::Many) => return Err(Unmet::Many),
+            None => return Err(Unmet::Needed(fields)),
         };
         let mut index = self.index.borrow_mut();
         self.refresh(&mut index);
@@ -194,6 +253,44 @@ impl<V: View> WorkingSet<V> {
         let mut ids: BTreeSet<String> = unchanged.cloned().collect();
         ids.extend(index.found.get(&fields).into_iter().flatten().cloned());
         Ok(ids.into_iter().collect())
+    }
+
+    /// The next of these after an id, as the store has them: none of them may have been changed by this
+    /// batch. Or what the store must be asked for.
+    pub(super) fn page(
+        &self,
+        fields: RouteKey,
+        after: Option<&str>,
+    ) -> Result<Result<PageIds, PageKey>, Unmet> {
+        let key = PageKey {
+            route: self.declared(fields)?,
+            after: after.map(ToOwned::to_owned),
+        };
+        Ok(match &self.page {
+            Some((known, page)) if *known == key => Ok(page.clone()),
+            _ => Err(key),
+        })
+    }
+
+    /// The page after the one that was read.
+    pub(super) fn next_page(&self) -> Option<PageKey> {
+        let (key, page) = self.page.as_ref()?;
+        Some(PageKey {
+            route: key.route.clone(),
+            after: Some(page.through.clone()?),
+        })
+    }
+
+    /// These fields in their order, if the view declares such a route.
+    fn declared(&self, mut fields: RouteKey) -> Result<RouteKey, Unmet> {
+        fields.sort_unstable_by_key(|(field, _)| *field);
+        match self.routes.iter().any(|route| is_by(route, &fields)) {
+            true => Ok(fields),
+            false => {
+                let fields = fields.into_iter().map(|(field, _)| field).collect();
+                Err(Unmet::Undeclared(fields))
+            }
+        }
     }
 
     fn refresh(&self, index: &mut RouteIndex) {
@@ -243,49 +340,82 @@ impl<V: View> WorkingSet<V> {
             self.parts.set(&aggregate, &id, None);
         }
         for ((aggregate, id), part) in found.parts {
+            self.parts_bytes += part.len();
             let part = serde_json::from_str(&part)
                 .map_err(|source| unlike::<V>(format!("the part of {aggregate} {id}"), source))?;
             self.parts.set(&aggregate, &id, Some(part));
         }
         for id in needs.documents {
-            self.stored.insert(id, None);
+            self.keep(id, None, 0);
         }
         for (id, document) in found.documents {
             self.store(id, document)?;
         }
-        for (route, documents) in found.routes {
-            let mut ids = Vec::with_capacity(documents.len());
-            for (id, document) in documents {
-                ids.push(id.clone());
-                if !self.stored.contains_key(&id) {
-                    self.store(id, document)?;
-                }
-            }
-            self.routed.insert(route, ids);
+        for (route, led) in found.routes {
+            let routed = match led {
+                Led::To(documents) => Routed::To(self.store_all(documents)?),
+                Led::Crowd => Routed::Crowd,
+                Led::Many => Routed::Many,
+            };
+            self.routed.insert(route, routed);
+        }
+        if let (Some(key), Some(Page { documents, through })) = (needs.page, found.page) {
+            let ids = self.store_all(documents)?;
+            self.page = Some((key, PageIds { ids, through }));
+        }
+        for id in found.foreign {
+            self.stored.remove(&id);
+            self.foreign.insert(id);
         }
         Ok(())
     }
 
+    fn store_all(&mut self, documents: Vec<(String, Value)>) -> Result<Vec<String>, FoldError> {
+        let mut ids = Vec::with_capacity(documents.len());
+        for (id, document) in documents {
+            ids.push(id.clone());
+            if !self.stored.contains_key(&id) {
+                self.store(id, document)?;
+            }
+        }
+        Ok(ids)
+    }
+
     fn store(&mut self, id: String, document: Value) -> Result<(), FoldError> {
+        let bytes = weight(&document);
+        self.read_bytes += bytes;
         let document = serde_json::from_value(document)
             .map_err(|source| unlike::<V>(format!("document {id}"), source))?;
-        self.stored.insert(id, Some(document));
+        self.keep(id, Some(document), bytes);
         Ok(())
     }
 
+    fn keep(&mut self, id: String, document: Option<V::Document>, bytes: usize) {
+        self.stored_bytes += bytes;
+        if let Some(before) = self.stored.insert(id, Stored { document, bytes }) {
+            self.stored_bytes -= before.bytes;
+        }
+    }
+
     /// What the batch has changed.
-    pub(super) fn changes(&self) -> Result<(Vec<DocumentChange>, Vec<PartChange>), FoldError> {
-        let mut documents = Vec::with_capacity(self.changed.len());
-        for (id, changed) in &self.changed {
+    pub(super) fn changes(&mut self) -> Result<WrittenOut, FoldError> {
+        let mut written = WrittenOut {
+            documents: Vec::with_capacity(self.changed.len()),
+            parts: Vec::with_capacity(self.parts_before.len()),
+            bytes: 0,
+        };
+        for (id, changed) in &mut self.changed {
             let document = changed
                 .document
                 .as_ref()
                 .map(serde_json::to_value)
                 .transpose()
                 .map_err(|source| unwritable::<V>(format!("document {id}"), source))?;
-            let exists = self.stored.get(id).is_some_and(Option::is_some);
+            changed.bytes = document.as_ref().map_or(0, weight);
+            written.bytes += changed.bytes;
+            let exists = self.stored.get(id).is_some_and(|it| it.document.is_some());
             if exists || document.is_some() {
-                documents.push(DocumentChange {
+                written.documents.push(DocumentChange {
                     id: id.clone(),
                     position: changed.position,
                     exists,
@@ -293,7 +423,6 @@ impl<V: View> WorkingSet<V> {
                 });
             }
         }
-        let mut parts = Vec::with_capacity(self.parts_before.len());
         for (key, before) in &self.parts_before {
             let part = self
                 .parts
@@ -303,16 +432,17 @@ impl<V: View> WorkingSet<V> {
                 .map_err(|source| {
                     unwritable::<V>(format!("the part of {} {}", key.0, key.1), source)
                 })?;
+            written.bytes += part.as_ref().map_or(0, String::len);
             let exists = before.is_some();
             if exists || part.is_some() {
-                parts.push(PartChange {
+                written.parts.push(PartChange {
                     key: key.clone(),
                     exists,
                     part,
                 });
             }
         }
-        Ok((documents, parts))
+        Ok(written)
     }
 
     /// Takes the batch's changes for what the store holds.
@@ -325,17 +455,51 @@ impl<V: View> WorkingSet<V> {
             }
         }
         for (id, changed) in std::mem::take(&mut self.changed) {
-            self.stored.insert(id, changed.document);
+            self.keep(id, changed.document, changed.bytes);
         }
         self.parts_before.clear();
         self.routed.clear();
-        *self.index.get_mut() = RouteIndex::default();
-        if self.stored.len() > KEPT {
-            self.stored.clear();
+        self.foreign.clear();
+        // The many documents of one event are not worth keeping before others.
+        if let Some((_, page)) = self.page.take() {
+            for id in page.ids {
+                let gone = self.stored.remove(&id);
+                self.stored_bytes -= gone.map_or(0, |gone| gone.bytes);
+            }
         }
-        if self.known_parts > KEPT {
+        *self.index.get_mut() = RouteIndex::default();
+        self.read_bytes = 0;
+        if self.stored.len() > KEPT || self.stored_bytes > KEPT_BYTES {
+            self.stored.clear();
+            self.stored_bytes = 0;
+        }
+        if self.known_parts > KEPT || self.parts_bytes > KEPT_BYTES {
             self.parts.forget();
-            self.known_parts = 0;
+            (self.known_parts, self.parts_bytes) = (0, 0);
+        }
+    }
+}
+
+/// What a batch has changed, as it is to be written.
+pub(super) struct WrittenOut {
+    pub(super) documents: Vec<DocumentChange>,
+    pub(super) parts: Vec<PartChange>,
+    /// The size of both as JSON, roughly.
+    pub(super) bytes: usize,
+}
+
+/// The size of a value as JSON, roughly.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 4,
+        Value::Number(_) => 8,
+        Value::String(text) => text.len() + 2,
+        Value::Array(values) => 2 + values.iter().map(|value| weight(value) + 1).sum::<usize>(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            2 + fields
+                .map(|(name, value)| name.len() + 4 + weight(value))
+                .sum::<usize>()
         }
     }
 }

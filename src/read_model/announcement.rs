@@ -28,6 +28,13 @@ pub struct Applied {
     /// The ids of the documents that changed. None in an announcement that only tells, once a second
     /// while there is nothing to do, how far the view is.
     pub ids: Vec<String>,
+    /// Of a commit that takes several transactions, how many there were before this one. The position moves
+    /// with the last of them. None where a transaction has whole commits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<u32>,
+    /// Whether any document may have changed: there are more than can be named.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
     /// Who wrote it.
     #[serde(default)]
     pub writer: String,
@@ -63,6 +70,39 @@ pub struct BehindChange {
 }
 
 impl Applied {
+    /// Returns the message of it, of at most so many bytes: where the ids are too many to be named, it
+    /// says that any document may have changed.
+    pub(crate) fn body(&self, most: usize) -> Vec<u8> {
+        let body = serde_json::to_vec(self).expect("an announcement is plain data");
+        if body.len() <= most {
+            return body;
+        }
+        let all = Self {
+            ids: Vec::new(),
+            all: true,
+            ..self.clone()
+        };
+        serde_json::to_vec(&all).expect("an announcement is plain data")
+    }
+
+    /// Returns whether it is about a part of a commit after its position, and others are to follow.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.page.is_some() && self.previous == self.position
+    }
+
+    /// Returns a position that is not before any of its changes.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.position.saturating_add(self.is_partial().into())
+    }
+
+    /// Returns whether it has changes of commits after this position.
+    #[must_use]
+    pub fn is_after(&self, position: u64) -> bool {
+        self.through() > position
+    }
+
     /// The subject that all announcements of one view have.
     #[must_use]
     pub fn subject(view: &str) -> String {

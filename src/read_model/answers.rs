@@ -673,11 +673,11 @@ impl Inner {
 }
 
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
-/// watermark does not show yet.
+/// watermark does not show yet. All before it is applied then; of itself more may be to come.
 fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
     Answer {
         value,
-        applied: progress.position.max(seen),
+        applied: progress.position.max(seen.saturating_sub(1)),
         // The clock is only asked where there is a lag.
         lag_ms: progress
             .behind_since

@@ -12,22 +12,43 @@ use std::collections::BTreeSet;
 /// A combination of document fields and their values that documents are routed to by, sorted by field.
 pub type RouteKey = Vec<(&'static str, String)>;
 
-/// What must be read before a batch can be applied.
+/// What must be read before a batch can be applied. Of no route more documents are read than a
+/// transaction may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Parts, by the aggregate they belong to.
     pub parts: BTreeSet<PartKey>,
     /// Documents, by id.
     pub documents: BTreeSet<String>,
-    /// All documents that have these values.
+    /// All documents that have these values, where they are few: these are followed together.
     pub routes: BTreeSet<RouteKey>,
+    /// The same, followed one by one.
+    pub alone: BTreeSet<RouteKey>,
+    /// Some of the documents of a route that leads to many.
+    pub page: Option<PageKey>,
+}
+
+/// A page of the documents that a route leads to, in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageKey {
+    /// The route.
+    pub route: RouteKey,
+    /// The id after which it begins; none for the first page.
+    pub after: Option<String>,
 }
 
 impl Needs {
     /// Whether nothing is needed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty() && self.documents.is_empty() && self.routes.is_empty()
+        self.len() == 0
+    }
+
+    /// How much is needed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let routes = self.routes.len() + self.alone.len() + usize::from(self.page.is_some());
+        self.parts.len() + self.documents.len() + routes
     }
 }
 
@@ -38,8 +59,32 @@ pub struct Found {
     pub parts: Vec<(PartKey, String)>,
     /// The documents that exist.
     pub documents: Vec<(String, Value)>,
-    /// For each route asked for, the documents that have its values.
-    pub routes: Vec<(RouteKey, Vec<(String, Value)>)>,
+    /// For each route asked for, what it leads to.
+    pub routes: Vec<(RouteKey, Led)>,
+    /// The page asked for.
+    pub page: Option<Page>,
+    /// The ids of records among the documents that are none, which only somebody else can have put there.
+    pub foreign: Vec<String>,
+}
+
+/// What a route leads to.
+#[derive(Debug, Clone)]
+pub enum Led {
+    /// These documents.
+    To(Vec<(String, Value)>),
+    /// More documents than were read at once, with those of other routes: it is to be followed alone.
+    Crowd,
+    /// More documents than a transaction may have: they are to be read page by page.
+    Many,
+}
+
+/// Some of the documents that a route leads to.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The documents, in the order of their ids.
+    pub documents: Vec<(String, Value)>,
+    /// The id that the next page comes after, if there is one.
+    pub through: Option<String>,
 }
 
 /// What becomes of one document.
@@ -85,6 +130,9 @@ pub struct Parked {
     pub unknown: bool,
     /// Whether it cannot be told which documents are behind because of it.
     pub vague: bool,
+    /// The last document, in the order of ids, that the first event was applied to before, if it was to
+    /// some.
+    pub after: Option<String>,
     /// When it was set aside; known once it is stored.
     pub at: Option<Timestamp>,
 }
@@ -184,6 +232,44 @@ impl Changes {
     }
 }
 
+/// How far into a commit that takes more than one transaction a view has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Within {
+    /// The commit's position.
+    pub position: u64,
+    /// What stands there: where the log has something else, it is another log.
+    pub mark: Mark,
+    /// The index of the first of its events that is not applied wholly.
+    pub event: usize,
+    /// The last document, in the order of ids, that this event is applied to; then it is remembered, too.
+    /// None if it has not been begun.
+    pub after: Option<String>,
+    /// How many transactions the commit has taken so far.
+    pub pages: u32,
+}
+
+impl Within {
+    /// The message of the log that it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            position: self.position,
+            mark: self.mark,
+        }
+    }
+
+    /// Before the first event of the commit at this place.
+    pub(crate) fn before(place: Place) -> Self {
+        Self {
+            position: place.position,
+            mark: place.mark,
+            event: 0,
+            after: None,
+            pages: 0,
+        }
+    }
+}
+
 /// How far a view's documents in the store have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -202,9 +288,19 @@ pub struct Checkpoint {
     pub writer: String,
     /// When it was written, by the writer's clock.
     pub at: Timestamp,
+    /// How far the commit after that position is applied, if it is in part.
+    pub within: Option<Within>,
 }
 
 impl Checkpoint {
+    /// The commit that is applied in part, or else the last one that is applied.
+    #[must_use]
+    pub fn begun(&self) -> Place {
+        self.within
+            .as_ref()
+            .map_or_else(|| self.place(), Within::place)
+    }
+
     /// The message of the log that it stands on.
     #[must_use]
     pub fn place(&self) -> Place {

@@ -86,5 +86,6 @@ async fn holds(
         return Ok((Edition::default(), true));
     };
     let edition = Edition::of(generation, era, checkpoint.log, checkpoint.exchanges);
-    Ok((edition, log.holds(checkpoint.place()).await?))
+    let holds = log.holds(checkpoint.place()).await? && log.holds(checkpoint.begun()).await?;
+    Ok((edition, holds))
 }

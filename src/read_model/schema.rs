@@ -199,7 +199,8 @@ impl fmt::Display for FieldPath {
 pub(crate) struct Index {
     pub(crate) name: String,
     pub(crate) fields: Vec<FieldPath>,
-    /// The keys that it has the documents with the same values in the order of, if it does.
+    /// The keys that it has the documents with the same values in the order of, if it does; otherwise it is
+    /// the order of their ids.
     pub(crate) key: Option<KeyColumn>,
 }
 
@@ -304,6 +305,12 @@ impl ViewTables {
         self.indexes.iter().filter(fits).max_by_key(rank)
     }
 
+    /// The index by which the documents that a route leads to can be walked in the order of their ids.
+    pub(crate) fn route_index(&self, fields: &[FieldPath]) -> Option<&Index> {
+        let mut indexes = self.indexes.iter();
+        indexes.find(|index| index.key.is_none() && index.fields == fields)
+    }
+
     /// The statements that define the tables, none of which harms what exists.
     pub(crate) fn definitions(&self) -> String {
         let (documents, parts) = (&self.documents, &self.parts);
@@ -313,11 +320,16 @@ impl ViewTables {
         );
         for index in &self.indexes {
             let mut fields: Vec<_> = index.fields.iter().map(ToString::to_string).collect();
-            if let Some(key) = &index.key {
-                if fields.is_empty() {
-                    fields.push(SHARED_FIELD.to_owned());
+            match &index.key {
+                Some(key) => {
+                    if fields.is_empty() {
+                        fields.push(SHARED_FIELD.to_owned());
+                    }
+                    fields.push(key.to_string());
                 }
-                fields.push(key.to_string());
+                // Only where the id is named in an index can a range of it begin at an id. What a route
+                // leads to is walked page by page.
+                None => fields.push("id".to_owned()),
             }
             write!(
                 sql,

@@ -13,6 +13,7 @@ mod ordered;
 mod page;
 pub(crate) mod parked;
 mod pulse;
+mod routes;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,8 @@ use tokio::{runtime::Handle, task::JoinHandle};
 const OPENING: Duration = Duration::from_secs(10);
 /// What the fence of a checkpoint throws.
 const FENCED: &str = "headwater: fenced";
+/// What is thrown where a document that is to be changed is not there any more.
+const GONE: &str = "headwater: gone";
 
 /// Where documents are kept.
 #[derive(Debug, Clone)]
@@ -274,6 +277,13 @@ impl Store {
         self.answer(join(&mut asked.0)).await
     }
 
+    /// Runs statements that no part of the program runs.
+    #[cfg(test)]
+    pub(crate) async fn by_hand(&self, sql: &str) -> Result<(), StoreError> {
+        self.query(sql.to_owned(), Variables::new()).await?;
+        Ok(())
+    }
+
     /// Runs statements, and fails when any of them does.
     async fn query(
         &self,
@@ -385,6 +395,10 @@ pub enum StoreError {
     /// The checkpoint is not the one that the writer wrote last: somebody else writes this view.
     #[error("another projector writes this view")]
     Fenced,
+    /// The store cannot do this, and may never: a record of that id is there already, or is not there any
+    /// more, an index does not take the value, or something within it failed.
+    #[error("the store fails: {0}")]
+    Failed(#[source] SurrealError),
     /// Two transactions met. Nothing was written.
     #[error("a transaction met another: {0}")]
     Conflict(#[source] SurrealError),
@@ -403,6 +417,9 @@ pub enum StoreError {
     /// What is stored has another form than this program writes.
     #[error("{0} in the store has an unknown form")]
     Shape(String),
+    /// Something that no projector has written stands in the place of what was to be read.
+    #[error("something else stands in the store in the place of {0}")]
+    Foreign(String),
     /// Nobody who may write has used the store yet.
     #[error("no projector has prepared the store yet")]
     Unprepared,
@@ -431,6 +448,8 @@ impl StoreError {
         match self {
             Self::Conflict(_)
             | Self::Unavailable(_)
+            | Self::Failed(_)
+            | Self::Foreign(_)
             | Self::Silent
             | Self::TooSlow
             | Self::Panicked
@@ -441,6 +460,16 @@ impl StoreError {
             | Self::Shape(_)
             | Self::NotSearchable
             | Self::Stopped => false,
+        }
+    }
+
+    /// Whether it may be what was asked that is at fault, so that a part of it may succeed.
+    #[must_use]
+    pub fn may_be_the_contents(&self) -> bool {
+        match self {
+            Self::Failed(_) | Self::Foreign(_) | Self::Panicked => true,
+            Self::Refused(error) => error.is_validation(),
+            _ => false,
         }
     }
 }
@@ -455,6 +484,12 @@ impl From<SurrealError> for StoreError {
             Self::TooSlow
         } else if error.is_validation() || error.is_not_allowed() {
             Self::Refused(error)
+        } else if error.is_already_exists()
+            || error.is_serialization()
+            || error.is_internal()
+            || (error.is_thrown() && error.message().contains(GONE))
+        {
+            Self::Failed(error)
         } else {
             Self::Unavailable(error)
         }

@@ -14,7 +14,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -82,6 +85,8 @@ struct Shared {
     /// Told when somebody begins to wait.
     awaited: Notify,
     serving: Serving,
+    /// How many transactions of the commit after the position are told, under the lock of the observers.
+    pages: AtomicU32,
     /// Held while the watermark moves, so that moves and what observers are told have one order.
     observers: Mutex<Vec<Arc<dyn Observer>>>,
 }
@@ -92,6 +97,7 @@ impl Default for Shared {
             progress: watch::Sender::new(Progress::default()),
             awaited: Notify::new(),
             serving: Serving::default(),
+            pages: AtomicU32::new(0),
             observers: Mutex::default(),
         }
     }
@@ -121,6 +127,7 @@ impl Watermark {
         for observer in observers.iter() {
             observer.lost(to.position);
         }
+        self.shared.pages.store(0, Ordering::Relaxed);
         self.shared.progress.send_replace(to);
     }
 
@@ -143,15 +150,30 @@ impl Watermark {
     pub(crate) fn note_fresh(&self, applied: &Applied, fresh: &[FreshDocument]) {
         let observers = self.observers();
         let current = self.progress().position;
+        let unnamed = applied.ids.is_empty() && !applied.all;
         // What is applied out of turn changes documents at the position that the view has.
-        let in_place = applied.previous == applied.position && !applied.ids.is_empty();
-        if applied.position > current || (in_place && applied.position == current) {
+        let in_place = applied.previous == applied.position && !unnamed && applied.page.is_none();
+        let partial = applied.is_partial();
+        let known = self.shared.pages.load(Ordering::Relaxed);
+        let told = partial && applied.page < Some(known);
+        if applied.position > current
+            || ((in_place || partial) && applied.position == current && !told)
+        {
+            let follows = applied.previous == current
+                && !in_place
+                && !applied.all
+                && applied.page.unwrap_or(0) == known;
             for observer in observers.iter() {
-                if applied.previous == current && !in_place {
+                if follows {
                     observer.changed(applied, fresh);
                 } else {
                     observer.lost(applied.position);
                 }
+            }
+            if !in_place {
+                let pages = applied.page.filter(|_| partial);
+                let pages = pages.map_or(0, |page| page.saturating_add(1));
+                self.shared.pages.store(pages, Ordering::Relaxed);
             }
         }
         self.move_to(Progress {
@@ -167,6 +189,7 @@ impl Watermark {
             for observer in observers.iter() {
                 observer.lost(to.position);
             }
+            self.shared.pages.store(0, Ordering::Relaxed);
         }
         self.move_to(to);
     }
@@ -397,5 +420,71 @@ mod tests {
             ]
         );
         assert_eq!(watermark.progress(), at(9));
+    }
+
+    fn page(position: u64, page: u32) -> Applied {
+        Applied {
+            page: Some(page),
+            ..applied(position, position)
+        }
+    }
+
+    #[test]
+    fn the_transactions_of_one_commit_are_told_in_their_order_and_a_missing_one_is_noticed() {
+        let watermark = Watermark::default();
+        let told = Arc::new(Told {
+            what: Mutex::default(),
+            watermark: watermark.clone(),
+        });
+        watermark.advance(at(3));
+        watermark.observe(told.clone());
+        let last = |number| Applied {
+            page: Some(number),
+            ..applied(3, 5)
+        };
+        watermark.note(&page(3, 0));
+        watermark.note(&page(3, 0));
+        watermark.note(&page(3, 1));
+        assert_eq!(watermark.progress(), at(3));
+        watermark.note(&last(2));
+        watermark.note(&page(3, 1));
+        watermark.note(&page(5, 1));
+        watermark.note(&page(5, 2));
+        watermark.note(&Applied {
+            page: Some(4),
+            ..applied(5, 6)
+        });
+        watermark.note(&applied(6, 7));
+        watermark.note(&Applied {
+            all: true,
+            ids: Vec::new(),
+            ..applied(7, 8)
+        });
+        assert_eq!(
+            *told.what.lock().unwrap(),
+            [
+                "[\"a\"] to 3, when at 3",
+                "[\"a\"] to 3, when at 3",
+                "[\"a\"] to 5, when at 3",
+                "lost to 5, when at 5",
+                "[\"a\"] to 5, when at 5",
+                "lost to 6, when at 5",
+                "[\"a\"] to 7, when at 6",
+                "lost to 8, when at 7",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_announcement_that_is_too_large_says_that_anything_may_have_changed() {
+        let mut applied = applied(3, 5);
+        applied.ids = (0..100).map(|number| format!("id-{number}")).collect();
+        let whole: Applied = serde_json::from_slice(&applied.body(10_000)).unwrap();
+        assert_eq!(whole, applied);
+        let body = applied.body(500);
+        assert!(body.len() <= 500);
+        let short: Applied = serde_json::from_slice(&body).unwrap();
+        assert!(short.all && short.ids.is_empty());
+        assert_eq!((short.previous, short.position), (3, 5));
     }
 }

@@ -122,6 +122,11 @@ fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form(
         let result = bench(&arguments, &["floor bulk_insert", "ratio bulk_insert"]);
         has_the_form(&result, "catchup", &["bulk_insert"]);
     }
+    let result = bench(
+        &["fanout", "--documents", "200"],
+        &["floor bulk_update", "ratio bulk_update"],
+    );
+    has_the_form(&result, "fanout", &["bulk_update"]);
     let result = bench(&["fresh", "--rate", "20", "--connections", "4"], &["ours"]);
     has_the_form(&result, "fresh", &[]);
     let result = bench(&["live", "--clients", "20"], &["ours"]);

@@ -12,6 +12,9 @@ use std::{
 pub(super) enum Failure {
     /// Something is not known yet.
     Unmet,
+    /// It touches many documents, and the next of them are not known yet: what follows is none of this
+    /// transaction.
+    Waits,
     /// The view cannot apply it.
     Poison(Poison),
 }

@@ -56,11 +56,14 @@ impl Projector {
             Some(open) => open,
             None => self.open().await?,
         };
-        let place = open.place;
         self.open = Some(open);
+        let Some(here) = self.here().filter(|here| here.within.is_none()) else {
+            // The documents are of no position while a commit is applied in part.
+            return Ok(());
+        };
         let gate = Arc::clone(&self.options.gate);
         let _turn = gate.lock().await;
-        if held.send(place.position).is_err() {
+        if held.send(here.place.position).is_err() {
             return Ok(());
         }
         let Ok(Ok(documents)) = timeout(HELD, changes).await else {
@@ -74,7 +77,7 @@ impl Projector {
             in_place: true,
             ..Changes::default()
         };
-        let applied = self.commit(place, changes).await?;
+        let applied = self.commit(here, changes).await?;
         if self.live().is_some() {
             self.options.watermark.note(&applied);
         }

@@ -45,7 +45,7 @@ impl ProjectorError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Store(error) => error.is_retryable(),
+            Self::Store(error) => error.is_retryable() || error.may_be_the_contents(),
             Self::Read(error) => error.is_retryable(),
             Self::Load(error) => error.is_retryable(),
             Self::Announce(_) | Self::OtherLog { .. } => true,

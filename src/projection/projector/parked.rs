@@ -7,7 +7,7 @@ use crate::{
         reader::Commit,
         subject::{self, Id},
     },
-    projection::fold::Again,
+    projection::fold::{Again, EventPlace, Fold},
     read_model::{
         exchange::{Changes, Parked, TriedAgain},
         store::parked::Of,
@@ -146,7 +146,7 @@ impl Projector {
         aggregate: &PartKey,
         how: Try,
     ) -> Result<Retried, ProjectorError> {
-        let Some(place) = self.open.as_ref().map(|open| open.place) else {
+        let Some(here) = self.here() else {
             return Err(ProjectorError::Panicked("nothing is open".to_owned()));
         };
         let store = self.options.store.clone();
@@ -183,18 +183,24 @@ impl Projector {
                 through,
                 last,
             },
-            position: place.position,
+            position: here.place.position,
             skips: how == Try::WithoutAny,
         };
-        let mut changes = self.fold(&mut |fold| fold.retry(&again, &commits)).await?;
+        let pass = &mut |fold: &mut dyn Fold| fold.retry(&again, &commits);
+        let (mut changes, reach) = self.fold(pass).await?;
+        last &= reach.commits == commits.len();
+        // What is left of a commit that has not failed is not one that did.
+        let rest = usize::from(reach.within.is_some());
         changes.skipped.extend(skipped);
         let since: HashMap<u64, Option<Timestamp>> =
             parked.iter().map(|p| (p.position, p.at)).collect();
         for again in &mut changes.parked {
             again.at = since.get(&again.position).copied().flatten();
         }
-        let failed = changes.parked.first().map(|parked| parked.reason.clone());
-        if how == Try::Again && comes_to_the_same(&first, commits.len(), &changes) {
+        let failures = changes.parked.len() - rest;
+        let failed = changes.parked[..failures].first();
+        let failed = failed.map(|parked| parked.reason.clone());
+        if how == Try::Again && rest == 0 && comes_to_the_same(&first, reach.commits, &changes) {
             return Ok(Retried {
                 parked: store.count_parked(&self.tables, aggregate).await?,
                 reason: failed,
@@ -202,12 +208,12 @@ impl Projector {
             });
         }
         let mut retried = Retried {
-            applied: commits.len() - changes.parked.len(),
+            applied: reach.commits - failures,
             parked: 0,
             more: !last && failed.is_none(),
             reason: failed,
         };
-        let applied = self.commit(place, changes).await?;
+        let applied = self.commit(here, changes).await?;
         if retried.reason.is_some() {
             retried.parked = store.count_parked(&self.tables, aggregate).await?;
         }
@@ -226,7 +232,7 @@ impl Projector {
         &self,
         aggregate: &PartKey,
         parked: &[Parked],
-    ) -> Result<Vec<(usize, Commit)>, ProjectorError> {
+    ) -> Result<Vec<(EventPlace, Commit)>, ProjectorError> {
         let mut messages: HashMap<u64, StoredMessage> = HashMap::new();
         let mut bytes = 0;
         let log = &self.options.log;
@@ -259,7 +265,8 @@ impl Projector {
                 }
                 _ => lost(aggregate, parked.position),
             };
-            commits.push((parked.from_event, commit));
+            let place = (parked.from_event, parked.after.clone());
+            commits.push((place, commit));
         }
         Ok(commits)
     }
@@ -273,7 +280,7 @@ impl Projector {
     ) -> Result<Option<HashSet<PartKey>>, ProjectorError> {
         let untold = changes.parked.iter().filter(|parked| {
             let known = self.parked.heads().contains_key(&parked.aggregate);
-            parked.first && !known && parked.documents.is_empty()
+            parked.first && !known && !parked.vague && parked.documents.is_empty()
         });
         let untold: Vec<_> = untold
             .map(|parked| (parked.aggregate.clone(), parked.position))

@@ -69,7 +69,7 @@ impl ParkedSet {
             std::mem::take(&mut changes.behind).into_iter().collect();
         for parked in &mut changes.parked {
             if let (true, Some(head)) = (
-                parked.documents.is_empty(),
+                parked.first && parked.documents.is_empty(),
                 self.heads.get(&parked.aggregate),
             ) {
                 parked.vague |= head.vague;
@@ -91,6 +91,7 @@ impl ParkedSet {
             known.is_none_or(|known| known.len() < BEHIND && !known.contains(document))
         });
         changes.behind = behind.into_iter().collect();
+        self.make_vague(changes);
         let firsts = changes.parked.iter().filter(|parked| parked.first);
         let heads = firsts.map(|parked| {
             let head = ParkedHead {
@@ -101,10 +102,40 @@ impl ParkedSet {
             };
             (parked.aggregate.clone(), head)
         });
+        let mut heads: Vec<_> = heads.collect();
+        // Those that only wait for one that was set aside before.
+        for parked in changes.parked.iter().filter(|it| !it.first && it.vague) {
+            let known = heads.iter().any(|(key, _)| *key == parked.aggregate);
+            if let (false, Some(head)) = (known, self.heads.get(&parked.aggregate)) {
+                let vague = true;
+                heads.push((
+                    parked.aggregate.clone(),
+                    ParkedHead {
+                        vague,
+                        ..head.clone()
+                    },
+                ));
+            }
+        }
         ParkedChanges {
-            heads: heads.collect(),
+            heads,
             behind: changes.behind.clone(),
             retried: changes.retried.clone(),
+        }
+    }
+
+    /// Where one commit concerns more documents than can be told, so does the first of its aggregate that
+    /// is set aside with it.
+    fn make_vague(&self, changes: &mut Changes) {
+        let vague = changes.parked.iter().filter(|parked| parked.vague);
+        let vague: HashSet<_> = vague.map(|parked| parked.aggregate.clone()).collect();
+        for parked in changes.parked.iter_mut().filter(|parked| parked.first) {
+            parked.vague |= vague.contains(&parked.aggregate);
+        }
+        // What is known to be vague need not be written again.
+        for parked in changes.parked.iter_mut().filter(|parked| !parked.first) {
+            let head = self.heads.get(&parked.aggregate);
+            parked.vague &= head.is_some_and(|head| !head.vague);
         }
     }
 

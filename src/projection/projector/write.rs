@@ -5,7 +5,7 @@ use crate::{
     event_log::{LogName, Place, reader::Commit},
     read_model::{
         Applied, BehindChange, FreshDocument, ServedDocument,
-        exchange::{Changes, Checkpoint},
+        exchange::{Changes, Checkpoint, Within},
         store::{StoreError, text},
     },
 };
@@ -26,34 +26,82 @@ impl Open {
             _ => self.checkpoint.log,
         }
     }
+
+    /// The commit that is applied in part, or else the last one that is applied.
+    pub(super) fn begun(&self) -> Place {
+        let within = self.checkpoint.within.as_ref();
+        within.map_or(self.place, Within::place)
+    }
+}
+
+/// How far a view is.
+pub(super) struct Reached {
+    /// The last commit that is applied.
+    pub(super) place: Place,
+    /// How far the commit after it is, if it is in part.
+    pub(super) within: Option<Within>,
 }
 
 impl Projector {
-    /// Applies a batch that was fetched, and writes what it changes.
+    /// Applies as much of a batch that was fetched as one transaction takes, and writes what it changes.
     pub(in crate::projection) async fn apply(
         &mut self,
         batch: &[Commit],
     ) -> Result<Written, ProjectorError> {
-        let (Some(_), Some(last)) = (&self.open, batch.last()) else {
+        let (Some(open), Some(last)) = (&self.open, batch.last()) else {
             return Err(ProjectorError::Panicked("nothing was fetched".to_owned()));
         };
-        let changes = self.fold(&mut |fold| fold.apply(batch)).await?;
-        let deferred = changes.is_empty() && self.may_defer(batch.len());
+        let within = open.checkpoint.within.clone();
+        let begun = within.as_ref().zip(batch.first());
+        if begun.is_some_and(|(within, next)| within.place() != next.place()) {
+            let (edition, position) = (open.edition.clone(), open.place.position);
+            return Err(self.lose(&edition, self.live().is_some(), position));
+        }
+        let some = self.some_of(batch);
+        self.tries(some, within.as_ref());
+        let (changes, reach) = self
+            .fold(&mut |fold| fold.apply(some, within.as_ref()))
+            .await?;
+        if reach.commits == 0 && reach.within == within {
+            return Err(ProjectorError::Panicked(
+                "a commit is not got on with".to_owned(),
+            ));
+        }
+        let (done, left) = batch.split_at(reach.commits);
+        self.writes(done.len(), changes.documents.len());
+        let whole = within.is_none() && reach.within.is_none();
+        let deferred = whole && changes.is_empty() && self.may_defer(done.len());
         let fresh = self.wanted(&changes)?;
+        let to = self.reached(done, reach.within);
         let mut applied = match deferred {
-            true => self.defer(last.place(), batch.len()).await?,
-            false => self.commit(last.place(), changes).await?,
+            true => self.defer(to.place, done.len()).await?,
+            false => self.commit(to, changes).await?,
         };
-        applied.behind_since = (last.pending > 0).then_some(last.published);
+        self.recover();
+        applied.behind_since = match left.first() {
+            Some(next) => Some(next.published),
+            None => (last.pending > 0).then_some(last.published),
+        };
         if self.live().is_some() {
             // At once: until then, copies of these documents are served that are older than the store's.
             self.options.watermark.note_fresh(&applied, &fresh);
         }
         Ok(Written {
             applied,
-            pending: last.pending,
+            commits: done.len(),
+            pending: left.len() as u64 + last.pending,
             deferred,
         })
+    }
+
+    /// How far the view is once these commits, and that much of the next one, are applied.
+    fn reached(&self, done: &[Commit], within: Option<Within>) -> Reached {
+        let before = self.open.as_ref().map(|open| open.place);
+        let place = done.last().map(Commit::place).or(before);
+        Reached {
+            place: place.unwrap_or_default(),
+            within,
+        }
     }
 
     /// Those of a few changed documents that readers in this process have had, so that the next ones
@@ -113,6 +161,9 @@ impl Projector {
         let Some(open) = &self.open else {
             return Ok(());
         };
+        if open.checkpoint.within.is_some() {
+            return Ok(());
+        }
         let mut place = open.place;
         if open.live.is_none()
             && let Some(end) = open.reader.read_up_to().await?
@@ -125,7 +176,11 @@ impl Projector {
         if place == open.checkpoint.place() && open.log_name() == log {
             return Ok(());
         }
-        self.commit(place, Changes::default()).await?;
+        let to = Reached {
+            place,
+            within: None,
+        };
+        self.commit(to, Changes::default()).await?;
         self.acknowledge_to(place.position).await
     }
 
@@ -137,10 +192,19 @@ impl Projector {
         }
     }
 
-    /// Writes changes with the checkpoint at `place`; returns what there is to announce.
+    /// How far the view is now, where changes are made in place.
+    pub(super) fn here(&self) -> Option<Reached> {
+        let open = self.open.as_ref()?;
+        Some(Reached {
+            place: open.place,
+            within: open.checkpoint.within.clone(),
+        })
+    }
+
+    /// Writes changes with the checkpoint at `to`; returns what there is to announce.
     pub(super) async fn commit(
         &mut self,
-        place: Place,
+        Reached { place, within }: Reached,
         mut changes: Changes,
     ) -> Result<Applied, ProjectorError> {
         let Some(open) = &mut self.open else {
@@ -157,6 +221,10 @@ impl Projector {
             true => rand::random(),
             false => fence.exchanges.wrapping_add(in_place.into()),
         };
+        // One that goes on with a commit, or begins one that it does not end.
+        let begun = fence.within.as_ref().map(|within| within.pages);
+        let goes_on = begun.is_some() || within.is_some();
+        let page = (goes_on && exchanges == exchanged).then_some(begun.unwrap_or(0));
         let next = Checkpoint {
             position: place.position,
             mark: place.mark,
@@ -165,10 +233,21 @@ impl Projector {
             revision: fence.revision + 1,
             writer: self.options.writer.clone(),
             at: Timestamp::now(),
+            within,
         };
-        let store = &self.options.store;
+        // The next documents of an event of many are read while these are written.
+        let ahead = self.fold.next_page().filter(|_| next.within.is_some());
+        let (store, rows) = (&self.options.store, self.fold.rows());
         let write = store.write(&self.tables, fence, next, changes);
-        open.checkpoint = open.reader.ahead(self.options.batch, write).await?;
+        let read = async {
+            let needs = ahead?;
+            let found = store.load(&self.tables, &needs, rows).await;
+            Some((needs, found.ok()?))
+        };
+        let both = async { tokio::join!(write, read) };
+        let (written, page_ahead) = open.reader.ahead(self.options.batch, both).await;
+        open.checkpoint = written?;
+        open.page_ahead = page_ahead;
         self.fold.committed();
         let previous = std::mem::replace(&mut open.place, place).position;
         self.told = place;
@@ -192,6 +271,7 @@ impl Projector {
             previous,
             ids,
             parked,
+            page,
             ..self.nothing()
         })
     }

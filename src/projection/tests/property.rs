@@ -4,9 +4,10 @@ use crate::{
     event_log::reader::Commit,
     mart::view::{OrderView, ProductView, SalesView, StorefrontView},
     projection::{
-        fold::{self, Fold, Folded},
+        fold::{self, Fold, Folded, Limits},
         refold::Memory,
     },
+    read_model::exchange::{Found, Led, Needs},
     recorded::Recorded,
     testkit::ViewFold,
     view::{PartKey, View},
@@ -241,14 +242,37 @@ enum Knows {
     Restarts,
 }
 
+/// What a store finds that reads no more than so many documents of a route.
+fn at_most(rows: usize, needs: &Needs, mut found: Found) -> Found {
+    for (route, led) in &mut found.routes {
+        if matches!(led, Led::To(documents) if documents.len() > rows) {
+            *led = match needs.alone.contains(route) {
+                true => Led::Many,
+                false => Led::Crowd,
+            };
+        }
+    }
+    if let Some(page) = &mut found.page {
+        if page.documents.len() > rows {
+            page.documents.truncate(rows);
+            page.through = page.documents.last().map(|(id, _)| id.clone());
+        }
+    }
+    found
+}
+
 /// As a projector does. A restart forgets all but what is stored.
 fn in_batches<V: View>(
     log: &[Commit],
-    sizes: &[usize],
+    (sizes, rows): (&[usize], usize),
     knows: Knows,
 ) -> (Documents, BTreeSet<PartKey>) {
     let mut memory = Memory::new(&V::query().routes);
     let mut fold = fold::ViewFold::<V>::default();
+    fold.limit(Limits {
+        rows,
+        ..Limits::USUAL
+    });
     let (mut parked, mut positions) = (HashSet::new(), HashMap::new());
     if knows == Knows::Emptiness {
         fold.begin_empty();
@@ -266,14 +290,18 @@ fn in_batches<V: View>(
         if knows == Knows::Restarts {
             fold.reset(parked.clone(), HashSet::new());
         }
-        loop {
-            match fold.apply(&batch).unwrap() {
+        let (mut rest, mut within) = (&batch[..], None);
+        while !rest.is_empty() {
+            match fold.apply(rest, within.as_ref()).unwrap() {
                 Folded::Needs(needs) => {
-                    let found = memory.find(&needs);
+                    let found = at_most(fold.rows(), &needs, memory.find(&needs));
                     fold.supply(needs, found).unwrap();
                 }
-                Folded::Changes(changes) => {
+                Folded::Changes(changes, reach) => {
+                    assert!(changes.documents.len() <= rows);
                     fold.committed();
+                    rest = &rest[reach.commits..];
+                    within = reach.within;
                     parked.extend(changes.parked.iter().map(|parked| parked.aggregate.clone()));
                     for change in &changes.documents {
                         let exists = memory.documents.contains_key(&change.id);
@@ -281,7 +309,9 @@ fn in_batches<V: View>(
                         positions.insert(change.id.clone(), change.position);
                     }
                     memory.change(changes);
-                    break;
+                    if knows == Knows::Restarts {
+                        fold.reset(parked.clone(), HashSet::new());
+                    }
                 }
             }
         }
@@ -294,7 +324,7 @@ fn in_batches<V: View>(
     (documents.collect(), parked.into_iter().collect())
 }
 
-fn agree<V: View>(log: &[Commit], sizes: &[usize]) -> Result<(), TestCaseError> {
+fn agree<V: View>(log: &[Commit], sizes: (&[usize], usize)) -> Result<(), TestCaseError> {
     let expected = one_by_one::<V>(log);
     for knows in [Knows::Learns, Knows::Emptiness, Knows::Restarts] {
         let found = in_batches::<V>(log, sizes, knows);
@@ -311,11 +341,13 @@ proptest! {
         seeds in prop::collection::vec(
             prop::collection::vec(any::<Seed>(), 1..4), 1..80),
         sizes in prop::collection::vec(1_usize..30, 1..5),
+        rows in prop_oneof![Just(1_usize), 2..5_usize, Just(1_000)],
     ) {
         let log = log(&seeds);
-        agree::<ProductView>(&log, &sizes)?;
-        agree::<StorefrontView>(&log, &sizes)?;
-        agree::<OrderView>(&log, &sizes)?;
-        agree::<SalesView>(&log, &sizes)?;
+        let sizes = (&sizes[..], rows);
+        agree::<ProductView>(&log, sizes)?;
+        agree::<StorefrontView>(&log, sizes)?;
+        agree::<OrderView>(&log, sizes)?;
+        agree::<SalesView>(&log, sizes)?;
     }
 }

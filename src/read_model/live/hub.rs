@@ -245,7 +245,7 @@ impl ViewLive {
         let state = self.lock();
         let entries = state.recent.entries.iter();
         (position >= state.recent_from).then(|| {
-            let later = entries.filter(|applied| applied.position > position);
+            let later = entries.filter(|applied| applied.is_after(position));
             later.cloned().collect()
         })
     }
@@ -544,7 +544,7 @@ impl Observer for ViewLive {
         while state.recent.ids > RECENT
             && let Some(oldest) = state.recent.pop()
         {
-            state.recent_from = oldest.position;
+            state.recent_from = oldest.through();
         }
         if !state.is_followed() {
             return state.done_to(applied.position);

@@ -13,6 +13,7 @@ use crate::{
     view::PartKey,
 };
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use surrealdb::types::{Object, RecordId, Value, Variables};
 
 /// The longest reason that is kept, in bytes.
@@ -58,6 +59,17 @@ pub(super) fn write(
         "FOR $row IN $heads { UPSERT $row.id CONTENT $row.row RETURN NONE };",
         "heads",
         heads,
+    );
+    // One that waits for the first may concern more documents than can be told.
+    let vaguer = aside.parked.iter().filter(|it| !it.first && it.vague);
+    let vaguer: BTreeSet<_> = vaguer.map(|parked| &parked.aggregate).collect();
+    let vaguer = vaguer.into_iter().map(|key| head_id(tables, key));
+    bulk(
+        sql,
+        variables,
+        "UPDATE $vaguer SET vague = true RETURN NONE;",
+        "vaguer",
+        vaguer.map(Value::RecordId).collect(),
     );
     let parked = aside.parked.into_iter();
     bulk(
@@ -122,6 +134,9 @@ fn parked_row(tables: &ViewTables, mut parked: Parked) -> Value {
     row.insert("instance", parked.aggregate.1);
     row.insert("position", integer(parked.position));
     row.insert("from_event", integer(parked.from_event as u64));
+    if let Some(after) = parked.after {
+        row.insert("after", after);
+    }
     parked
         .reason
         .truncate(parked.reason.floor_char_boundary(MAX_REASON));

@@ -9,6 +9,8 @@ use tokio::runtime::Runtime;
 
 /// How many documents are inserted at once: what a projector that catches up writes at once.
 const BATCH: usize = 4_000;
+/// How many are updated at once: the rows of a projector's transaction.
+const UPDATED: usize = 2_000;
 
 /// A store of its own, on threads of its own, with one view's tables.
 pub struct Floor {
@@ -80,6 +82,35 @@ impl Floor {
             variables.insert("rows", Value::Array(Array::from(rows)));
             let insert = format!("INSERT INTO {} $rows RETURN NONE;", self.tables.documents);
             self.store.query(insert, variables).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes documents that are there again, as many at once as a projector writes of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns the store's.
+    pub async fn bulk_update(&self, documents: Vec<(String, Json)>) -> Result<(), StoreError> {
+        let mut documents = documents.into_iter().peekable();
+        while documents.peek().is_some() {
+            let rows = documents.by_ref().take(UPDATED).map(|(id, document)| {
+                let mut row = Object::new();
+                row.insert("seq", 1_i64);
+                insert_keys(&mut row, &self.tables, &id, &document);
+                row.insert("doc", document.into_value());
+                let mut changed = Object::new();
+                let id = document_id(&self.tables.documents, &id);
+                changed.insert("id", Value::RecordId(id));
+                changed.insert("row", Value::Object(row));
+                Value::Object(changed)
+            });
+            let mut variables = Variables::new();
+            let rows: Vec<_> = rows.collect();
+            variables.insert("rows", Value::Array(Array::from(rows)));
+            let update = "BEGIN; \
+                FOR $row IN $rows { UPDATE $row.id CONTENT $row.row RETURN NONE }; COMMIT;";
+            self.store.query(update, variables).await?;
         }
         Ok(())
     }

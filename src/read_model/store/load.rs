@@ -1,20 +1,19 @@
 //! What projectors read: checkpoints, parked aggregates, and what a batch needs, in bulk.
 
-use super::{Row, Store, StoreError, field, rows, take, write::checkpoint_row};
+use super::{
+    Row, Store, StoreError, field, routes::Routes, rows, select::identified, take,
+    write::checkpoint_row,
+};
 use crate::{
     event_log::{LogName, Mark},
     read_model::{
-        exchange::{Checkpoint, Found, Needs, RouteKey},
-        schema::{FieldPath, TableName, ViewTables, compared},
+        exchange::{Checkpoint, Found, Needs, Within},
+        schema::{TableName, ViewTables},
     },
     view::PartKey,
 };
 use jiff::Timestamp;
-use std::{
-    collections::{BTreeSet, HashMap},
-    fmt::Write,
-    str::FromStr,
-};
+use std::str::FromStr;
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
 
 impl Store {
@@ -41,6 +40,7 @@ impl Store {
             revision: 0,
             writer: String::new(),
             at: Timestamp::now(),
+            within: None,
         };
         let mut row = checkpoint_row(&first);
         row.insert("id", Value::RecordId(checkpoint_id(tables)));
@@ -75,6 +75,7 @@ impl Store {
             revision: unsigned(&mut row, "revision")?,
             writer: field(&mut row, "writer")?,
             at: at.parse().map_err(|_| StoreError::shape("checkpoint.at"))?,
+            within: within(&mut row)?,
         }))
     }
 
@@ -88,192 +89,99 @@ impl Store {
         Ok(rows(take(&mut results, 0)?).is_empty() && rows(take(&mut results, 1)?).is_empty())
     }
 
-    /// Reads all that a batch needs, in one round trip.
+    /// Reads all that a batch needs, in one round trip, and of no route more than `most` documents.
     pub(crate) async fn load(
         &self,
         tables: &ViewTables,
         needs: &Needs,
+        most: usize,
     ) -> Result<Found, StoreError> {
         if needs.is_empty() {
             return Ok(Found::default());
         }
         let mut variables = Variables::new();
-        let ids = |ids: Vec<RecordId>| {
-            Value::Array(
-                ids.into_iter()
-                    .map(Value::RecordId)
-                    .collect::<Vec<_>>()
-                    .into(),
-            )
-        };
-        variables.insert(
-            "parts",
-            ids(needs
-                .parts
-                .iter()
-                .map(|key| part_id(&tables.parts, key))
-                .collect()),
-        );
-        variables.insert(
-            "documents",
-            ids(needs
-                .documents
-                .iter()
-                .map(|id| document_id(&tables.documents, id))
-                .collect()),
-        );
+        let parts = needs.parts.iter().map(|key| part_id(&tables.parts, key));
+        let documents = needs.documents.iter();
+        let documents = documents.map(|id| document_id(&tables.documents, id));
+        variables.insert("parts", ids(parts));
+        variables.insert("documents", ids(documents));
         let mut sql =
             "SELECT id, part FROM $parts; SELECT id, seq, doc, given FROM $documents;".to_owned();
-        let groups = RouteGroup::all(needs)?;
-        for (number, group) in groups.iter().enumerate() {
-            group.write(&mut sql, &mut variables, tables, number);
-        }
+        let routes = Routes::of(needs, most)?;
+        routes.write(&mut sql, &mut variables, tables);
         let mut results = self.query(sql, variables).await?;
-        let parts = rows(take(&mut results, 0)?)
-            .into_iter()
-            .map(read_part)
-            .collect::<Result<_, _>>()?;
-        let documents = rows(take(&mut results, 1)?)
-            .into_iter()
-            .map(|row| Row::read(row).map(|row| (row.id, row.document)))
-            .collect::<Result<_, _>>()?;
-        let mut routes = Vec::with_capacity(needs.routes.len());
-        for (number, group) in groups.into_iter().enumerate() {
-            let found = rows(take(&mut results, 2 + number)?).into_iter();
-            let found = found.map(|row| Row::read(row).map(|row| (row.id, row.document)));
-            group.share(found.collect::<Result<_, _>>()?, &mut routes);
-        }
-        Ok(Found {
+        let parts = rows(take(&mut results, 0)?);
+        let parts = parts.into_iter().map(read_part).collect::<Result<_, _>>()?;
+        let mut found = Found {
             parts,
-            documents,
-            routes,
-        })
-    }
-}
-
-/// The most values of a field that one statement asks for.
-const MOST_VALUES: usize = 256;
-
-/// Routes that one statement follows: those by the same field alone, since a statement costs much more
-/// than one more value in it, or else one.
-struct RouteGroup<'a> {
-    paths: Vec<FieldPath>,
-    routes: Vec<&'a RouteKey>,
-}
-
-impl<'a> RouteGroup<'a> {
-    fn all(needs: &'a Needs) -> Result<Vec<Self>, StoreError> {
-        let mut groups: Vec<Self> = Vec::new();
-        // They are in the order of their fields.
-        for route in &needs.routes {
-            match groups.last_mut() {
-                Some(group) if group.takes(route) => group.routes.push(route),
-                _ => groups.push(Self {
-                    paths: route
-                        .iter()
-                        .map(|(field, _)| FieldPath::parse(field))
-                        .collect::<Result<_, _>>()
-                        .map_err(|error| StoreError::shape(error.to_string()))?,
-                    routes: vec![route],
-                }),
-            }
-        }
-        Ok(groups)
-    }
-
-    fn takes(&self, route: &RouteKey) -> bool {
-        let [(field, _)] = &route[..] else {
-            return false;
+            ..Found::default()
         };
-        let same = |known: &RouteKey| matches!(&known[..], [(known, _)] if known == field);
-        self.routes.len() < MOST_VALUES && same(self.routes[0])
+        let documents = rows(take(&mut results, 1)?);
+        (found.documents, _) = documents_of(documents, &mut found.foreign)?;
+        routes.read(&mut results, 2, &mut found)?;
+        Ok(found)
     }
+}
 
-    fn write(
-        &self,
-        sql: &mut String,
-        variables: &mut Variables,
-        tables: &ViewTables,
-        number: usize,
-    ) {
-        let mut conditions = Vec::with_capacity(self.paths.len());
-        for (index, path) in self.paths.iter().enumerate() {
-            let name = format!("r{number}_{index}");
-            let mut values = self.routes.iter().map(|route| route[index].1.as_str());
-            match (values.len(), path.is_many()) {
-                (1, many) => {
-                    let compare = if many { "CONTAINS" } else { "=" };
-                    conditions.push(format!("{path} {compare} ${name}"));
-                    variables.insert(name, compared(values.next().unwrap_or_default()).as_ref());
-                }
-                (_, many) => {
-                    let compare = if many { "CONTAINSANY" } else { "IN" };
-                    conditions.push(format!("{path} {compare} ${name}"));
-                    let values = values.map(|value| Value::String(compared(value).into_owned()));
-                    let values = Value::Array(Array::from(values.collect::<Vec<_>>()));
-                    variables.insert(name, values);
-                }
-            }
-        }
-        write!(
-            sql,
-            " SELECT id, seq, doc, given FROM {} WHERE {};",
-            tables.documents,
-            conditions.join(" AND ")
-        )
-        .expect("a string takes all that is written");
-    }
+fn ids(ids: impl Iterator<Item = RecordId>) -> Value {
+    Value::Array(ids.map(Value::RecordId).collect::<Vec<_>>().into())
+}
 
-    /// Gives each route the documents that it leads to: those with its very values, of those with values
-    /// that are compared as the same.
-    fn share(
-        self,
-        documents: Vec<(String, serde_json::Value)>,
-        to: &mut Vec<(RouteKey, Vec<(String, serde_json::Value)>)>,
-    ) {
-        if let [route] = self.routes[..] {
-            let leads = |(_, document): &(String, serde_json::Value)| {
-                let mut fields = self.paths.iter().zip(route);
-                fields.all(|(path, (_, value))| {
-                    let mut same = false;
-                    path.each(document, &mut |found| same |= found == value.as_str());
-                    same
-                })
-            };
-            let documents = documents.into_iter().filter(leads);
-            return to.push((route.clone(), documents.collect()));
-        }
-        let mut places = HashMap::with_capacity(self.routes.len());
-        for route in self.routes {
-            places.insert(route[0].1.as_str(), to.len());
-            to.push((route.clone(), Vec::new()));
-        }
-        for (id, document) in documents {
-            let mut found = BTreeSet::<usize>::new();
-            self.paths[0].each(&document, &mut |value| {
-                found.extend(value.as_str().and_then(|value| places.get(value).copied()));
-            });
-            for place in found {
-                to[place].1.push((id.clone(), document.clone()));
-            }
+/// The documents among records, and the last id. Of what has the id of a document and is none, the id is
+/// noted.
+#[allow(clippy::type_complexity)]
+pub(super) fn documents_of(
+    records: Vec<Value>,
+    foreign: &mut Vec<String>,
+) -> Result<(Vec<(String, serde_json::Value)>, Option<String>), StoreError> {
+    let mut documents = Vec::with_capacity(records.len());
+    let mut last = None;
+    for record in records {
+        let Ok((id, row)) = identified(record) else {
+            continue;
+        };
+        last = Some(id.clone());
+        match Row::of(id.clone(), row) {
+            Ok(row) => documents.push((row.id, row.document)),
+            Err(_) => foreign.push(id),
         }
     }
+    Ok((documents, last))
+}
+
+fn within(row: &mut Object) -> Result<Option<Within>, StoreError> {
+    let mut within = match row.remove("within") {
+        None | Some(Value::None | Value::Null) => return Ok(None),
+        Some(Value::Object(within)) => within,
+        Some(_) => return Err(StoreError::shape("checkpoint.within")),
+    };
+    let small = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    Ok(Some(Within {
+        position: unsigned(&mut within, "position")?,
+        mark: digits(&mut within, "mark")?,
+        event: small(unsigned(&mut within, "event")?),
+        after: field(&mut within, "after")?,
+        pages: u32::try_from(unsigned(&mut within, "pages")?).unwrap_or(u32::MAX),
+    }))
 }
 
 fn read_part(row: Value) -> Result<(PartKey, String), StoreError> {
     let Value::Object(mut row) = row else {
         return Err(StoreError::shape("part"));
     };
-    let part = field(&mut row, "part")?;
-    match row.remove("id") {
+    let (aggregate, id) = match row.remove("id") {
         Some(Value::RecordId(RecordId {
             key: RecordIdKey::Array(key),
             ..
         })) => match <[Value; 2]>::try_from(key.into_inner()) {
-            Ok([Value::String(aggregate), Value::String(id)]) => Ok(((aggregate, id), part)),
-            _ => Err(StoreError::shape("part.id")),
+            Ok([Value::String(aggregate), Value::String(id)]) => (aggregate, id),
+            _ => return Err(StoreError::shape("part.id")),
         },
-        _ => Err(StoreError::shape("part.id")),
+        _ => return Err(StoreError::shape("part.id")),
+    };
+    match field(&mut row, "part") {
+        Ok(part) => Ok(((aggregate, id), part)),
+        Err(_) => Err(StoreError::Foreign(format!("the part of {aggregate} {id}"))),
     }
 }
 

@@ -3,12 +3,21 @@
 
 use super::{Row, Store, StoreError, load::checkpoint_id, load::unsigned, rows, take};
 use crate::read_model::schema::{TableName, ViewTables};
-use std::ops::Bound;
+use std::{
+    ops::Bound,
+    time::{Duration, Instant},
+};
 use surrealdb::types::{RecordId, RecordIdKey, RecordIdKeyRange, Value, Variables};
+
+/// How long a commit may be applied in part.
+const WHOLE: Duration = Duration::from_secs(120);
+/// How long to wait before looking again whether it is applied.
+const AGAIN: Duration = Duration::from_millis(50);
 
 impl Store {
     /// Reads the documents after one id and up to another, in the order of ids, at most so many, and the
-    /// position that they are of: both in one snapshot.
+    /// position that they are of: both in one snapshot. While a commit is applied in part they are of none,
+    /// and it is waited for.
     pub(crate) async fn page(
         &self,
         tables: &ViewTables,
@@ -16,20 +25,48 @@ impl Store {
         last: Option<&str>,
         limit: usize,
     ) -> Result<(u64, Vec<Row>), StoreError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(page) = self.page_now(tables, after, last, limit).await? {
+                return Ok(page);
+            }
+            if begun.elapsed() > WHOLE {
+                return Err(StoreError::TooSlow);
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// As [`Store::page`]; none while a commit is applied in part.
+    async fn page_now(
+        &self,
+        tables: &ViewTables,
+        after: Option<&str>,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Option<(u64, Vec<Row>)>, StoreError> {
         let mut variables = between(&tables.documents, after, last);
         variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
         // One statement is one transaction.
         let sql = format!(
             "RETURN {{ position: (SELECT VALUE position FROM ONLY $checkpoint) ?? 0, \
+             within: (SELECT VALUE within FROM ONLY $checkpoint), \
              rows: (SELECT id, seq, doc, given FROM $between LIMIT {limit}) }};"
         );
         let mut results = self.query(sql, variables).await?;
         let Value::Object(mut page) = take(&mut results, 0)? else {
             return Err(StoreError::shape("page"));
         };
+        if !matches!(
+            page.remove("within"),
+            None | Some(Value::None | Value::Null)
+        ) {
+            return Ok(None);
+        }
         let position = unsigned(&mut page, "position")?;
         let found = rows(page.remove("rows").unwrap_or_default()).into_iter();
-        Ok((position, found.map(Row::read).collect::<Result<_, _>>()?))
+        let found = found.map(Row::read).collect::<Result<_, _>>()?;
+        Ok(Some((position, found)))
     }
 
     /// Reads the id of the document that is so many after this one, in the order of ids.

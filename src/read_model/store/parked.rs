@@ -332,6 +332,7 @@ fn read(mut row: Object) -> Result<Parked, StoreError> {
         aggregate: aggregate(&mut row)?,
         position: unsigned(&mut row, "position")?,
         from_event: index(&mut row, "from_event")?,
+        after: field(&mut row, "after")?,
         reason: field(&mut row, "reason")?,
         documents: Vec::new(),
         first: field(&mut row, "first")?,

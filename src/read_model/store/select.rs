@@ -91,7 +91,7 @@ fn given(row: &mut Object) -> Value {
 }
 
 /// The id of a stored document, and what else its row has.
-fn identified(row: Value) -> Result<(String, Object), StoreError> {
+pub(super) fn identified(row: Value) -> Result<(String, Object), StoreError> {
     let Value::Object(mut row) = row else {
         return Err(StoreError::shape("document"));
     };
@@ -106,7 +106,11 @@ fn identified(row: Value) -> Result<(String, Object), StoreError> {
 
 impl Row {
     pub(super) fn read(row: Value) -> Result<Self, StoreError> {
-        let (id, mut row) = identified(row)?;
+        let (id, row) = identified(row)?;
+        Self::of(id, row)
+    }
+
+    pub(super) fn of(id: String, mut row: Object) -> Result<Self, StoreError> {
         Ok(Self {
             id,
             position: unsigned(&mut row, "seq")?,

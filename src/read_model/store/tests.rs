@@ -5,7 +5,7 @@ use crate::{
     event_log::{LogName, Mark},
     read_model::{
         ViewDescription,
-        exchange::{Changes, Checkpoint, DocumentChange, Needs},
+        exchange::{Changes, Checkpoint, DocumentChange, Led, Needs, PageKey},
         generation::Generation,
         parameters::ListQuery,
         schema::TEXT_INDEX,
@@ -90,6 +90,7 @@ async fn write(
         revision: fence.revision + 1,
         writer: "test".to_owned(),
         at: Timestamp::now(),
+        within: None,
     };
     let changes = Changes {
         documents,
@@ -379,14 +380,15 @@ async fn a_route_finds_documents_by_an_index_also_inside_arrays() {
             route("other", "s-9"),
         ]
         .into(),
+        ..Needs::default()
     };
-    let found = store.load(&tables(), &needs).await.unwrap();
+    let found = store.load(&tables(), &needs, 100).await.unwrap();
     assert_eq!(found.documents.len(), 1);
     assert!(found.parts.is_empty());
     let counts: Vec<_> = found
         .routes
         .iter()
-        .map(|(key, rows)| (key.clone(), rows.len()))
+        .map(|(key, led)| (key.clone(), ids(led).len()))
         .collect();
     assert_eq!(
         counts,
@@ -401,6 +403,112 @@ async fn a_route_finds_documents_by_an_index_also_inside_arrays() {
     let mut results = store.query(sql, Variables::new()).await.unwrap();
     let plan = format!("{:?}", take(&mut results, 0).unwrap());
     assert!(plan.contains("IndexScan"), "{plan}");
+}
+
+/// The documents that a route leads to, where they are few enough.
+fn ids(led: &Led) -> Vec<&str> {
+    match led {
+        Led::To(documents) => documents.iter().map(|(id, _)| id.as_str()).collect(),
+        Led::Crowd => vec!["a crowd"],
+        Led::Many => vec!["many"],
+    }
+}
+
+#[tokio::test]
+async fn of_a_route_no_more_is_read_at_once_than_was_asked_for() {
+    let (store, _) = products("mem://").await;
+    let by = |field: &'static str, value: &str| vec![(field, value.to_owned())];
+    let (few, many) = (by("lines[].sku", "s-1"), by("lines[].sku", "s-9"));
+    // Together they are a crowd, whichever of them it is that leads to many.
+    let needs = Needs {
+        routes: [few.clone(), many.clone()].into(),
+        ..Needs::default()
+    };
+    let found = store.load(&tables(), &needs, 20).await.unwrap();
+    assert!(found.routes.iter().all(|(_, led)| ids(led) == ["a crowd"]));
+    let needs = Needs {
+        alone: [few.clone(), many.clone()].into(),
+        ..Needs::default()
+    };
+    let found = store.load(&tables(), &needs, 20).await.unwrap();
+    let found: Vec<_> = found
+        .routes
+        .iter()
+        .map(|(key, led)| (key.clone(), ids(led).len()))
+        .collect();
+    assert_eq!(found, [(few, 15), (many.clone(), 1)]);
+    // What is many is walked in the order of ids.
+    let (mut after, mut walked) = (None, Vec::new());
+    loop {
+        let needs = Needs {
+            page: Some(PageKey {
+                route: many.clone(),
+                after: after.clone(),
+            }),
+            ..Needs::default()
+        };
+        let page = store
+            .load(&tables(), &needs, 7)
+            .await
+            .unwrap()
+            .page
+            .unwrap();
+        assert!(page.documents.len() <= 7);
+        walked.extend(page.documents.into_iter().map(|(id, _)| id));
+        after = page.through;
+        if after.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<_> = (0..60).map(|number| format!("p-{number:02}")).collect();
+    assert_eq!(walked, expected);
+}
+
+#[tokio::test]
+async fn a_page_begins_where_the_last_one_ended_and_not_at_the_first_document() {
+    let (store, _) = products("mem://").await;
+    let table = tables().documents;
+    let sql = format!(
+        "EXPLAIN SELECT id, seq, doc FROM {table} WITH INDEX by_lines_sku \
+         WHERE doc.`lines`.*.`sku` CONTAINS 's-9' AND id > {table}:`p-30` ORDER BY id LIMIT 8"
+    );
+    let mut results = store.query(sql, Variables::new()).await.unwrap();
+    let plan = format!("{:?}", take(&mut results, 0).unwrap());
+    assert!(plan.contains(&format!("MoreThan {table}:`p-30`")), "{plan}");
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_told_from_those_that_are() {
+    let (store, _) = products("mem://").await;
+    let table = tables().documents;
+    let foreign = format!(
+        "CREATE {table}:`p-99` SET note = 'by hand', doc = {{ category: 'fruit' }}; \
+         CREATE {table}:7 SET doc = {{ category: 'fruit' }};"
+    );
+    store.query(foreign, Variables::new()).await.unwrap();
+    let needs = Needs {
+        documents: ["p-01".to_owned(), "p-99".to_owned()].into(),
+        routes: [vec![("category", "fruit".to_owned())]].into(),
+        ..Needs::default()
+    };
+    let found = store.load(&tables(), &needs, 100).await.unwrap();
+    assert_eq!(found.documents.len(), 1);
+    assert_eq!(ids(&found.routes[0].1).len(), 30);
+    assert!(found.foreign.iter().all(|id| id == "p-99"));
+    assert!(!found.foreign.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_of_a_document_that_is_gone_is_refused() {
+    let (store, fence) = products("mem://").await;
+    let delete = format!("DELETE {}:`p-07`", tables().documents);
+    store.query(delete, Variables::new()).await.unwrap();
+    let mut changed = put("p-07", 2, json!({"name": "a"}));
+    changed.exists = true;
+    let refused = write(&store, &fence, vec![changed]).await.unwrap_err();
+    assert!(refused.may_be_the_contents(), "{refused}");
+    let now = store.checkpoint(&tables()).await.unwrap();
+    assert_eq!(now.revision, fence.revision);
 }
 
 #[tokio::test]
@@ -419,14 +527,14 @@ async fn routes_by_one_field_are_followed_together_by_an_index() {
         routes: routes.iter().map(|(route, _)| route.clone()).collect(),
         ..Needs::default()
     };
-    let found = store.load(&tables(), &needs).await.unwrap();
+    let found = store.load(&tables(), &needs, 100).await.unwrap();
     let counts: Vec<_> = found
         .routes
         .iter()
-        .map(|(key, rows)| {
-            let ids: BTreeSet<_> = rows.iter().map(|(id, _)| id).collect();
-            assert_eq!(ids.len(), rows.len(), "{key:?}");
-            (key.clone(), rows.len())
+        .map(|(key, led)| {
+            let (found, once) = (ids(led), BTreeSet::from_iter(ids(led)));
+            assert_eq!(found.len(), once.len(), "{key:?}");
+            (key.clone(), found.len())
         })
         .collect();
     assert_eq!(counts, routes);

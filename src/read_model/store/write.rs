@@ -1,12 +1,12 @@
 //! What projectors write: one fenced transaction a batch.
 
 use super::{
-    FENCED, Store, StoreError, aside,
+    FENCED, GONE, Store, StoreError, aside,
     load::{checkpoint_id, document_id, part_id},
     ordered::insert_keys,
 };
 use crate::read_model::{
-    exchange::{Changes, Checkpoint, DocumentChange, PartChange},
+    exchange::{Changes, Checkpoint, DocumentChange, PartChange, Within},
     schema::ViewTables,
 };
 use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
@@ -47,11 +47,15 @@ impl Store {
             "inserted",
             inserted,
         );
-        // An update of what is there is half as dear as one that has to look whether it is.
+        // An update of what is there is half as dear as one that has to look whether it is. Of what is not
+        // there any more it changes nothing, and says nothing.
         bulk(
             &mut sql,
             &mut variables,
-            "FOR $row IN $changed { UPDATE $row.id CONTENT $row.row RETURN NONE };",
+            &format!(
+                "FOR $row IN $changed {{ \
+                 IF (UPDATE $row.id CONTENT $row.row RETURN VALUE id) = [] {{ THROW '{GONE}' }} }};"
+            ),
             "changed",
             changed.into_iter().chain(parts.changed).collect(),
         );
@@ -166,6 +170,21 @@ pub(super) fn checkpoint_row(checkpoint: &Checkpoint) -> Object {
     row.insert("revision", integer(checkpoint.revision));
     row.insert("writer", checkpoint.writer.clone());
     row.insert("at", checkpoint.at.to_string());
+    if let Some(within) = &checkpoint.within {
+        row.insert("within", within_row(within));
+    }
+    row
+}
+
+fn within_row(within: &Within) -> Object {
+    let mut row = Object::new();
+    row.insert("position", integer(within.position));
+    row.insert("mark", within.mark.to_string());
+    row.insert("event", integer(within.event as u64));
+    if let Some(after) = &within.after {
+        row.insert("after", after.clone());
+    }
+    row.insert("pages", integer(within.pages.into()));
     row
 }
 

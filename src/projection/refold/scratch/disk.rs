@@ -6,7 +6,7 @@
 use super::{ScratchError, memory::sorted};
 use crate::{
     projection::working_set::keys,
-    read_model::exchange::{Changes, Found, Needs, RouteKey},
+    read_model::exchange::{Changes, Found, Led, Needs, Page, PageKey, RouteKey},
     view::PartKey,
 };
 use serde_json::Value;
@@ -17,6 +17,8 @@ use std::{
 };
 use surrealkv::{Durability, LSMIterator, Mode, Transaction, Tree, TreeBuilder};
 
+/// How many documents a page has of a route that leads to many.
+const PAGE: usize = 500;
 /// What is written and not yet in a file of the tree, at most: two such buffers.
 const BUFFER: usize = 8 << 20;
 /// What is kept of the files that were read.
@@ -100,18 +102,39 @@ impl Disk {
                 found.documents.push((id.clone(), document));
             }
         }
-        for route in &needs.routes {
-            let mut documents = Vec::new();
-            for id in self.routed(&reading, route)? {
-                if let Some(document) = read(&reading, &id)?
-                    && self.keys(&document).any(|key| key == *route)
-                {
-                    documents.push((id, document));
-                }
-            }
-            found.routes.push((route.clone(), documents));
+        for route in needs.routes.iter().chain(&needs.alone) {
+            let ids = self.routed(&reading, route)?;
+            let documents = self.documents_of(&reading, route, ids)?;
+            found.routes.push((route.clone(), Led::To(documents)));
+        }
+        if let Some(PageKey { route, after }) = &needs.page {
+            let mut ids = self.routed(&reading, route)?;
+            ids.retain(|id| after.as_ref().is_none_or(|after| id > after));
+            let more = ids.len() > PAGE;
+            ids.truncate(PAGE);
+            let through = ids.last().filter(|_| more).cloned();
+            let documents = self.documents_of(&reading, route, ids)?;
+            found.page = Some(Page { documents, through });
         }
         Ok(found)
+    }
+
+    /// Those of these documents that a route leads to.
+    fn documents_of(
+        &self,
+        reading: &Transaction,
+        route: &RouteKey,
+        ids: Vec<String>,
+    ) -> Result<Vec<(String, Value)>, ScratchError> {
+        let mut documents = Vec::with_capacity(ids.len());
+        for id in ids {
+            if let Some(document) = read(reading, &id)?
+                && self.keys(&document).any(|key| key == *route)
+            {
+                documents.push((id, document));
+            }
+        }
+        Ok(documents)
     }
 
     pub(super) async fn change(&mut self, changes: Changes) -> Result<(), ScratchError> {

@@ -2,7 +2,7 @@
 
 use crate::{
     projection::working_set::keys,
-    read_model::exchange::{Changes, Found, Needs, RouteKey},
+    read_model::exchange::{Changes, Found, Led, Needs, Page, PageKey, RouteKey},
     view::PartKey,
 };
 use serde_json::Value;
@@ -10,6 +10,9 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Bound,
 };
+
+/// How many documents a page has of a route that leads to many.
+const PAGE: usize = 500;
 
 /// The documents and parts of a view, and by what its routes find them.
 #[derive(Default)]
@@ -42,7 +45,15 @@ impl Memory {
         let document = |id: &String| Some((id.clone(), self.documents.get(id)?.clone()));
         let routed = |route: &RouteKey| {
             let ids = self.routed.get(route).into_iter().flatten();
-            (route.clone(), ids.filter_map(document).collect())
+            (route.clone(), Led::To(ids.filter_map(document).collect()))
+        };
+        let page = |PageKey { route, after }: &PageKey| {
+            let ids = self.routed.get(route).into_iter().flatten();
+            let mut ids = ids.filter(|id| after.as_ref().is_none_or(|after| *id > after));
+            let documents: Vec<_> = ids.by_ref().take(PAGE).filter_map(document).collect();
+            let last = documents.last().map(|(id, _)| id.clone());
+            let through = ids.next().and(last);
+            Page { documents, through }
         };
         Found {
             parts: needs
@@ -51,7 +62,14 @@ impl Memory {
                 .filter_map(|key| Some((key.clone(), self.parts.get(key)?.clone())))
                 .collect(),
             documents: needs.documents.iter().filter_map(document).collect(),
-            routes: needs.routes.iter().map(routed).collect(),
+            routes: needs
+                .routes
+                .iter()
+                .chain(&needs.alone)
+                .map(routed)
+                .collect(),
+            page: needs.page.as_ref().map(page),
+            foreign: Vec::new(),
         }
     }
 

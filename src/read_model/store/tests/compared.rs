@@ -344,11 +344,11 @@ async fn a_route_leads_to_the_documents_with_its_very_value() {
             routes: routes.iter().map(|(route, _)| route.clone()).collect(),
             ..Needs::default()
         };
-        let found = store.load(&tables, &needs).await.unwrap();
+        let found = store.load(&tables, &needs, 100).await.unwrap();
         assert_eq!(found.routes.len(), routes.len());
         for (route, expected) in routes {
             let (_, led) = found.routes.iter().find(|(key, _)| *key == route).unwrap();
-            let ids: Vec<_> = led.iter().map(|(id, _)| id.as_str()).collect();
+            let ids = super::ids(led);
             assert_eq!(ids, [expected], "{route:?}");
         }
     }

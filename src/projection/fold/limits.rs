@@ -1,0 +1,92 @@
+//! How much of a batch goes into one transaction, and how far it has come.
+
+use crate::{
+    event_log::{Place, reader::Commit},
+    read_model::exchange::Within,
+};
+
+/// The most of a batch that one transaction takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many rows: documents, parts, and what is set aside.
+    pub rows: usize,
+    /// How many bytes of documents and parts, as JSON. A single row may have more.
+    pub bytes: usize,
+    /// How many bytes of documents are read for it before it takes what it has.
+    pub read_bytes: usize,
+    /// Whether each event is to have a transaction of its own.
+    pub one_event: bool,
+}
+
+impl Limits {
+    /// A transaction of these limits is written in a fraction of a second, and is far below what a
+    /// SurrealDB server takes in one message (64 MiB) or an embedded store holds in memory.
+    pub const USUAL: Self = Self {
+        rows: 2_000,
+        bytes: 4 << 20,
+        read_bytes: 16 << 20,
+        one_event: false,
+    };
+}
+
+/// How far a fold has come in a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// How many commits, from the first on, are applied or set aside.
+    pub commits: usize,
+    /// How far the commit after these is, if it was begun.
+    pub within: Option<Within>,
+}
+
+/// A commit, or the rest of one, that is to be folded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span<'a> {
+    pub(super) commit: &'a Commit,
+    /// The index of the first event of it.
+    pub(super) from: usize,
+    /// The last document that this event is applied to already.
+    pub(super) after: Option<&'a str>,
+    /// How many transactions it has taken so far.
+    pub(super) pages: u32,
+}
+
+impl<'a> Span<'a> {
+    pub(super) fn whole(commit: &'a Commit) -> Self {
+        Self {
+            commit,
+            from: 0,
+            after: None,
+            pages: 0,
+        }
+    }
+
+    /// What is left of a commit after `within`.
+    pub(super) fn rest(commit: &'a Commit, within: &'a Within) -> Self {
+        Self {
+            commit,
+            from: within.event,
+            after: within.after.as_deref(),
+            pages: within.pages,
+        }
+    }
+
+    /// A place within the commit.
+    pub(super) fn within(&self, (event, after): EventPlace) -> Within {
+        let Place { position, mark } = self.commit.place();
+        Within {
+            position,
+            mark,
+            event,
+            after,
+            pages: self.pages + 1,
+        }
+    }
+
+    /// Whether nothing of it comes before this place.
+    pub(super) fn begins_at(&self, (event, after): &EventPlace) -> bool {
+        (self.from, self.after) == (*event, after.as_deref())
+    }
+}
+
+/// An event's index in its commit, and the last document that it is applied to.
+pub type EventPlace = (usize, Option<String>);
