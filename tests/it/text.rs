@@ -83,7 +83,11 @@ async fn a_filter_compares_what_reads_the_same_also_in_a_live_list() {
             .append_pair("category", &decomposed)
             .finish();
         let path = format!("/views/product/live?{query}");
-        let mut live = Live::open(http, &path, &[("Headwater-Min-Position", &position)]).await;
+        let headers = [
+            ("Headwater-Min-Position", &*position),
+            ("Headwater-Max-Wait-Ms", "20000"),
+        ];
+        let mut live = Live::open(http, &path, &headers).await;
         let mut ids = Vec::new();
         for _ in 0..2 {
             ids.push(live.next().await.data["id"].as_str().unwrap().to_owned());
@@ -240,7 +244,10 @@ async fn two_sections_never_share_a_document() {
         let place = json!({"sku": "b_c", "rank": 1});
         let placed = api.command("display", &section, "place", place).await;
         let position = placed.expect(200).header("Headwater-Position").to_owned();
-        let headers = [("Headwater-Min-Position", &*position)];
+        let headers = [
+            ("Headwater-Min-Position", &*position),
+            ("Headwater-Max-Wait-Ms", "20000"),
+        ];
         let id = format!("{section}_b_c");
         let shown = api.document("storefront", &id, &headers).await.expect(200);
         assert_eq!(shown.json()["document"]["section"], section);
