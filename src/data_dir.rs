@@ -4,7 +4,7 @@
 //! gives back however the process ends. [`DataDir::reset`] removes only the folders that
 //! Headwater makes, and a folder that has them but no lock file is somebody else's and refused.
 
-use crate::event_log::secret::Secret;
+use crate::{event_log::secret::Secret, read_model::aside};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
@@ -152,7 +152,8 @@ impl DataDir {
             source,
         };
         crate::dev::nats_server::wait_until_unused(&self.nats()).map_err(failed)?;
-        for folder in [self.nats(), self.views(), self.refold()] {
+        let aside = aside(&self.views());
+        for folder in [self.nats(), self.views(), aside, self.refold()] {
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}

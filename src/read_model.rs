@@ -35,8 +35,9 @@ pub(crate) use live::Feed;
 pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subscription};
 pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT};
 pub use schema::SchemaError;
-pub use store::floor;
+pub(crate) use store::aside;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
+pub use store::{floor, set_aside};
 pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 

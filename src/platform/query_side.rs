@@ -7,7 +7,9 @@ use crate::{
     config::Role,
     event_log::EventLog,
     projection::{ControlEndpoint, ProjectorOptions, ViewHandle, ViewPlacement, meters},
-    read_model::{QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks},
+    read_model::{
+        QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks, set_aside,
+    },
     request_reply::ReplyGuard,
 };
 use actix::Arbiter;
@@ -122,6 +124,23 @@ async fn open_store(
             let mut store = StoreOptions::new(&options.store, threads.clone());
             store.credentials.clone_from(&options.credentials);
             store.prepares = options.prepares();
+            let opened = Store::open(store.clone()).await;
+            let Err(error) = &opened else {
+                return Ok(opened?);
+            };
+            // It holds nothing that the log does not.
+            match set_aside(&options.store, error) {
+                Ok(Some(aside)) => tracing::error!(
+                    %error,
+                    store.aside = %aside.display(),
+                    "the documents cannot be opened; they were set aside, and the views are filled anew"
+                ),
+                Ok(None) => return Ok(opened?),
+                Err(cause) => {
+                    tracing::error!(%cause, "the documents cannot be opened, and not be set aside");
+                    return Ok(opened?);
+                }
+            }
             Ok(Store::open(store).await?)
         })
         .await

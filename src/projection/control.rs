@@ -153,7 +153,7 @@ impl Answering {
                 replica: self.membership.replica().to_owned(),
                 replicas: replicas.clone(),
                 of,
-                store: shared.options.store.id().to_owned(),
+                store: shared.options.store.id(),
                 view: view.view().to_owned(),
                 here,
                 body,

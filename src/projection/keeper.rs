@@ -60,6 +60,8 @@ pub(super) struct Shared {
     known: Mutex<Generations>,
     /// In which epoch of the log the generations were last compared with it.
     compared: Mutex<Option<Epoch>>,
+    /// The identity of the store that it is kept in.
+    known_store: Mutex<Option<String>>,
     /// Whose status is passed on, and what ends it.
     shown: Mutex<Option<(Generation, CancellationToken)>>,
     take_over: Mutex<TakeOver>,
@@ -92,6 +94,7 @@ impl ViewHandle {
             projectors: Mutex::default(),
             known: Mutex::default(),
             compared: Mutex::default(),
+            known_store: Mutex::default(),
             shown: Mutex::default(),
             take_over: Mutex::default(),
             look: Notify::new(),
@@ -327,6 +330,7 @@ impl Shared {
     /// Does what there is to do; returns how long to wait before looking again.
     async fn look_after(&self) -> Result<Duration, RefreshError> {
         let (store, view) = (&self.options.store, self.options.view.description());
+        self.look_which_store().await?;
         store.define_shared().await?;
         let mut generations = refresh::join(store, view).await?;
         generations = self.compare_with_log(generations).await?;
@@ -389,6 +393,30 @@ impl Shared {
         let erased = store.erased(self.name()).await?;
         let checkpoint = store.find_checkpoint(&self.tables(generation)?).await?;
         Ok(checkpoint.map_or(0, |checkpoint| checkpoint.position) < erased)
+    }
+
+    /// Lets go of everything where the store has become another one.
+    async fn look_which_store(&self) -> Result<(), RefreshError> {
+        let store = &self.options.store;
+        store.look_which(true).await?;
+        let id = store.id();
+        if self
+            .known_store()
+            .as_ref()
+            .is_some_and(|known| *known != id)
+        {
+            self.stop_all().await;
+            *self.compared() = None;
+            self.options.watermark.forget();
+        }
+        *self.known_store() = Some(id);
+        Ok(())
+    }
+
+    fn known_store(&self) -> MutexGuard<'_, Option<String>> {
+        self.known_store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the view begin anew where the log may have become another one, and has.

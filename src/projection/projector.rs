@@ -465,7 +465,7 @@ impl Projector {
         let position = open.map_or(0, |open| open.place.position);
         let edition = open.map(|open| open.edition.clone());
         Applied {
-            store: self.options.store.id().to_owned(),
+            store: self.options.store.id(),
             view: self.view().to_owned(),
             edition: edition.unwrap_or_default(),
             generations: self.live().unwrap_or(0),

@@ -502,7 +502,7 @@ async fn a_store_on_disk_goes_on_from_its_checkpoint() {
     world.commit::<Account>("a", &[deposited(5)]).await;
     let mut projector = world.projector();
     assert_eq!(world.drain(&mut projector).await, 1);
-    let identity = world.store.id().to_owned();
+    let identity = world.store.id();
     drop(projector);
     world.store = world::open_store("mem://").await;
     world.store = world::reopen_store(&url).await;

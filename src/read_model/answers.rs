@@ -81,6 +81,10 @@ pub(super) struct Inner {
     log: OnceLock<EventLog>,
     /// In which epoch of it each view was last compared with it.
     compared: Mutex<BTreeMap<&'static str, Epoch>>,
+    /// As [`ReadModelOptions::prepares`].
+    prepares: bool,
+    /// The identity of the store that is known.
+    known_store: Mutex<String>,
 }
 
 pub(super) struct Served<'a> {
@@ -214,6 +218,7 @@ impl ReadModel {
             }
             lives.push(live);
         }
+        let known_store = options.store.id();
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
@@ -228,6 +233,8 @@ impl ReadModel {
                 watermarks: options.watermarks,
                 log: OnceLock::new(),
                 compared: Mutex::default(),
+                prepares: options.prepares,
+                known_store: Mutex::new(known_store),
             }),
         })
     }
@@ -637,6 +644,9 @@ impl Inner {
     /// Asks the store how far the views are, for announcements that did not arrive: lost with a
     /// connection, or never made because the projector was killed before.
     async fn audit(&self) {
+        if let Err(error) = self.look_which_store().await {
+            tracing::debug!(%error, "which store it is cannot be read");
+        }
         for view in &self.views {
             let Some(watermark) = self.watermarks.view(view.name) else {
                 continue;
@@ -646,6 +656,23 @@ impl Inner {
                 tracing::debug!(view.name = view.name, %error, "cannot be compared with the log");
             }
         }
+    }
+
+    /// Forgets all that is known of the documents where the store has become another one.
+    async fn look_which_store(&self) -> Result<(), StoreError> {
+        self.store.look_which(self.prepares).await?;
+        let id = self.store.id();
+        let mut known = self
+            .known_store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *known != id {
+            *known = id;
+            let views = self.views.iter();
+            let watermarks = views.filter_map(|view| self.watermarks.view(view.name));
+            watermarks.for_each(Watermark::forget);
+        }
+        Ok(())
     }
 
     /// Compares a view's documents with the log where that may have become another one, and for as long as

@@ -113,6 +113,14 @@ impl Serving {
         true
     }
 
+    /// Knows nothing any more.
+    pub(crate) fn forget(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let turns = state.seen.turns + 1;
+        *state = State::default();
+        state.seen.turns = turns;
+    }
+
     /// This edition is of the log that there is now.
     pub(crate) fn is_found(&self, edition: &Edition) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

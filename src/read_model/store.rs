@@ -8,6 +8,7 @@ mod aside;
 pub(crate) mod drift;
 pub mod floor;
 pub(crate) mod generations;
+mod identity;
 mod load;
 mod ordered;
 mod page;
@@ -19,12 +20,18 @@ mod select;
 mod tests;
 mod write;
 
+pub(crate) use identity::aside;
+pub use identity::set_aside;
 pub(crate) use select::{Row, Text, text};
 
 use super::schema::{TEXT_INDEX, ViewTables};
 use load::followed_id;
 use pulse::Pulse;
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
 use surrealdb::{
     IndexedResults, Surreal,
     engine::any::{self, Any},
@@ -101,7 +108,7 @@ struct Inner {
     runtime: Handle,
     /// Of a server; what is embedded is there.
     pulse: Option<Pulse>,
-    id: String,
+    id: RwLock<String>,
 }
 
 impl Store {
@@ -140,13 +147,16 @@ impl Store {
                 database,
                 runtime,
                 pulse,
-                id: String::new(),
+                id: RwLock::default(),
             }),
         };
         let id = unnamed.identify(prepares).await?;
         let inner = Arc::into_inner(unnamed.inner).ok_or(StoreError::Stopped)?;
         Ok(Self {
-            inner: Arc::new(Inner { id, ..inner }),
+            inner: Arc::new(Inner {
+                id: RwLock::new(id),
+                ..inner
+            }),
         })
     }
 
@@ -164,12 +174,6 @@ impl Store {
             });
         }
         Self::open(options).await
-    }
-
-    /// The store's identity, which tells announcements about it from those about others.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.inner.id
     }
 
     /// Whether the server answered when it was last asked; what is embedded does.
@@ -230,36 +234,6 @@ impl Store {
         };
         let indexes = table.remove("indexes");
         Ok(matches!(indexes, Some(Value::Object(indexes)) if indexes.contains_key(name)))
-    }
-
-    async fn identify(&self, prepares: bool) -> Result<String, StoreError> {
-        // One that may only read cannot even define what is defined.
-        let known = self.query(
-            "SELECT VALUE identity FROM ONLY store:this;",
-            Variables::new(),
-        );
-        if let Ok(mut results) = known.await
-            && let Value::String(id) = take(&mut results, 0)?
-        {
-            return Ok(id);
-        }
-        if !prepares {
-            return Err(StoreError::Unprepared);
-        }
-        let mut variables = Variables::new();
-        variables.insert("id", uuid::Uuid::now_v7().simple().to_string());
-        let mut results = self
-            .query(
-                "DEFINE TABLE IF NOT EXISTS store SCHEMALESS; \
-                 INSERT IGNORE INTO store { id: 'this', identity: $id } RETURN NONE; \
-                 SELECT VALUE identity FROM ONLY store:this;",
-                variables,
-            )
-            .await?;
-        match take(&mut results, 2)? {
-            Value::String(id) => Ok(id),
-            _ => Err(StoreError::Unprepared),
-        }
     }
 
     /// Runs statements that change nothing, and fails when any of them does. Who stops waiting for them
@@ -420,6 +394,11 @@ pub enum StoreError {
     /// Something that no projector has written stands in the place of what was to be read.
     #[error("something else stands in the store in the place of {0}")]
     Foreign(String),
+    /// What is stored is of another form than this program keeps documents in.
+    #[error(
+        "the store is of another form than this program's: give it an empty database, and the views are filled anew in it"
+    )]
+    OtherForm,
     /// Nobody who may write has used the store yet.
     #[error("no projector has prepared the store yet")]
     Unprepared,
@@ -457,6 +436,7 @@ impl StoreError {
             | Self::Unprepared => true,
             Self::Fenced
             | Self::Refused(_)
+            | Self::OtherForm
             | Self::Shape(_)
             | Self::NotSearchable
             | Self::Stopped => false,

@@ -139,6 +139,12 @@ impl Watermark {
         }
     }
 
+    /// Knows nothing any more: the store is another one.
+    pub(crate) fn forget(&self) {
+        self.serving().forget();
+        self.reset(Progress::default());
+    }
+
     /// Takes note of a transaction that is in the store: tells the observers, then moves on. One that
     /// does not follow on where the watermark is tells them that anything may have changed; one that
     /// is behind it was noted before.

@@ -179,7 +179,7 @@ async fn operate(nats: &Nats, arguments: &[&str]) -> Output {
 }
 
 /// Each view is what a fold of the log makes.
-async fn verified(nats: &Nats) {
+pub(crate) async fn verified(nats: &Nats) {
     let verified = eventually_within(LONG, "every view can be verified", || async {
         let verified = operate(nats, &["views", "verify"]).await;
         (verified.status.code() != Some(1) || !verified.stdout.is_empty()).then_some(verified)
@@ -370,4 +370,180 @@ async fn a_log_that_is_away_for_a_while_is_no_other_log() {
     let status = operate(&world.nats, &["views", "status", "product"]).await;
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("product  v1 live"), "{status}");
+}
+
+/// A product is shown by every replica that has this position.
+async fn shown(surfaces: &[Http], id: &str, position: &str) {
+    let at = [
+        ("Headwater-Min-Position", position),
+        ("Headwater-Max-Wait-Ms", "5000"),
+    ];
+    for http in surfaces {
+        eventually_within(LONG, "the product is shown", || async {
+            (document(http, id, &at).await.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Each replica answers what the position made, at once or when it has noticed that the store is another.
+async fn are_up_to_date(surfaces: &[Http], position: &str, ids: &[&str], at_once: bool) {
+    for http in surfaces {
+        for id in ids {
+            eventually_within(LONG, "all is there again", || async {
+                let at = [
+                    ("Headwater-Min-Position", position),
+                    ("Headwater-Max-Wait-Ms", "5000"),
+                ];
+                let reply = document(http, id, &at).await;
+                assert!(!at_once || reply.status != 404, "{id}: {reply:?}");
+                (reply.status == 200).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_store_that_comes_back_empty_is_filled_anew_without_a_restart() {
+    let mut world = World::start(true).await;
+    let surfaces = world.surfaces();
+    for action in ["rebuild", "rebuild"] {
+        let done = operate(&world.nats, &["views", action, "product"]).await;
+        assert!(done.status.success(), "{done:?}");
+    }
+    world.register("a").await;
+    let position = world.register("b").await;
+    shown(&surfaces, "b", &position).await;
+    let server = world.surreal.as_mut().unwrap();
+    server.kill();
+    server.wipe();
+    server.restart();
+    are_up_to_date(&surfaces, &position, &["a", "b"], false).await;
+    let position = world.register("c").await;
+    are_up_to_date(&surfaces, &position, &["a", "b", "c"], true).await;
+    verified(&world.nats).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_store_that_is_restored_from_a_backup_comes_after_without_a_restart() {
+    let mut world = World::start(true).await;
+    let surfaces = world.surfaces();
+    let position = world.register("a").await;
+    shown(&surfaces, "a", &position).await;
+    let server = world.surreal.as_mut().unwrap();
+    server.kill();
+    let copy = server.copy();
+    server.restart();
+    for number in 0..LOST {
+        let position = world.register(&format!("later-{number}")).await;
+        shown(&surfaces, &format!("later-{number}"), &position).await;
+    }
+    let position = world.product("a", "reprice", json!({"price": 7})).await;
+    shown(&surfaces, "a", &position).await;
+    let server = world.surreal.as_mut().unwrap();
+    server.kill();
+    server.put_back(&copy);
+    server.restart();
+    are_up_to_date(&surfaces, &position, &["a", "later-1"], false).await;
+    for http in &surfaces {
+        eventually_within(LONG, "the price is that of the log", || async {
+            (price(http, "a").await == Some(Some(7))).then_some(())
+        })
+        .await;
+    }
+    verified(&world.nats).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_ones_own_that_cannot_be_opened_are_set_aside_and_folded_again() {
+    let mut world = World::start(false).await;
+    world.register("a").await;
+    let position = world.register("b").await;
+    let surfaces = world.surfaces();
+    shown(&surfaces, "b", &position).await;
+    let replica = &mut world.replicas[0];
+    replica.kill();
+    let views = replica.data().join("views");
+    let damaged = damage(&views);
+    assert!(damaged > 0);
+    replica.start_again();
+    let surfaces = world.surfaces();
+    are_up_to_date(&surfaces, &position, &["a", "b"], true).await;
+    let aside = world.replicas[0].data().join("views.set-aside");
+    assert!(aside.exists());
+    let printed = world.replicas[0].service().transcript();
+    assert!(printed.contains("set aside"), "{printed}");
+    verified(&world.nats).await;
+}
+
+/// Writes over every file; returns how many there are.
+fn damage(folder: &std::path::Path) -> usize {
+    let mut damaged = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damaged += damage(&path);
+        } else {
+            std::fs::write(&path, "damaged ".repeat(2_000)).unwrap();
+            damaged += 1;
+        }
+    }
+    damaged
+}
+
+/// What `docs/restoring-a-backup.md` says, done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_log_and_store_is_restored_and_everything_is_of_it() {
+    let mut world = World::start(true).await;
+    world.register("kept").await;
+    // The store first, the log after it: the log then has all that the store is of.
+    let copy = {
+        let surfaces = world.surfaces();
+        let position = world.register("both").await;
+        shown(&surfaces, "both", &position).await;
+        let server = world.surreal.as_mut().unwrap();
+        server.kill();
+        let copy = server.copy();
+        server.restart();
+        copy
+    };
+    let position = world.register("log-only").await;
+    let surfaces = world.surfaces();
+    shown(&surfaces, "log-only", &position).await;
+    let backup = Backup::take(&world.client, "EVENTS").await;
+    for number in 0..LOST {
+        world.register(&format!("lost-{number}")).await;
+    }
+    let position = world.product("kept", "reprice", json!({"price": 99})).await;
+    shown(&surfaces, "kept", &position).await;
+    let before = Before::of(&surfaces[0], position).await;
+    // A disaster; everything is stopped.
+    world.replicas.iter_mut().for_each(Replica::kill);
+    let server = world.surreal.as_mut().unwrap();
+    server.kill();
+    server.put_back(&copy);
+    server.restart();
+    delete(&world.client, "EVENTS").await;
+    backup.restore(&world.client).await;
+    world.replicas.iter_mut().for_each(Replica::start_again);
+    let end = last_position(&world.client, "EVENTS").await;
+    let surfaces = world.surfaces();
+    are_up_to_date(
+        &surfaces,
+        &format!("product@{end}"),
+        &["kept", "both", "log-only"],
+        true,
+    )
+    .await;
+    for http in &surfaces {
+        assert_eq!(price(http, "lost-1").await, Some(None));
+        assert_eq!(price(http, "kept").await, Some(Some(5)));
+        let known = [("If-None-Match", before.tag.as_str())];
+        document(http, "kept", &known).await.expect(200);
+    }
+    verified(&world.nats).await;
+    // Decided on the log that there is, and not on snapshots of the lost one.
+    let position = world.register("lost-1").await;
+    shown(&surfaces, "lost-1", &position).await;
 }

@@ -4,12 +4,14 @@
 use super::{
     WAIT,
     cache::{at_least, deposits, model},
+    rebuild::{ask, kept, live},
     world::{Account, AccountEvent, World, deposited},
 };
 use crate::{
-    projection::Try,
+    projection::{Try, Verb},
     read_model::{Freshness, Generation, GenerationState, ReadModel, Watermarks},
 };
+use actix::Arbiter;
 use std::time::{Duration, Instant};
 
 /// A reader in another process that shares the store.
@@ -114,4 +116,24 @@ async fn a_document_that_is_exchanged_where_the_view_is_reaches_who_hears_nothin
     let after = document(&reader).await;
     assert_eq!((after.0, after.1), (before.0, before.1));
     assert_ne!(after.2, before.2);
+}
+
+#[actix::test]
+async fn a_view_that_has_applied_everything_is_not_behind_after_another_generation_took_over() {
+    let (world, arbiter) = (World::new().await, Arbiter::new());
+    let view = kept(world.options(), &arbiter);
+    world.until("a first one", |all| live(all) == "v1").await;
+    let position = world.commit::<Account>("a", &[deposited(1)]).await;
+    world.wait_for(position).await;
+    ask(&view, Verb::Rebuild).await;
+    // As when a commit was pending at the turn, after which nothing comes any more.
+    world.until("another", |all| live(all) == "v1.1").await;
+    world.watermark.fall_behind(Some(jiff::Timestamp::now()));
+    let started = Instant::now();
+    while world.progress().behind_since.is_some() {
+        assert!(started.elapsed() < WAIT, "{:?}", world.progress());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    view.stop().await;
+    arbiter.stop();
 }

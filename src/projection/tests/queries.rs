@@ -280,9 +280,9 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
     let client = world.log.client();
     for body in [
         announce("another", served.as_str(), 900),
-        announce(world.store.id(), "00000000.0-v1-0", 800),
+        announce(&world.store.id(), "00000000.0-v1-0", 800),
         "garbage".to_owned(),
-        announce(world.store.id(), served.as_str(), 7),
+        announce(&world.store.id(), served.as_str(), 7),
     ] {
         client
             .publish("applied.statement", body.into())

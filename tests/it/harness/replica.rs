@@ -4,6 +4,7 @@ use super::{
     nats,
     service::{Service, headwater},
 };
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// One replica on a folder of its own.
@@ -54,6 +55,11 @@ impl Replica {
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.service = None;
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     pub fn is_running(&self) -> bool {

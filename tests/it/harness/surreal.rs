@@ -1,7 +1,8 @@
 //! A SurrealDB server, for documents that replicas share.
 
-use super::{nats::signal, poll::eventually_blocking};
+use super::{backup::copy_folder, nats::signal, poll::eventually_blocking};
 use std::{
+    fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -84,6 +85,24 @@ impl Surreal {
     pub fn restart(&mut self) {
         self.child = spawn(&self.binary, self.port, self.folder.path());
         self.await_start();
+    }
+
+    /// Copies its data. It must not run.
+    pub fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(&self.folder.path().join("data"), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of its data. It must not run.
+    pub fn put_back(&self, copy: &tempfile::TempDir) {
+        self.wipe();
+        copy_folder(copy.path(), &self.folder.path().join("data"));
+    }
+
+    /// Removes its data. It must not run.
+    pub fn wipe(&self) {
+        fs::remove_dir_all(self.folder.path().join("data")).unwrap();
     }
 
     /// Runs statements as root; panics when they fail.
