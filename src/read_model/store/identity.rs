@@ -141,7 +141,7 @@ fn is_of_the_files(error: &StoreError) -> bool {
     let text = error.to_string();
     match error {
         StoreError::OtherForm | StoreError::Shape(_) | StoreError::Panicked => true,
-        StoreError::Unavailable(_) | StoreError::Refused(_) => {
+        StoreError::Unavailable(_) | StoreError::Failed(_) | StoreError::Refused(_) => {
             !OTHERWISE.iter().any(|otherwise| text.contains(otherwise))
         }
         _ => false,
