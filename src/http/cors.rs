@@ -25,7 +25,7 @@ use url::Url;
 /// For how long a browser may remember what is allowed, in seconds.
 const REMEMBERED: usize = 600;
 /// The request headers that a page may set.
-const REQUEST: [&str; 9] = [
+const REQUEST: [&str; 10] = [
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
@@ -35,6 +35,7 @@ const REQUEST: [&str; 9] = [
     MIN_POSITION,
     MAX_WAIT,
     "traceparent",
+    "tracestate",
 ];
 /// The answers' headers that a page may read, beside those that each may.
 const ANSWER: [&str; 7] = [

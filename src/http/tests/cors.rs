@@ -63,7 +63,7 @@ async fn a_page_of_an_allowed_origin_reads_documents_and_our_headers() {
 async fn a_page_may_ask_beforehand_for_everything_that_we_read() {
     let server = open_to_the_shop();
     let headers = "authorization,content-type,idempotency-key,if-match,if-none-match,last-event-id,\
-        headwater-min-position,headwater-max-wait-ms,traceparent";
+        headwater-min-position,headwater-max-wait-ms,traceparent,tracestate";
     let asked = [
         ("Origin", SHOP),
         ("Access-Control-Request-Method", "POST"),
