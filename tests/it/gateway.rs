@@ -264,10 +264,27 @@ async fn a_whole_number_is_one_however_it_is_written_on_both_surfaces() {
             .problem(400, "malformed");
         give(r#"{"quantity":1e1}"#).await.problem(409, "key_reused");
     }
-    let [_, nats] = service::both().await;
-    let parameters = json!({"limit": 2.0, "price_min": 1e2});
-    let page = nats.list("product", parameters, &[]).await.expect(200);
+    let [http, nats] = service::both().await;
+    let category = unique("whole");
+    let mut position = String::new();
+    for price in [99, 100, 101, 102] {
+        let body = json!({"name": "whole", "price": price, "category": category});
+        let registered = http
+            .command("product", &unique("whole"), "register", body)
+            .await;
+        position = registered
+            .expect(200)
+            .header("Headwater-Position")
+            .to_owned();
+    }
+    let parameters = json!({"category": category, "limit": 2.0, "price_min": 1e2, "count": true});
+    let at = [
+        ("Headwater-Min-Position", position.as_str()),
+        ("Headwater-Max-Wait-Ms", "30000"),
+    ];
+    let page = nats.list("product", parameters, &at).await.expect(200);
     assert_eq!(page.json()["items"].as_array().unwrap().len(), 2);
+    assert_eq!(page.json()["count"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
