@@ -321,3 +321,26 @@ fn the_data_folder_of_others_is_left_alone() {
     assert_exits_2(&output, "not made by headwater");
     assert!(Path::new(&temp.path().join("nats/precious")).exists());
 }
+
+#[test]
+fn a_nats_server_that_lies_in_the_current_folder_is_not_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let tools = folder.path().join(".tools");
+    std::fs::create_dir(&tools).unwrap();
+    let (lying, ran) = (tools.join("nats-server"), folder.path().join("ran"));
+    let script = format!("#!/bin/sh\ntouch '{}'\n", ran.display());
+    std::fs::write(&lying, script).unwrap();
+    std::fs::set_permissions(&lying, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // It ends by itself: its port is taken.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut command = headwater(["dev", "--no-seed", "--http-addr", &address]);
+    command.arg("--data-dir").arg(folder.path().join("data"));
+    command
+        .current_dir(folder.path())
+        .env("PATH", "/usr/bin:/bin");
+    let output = run(&mut command);
+    assert!(!output.status.success());
+    assert!(!ran.exists(), "{}", text(&output.stderr));
+}

@@ -42,10 +42,13 @@ async fn a_view_is_rebuilt_rolled_back_dropped_and_verified_while_it_is_read() {
         )
         .await
         .expect(200);
-    let position = [(
-        "Headwater-Min-Position",
-        received.header("Headwater-Position"),
-    )];
+    let position = [
+        (
+            "Headwater-Min-Position",
+            received.header("Headwater-Position"),
+        ),
+        ("Headwater-Max-Wait-Ms", "30000"),
+    ];
     let before = http
         .list("storefront", json!({"limit": 5}), &position)
         .await
