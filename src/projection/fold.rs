@@ -310,7 +310,7 @@ impl<V: View> Fold for ViewFold<V> {
 
 /// What came of a pass.
 enum Passed {
-    Folded(Folded),
+    Folded(Box<Folded>),
     /// Only this many commits are to be applied.
     Shorter(usize),
     /// It is to be repeated with fewer rows.
@@ -345,7 +345,7 @@ impl<V: View> ViewFold<V> {
         let mut some = spans;
         loop {
             match self.try_pass(some, spans.len())? {
-                Passed::Folded(folded) => return Ok(folded),
+                Passed::Folded(folded) => return Ok(*folded),
                 Passed::Shorter(commits) => some = &some[..commits],
                 Passed::Narrower => {}
             }
@@ -413,7 +413,7 @@ impl<V: View> ViewFold<V> {
                 }
                 _ => {
                     self.set.settle(&mut needs);
-                    Passed::Folded(Folded::Needs(needs))
+                    Passed::Folded(Box::new(Folded::Needs(needs)))
                 }
             });
         }
@@ -434,7 +434,8 @@ impl<V: View> ViewFold<V> {
             erases: self.erases,
             in_place: false,
         };
-        Ok(Passed::Folded(Folded::Changes(changes, reach)))
+        let folded = Folded::Changes(changes, reach);
+        Ok(Passed::Folded(Box::new(folded)))
     }
 
     /// Takes down that a try has come no further; returns what stays parked of the commit that it has come

@@ -252,11 +252,11 @@ fn at_most(rows: usize, needs: &Needs, mut found: Found) -> Found {
             };
         }
     }
-    if let Some(page) = &mut found.page {
-        if page.documents.len() > rows {
-            page.documents.truncate(rows);
-            page.through = page.documents.last().map(|(id, _)| id.clone());
-        }
+    if let Some(page) = &mut found.page
+        && page.documents.len() > rows
+    {
+        page.documents.truncate(rows);
+        page.through = page.documents.last().map(|(id, _)| id.clone());
     }
     found
 }
