@@ -14,7 +14,7 @@ pub use messages::{
 };
 
 use super::{
-    keeper::{Shared, ViewHandle},
+    keeper::{Shared, Turn, ViewHandle},
     verify,
 };
 use crate::{
@@ -265,7 +265,7 @@ impl Shared {
                 {
                     return Err(ControlError::Erased(previous));
                 }
-                match self.turn(&generations, &next, HOLD).await? {
+                match self.turn(&generations, &next, Turn::Rollback(HOLD)).await? {
                     true => {
                         self.look_now();
                         Ok(ReplyBody::Done {})

@@ -69,6 +69,15 @@ pub(super) struct Shared {
     stopping: CancellationToken,
 }
 
+/// Why another generation goes live. Of each, how long the live one is held still for it at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Turn {
+    /// It is filled, and has parked nothing that the live one has applied unless an operator accepts that.
+    TakeOver(Duration),
+    /// An operator goes back.
+    Rollback(Duration),
+}
+
 struct Kept {
     handle: ProjectorHandle,
     gate: Arc<tokio::sync::Mutex<()>>,
@@ -149,6 +158,13 @@ impl ViewHandle {
         self.shared.options.watermark.serving().is_lost()
     }
 
+    /// Returns whether a filled generation waits for an operator before it takes over.
+    #[must_use]
+    pub fn take_over_waits(&self) -> bool {
+        let building = self.shared.known().find(GenerationState::Building);
+        building.is_some_and(|building| self.shared.waits(building).is_some())
+    }
+
     /// Finishes the batches in hand and stops.
     pub async fn stop(&self) {
         self.shared.stopping.cancel();
@@ -219,6 +235,16 @@ impl Shared {
         Some(gate?.lock_owned().await)
     }
 
+    /// Ends all projectors as a defect would.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        self.with(|projectors| {
+            projectors
+                .values()
+                .for_each(|kept| kept.handle.break_down())
+        });
+    }
+
     /// The tables of a generation.
     pub(super) fn tables(&self, generation: Generation) -> Result<ViewTables, RefreshError> {
         let view = self.options.view.description();
@@ -226,13 +252,13 @@ impl Shared {
     }
 
     /// Makes `next` the view's generations, in which another one is live. Where both are kept up to
-    /// date, the other first comes up to the one that was live, which is held still for at most `hold`:
-    /// whether it did in time.
+    /// date, the other first comes up to the one that was live, which is held still meanwhile: whether it
+    /// did in time.
     pub(super) async fn turn(
         &self,
         before: &Generations,
         next: &Generations,
-        hold: Duration,
+        turn: Turn,
     ) -> Result<bool, RefreshError> {
         let live = |generations: &Generations| generations.find(GenerationState::Live);
         let (from, Some(to)) = (live(before), live(next)) else {
@@ -244,6 +270,16 @@ impl Shared {
         let _still = match from {
             Some(from) => self.hold(from).await,
             None => None,
+        };
+        let hold = match turn {
+            Turn::TakeOver(hold) => {
+                // Once more: meanwhile what is parked of the live one may have been settled.
+                if self.parked_beyond(before, to).await?.is_some() {
+                    return Ok(false);
+                }
+                hold
+            }
+            Turn::Rollback(hold) => hold,
         };
         // What only an older program can fold stays where it is. Where nothing is live, because it was of
         // another log, there is nothing to be behind of.
@@ -344,14 +380,15 @@ impl Shared {
         }
         self.know(&generations);
         self.run_those_of(&generations).await;
+        let looked = match generations.find(GenerationState::Building) {
+            Some(building) => self.take_over(&generations, building).await,
+            None => Ok(LOOK),
+        };
         match self.unkept(&generations) {
             Some(live) => self.tell_unkept(&generations, live).await?,
             None => self.options.watermark.serving().stand_still(None),
         }
-        let Some(building) = generations.find(GenerationState::Building) else {
-            return Ok(LOOK);
-        };
-        match self.take_over(&generations, building).await {
+        match looked {
             // Somebody else has changed something.
             Err(RefreshError::Store(StoreError::Fenced | StoreError::Conflict(_))) => {
                 Ok(LOOK_BUILDING)

@@ -34,6 +34,7 @@ pub async fn keep(views: Vec<ViewHandle>) {
         interval.tick().await;
         for view in &views {
             let rebuilt = view.rebuilding().unwrap_or(1.0);
+            let waits = f64::from(u8::from(view.take_over_waits()));
             let (view, status) = (view.view(), view.status());
             let following = status.state == ProjectorState::Following;
             let lag = status.lag_ms(Timestamp::now()) as f64 / 1e3;
@@ -42,6 +43,7 @@ pub async fn keep(views: Vec<ViewHandle>) {
             gauge!("headwater_view_position", "view" => view).set(status.applied as f64);
             gauge!("headwater_view_parked_aggregates", "view" => view).set(status.parked as f64);
             gauge!("headwater_view_rebuild_progress", "view" => view).set(rebuilt);
+            gauge!("headwater_view_take_over_waits", "view" => view).set(waits);
             gauge!("headwater_view_following", "view" => view).set(f64::from(u8::from(following)));
         }
     }

@@ -13,6 +13,7 @@ mod parked_many;
 mod property;
 mod queries;
 mod rebuild;
+mod take_over;
 mod unchanged;
 mod upgrade;
 mod verify;

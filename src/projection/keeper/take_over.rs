@@ -1,7 +1,7 @@
 //! Whether a generation that is being filled may take over from the live one: it has come up to it, it gets
 //! on, and it has parked nothing that the live one has applied. Otherwise it waits, and says why.
 
-use super::Shared;
+use super::{Shared, Turn};
 use crate::{
     projection::projector::Try,
     read_model::{
@@ -70,17 +70,14 @@ impl Shared {
         if !filled || not_before.is_some_and(|at| Instant::now() < at) {
             return Ok(super::LOOK_BUILDING);
         }
-        let waiting = match generations.accepts_parked == Some(building) {
-            true => None,
-            false => self.parked_beyond(generations, building).await?,
-        };
+        let waiting = self.parked_beyond(generations, building).await?;
         if self.note_waiting(building, waiting) {
             return Ok(LOOK_WAITING);
         }
         let Ok(next) = generations.take_over() else {
             return Ok(super::LOOK_BUILDING);
         };
-        if self.turn(generations, &next, HOLD).await? {
+        if self.turn(generations, &next, Turn::TakeOver(HOLD)).await? {
             self.look_now();
             return Ok(super::LOOK);
         }
@@ -123,12 +120,14 @@ impl Shared {
 
     /// Tells of what the generation has parked that the live one has applied; tries again what is skipped
     /// meanwhile.
-    async fn parked_beyond(
+    pub(super) async fn parked_beyond(
         &self,
         generations: &Generations,
         building: Generation,
     ) -> Result<Option<String>, RefreshError> {
-        let Some(live) = generations.find(GenerationState::Live) else {
+        let live = generations.find(GenerationState::Live);
+        let accepted = generations.accepts_parked == Some(building);
+        let Some(live) = live.filter(|_| !accepted) else {
             return Ok(None);
         };
         let (store, tables) = (&self.options.store, self.tables(building)?);
@@ -139,6 +138,8 @@ impl Shared {
         let live_tables = self.tables(live)?;
         let applied = store.find_checkpoint(&live_tables).await?;
         let applied = applied.map_or(0, |checkpoint| checkpoint.position);
+        // Where nothing changes, the stored one follows later.
+        let applied = applied.max(self.options.watermark.progress().position);
         let live_parked = store.parked(&live_tables).await?;
         let mut beyond = beyond(parked, &live_parked, applied);
         if beyond.is_empty() {
