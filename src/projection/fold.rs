@@ -661,7 +661,7 @@ impl<V: View> ViewFold<V> {
         if !self.refused.is_empty()
             && let Some(reason) = self.refused.get(&(event.position, begins.clone()))
         {
-            return Err(Poison::new(reason.clone()));
+            return Err(Poison::failure(reason.clone()));
         }
         let rows = self.set.rows();
         let after = begins.1.as_deref();
@@ -763,7 +763,7 @@ impl<V: View> ViewFold<V> {
         needs: &mut Needs,
     ) -> Result<Option<DocumentResult<V>>, Failure> {
         if self.set.is_foreign(&id) {
-            return Err(Poison::new(
+            return Err(Poison::failure(
                 "the store has something else in the place of the document".to_owned(),
             ));
         }

@@ -239,9 +239,9 @@ impl Shared {
     #[cfg(test)]
     pub(super) fn break_down(&self) {
         self.with(|projectors| {
-            projectors
-                .values()
-                .for_each(|kept| kept.handle.break_down())
+            for kept in projectors.values() {
+                kept.handle.break_down();
+            }
         });
     }
 

@@ -106,9 +106,7 @@ impl Shared {
             };
             messages.extend(found.into_iter().map(|message| (message.position, message)));
         }
-        Ok(messages
-            .get(&parked.position)
-            .map_or_else(Vec::new, |message| shown(message)))
+        Ok(messages.get(&parked.position).map_or_else(Vec::new, shown))
     }
 
     /// Tries again what is chosen of what is parked, a part after the other.

@@ -28,7 +28,7 @@ pub(super) struct Poison {
 
 impl Poison {
     /// One that no program can apply.
-    pub(super) fn new(reason: String) -> Failure {
+    pub(super) fn failure(reason: String) -> Failure {
         let unknown = false;
         Failure::Poison(Self { reason, unknown })
     }
@@ -66,7 +66,7 @@ pub(super) fn guard<T>(call: impl FnOnce() -> Result<T, ApplyError>) -> Result<T
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
             let message = without_values(&message);
-            Err(Poison::new(format!("the view panicked: {message}")))
+            Err(Poison::failure(format!("the view panicked: {message}")))
         }
     }
 }

@@ -154,7 +154,7 @@ fn ask(unmet: Unmet, needs: &mut Needs) -> Failure {
         }
         Unmet::Many => Failure::Waits,
         Unmet::Undeclared(fields) => {
-            Poison::new(format!("the view does not declare a route by {fields:?}"))
+            Poison::failure(format!("the view does not declare a route by {fields:?}"))
         }
     }
 }
@@ -167,7 +167,7 @@ fn distinct(ids: Vec<String>) -> Result<Vec<String>, Failure> {
         .filter(|id| seen.insert(id.clone()))
         .collect();
     match ids.iter().find(|id| Id::document(id.as_str()).is_err()) {
-        Some(id) => Err(Poison::new(format!("{id:?} cannot be a document's id"))),
+        Some(id) => Err(Poison::failure(format!("{id:?} cannot be a document's id"))),
         None => Ok(ids),
     }
 }
