@@ -18,7 +18,9 @@ use std::{
 /// What stands at a position: a hash of the body of the message there.
 ///
 /// Two commits of one aggregate never have the same body: it holds the time and the command's id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Mark(u64);
 
 impl Mark {

@@ -534,7 +534,12 @@ impl<V: View> ViewFold<V> {
     /// Applies the events of a commit, one after another, up to where it halts.
     fn try_commit(&mut self, span: &Span<'_>, needs: &mut Needs) -> Result<(), Halt> {
         let commit = span.commit;
-        if self.skipped.contains(&(commit.position, None)) {
+        let place = |event| SkippedPlace {
+            position: commit.position,
+            mark: commit.mark,
+            event,
+        };
+        if self.skipped.contains(&place(None)) {
             return Ok(());
         }
         let skips = self.retrying.as_ref().is_some_and(|again| again.skips);
@@ -545,7 +550,7 @@ impl<V: View> ViewFold<V> {
         let events = match &commit.events {
             Ok(events) => events,
             Err(_) if skips => {
-                self.skipping.push(skipped((commit.position, None)));
+                self.skipping.push(skipped(place(None)));
                 return Ok(());
             }
             Err(reason) => return Err(Halt::Poison((0, None), Poison::unreadable(reason))),
@@ -553,7 +558,7 @@ impl<V: View> ViewFold<V> {
         let key = (commit.aggregate.clone(), commit.id.clone());
         let until = self.set_aside_from(&key, commit.position);
         for (index, event) in events.iter().enumerate().take(until).skip(span.from) {
-            let place = (commit.position, Some(index));
+            let place = place(Some(index));
             if self.skipped.contains(&place) {
                 continue;
             }

@@ -427,9 +427,11 @@ impl Shared {
     /// Whether personal data was withdrawn after what a generation has applied.
     pub(super) async fn holds_erased(&self, generation: Generation) -> Result<bool, RefreshError> {
         let store = &self.options.store;
-        let erased = store.erased(self.name()).await?;
         let checkpoint = store.find_checkpoint(&self.tables(generation)?).await?;
-        Ok(checkpoint.map_or(0, |checkpoint| checkpoint.position) < erased)
+        let Some(checkpoint) = checkpoint else {
+            return Ok(false);
+        };
+        Ok(checkpoint.position < store.erased(self.name(), checkpoint.log).await?)
     }
 
     /// Lets go of everything where the store has become another one.
@@ -540,8 +542,9 @@ impl Shared {
         }
         // Of what is served, or of nothing: that it is not kept here is told instead.
         let live = generations.find(GenerationState::Live);
-        if let Some(live) = live.filter(|live| mine.contains(live)) {
-            self.show(Some(live));
+        let shown = live.or_else(|| generations.find(GenerationState::Building));
+        if let Some(shown) = shown.filter(|shown| mine.contains(shown)) {
+            self.show(Some(shown));
         } else if self.unkept(generations).is_none() {
             self.show(None);
             self.tell_kept_elsewhere();

@@ -146,9 +146,16 @@ pub struct Skipped {
     pub place: SkippedPlace,
 }
 
-/// The place of an event that is left out: the commit's position, and the event's index in it; without
-/// an index it is the whole commit, which could not be read.
-pub type SkippedPlace = (u64, Option<usize>);
+/// The place of an event that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SkippedPlace {
+    /// The commit's position.
+    pub position: u64,
+    /// What stands there. In another log it is something else, and not left out.
+    pub mark: Mark,
+    /// The event's index in the commit; none is the whole commit, which could not be read.
+    pub event: Option<usize>,
+}
 
 /// Which of an aggregate's parked commits were tried again.
 #[derive(Debug, Clone, PartialEq, Eq)]

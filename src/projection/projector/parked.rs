@@ -9,7 +9,7 @@ use crate::{
     },
     projection::fold::{Again, EventPlace, Fold},
     read_model::{
-        exchange::{Changes, Parked, TriedAgain},
+        exchange::{Changes, Parked, Skipped, SkippedPlace, TriedAgain},
         store::parked::Of,
     },
     recorded::Recorded,
@@ -167,8 +167,14 @@ impl Projector {
             let readable = commits
                 .first()
                 .is_some_and(|(_, commit)| commit.events.is_ok());
-            let place = (first.position, readable.then_some(first.from_event));
-            crate::read_model::exchange::Skipped {
+            let place = SkippedPlace {
+                position: first.position,
+                mark: commits
+                    .first()
+                    .map_or_else(Mark::default, |(_, commit)| commit.mark),
+                event: readable.then_some(first.from_event),
+            };
+            Skipped {
                 aggregate: aggregate.clone(),
                 place,
             }

@@ -185,7 +185,7 @@ async fn every_event_that_cannot_be_applied_can_be_left_out_at_once() {
     let skipped = world.store.skipped(&world.tables()).await.unwrap();
     assert_eq!(skipped.len(), 12);
     assert_eq!(
-        skipped.iter().filter(|(_, event)| event.is_none()).count(),
+        skipped.iter().filter(|place| place.event.is_none()).count(),
         6
     );
 }

@@ -6,6 +6,7 @@ use super::{
     write::{bulk, integer},
 };
 use crate::{
+    event_log::LogName,
     read_model::{
         exchange::{Aside, Parked, Skipped},
         schema::ViewTables,
@@ -22,6 +23,7 @@ const MAX_REASON: usize = 1_000;
 /// Adds to a transaction the statements for what was set aside.
 pub(super) fn write(
     tables: &ViewTables,
+    log: LogName,
     aside: Aside,
     sql: &mut String,
     variables: &mut Variables,
@@ -101,7 +103,9 @@ pub(super) fn write(
     );
     if let Some(position) = aside.erased {
         sql.push_str(
-            " UPSERT $erased SET position = math::max([position ?? 0, $erased_at]) RETURN NONE;",
+            " UPSERT $erased SET position = \
+             IF log = $log { math::max([position ?? 0, $erased_at]) } ELSE { $erased_at }, \
+             log = $log RETURN NONE;",
         );
         // What was found to differ is kept for a while, and may hold just that.
         sql.push_str(" DELETE drift:[$drifted, NONE]..[$drifted, ..] RETURN NONE;");
@@ -109,6 +113,7 @@ pub(super) fn write(
         let erased = RecordId::new("erased", tables.view);
         variables.insert("erased", Value::RecordId(erased));
         variables.insert("erased_at", integer(position));
+        variables.insert("log", log.to_string());
     }
 }
 
@@ -158,11 +163,12 @@ fn behind_row(tables: &ViewTables, key: &PartKey, id: String) -> Value {
 }
 
 fn skipped_row(tables: &ViewTables, skipped: &Skipped) -> Value {
-    let (position, event) = skipped.place;
+    let place = skipped.place;
     let mut row = Object::new();
     row.insert("id", Value::RecordId(skipped_id(tables, skipped)));
-    row.insert("position", integer(position));
-    if let Some(event) = event {
+    row.insert("position", integer(place.position));
+    row.insert("mark", place.mark.to_string());
+    if let Some(event) = place.event {
         row.insert("event", integer(event as u64));
     }
     row.insert("at", Timestamp::now().to_string());

@@ -7,6 +7,7 @@
 
 use super::{Store, StoreError, field, load::unsigned, rows, take, write::integer};
 use crate::{
+    event_log::LogName,
     read_model::{
         exchange::{Parked, ParkedHead, Skipped, SkippedPlace},
         schema::ViewTables,
@@ -209,7 +210,14 @@ impl Store {
                     true => Some(index(&mut row, "event")?),
                     false => None,
                 };
-                places.insert((unsigned(&mut row, "position")?, event));
+                let mark: String = field(&mut row, "mark")?;
+                places.insert(SkippedPlace {
+                    position: unsigned(&mut row, "position")?,
+                    mark: mark
+                        .parse()
+                        .map_err(|_| StoreError::shape("skipped.mark"))?,
+                    event,
+                });
             }
             if !more {
                 return Ok(places);
@@ -217,15 +225,19 @@ impl Store {
         }
     }
 
-    /// The position up to which a generation must have come so that what was withdrawn is not in it.
-    pub(crate) async fn erased(&self, view: &str) -> Result<u64, StoreError> {
+    /// The position in a log up to which a generation must have come so that what was withdrawn is not in
+    /// it.
+    pub(crate) async fn erased(&self, view: &str, log: LogName) -> Result<u64, StoreError> {
         let mut variables = Variables::new();
         variables.insert("erased", Value::RecordId(RecordId::new("erased", view)));
-        let erased = "SELECT position FROM ONLY $erased;";
+        let erased = "SELECT position, log FROM ONLY $erased;";
         let mut results = self.query(erased, variables).await?;
-        match take(&mut results, 0)? {
-            Value::Object(mut row) => unsigned(&mut row, "position"),
-            _ => Ok(0),
+        let Value::Object(mut row) = take(&mut results, 0)? else {
+            return Ok(0);
+        };
+        match field::<String>(&mut row, "log")? == log.to_string() {
+            true => unsigned(&mut row, "position"),
+            false => Ok(0),
         }
     }
 
@@ -316,14 +328,18 @@ pub(super) fn behind_id(tables: &ViewTables, key: &PartKey, document: &str) -> R
 }
 
 pub(super) fn skipped_id(tables: &ViewTables, skipped: &Skipped) -> RecordId {
-    let (position, event) = skipped.place;
-    let event = event.map_or(Value::None, |event| integer(event as u64));
+    let place = &skipped.place;
+    let event = place
+        .event
+        .map_or(Value::None, |event| integer(event as u64));
+    let place = [
+        integer(place.position),
+        text(&place.mark.to_string()),
+        event,
+    ];
     let (aggregate, id) = &skipped.aggregate;
     let key = [text(tables.view), text(aggregate), text(id)];
-    keyed(
-        "skipped",
-        key.into_iter().chain([integer(position), event]).collect(),
-    )
+    keyed("skipped", key.into_iter().chain(place).collect())
 }
 
 fn read(mut row: Object) -> Result<Parked, StoreError> {

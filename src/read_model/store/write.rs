@@ -73,7 +73,7 @@ impl Store {
             "parts",
             parts.inserted,
         );
-        aside::write(tables, aside, &mut sql, &mut variables);
+        aside::write(tables, next.log, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
         self.query(sql, variables).await?;
         Ok(next)
