@@ -9,6 +9,7 @@ use super::{
     EventId, Freshness, ReadModel, ServedDocument,
     announcement::Applied,
     answers::{Inner, Served, check_id, unavailable},
+    exchange::Checkpoint,
     live::{
         Condition, LiveEvent, LiveKind, Subscription,
         hub::{Closed, too_many},
@@ -47,11 +48,12 @@ impl ReadModel {
         let served = self.served(view)?;
         check_id(id)?;
         self.wait(&served, freshness).await?;
-        let last = self.known(&served, last, freshness).await?;
+        self.until_known(&served, last, freshness).await?;
         for _ in 0..ATTEMPTS {
             let subscription = served.live.follow_document(id).map_err(closed)?;
             self.work(&served);
             let from = here(&served);
+            let last = Last::of(last, &from);
             let read = self.inner.read(&served, id).await;
             let document = read.map_err(|error| unavailable(view, &error))?;
             let (mut initial, mut has) = (Vec::new(), Vec::new());
@@ -104,7 +106,7 @@ impl ReadModel {
         let served = self.served(view)?;
         let query = Arc::new(self.filters(&served, filters)?);
         self.wait(&served, freshness).await?;
-        let last = self.known(&served, last, freshness).await?;
+        self.until_known(&served, last, freshness).await?;
         for _ in 0..ATTEMPTS {
             let conditions = query.filters.iter().cloned();
             let conditions = conditions.filter_map(|(filter, value)| Condition::new(filter, value));
@@ -112,8 +114,9 @@ impl ReadModel {
             let subscription = follow.map_err(closed)?;
             self.work(&served);
             let snapshot = self.snapshot(&served, &query).await?;
-            let changed = self.changed_since(&served, &last).await?;
             let (has, from) = (&snapshot.documents, &snapshot.from);
+            let last = Last::of(last, from);
+            let changed = self.changed_since(&served, &last).await?;
             let initial = begin(&last, changed.as_deref(), has, from);
             if subscription.start(initial, has, from.clone()) {
                 return Ok(subscription);
@@ -129,35 +132,28 @@ impl ReadModel {
         self.inner.lives.iter().for_each(|live| live.close());
     }
 
-    /// What is known of a reader who comes again. One who is ahead of this view waits for it: what is
-    /// here is older than what the reader has.
-    async fn known(
+    /// Waits until this replica has what a reader who comes again has seen: what is here may be older.
+    async fn until_known(
         &self,
         served: &Served<'_>,
         last: Option<&EventId>,
         freshness: &Freshness,
-    ) -> Result<Last, Problem> {
-        let Some(last) = last else {
-            return Ok(Last::default());
-        };
-        let here = here(served);
+    ) -> Result<(), Problem> {
         // Of another log nothing compares.
-        let other = last.edition.is_empty() || last.log() != here.log();
-        let reached = other || {
-            let waits = &self.inner.waits;
-            let reach = waits.reach(served.watermark, last.position, freshness.max_wait);
-            reach.await?
+        let here = here(served);
+        let comparable = |last: &&EventId| !last.edition.is_empty() && last.log() == here.log();
+        let Some(last) = last.filter(comparable) else {
+            return Ok(());
         };
-        if !reached {
-            return Err(Problem::unavailable(format!(
+        let waits = &self.inner.waits;
+        let reach = waits.reach(served.watermark, last.position, freshness.max_wait);
+        match reach.await? {
+            true => Ok(()),
+            false => Err(Problem::unavailable(format!(
                 "this replica has not applied the log up to {} yet; come again",
                 last.position
-            )));
+            ))),
         }
-        Ok(Last {
-            given: true,
-            position: (last.edition == here.edition).then_some(last.position),
-        })
     }
 
     /// What has changed for a reader who comes again, up to what was read before this; none where that is
@@ -178,12 +174,18 @@ impl ReadModel {
             self.inner.store.find_checkpoint(&tables).await
         };
         let stored = read.await.map_err(|error| unavailable(view, &error))?;
-        let stored = stored.map_or(0, |checkpoint| checkpoint.position);
+        let position_of = |stored: &Option<Checkpoint>| stored.as_ref().map_or(0, |at| at.position);
         let waits = &self.inner.waits;
-        match waits.reach(served.watermark, stored, TOLD).await? {
-            true => Ok(served.live.changed_since(position)),
-            false => Err(unsettled()),
+        if !waits
+            .reach(served.watermark, position_of(&stored), TOLD)
+            .await?
+        {
+            return Err(unsettled());
         }
+        // One that has exchanged documents where the view is does not show in the position.
+        let heard = served.watermark.serving().seen().revision;
+        let told = stored.is_none_or(|stored| stored.revision <= heard);
+        Ok(served.live.changed_since(position).filter(|_| told))
     }
 
     fn filters(
@@ -270,12 +272,21 @@ impl ListError {
 }
 
 /// What is known of a reader who comes again.
-#[derive(Default)]
 struct Last {
     /// Whether it says that it does.
     given: bool,
-    /// The position that it has all changes up to, where they are changes of what is served here.
+    /// The position that it has all changes up to, where they are changes of what is sent now.
     position: Option<u64>,
+}
+
+impl Last {
+    fn of(last: Option<&EventId>, from: &EventId) -> Self {
+        let same = last.filter(|last| last.edition == from.edition && !last.edition.is_empty());
+        Self {
+            given: last.is_some(),
+            position: same.map(|last| last.position),
+        }
+    }
 }
 
 /// What is sent from now on, and what is read from now on has every change up to.

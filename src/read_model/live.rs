@@ -8,6 +8,7 @@
 //! An event may say where to go on from ([`Delivery::resumes`]). Everything up to there has been sent
 //! by then: of several changes of one position only the last one says it.
 
+mod change;
 mod client;
 mod condition;
 mod event_id;
@@ -15,6 +16,7 @@ pub(super) mod hub;
 mod pending;
 mod topics;
 
+pub(super) use change::ReadDocument;
 pub(super) use topics::list_key;
 
 #[cfg(test)]

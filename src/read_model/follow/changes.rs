@@ -6,8 +6,8 @@ use crate::{
     read_model::{
         ReadModel,
         live::{
-            MAX_GROWN,
-            hub::{Again, ReadDocument, ViewLive, Work},
+            MAX_GROWN, ReadDocument,
+            hub::{Again, ViewLive, Work},
         },
         store::StoreError,
     },

@@ -4,7 +4,7 @@ use super::{Delivery, EventId, LiveEvent, LiveKind, hash, hub::ViewLive, pending
 use crate::problem::Problem;
 use futures::Stream;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -55,14 +55,15 @@ struct Start {
 #[derive(Clone, Copy)]
 struct Seen {
     version: u64,
-    print: u64,
+    /// The hash of what was sent of it; none of what the client says that it has.
+    print: Option<u64>,
 }
 
 impl Seen {
     fn of(event: &LiveEvent) -> Self {
         Self {
             version: event.version,
-            print: event.print,
+            print: Some(event.print),
         }
     }
 }
@@ -84,7 +85,7 @@ impl Queue {
         match event.kind {
             LiveKind::Put => {
                 let news = match event.again {
-                    Some(_) => seen.is_none_or(|seen| seen.print != event.print),
+                    Some(_) => seen.is_none_or(|seen| seen.print != Some(event.print)),
                     None => seen.is_none_or(|seen| seen.version < event.version),
                 };
                 if news {
@@ -143,6 +144,9 @@ impl Client {
         from: EventId,
         epoch: u64,
     ) {
+        let key = |event: &Arc<LiveEvent>| hash(event.id.as_bytes());
+        let puts = initial.iter().filter(|event| event.kind == LiveKind::Put);
+        let sent: HashSet<u64> = puts.map(key).collect();
         let mut queue = self.lock();
         queue.started = true;
         queue.start = Some(Start {
@@ -150,11 +154,12 @@ impl Client {
             from,
             epoch,
         });
-        let key = |event: &Arc<LiveEvent>| hash(event.id.as_bytes());
-        queue.seen = has
-            .iter()
-            .map(|event| (key(event), Seen::of(event)))
-            .collect();
+        let seen = |event: &Arc<LiveEvent>| {
+            let (key, seen) = (key(event), Seen::of(event));
+            let print = seen.print.filter(|_| sent.contains(&key));
+            (key, Seen { print, ..seen })
+        };
+        queue.seen = has.iter().map(seen).collect();
         let mut meanwhile = std::mem::take(&mut queue.pending);
         queue.waiting = None;
         let now = Instant::now();

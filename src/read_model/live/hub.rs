@@ -1,20 +1,19 @@
 //! Who follows what of one view, and what has changed lately.
 
 use super::{
-    Condition, EventId, LiveEvent, LiveKind, MAX_GROWN,
+    Condition, EventId, LiveEvent, LiveKind, MAX_GROWN, ReadDocument,
+    change::{Change, by_position, parse},
     client::{Client, Followed, Place, Subscription},
     topics::{TopicId, Topics},
 };
 use crate::{
     problem::Problem,
     read_model::{
-        ServedDocument,
         announcement::Applied,
         parameters::ListQuery,
         watermark::{FreshDocument, Observer},
     },
 };
-use serde_json::{Value, value::RawValue};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -133,9 +132,6 @@ pub(in crate::read_model) struct Again {
     /// The lists that are followed.
     pub(in crate::read_model) lists: Vec<(TopicId, Arc<ListQuery>)>,
 }
-
-/// A document as it was read; none where it is gone.
-pub(in crate::read_model) type ReadDocument = (Arc<str>, Option<ServedDocument>);
 
 /// The view is not followed any more.
 #[derive(Debug)]
@@ -470,71 +466,6 @@ pub(in crate::read_model) fn too_many() -> Problem {
     )
 }
 
-/// A document as it was read, as the events that tell of it.
-struct Change<'a> {
-    id: &'a str,
-    now: Arc<LiveEvent>,
-    edition: &'a EventId,
-    /// The transaction after which it was read.
-    position: u64,
-    again: Option<u64>,
-}
-
-impl<'a> Change<'a> {
-    fn new(
-        edition: &'a EventId,
-        id: &'a str,
-        document: Option<&ServedDocument>,
-        position: u64,
-        again: Option<u64>,
-    ) -> Self {
-        let event = match document {
-            Some(document) => {
-                // It may be newer than what the transaction made of it, and changes between the two
-                // are still to come for others of a list: it can only be gone on from the transaction.
-                let from = edition.at(position.min(document.version));
-                LiveEvent::put(id, from, document.version, document.body.clone())
-            }
-            None => LiveEvent::gone(LiveKind::Delete, id, edition.at(position), position),
-        };
-        Self {
-            id,
-            now: Arc::new(event.again(again)),
-            edition,
-            position,
-            again,
-        }
-    }
-
-    /// For who follows the document alone: nothing else is to come, and what it is now is all of it.
-    fn alone(&self) -> Arc<LiveEvent> {
-        let (version, now) = (self.now.version, &self.now);
-        match now.kind {
-            LiveKind::Put if version > self.position => {
-                let from = self.edition.at(version);
-                let alone = LiveEvent::put(self.id, from, version, now.body.clone());
-                Arc::new(alone.again(self.again))
-            }
-            _ => Arc::clone(now),
-        }
-    }
-
-    /// For who follows a list that it is not in.
-    fn left(&self) -> Arc<LiveEvent> {
-        let from = self.now.from.clone();
-        let left = LiveEvent::gone(LiveKind::Leave, self.id, from, self.now.version);
-        Arc::new(left.again(self.again))
-    }
-}
-
-/// Sorts by where each can be gone on from.
-fn by_position(documents: &mut [ReadDocument], position: u64) {
-    documents.sort_by_key(|(_, document)| {
-        let version = document.as_ref().map_or(position, |d| d.version);
-        version.min(position)
-    });
-}
-
 impl Observer for ViewLive {
     fn changed(&self, applied: &Applied, _: &[FreshDocument]) {
         let applied = Arc::new(applied.clone());
@@ -573,17 +504,4 @@ impl Observer for ViewLive {
     fn is_followed(&self) -> bool {
         self.lock().is_followed()
     }
-}
-
-/// The document within a served one.
-fn parse(body: &[u8]) -> Value {
-    #[derive(serde::Deserialize)]
-    struct Served<'a> {
-        #[serde(borrow)]
-        document: &'a RawValue,
-    }
-    let served: Result<Served<'_>, _> = serde_json::from_slice(body);
-    served
-        .and_then(|served| serde_json::from_str(served.document.get()))
-        .unwrap_or_default()
 }

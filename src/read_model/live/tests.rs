@@ -410,6 +410,20 @@ fn what_is_the_same_after_a_gap_is_not_sent_again() {
 }
 
 #[test]
+fn what_a_client_says_that_it_has_is_sent_again_after_a_gap() {
+    let live = ViewLive::new(5);
+    let mut following = live.follow_document("a").unwrap();
+    // It comes again: what has not changed for it is not sent, but may have been exchanged in place.
+    assert!(following.start(Vec::new(), &[has("a", 5)], id(5)));
+    live.lost(5);
+    let Some(Work::Again(again)) = live.next().now_or_never() else {
+        panic!("anything may have changed")
+    };
+    live.offer_again(&[change("a", 5, "fruit")], &id(5), again.epoch);
+    assert_eq!(sent(&mut following), [put("a", 5)]);
+}
+
+#[test]
 fn what_was_read_for_a_client_during_a_gap_is_read_again() {
     let live = ViewLive::new(0);
     let following = live.follow_document("a").unwrap();
