@@ -13,7 +13,7 @@ use actix_web::{
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
-        ConnectionType,
+        ConnectionType, StatusCode,
         header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
     },
     web::Data,
@@ -102,9 +102,12 @@ fn log(response: &ServiceResponse, started: Instant) {
             )
         };
     }
+    // That something is not there is an ordinary answer, and a line for each of too many requests makes
+    // them more: both are in the metrics.
+    let ordinary = [StatusCode::NOT_FOUND, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     if status.is_server_error() {
         write!(warn);
-    } else if status.is_client_error() {
+    } else if status.is_client_error() && !ordinary {
         write!(info);
     } else {
         write!(debug);

@@ -55,6 +55,8 @@ where
             .keep_alive(options.keep_alive)
             .client_request_timeout(options.head_timeout)
             .client_disconnect_timeout(options.disconnect_timeout)
+            // Who has closed its side has gone: what it asked for is given up.
+            .h1_allow_half_closed(false)
             .on_connect_ext(|stream: &ClientStream, data: &mut Extensions| {
                 data.insert(stream.connection());
             })

@@ -8,18 +8,21 @@ use crate::harness::{
     service::Service,
 };
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 const PATIENT: [(&str, &str); 2] = [
     ("Headwater-Min-Position", "product@999999999"),
     ("Headwater-Max-Wait-Ms", "30000"),
 ];
 
+async fn waiting(http: &Http) -> usize {
+    let metrics = Metrics::of(http).await;
+    metrics.sum("headwater_waiting_readers", "") as usize
+}
+
 async fn until_waiting(http: &Http, count: usize) {
     eventually("all wait", || async move {
-        let metrics = Metrics::of(http).await;
-        let waiting = metrics.sum("headwater_waiting_readers", "");
-        (waiting >= count as f64).then_some(())
+        (waiting(http).await >= count).then_some(())
     })
     .await;
 }
@@ -52,7 +55,22 @@ async fn readers_that_wait_take_nothing_from_those_who_read_and_end_with_the_rep
     let registered = surfaces[0].command("product", "there", "register", body);
     let position = registered.await.expect(200);
     let position = position.header("Headwater-Position").to_owned();
-    let mut waiting = wait(&surfaces, EACH);
+    // A client that goes gives up what it asked for, long before it would have been answered.
+    let address = http.base.trim_start_matches("http://").to_owned();
+    let mut gone = TcpStream::connect(&address).await.unwrap();
+    let [(position, far), (longest, wait)] = PATIENT;
+    let request = format!(
+        "GET /views/product?q=n HTTP/1.1\r\nHost: {address}\r\n{position}: {far}\r\n{longest}: {wait}\r\n\r\n"
+    );
+    gone.write_all(request.as_bytes()).await.unwrap();
+    until_waiting(&http, 1).await;
+    drop(gone);
+    eventually("it has been given up", || async {
+        (waiting(&http).await == 0).then_some(())
+    })
+    .await;
+
+    let mut readers = wait(&surfaces, EACH);
     until_waiting(&http, 2 * EACH).await;
     let fresh = [("Headwater-Min-Position", &*position)];
     for api in &surfaces {
@@ -63,7 +81,7 @@ async fn readers_that_wait_take_nothing_from_those_who_read_and_end_with_the_rep
     }
 
     service.signal("TERM");
-    while let Some(reply) = waiting.join_next().await {
+    while let Some(reply) = readers.join_next().await {
         let reply = reply.unwrap();
         reply.problem(503, "unavailable");
         assert_eq!(reply.header("Retry-After"), "1");
