@@ -58,9 +58,9 @@ async fn readers_that_wait_take_nothing_from_those_who_read_and_end_with_the_rep
     // A client that goes gives up what it asked for, long before it would have been answered.
     let address = http.base.trim_start_matches("http://").to_owned();
     let mut gone = TcpStream::connect(&address).await.unwrap();
-    let [(position, far), (longest, wait)] = PATIENT;
+    let [(min, far), (max, longest)] = PATIENT;
     let request = format!(
-        "GET /views/product?q=n HTTP/1.1\r\nHost: {address}\r\n{position}: {far}\r\n{longest}: {wait}\r\n\r\n"
+        "GET /views/product?q=n HTTP/1.1\r\nHost: {address}\r\n{min}: {far}\r\n{max}: {longest}\r\n\r\n"
     );
     gone.write_all(request.as_bytes()).await.unwrap();
     until_waiting(&http, 1).await;
