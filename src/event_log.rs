@@ -193,6 +193,22 @@ impl EventLog {
         &self.0.jetstream
     }
 
+    /// Deletes the log, as somebody else may do.
+    #[cfg(test)]
+    pub(crate) async fn lose(&self) -> Result<(), jetstream::context::DeleteStreamError> {
+        self.0.jetstream.delete_stream("EVENTS").await.map(drop)
+    }
+
+    /// Stores a message of another log again, as it was.
+    #[cfg(test)]
+    pub(crate) async fn restore(
+        &self,
+        message: StoredMessage,
+    ) -> Result<(), jetstream::context::PublishError> {
+        let publishing = self.0.jetstream.publish(message.subject, message.payload);
+        publishing.await?.await.map(drop)
+    }
+
     /// Asks and waits for the answer, so long at most: counted from now, also while the connection is
     /// away and takes nothing.
     async fn ask(

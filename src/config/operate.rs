@@ -54,7 +54,7 @@ pub enum ViewsAction {
         #[arg(long, env = "HEADWATER_NO_WAIT")]
         no_wait: bool,
         /// Take over although something is parked that the live generation has applied
-        #[arg(long)]
+        #[arg(long, env = "HEADWATER_ACCEPT_PARKED")]
         accept_parked: bool,
         /// How to reach the projectors.
         #[command(flatten)]
@@ -65,7 +65,7 @@ pub enum ViewsAction {
         /// The view
         view: String,
         /// Say that what is parked may be missing from the documents until it is settled
-        #[arg(long, required = true)]
+        #[arg(long, required = true, env = "HEADWATER_ACCEPT_PARKED")]
         accept_parked: bool,
         /// How to reach the projectors.
         #[command(flatten)]

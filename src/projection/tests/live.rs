@@ -10,8 +10,7 @@ use super::{
 use crate::{
     projection::{RegisteredView, Try, Verb},
     read_model::{
-        Delivery, EventId, Freshness, Generation, LiveKind, ReadModel, Subscription, Watermark,
-        Watermarks,
+        Delivery, EventId, Freshness, Generation, LiveKind, ReadModel, Subscription, Watermarks,
     },
 };
 use actix::Arbiter;
@@ -201,7 +200,7 @@ async fn a_replica_that_is_behind_refuses_who_has_seen_more_and_goes_on_once_it_
     let mut options = world.options();
     options.store = open_store("mem://").await;
     options.replica = Some("other".to_owned());
-    options.watermark = other_marks.view("statement").map(Watermark::clone).unwrap();
+    options.watermark = other_marks.view("statement").cloned().unwrap();
     let mut other = World::new().await;
     other.store = options.store.clone();
     let other_model = model(&other, &other_marks).await;

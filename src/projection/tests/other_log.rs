@@ -21,8 +21,7 @@ const FIRST: u64 = 10;
 impl World {
     /// Has an empty log take the place of the one that there is.
     async fn lose_log(&self) {
-        let jetstream = self.log.jetstream();
-        jetstream.delete_stream("EVENTS").await.unwrap();
+        self.log.lose().await.unwrap();
         let applied = Topology::embedded().apply(self.log.client()).await;
         applied.unwrap();
         self.forget_versions();
@@ -193,9 +192,7 @@ async fn a_position_that_changed_nothing_is_not_claimed_of_another_log_either() 
     world.wait_for(2).await;
     assert_eq!(world.checkpoint().await.position, 1);
     world.lose_log().await;
-    let jetstream = world.log.jetstream();
-    let again = jetstream.publish(backup.subject, backup.payload).await;
-    again.unwrap().await.unwrap();
+    world.log.restore(backup).await.unwrap();
     world.log.suspect("a test has cut it");
     let started = Instant::now();
     while world.progress().position != 1 || world.watermark.serving().is_lost() {
