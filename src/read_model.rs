@@ -5,6 +5,7 @@
 mod announcement;
 mod answers;
 mod cache;
+pub(crate) mod counting;
 mod cursor;
 mod endpoint;
 pub(crate) mod exchange;
@@ -45,7 +46,7 @@ use crate::{problem::Age, stable_hash, view::View};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -144,6 +145,54 @@ pub struct Page {
     /// Whether more match than were counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub count_capped: bool,
+    /// How many documents have each value of a field, by the name of its filter, for each that was asked
+    /// for: of those that match all filters but those by that field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facets: BTreeMap<String, Facet>,
+}
+
+/// How many documents have each value of a field.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facet {
+    /// The values that most documents have, at most 100, the most frequent first.
+    pub values: Vec<FacetValue>,
+    /// Whether more documents match than were counted, so that each count is of at least as many.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub capped: bool,
+    /// Whether there are values besides.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// A value, and how many documents have it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FacetValue {
+    /// The value, as the filter takes it.
+    pub value: serde_json::Value,
+    /// How many documents have it.
+    pub count: u64,
+}
+
+impl Facet {
+    /// The most values of a facet that are told.
+    pub const MOST: usize = 100;
+
+    /// Makes a facet of the counts of values, by their JSON.
+    pub(crate) fn new(counts: BTreeMap<String, u64>, capped: bool) -> Self {
+        let mut counts: Vec<_> = counts.into_iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let more = counts.len() > Self::MOST;
+        counts.truncate(Self::MOST);
+        let values = counts.into_iter().filter_map(|(value, count)| {
+            let value = serde_json::from_str(&value).ok()?;
+            Some(FacetValue { value, count })
+        });
+        Self {
+            values: values.collect(),
+            capped,
+            more,
+        }
+    }
 }
 
 /// An answer and how fresh it is.

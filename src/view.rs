@@ -135,6 +135,11 @@ pub struct Query {
     /// filter, where the one declared first alone leaves many documents that the others do not. Each is
     /// indexed once more under each order, in both directions, which every change of a document pays for.
     pub combined: Vec<Vec<&'static str>>,
+    /// The combinations of fields, each compared by equality by a filter, by whose values documents are
+    /// counted as they change: what a list that is filtered by some of them counts, and the facets of each
+    /// under the others, are then known at once. There is a count for each combination of values, so they
+    /// are fields of few values, those that lists are always filtered by first.
+    pub counted: Vec<Vec<&'static str>>,
     /// The document fields that a list can be sorted by, the default first.
     pub sorts: Vec<Sort>,
     /// The document fields that `q` searches as text.

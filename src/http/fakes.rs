@@ -126,6 +126,7 @@ pub(super) fn views() -> Vec<ViewDescription> {
             search: vec!["to.street"],
             routes: Vec::new(),
             combined: Vec::new(),
+            counted: Vec::new(),
         },
         document: ParcelDocument::schema(),
         schemas,
@@ -228,6 +229,7 @@ impl Views for FakeViews {
             next: Some("further".to_owned()),
             count: None,
             count_capped: false,
+            facets: BTreeMap::new(),
         };
         Box::pin(ready(self.answer(page)))
     }

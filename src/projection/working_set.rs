@@ -12,7 +12,7 @@ use crate::{
         schema::FieldPath,
     },
     recorded::Recorded,
-    view::{PartKey, Parts, View},
+    view::{PartKey, Parts, Query, View},
 };
 use serde_json::Value;
 use std::{
@@ -32,6 +32,8 @@ const WRITTEN: usize = if cfg!(test) { 16 } else { 1_000_000 };
 pub(super) struct WorkingSet<V: View> {
     /// The declared routes, each sorted by field.
     routes: Vec<Vec<&'static str>>,
+    /// Whether documents are counted by their values, and so by those that they had.
+    counts: bool,
     /// What the store holds.
     stored: HashMap<String, Stored<V::Document>>,
     /// The size of all of it.
@@ -124,12 +126,17 @@ pub(super) enum Unmet {
 
 impl<V: View> Default for WorkingSet<V> {
     fn default() -> Self {
-        let mut routes = V::query().routes;
+        let Query {
+            mut routes,
+            counted,
+            ..
+        } = V::query();
         for fields in &mut routes {
             fields.sort_unstable();
         }
         Self {
             routes,
+            counts: !counted.is_empty(),
             stored: HashMap::new(),
             stored_bytes: 0,
             read_bytes: 0,
@@ -413,12 +420,18 @@ impl<V: View> WorkingSet<V> {
                 .map_err(|source| unwritable::<V>(format!("document {id}"), source))?;
             changed.bytes = document.as_ref().map_or(0, weight);
             written.bytes += changed.bytes;
-            let exists = self.stored.get(id).is_some_and(|it| it.document.is_some());
+            let before = self.stored.get(id).and_then(|it| it.document.as_ref());
+            let exists = before.is_some();
             if exists || document.is_some() {
+                let before = before.filter(|_| self.counts).map(serde_json::to_value);
+                let before = before
+                    .transpose()
+                    .map_err(|source| unwritable::<V>(format!("document {id}"), source))?;
                 written.documents.push(DocumentChange {
                     id: id.clone(),
                     position: changed.position,
                     exists,
+                    before,
                     document,
                 });
             }

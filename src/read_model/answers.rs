@@ -1,7 +1,7 @@
 //! Answers queries: one document, or a page of a list, at least as fresh as asked.
 
 use super::{
-    Answer, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
+    Answer, Facet, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
     Watermark, Watermarks,
     announcement::Applied,
     cache::{DocumentCache, ViewCache},
@@ -15,7 +15,7 @@ use super::{
     reads::Reads,
     refresh::{self, RefreshError},
     schema::{SchemaError, ViewTables},
-    store::{Row, Store, StoreError},
+    store::{Listed, Row, Store, StoreError},
     waits::Waits,
     watermark::Progress,
 };
@@ -419,7 +419,11 @@ impl ReadModel {
         let _slot = self.inner.lists.take().await?;
         let progress = served.watermark.progress();
         let rows = self.inner.list(served, &query).await;
-        let (mut rows, count) = rows.map_err(|error| unavailable(view, &error))?;
+        let Listed {
+            mut rows,
+            count,
+            facets,
+        } = rows.map_err(|error| unavailable(view, &error))?;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {
@@ -436,6 +440,15 @@ impl ReadModel {
             next,
             count: count.map(|count| count.min(MAX_COUNT as u64)),
             count_capped: count.is_some_and(|count| count > MAX_COUNT as u64),
+            facets: query
+                .facets
+                .iter()
+                .zip(facets)
+                .map(|(filter, found)| {
+                    let facet = Facet::new(found.counts, found.capped);
+                    (filter.name.to_owned(), facet)
+                })
+                .collect(),
         };
         Ok(answer(page, progress, seen, parked))
     }
@@ -551,13 +564,12 @@ impl Inner {
         Ok(document)
     }
 
-    /// Reads a page of a list, and one document more if there is one; and how many there are, when
-    /// that is asked for.
+    /// Reads a page of a list, and one document more if there is one; and what is to be counted.
     pub(super) async fn list(
         &self,
         served: &Served<'_>,
         query: &ListQuery,
-    ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
+    ) -> Result<Listed, StoreError> {
         let mut tables = served.tables()?;
         loop {
             match self.store.list(&tables, query).await {

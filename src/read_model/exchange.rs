@@ -96,6 +96,8 @@ pub struct DocumentChange {
     pub position: u64,
     /// Whether the store has a document of this id.
     pub exists: bool,
+    /// That document, in a view that counts documents by their values.
+    pub before: Option<Value>,
     /// The document, or `None` when it is removed.
     pub document: Option<Value>,
 }

@@ -196,7 +196,7 @@ impl ReadModel {
         let declared = &served.view.query;
         let mut names = parameters.keys();
         let other = names.find(|name| {
-            ["q", "sort", "limit", "count", "cursor"].contains(&name.as_str())
+            ["q", "sort", "limit", "count", "facets", "cursor"].contains(&name.as_str())
                 && !declared.filters.iter().any(|filter| filter.name == **name)
         });
         if let Some(other) = other {
@@ -223,7 +223,7 @@ impl Inner {
         let mut all = BTreeMap::new();
         let mut query = query.clone();
         loop {
-            let (mut rows, _) = self.list(served, &query).await?;
+            let mut rows = self.list(served, &query).await?.rows;
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             query.after = rows

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     problem::Problem,
     text::composed,
-    view::{Filter, Kind, Query, Sort},
+    view::{Compare, Filter, Kind, Query, Sort},
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub(crate) struct ListQuery {
     pub(crate) limit: usize,
     /// Whether to count what matches, on all pages.
     pub(crate) count: bool,
+    /// The filters by equality for each of whose values what matches the other filters is counted.
+    pub(crate) facets: Vec<Filter>,
     /// The last key of the page before.
     pub(crate) after: Option<(SortKey, String)>,
     /// The log that the page before was of.
@@ -76,7 +78,7 @@ impl ListQuery {
     ) -> Result<Self, Problem> {
         let mut filters = Vec::new();
         let (mut search, mut sort, mut cursor) = (None, None, None);
-        let (mut limit, mut count) = (DEFAULT_LIMIT, false);
+        let (mut limit, mut count, mut facets) = (DEFAULT_LIMIT, false, Vec::new());
         for (name, value) in parameters {
             if let Some(filter) = declared.filters.iter().find(|filter| filter.name == name) {
                 filters.push((*filter, read_value(filter, value)?));
@@ -87,6 +89,7 @@ impl ListQuery {
                 "sort" => sort = Some(read_sort(declared, value)?),
                 "limit" => limit = read_limit(value)?,
                 "count" => count = read_count(value)?,
+                "facets" => facets = read_facets(declared, value)?,
                 "cursor" => cursor = Some(value),
                 _ => return Err(undeclared(declared, name)),
             }
@@ -115,6 +118,7 @@ impl ListQuery {
             order,
             limit,
             count,
+            facets,
             after,
             log,
             fingerprint,
@@ -178,6 +182,36 @@ fn read_limit(value: &str) -> Result<usize, Problem> {
     }
 }
 
+/// The filters that a list can have facets of: those by equality, of fields with one value a document.
+pub(crate) fn facetable(declared: &Query) -> impl Iterator<Item = &Filter> {
+    let mut filters = declared.filters.iter();
+    std::iter::from_fn(move || {
+        filters.find(|filter| filter.compare == Compare::Equal && !filter.field.contains("[]"))
+    })
+}
+
+fn read_facets(declared: &Query, value: &str) -> Result<Vec<Filter>, Problem> {
+    let mut facets: Vec<Filter> = Vec::new();
+    for name in value.split(',') {
+        let facet = facetable(declared).find(|filter| filter.name == name);
+        match facet {
+            Some(facet) if !facets.contains(facet) => facets.push(*facet),
+            _ => {
+                let known: Vec<_> = facetable(declared).map(|filter| filter.name).collect();
+                let detail = match known.is_empty() {
+                    true => "this view has no facets".to_owned(),
+                    false => format!(
+                        "facets are some of {}, each once, with commas between them",
+                        known.join(", ")
+                    ),
+                };
+                return Err(Problem::malformed("facets".to_owned(), detail));
+            }
+        }
+    }
+    Ok(facets)
+}
+
 fn read_count(value: &str) -> Result<bool, Problem> {
     value
         .parse()
@@ -189,7 +223,7 @@ fn undeclared(declared: &Query, name: &str) -> Problem {
     if !declared.search.is_empty() {
         known.push("q");
     }
-    known.extend(["sort", "limit", "count", "cursor"]);
+    known.extend(["sort", "limit", "count", "facets", "cursor"]);
     // The name goes back to its sender: as long as any name that could be right.
     let shown: String = name.chars().take(64).collect();
     Problem::malformed(
@@ -223,6 +257,7 @@ mod tests {
             search: vec!["name"],
             routes: Vec::new(),
             combined: Vec::new(),
+            counted: Vec::new(),
         }
     }
 
@@ -260,6 +295,10 @@ mod tests {
             ("limit", "+5"),
             ("limit", ""),
             ("count", "yes"),
+            ("facets", ""),
+            ("facets", "price_min"),
+            ("facets", "category,category"),
+            ("facets", "category,"),
             ("sort", "category"),
             ("sort", "--price"),
             ("q", "  "),

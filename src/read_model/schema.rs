@@ -5,6 +5,7 @@
 
 use super::{
     ViewDescription,
+    counting::{self, Counted},
     generation::Generation,
     ordering::{self, Direction, KeyColumn, ListOrder},
     parameters::MAX_TEXT,
@@ -45,7 +46,7 @@ pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALES
 const MAX_COMPARED: usize = MAX_TEXT + 88;
 
 /// The parameters that every list has.
-const RESERVED: [&str; 5] = ["q", "sort", "limit", "count", "cursor"];
+const RESERVED: [&str; 6] = ["q", "sort", "limit", "count", "facets", "cursor"];
 
 /// The form in which documents are stored beside what is said of them. Tables of another form are not read:
 /// the view is filled again.
@@ -215,12 +216,15 @@ pub(crate) struct ViewTables {
     pub(crate) searchable: bool,
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
+    pub(crate) counts: TableName,
     pub(crate) indexes: Vec<Index>,
     /// The aggregates whose events are in the documents. Another version may follow others: those are known
     /// to the store, and these are the program's where it is not known there.
     pub(crate) aggregates: Vec<String>,
     /// The orders that documents have keys under.
     pub(crate) orders: Vec<ListOrder>,
+    /// The combinations of fields by whose values documents are counted.
+    pub(crate) counted: Vec<Counted>,
     /// The fields that filters compare by equality, those that tell most first.
     equal: Vec<FieldPath>,
     /// The searched fields; none in a view without text search.
@@ -259,17 +263,17 @@ impl ViewTables {
             }
         }
         let search = view.query.search.iter().map(|path| FieldPath::parse(path));
+        let suffix = generation.suffix();
+        let table = |what| TableName(format!("{}_{suffix}_f{FORM}{what}", view.name));
         Ok(Self {
             view: view.name,
             generation,
             indexed: generation.version == view.version,
             searchable: generation.version == view.version,
-            documents: TableName(format!("{}_{}_f{FORM}", view.name, generation.suffix())),
-            parts: TableName(format!(
-                "{}_{}_f{FORM}_part",
-                view.name,
-                generation.suffix()
-            )),
+            documents: table(""),
+            parts: table("_part"),
+            counts: table("_count"),
+            counted: counting::declared(&view.query)?,
             indexes: indexes(&view.query)?,
             aggregates: view
                 .aggregates
@@ -313,10 +317,11 @@ impl ViewTables {
 
     /// The statements that define the tables, none of which harms what exists.
     pub(crate) fn definitions(&self) -> String {
-        let (documents, parts) = (&self.documents, &self.parts);
+        let (documents, parts, counts) = (&self.documents, &self.parts, &self.counts);
         let mut sql = format!(
             "{SHARED} DEFINE TABLE IF NOT EXISTS {documents} SCHEMALESS; \
-             DEFINE TABLE IF NOT EXISTS {parts} SCHEMALESS;"
+             DEFINE TABLE IF NOT EXISTS {parts} SCHEMALESS; \
+             DEFINE TABLE IF NOT EXISTS {counts} SCHEMALESS;"
         );
         for index in &self.indexes {
             let mut fields: Vec<_> = index.fields.iter().map(ToString::to_string).collect();
@@ -524,6 +529,10 @@ pub enum SchemaError {
     /// A combination has a field in it that no filter compares by equality.
     #[error("{0:?} are not all compared by equality by filters")]
     Combined(String),
+    /// A combination of fields that are counted has one in it that no filter compares by equality, or
+    /// that is of an array.
+    #[error("{0:?} are not all compared by equality by filters, with one value a document")]
+    Counted(String),
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 //! ends with its caller, and after a few seconds in any case.
 
 mod aside;
+mod counts;
 pub(crate) mod drift;
 pub mod floor;
 pub(crate) mod generations;
 mod identity;
+mod list;
 mod load;
 mod ordered;
 mod page;
@@ -22,6 +24,7 @@ mod write;
 
 pub(crate) use identity::aside;
 pub use identity::set_aside;
+pub(crate) use list::Listed;
 pub(crate) use select::{Row, Text, text};
 
 use super::schema::{TEXT_INDEX, ViewTables};

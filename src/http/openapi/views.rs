@@ -5,7 +5,9 @@ use super::{
     shared::{header_ref, parameter_ref, response_ref, typed},
 };
 use crate::{
-    read_model::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT, ViewDescription},
+    read_model::{
+        DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT, ViewDescription, parameters::facetable,
+    },
     view::{Compare, Filter, Kind},
 };
 use serde_json::json;
@@ -66,6 +68,7 @@ pub(super) fn operations(
         .required("next")
         .property("count", count)
         .property("count_capped", count_capped)
+        .property("facets", facets())
         .build();
     let page = schemas.put(format!("{name}.view.page"), &page, &scope);
 
@@ -122,6 +125,35 @@ const LIST_STREAM: &str = "Server-sent events: the documents that fulfil all fil
     when what was sent before Last-Event-ID is to be forgotten, as all documents follow again. Of several \
     changes by one event only the last has an `id`. A list that comes to have more than 2,000 documents \
     ends with a `problem`. For the rest it is as with one document.";
+
+/// What is answered to `facets`.
+fn facets() -> ObjectBuilder {
+    let value = ObjectBuilder::new()
+        .property(
+            "value",
+            ObjectBuilder::new().schema_type(SchemaType::AnyValue),
+        )
+        .required("value")
+        .property("count", typed(Type::Integer).minimum(Some(0)))
+        .required("count");
+    let facet = ObjectBuilder::new()
+        .property("values", ArrayBuilder::new().items(value))
+        .required("values")
+        .property(
+            "capped",
+            typed(Type::Boolean).description(Some("Whether each count is of at least as many.")),
+        )
+        .property(
+            "more",
+            typed(Type::Boolean).description(Some("Whether there are values besides.")),
+        );
+    ObjectBuilder::new()
+        .description(Some(
+            "By the name of its filter, the values of each facet that was asked for, at most 100, the most \
+             frequent first.",
+        ))
+        .additional_properties(Some(facet))
+}
 
 /// What both streams take and answer.
 fn followed(mut operation: OperationBuilder) -> OperationBuilder {
@@ -235,6 +267,15 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
         "Whether to count the documents that match on all pages, up to 10,000.".to_owned(),
         typed(Type::Boolean).default(Some(json!(false))),
     ));
+    let facets: Vec<_> = facetable(query).map(|filter| filter.name).collect();
+    if !facets.is_empty() {
+        let text = format!(
+            "Some of {}, with commas between them: for each value of each, how many documents match all \
+             other filters.",
+            facets.join(", ")
+        );
+        parameters.push(parameter("facets", text, typed(Type::String)));
+    }
     parameters.push(parameter(
         "cursor",
         "Where to go on: `next` of the page before, with everything else the same.".to_owned(),

@@ -115,6 +115,7 @@ impl View for OrderView {
                 kind: Kind::Text,
             }],
             search: Vec::new(),
+            counted: vec![vec!["branch", "status"]],
             combined: vec![vec!["branch", "status"], vec!["member.id", "status"]],
             routes: vec![vec!["member.id"], vec!["lines[].sku"]],
         }

@@ -83,6 +83,7 @@ impl View for ProductView {
                     kind: Kind::Text,
                 },
             ],
+            counted: vec![vec!["category", "status"]],
             combined: vec![vec!["category", "status"]],
             search: vec!["name", "name_en"],
             routes: Vec::new(),

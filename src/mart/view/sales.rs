@@ -69,6 +69,7 @@ impl View for SalesView {
             }],
             search: Vec::new(),
             combined: Vec::new(),
+            counted: Vec::new(),
             routes: Vec::new(),
         }
     }

@@ -118,6 +118,10 @@ impl View for StorefrontView {
                 filter("category", Kind::Text),
                 filter("sold_out", Kind::Boolean),
             ],
+            counted: vec![
+                vec!["branch", "category", "sold_out"],
+                vec!["section", "category", "sold_out"],
+            ],
             combined: vec![
                 vec!["branch", "category"],
                 vec!["branch", "sold_out"],

@@ -382,6 +382,7 @@ async fn verifying_finds_what_differs_and_nothing_else() {
         id: id.to_owned(),
         position: last,
         exists,
+        before: None,
         document,
     };
     let changes = Changes {

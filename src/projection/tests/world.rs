@@ -145,6 +145,7 @@ impl View for Statements {
                 kind: Kind::Integer,
             }],
             combined: Vec::new(),
+            counted: Vec::new(),
             search: vec!["owner_name"],
             routes: vec![vec!["owner"]],
         }

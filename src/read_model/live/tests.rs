@@ -28,6 +28,7 @@ fn list(filters: Vec<(Filter, serde_json::Value)>) -> Arc<ListQuery> {
         order: Order::Id,
         limit: 200,
         count: false,
+        facets: Vec::new(),
         after: None,
         log: None,
         fingerprint: String::new(),

@@ -98,13 +98,13 @@ impl Store {
         variables.insert("followed", Value::RecordId(followed_id(tables)));
         variables.insert("verified", Value::RecordId(verified_id(tables)));
         let sql = format!(
-            "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
+            "REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; REMOVE TABLE IF EXISTS {}; \
              DELETE parked:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE parked_head:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE behind:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE drift:[$view, NONE]..[$view, ..] RETURN NONE; \
              DELETE [$checkpoint, $followed, $verified] RETURN NONE;",
-            tables.documents, tables.parts
+            tables.documents, tables.parts, tables.counts
         );
         self.query(sql, variables).await?;
         Ok(())

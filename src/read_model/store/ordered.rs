@@ -1,9 +1,6 @@
 //! Lists as walks: from a key on, forward, behind the values that an index begins with.
 
-use super::{
-    Row, StoreError,
-    select::{condition, path},
-};
+use super::{Row, StoreError, list::condition, select::path};
 use crate::{
     read_model::{
         ordering::{Direction, KeyColumn, ListOrder, Place},
@@ -33,9 +30,9 @@ pub(super) fn insert_keys(row: &mut Object, tables: &ViewTables, id: &str, docum
 /// A list that an index has in its order. Only checked names are part of its text; every value is bound.
 pub(super) struct Ordered {
     /// From where, and which.
-    matches: String,
-    key: KeyColumn,
-    limit: usize,
+    pub(super) matches: String,
+    /// What the order is by.
+    pub(super) key: KeyColumn,
     /// Where the list ends, if that is before the end of the walk.
     pub(super) end: Option<RowsUpTo>,
     pub(super) variables: Variables,
@@ -70,12 +67,12 @@ impl Ordered {
         let mut range = Range::of(order, direction, query);
         // An index is walked behind one value of each field.
         let mut pinned: Vec<FieldPath> = Vec::new();
-        for (number, (filter, value)) in query.filters.iter().enumerate() {
+        for (filter, value) in &query.filters {
             let field = path(filter.field)?;
             if order.field.as_ref() == Some(&field) && range.narrow(filter, value) {
                 continue;
             }
-            let name = format!("f{number}");
+            let name = format!("f_{}", filter.name);
             let pins = filter.compare == Compare::Equal
                 && index.fields.contains(&field)
                 && !pinned.contains(&field);
@@ -109,39 +106,9 @@ impl Ordered {
                 conditions.join(" AND ")
             ),
             key,
-            limit: query.limit + 1,
             end,
             variables,
         }))
-    }
-
-    /// The page, and one document more.
-    pub(super) fn page(&self) -> String {
-        let Self {
-            matches,
-            key,
-            limit,
-            ..
-        } = self;
-        format!("SELECT id, seq, doc, given {matches} ORDER BY {key} ASC LIMIT {limit}")
-    }
-
-    /// As many rows, each by something that tells only how many they are. Where the list ends before the
-    /// walk does, what is read is bounded first.
-    pub(super) fn ids(&self) -> String {
-        let Self {
-            matches,
-            key,
-            limit,
-            ..
-        } = self;
-        match self.end {
-            None => format!("SELECT VALUE id {matches} LIMIT {limit}"),
-            Some(_) => format!(
-                "SELECT VALUE k FROM (SELECT {key} AS k {matches} ORDER BY {key} ASC LIMIT {limit}) \
-                 WHERE k < $end"
-            ),
-        }
     }
 }
 

@@ -1,18 +1,13 @@
-//! What readers read: one document by id, and a page of a list.
+//! What readers read: documents by their ids, and what every row is made into.
 
 use super::{
     Store, StoreError, field,
     load::{document_id, unsigned},
-    ordered::{Ordered, RowsUpTo},
     rows, take,
 };
-use crate::{
-    read_model::{
-        parameters::{ListQuery, MAX_COUNT, Order, SortKey},
-        schema::{FieldPath, TEXT_INDEX, ViewTables, sort_key},
-        search::RANK,
-    },
-    view::{Compare, Filter, Kind},
+use crate::read_model::{
+    parameters::{Order, SortKey},
+    schema::{FieldPath, ViewTables, sort_key},
 };
 use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
@@ -21,7 +16,7 @@ use surrealdb::types::{
 };
 
 /// The end of every statement of a reader: how long it may take, wherever it runs.
-const LIMITED: &str = "TIMEOUT 5s";
+pub(super) const LIMITED: &str = "TIMEOUT 5s";
 
 /// A stored document.
 #[derive(Debug, Clone)]
@@ -164,209 +159,6 @@ impl Store {
         let mut results = self.read(sql, variables).await?;
         let found = rows(take(&mut results, 0)?);
         found.into_iter().map(Text::read).collect()
-    }
-
-    /// Reads a page, and one document more if there is one; and, where that is asked for, how many there
-    /// are on all pages, up to one more than the bound. Both are of one moment.
-    pub(crate) async fn list(
-        &self,
-        tables: &ViewTables,
-        query: &ListQuery,
-    ) -> Result<(Vec<Row>, Option<u64>), StoreError> {
-        let statement = Statement::of(tables, query)?;
-        if !query.count {
-            let sql = format!("{} {LIMITED}", statement.sql);
-            let mut results = self.read(sql, statement.variables).await?;
-            let page = read_rows(take(&mut results, 0)?)?;
-            return Ok((within(statement.end, page), None));
-        }
-        let all = Statement::of(
-            tables,
-            &ListQuery {
-                after: None,
-                limit: MAX_COUNT,
-                ..query.clone()
-            },
-        )?;
-        // One statement is one transaction, and so of one moment.
-        let (page, all_ids) = (&statement.sql, &all.ids);
-        let sql = format!(
-            "RETURN {{ page: ({page} {LIMITED}), count: array::len(({all_ids} {LIMITED})) }};"
-        );
-        let mut variables = statement.variables;
-        variables.extend(all.variables);
-        let mut results = self.read(sql, variables).await?;
-        let Value::Object(mut found) = take(&mut results, 0)? else {
-            return Err(StoreError::shape("page"));
-        };
-        let page = read_rows(found.remove("page").unwrap_or_default())?;
-        Ok((
-            within(statement.end, page),
-            Some(unsigned(&mut found, "count")?),
-        ))
-    }
-
-    /// How the engine would go about a list, as it describes it.
-    #[cfg(test)]
-    pub(crate) async fn explain(
-        &self,
-        tables: &ViewTables,
-        query: &ListQuery,
-    ) -> Result<String, StoreError> {
-        let statement = Statement::of(tables, query)?;
-        let sql = format!("EXPLAIN {}", statement.sql);
-        let mut results = self.query(sql, statement.variables).await?;
-        Ok(match take(&mut results, 0)? {
-            Value::String(plan) => plan,
-            plan => plan.into_json_value().to_string(),
-        })
-    }
-}
-
-/// The rows that belong to a list that ends before its walk does.
-fn within(end: Option<RowsUpTo>, mut rows: Vec<Row>) -> Vec<Row> {
-    if let Some(end) = end {
-        rows.truncate(end.within(&rows));
-    }
-    rows
-}
-
-fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
-    rows(found).into_iter().map(Row::read).collect()
-}
-
-/// A list as SurrealQL. Only checked names are part of the text; every value is bound.
-struct Statement {
-    sql: String,
-    /// As many of them, each by something that tells only how many they are.
-    ids: String,
-    /// The last of them that belong to the list, where the engine reads beyond.
-    end: Option<RowsUpTo>,
-    variables: Variables,
-}
-
-impl Statement {
-    fn of(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
-        match Ordered::of(tables, query)? {
-            Some(ordered) => Ok(Self {
-                sql: ordered.page(),
-                ids: ordered.ids(),
-                end: ordered.end,
-                variables: ordered.variables,
-            }),
-            None => Self::sorted(tables, query),
-        }
-    }
-
-    /// Of what a text index finds, and of tables that may not have the indexes that are declared here: all
-    /// that matches is sorted.
-    fn sorted(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
-        let mut variables = Variables::new();
-        let mut conditions = Vec::new();
-        let sort = match query.order {
-            Order::Field { sort, .. } => Some(path(sort.field)?),
-            Order::Id | Order::Rank => None,
-        };
-        if let Some(search) = &query.search {
-            if !tables.searchable {
-                return Err(StoreError::NotSearchable);
-            }
-            conditions.push("pieces @0@ $q".to_owned());
-            for (number, word) in search.words().iter().enumerate() {
-                conditions.push(format!("text CONTAINS $w{number}"));
-                variables.insert(format!("w{number}"), word.as_str());
-            }
-            search.bind(&mut |name, value| variables.insert(name, value));
-        }
-        if let Some((key, id)) = &query.after {
-            conditions.push(after(query.order, sort.as_ref()));
-            let id = document_id(&tables.documents, id);
-            variables.insert("after_id", Value::RecordId(id));
-            let key = key.clone().map_or(Value::None, SurrealValue::into_value);
-            variables.insert("after", key);
-        }
-        for (number, (filter, value)) in query.filters.iter().enumerate() {
-            let (name, field) = (format!("f{number}"), path(filter.field)?);
-            conditions.push(condition(filter, &field, &name));
-            variables.insert(name, value.clone().into_value());
-        }
-        let rank = match query.order {
-            Order::Rank => format!(", {RANK} AS rank"),
-            Order::Id | Order::Field { .. } => String::new(),
-        };
-        let order = match (query.order, &sort) {
-            (Order::Rank, _) => "rank ASC, id ASC".to_owned(),
-            (Order::Field { descending, .. }, Some(sort)) => {
-                let direction = if descending { "DESC" } else { "ASC" };
-                format!("{sort} {direction}, id {direction}")
-            }
-            _ => "id ASC".to_owned(),
-        };
-        let mut matches = format!("FROM {}", tables.documents);
-        if query.search.is_some() {
-            matches = format!("{matches} WITH INDEX {TEXT_INDEX}");
-        }
-        if !conditions.is_empty() {
-            matches = format!("{matches} WHERE {}", conditions.join(" AND "));
-        }
-        let limit = query.limit + 1;
-        Ok(Self {
-            sql: format!(
-                "SELECT id, seq, doc, given{rank} {matches} ORDER BY {order} LIMIT {limit}"
-            ),
-            ids: format!("SELECT VALUE id {matches} LIMIT {limit}"),
-            end: None,
-            variables,
-        })
-    }
-}
-
-/// What comes before every value of a kind in the engine's order: none, null, truths, numbers, text, arrays.
-fn before(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Boolean => "NULL",
-        Kind::Integer => "true",
-        Kind::Text => "math::inf",
-    }
-}
-
-/// What comes after every value of a kind.
-fn beyond(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Boolean => "-math::inf",
-        Kind::Integer => "''",
-        Kind::Text => "[]",
-    }
-}
-
-/// What comes after the last key.
-fn after(order: Order, sort: Option<&FieldPath>) -> String {
-    match (order, sort) {
-        (Order::Rank, _) => {
-            format!("{RANK} >= $after AND ({RANK} > $after OR id > $after_id)")
-        }
-        (Order::Field { descending, .. }, Some(sort)) => {
-            let beyond = if descending { "<" } else { ">" };
-            format!("{sort} {beyond}= $after AND ({sort} {beyond} $after OR id {beyond} $after_id)")
-        }
-        _ => "id > $after_id".to_owned(),
-    }
-}
-
-/// What a filter says of a field. Values of other types, and none at all, have their place in the engine's
-/// order too.
-pub(super) fn condition(filter: &Filter, field: &FieldPath, value: &str) -> String {
-    match filter.compare {
-        Compare::Equal if field.is_many() => format!("{field} CONTAINS ${value}"),
-        Compare::Equal => format!("{field} = ${value}"),
-        Compare::AtLeast => {
-            let beyond = beyond(filter.kind);
-            format!("{field} >= ${value} AND {field} < {beyond}")
-        }
-        Compare::AtMost => {
-            let before = before(filter.kind);
-            format!("{field} <= ${value} AND {field} > {before}")
-        }
     }
 }
 

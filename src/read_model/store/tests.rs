@@ -22,6 +22,7 @@ use std::{
 use utoipa::PartialSchema;
 
 mod compared;
+mod ordered;
 
 /// Queries need a deeper stack than a test's thread has.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -56,6 +57,7 @@ fn description() -> ViewDescription {
             filters: filters(),
             sorts: sorts(),
             combined: Vec::new(),
+            counted: Vec::new(),
             search: vec!["name", "name_en"],
             routes: vec![vec!["lines[].sku", "category"], vec!["lines[].sku"]],
         },
@@ -73,6 +75,7 @@ fn put(id: &str, position: u64, document: serde_json::Value) -> DocumentChange {
         id: id.to_owned(),
         position,
         exists: false,
+        before: None,
         document: Some(document),
     }
 }
@@ -152,7 +155,7 @@ async fn walk(
     let mut query = ask(parameters);
     query.limit = limit;
     loop {
-        let mut rows = store.list(&tables(), &query).await.unwrap().0;
+        let mut rows = store.list(&tables(), &query).await.unwrap().rows;
         let more = rows.len() > limit;
         rows.truncate(limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
@@ -220,6 +223,7 @@ async fn documents_that_stay_are_neither_skipped_nor_repeated_while_others_chang
                     id,
                     position: 2,
                     exists: true,
+                    before: None,
                     document: None,
                 });
             }
@@ -278,7 +282,7 @@ async fn a_list_is_served_in_order_by_an_index() {
                 "{plan}"
             );
             assert!(searched || !plan.contains("Sort"), "{parameters:?}\n{plan}");
-            let rows = store.list(&tables(), &query).await.unwrap().0;
+            let rows = store.list(&tables(), &query).await.unwrap().rows;
             query.after = rows
                 .get(3)
                 .map(|row| (row.key(query.order), row.id.clone()));
@@ -316,7 +320,7 @@ async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
                     !plan.contains("TableScan") && !plan.contains("Sort"),
                     "{shown}"
                 );
-                let mut rows = store.list(&tables, &query).await.unwrap().0;
+                let mut rows = store.list(&tables, &query).await.unwrap().rows;
                 let more = rows.len() > query.limit;
                 rows.truncate(query.limit);
                 seen.extend(rows.iter().map(|row| row.id.clone()));
@@ -626,7 +630,7 @@ async fn a_page_and_the_count_of_all_pages_are_of_one_moment() {
     let (store, mut fence) = products("mem://").await;
     let mut query = ask(&[("count", "true"), ("limit", "200")]);
     query.count = true;
-    let (rows, count) = store.list(&tables(), &query).await.unwrap();
+    let Listed { rows, count, .. } = store.list(&tables(), &query).await.unwrap();
     let before = rows.len();
     assert_eq!(count, Some(before as u64));
     let writing = async {
@@ -639,7 +643,7 @@ async fn a_page_and_the_count_of_all_pages_are_of_one_moment() {
     };
     let reading = async {
         loop {
-            let (rows, count) = store.list(&tables(), &query).await.unwrap();
+            let Listed { rows, count, .. } = store.list(&tables(), &query).await.unwrap();
             assert_eq!(count, Some(rows.len() as u64));
             if rows.len() == before + 60 {
                 return;

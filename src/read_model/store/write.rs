@@ -2,10 +2,12 @@
 
 use super::{
     FENCED, GONE, Store, StoreError, aside,
+    counts::count_rows,
     load::{checkpoint_id, document_id, part_id},
     ordered::insert_keys,
 };
 use crate::read_model::{
+    counting::CountChanges,
     exchange::{Changes, Checkpoint, DocumentChange, PartChange, Within},
     schema::ViewTables,
 };
@@ -38,6 +40,7 @@ impl Store {
             inserted,
             changed,
             removed,
+            counts,
         } = documents(tables, changes.documents);
         let parts = parts(tables, changes.parts);
         bulk(
@@ -73,6 +76,13 @@ impl Store {
             "parts",
             parts.inserted,
         );
+        bulk(
+            &mut sql,
+            &mut variables,
+            "FOR $row IN $counts { UPSERT $row.id SET n += $row.by RETURN NONE };",
+            "counts",
+            count_rows(tables, counts),
+        );
         aside::write(tables, next.log, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
         self.query(sql, variables).await?;
@@ -101,6 +111,7 @@ struct Rows {
     inserted: Vec<Value>,
     changed: Vec<Value>,
     removed: Vec<Value>,
+    counts: CountChanges,
 }
 
 impl Rows {
@@ -121,6 +132,8 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
     let mut documents = Rows::default();
     for change in changes {
         let id = Value::RecordId(document_id(&tables.documents, &change.id));
+        let (before, after) = (change.before.as_ref(), change.document.as_ref());
+        documents.counts.note(&tables.counted, before, after);
         match change.document {
             Some(document) => {
                 let mut row = Object::new();

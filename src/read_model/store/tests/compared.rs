@@ -46,7 +46,7 @@ async fn pages(store: &Store, view: &ViewDescription, parameters: &[(&str, &str)
     let mut ids = Vec::new();
     loop {
         let query = ListQuery::read(("product", 1), &view.query, &parameters).unwrap();
-        let mut rows = store.list(&tables, &query).await.unwrap().0;
+        let mut rows = store.list(&tables, &query).await.unwrap().rows;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
