@@ -20,8 +20,8 @@ fn documents(count: u64) -> Vec<(String, Json)> {
     let documents = (0..count).map(|number| {
         let random = crate::stable_hash::mixed(number);
         let pick = |shift: u32, of: u64| (random >> shift) % of;
-        let mut document =
-            json!({"name": ["사과", "배", "배나무", "", "a", "A"][pick(0, 6) as usize]});
+        let name = ["사과", "배", "배나무", "", "a", "A"][pick(0, 6) as usize];
+        let mut document = json!({"name": name});
         match pick(8, 10) {
             0 => {}
             1 => document["price"] = Json::Null,
@@ -32,7 +32,7 @@ fn documents(count: u64) -> Vec<(String, Json)> {
         match pick(24, 5) {
             0 => {}
             1 => document["category"] = Json::Null,
-            of => document["category"] = json!(["fruit", "bread", "fish"][of as usize - 2]),
+            of => document["category"] = ["fruit", "bread", "fish"][of as usize - 2].into(),
         }
         if pick(32, 3) > 0 {
             document["in_stock"] = json!(pick(40, 2) == 0);
