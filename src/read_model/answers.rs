@@ -423,7 +423,9 @@ impl ReadModel {
             mut rows,
             count,
             facets,
+            by,
         } = rows.map_err(|error| unavailable(view, &error))?;
+        metrics::counter!("headwater_lists_total", "view" => name.0, "by" => by).increment(1);
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         let next = rows.last().filter(|_| more).map(|last| {

@@ -160,6 +160,10 @@ fn describe_queries() {
         "documents read from the store",
     );
     total(
+        "headwater_lists_total",
+        "pages of lists answered, by how they were come by",
+    );
+    total(
         "headwater_live_cut_total",
         "live clients that were cut off because they did not keep up",
     );

@@ -347,6 +347,68 @@ async fn counted(api: &Api) {
     );
 }
 
+#[tokio::test]
+async fn facets_are_told_under_all_other_filters() {
+    for api in service::both().await {
+        faceted(&api).await;
+    }
+}
+
+async fn faceted(api: &Api) {
+    let category = unique("faceted");
+    let mut last = String::new();
+    for price in 1..=5 {
+        let (sku, body) = (
+            unique("sku"),
+            json!({"name": "a", "price": price, "category": category}),
+        );
+        last = give(api, "product", &sku, "register", body).await;
+        if price > 3 {
+            last = give(api, "product", &sku, "discontinue", json!({})).await;
+        }
+    }
+    at_position(api, "product", &last).await;
+    let asked = async |parameters: Value| {
+        let answer = api.list("product", parameters, &[]).await;
+        answer.expect(200).json()
+    };
+    let statuses = |listed: u64, discontinued: u64| {
+        json!([
+            {"value": "listed", "count": listed},
+            {"value": "discontinued", "count": discontinued},
+        ])
+    };
+    // Its own filter does not narrow a facet.
+    let parameters = json!({
+        "category": category, "status": "listed", "facets": "status,category", "limit": 1, "count": true
+    });
+    let list = asked(parameters).await;
+    assert_eq!(list["count"], 3);
+    assert_eq!(list["facets"]["status"]["values"], statuses(3, 2));
+    let categories = list["facets"]["category"]["values"].as_array().unwrap();
+    let here = categories.iter().find(|value| value["value"] == category);
+    assert_eq!(here.unwrap()["count"], 3);
+    // Where nothing is kept, documents are looked at.
+    let parameters = json!({"category": category, "price_min": 2, "facets": "status"});
+    let list = asked(parameters).await;
+    assert_eq!(
+        list["facets"]["status"]["values"],
+        json!([
+            {"value": "discontinued", "count": 2},
+            {"value": "listed", "count": 2},
+        ])
+    );
+    for facets in ["", "price_min", "status,status", "name"] {
+        let parameters = json!({"facets": facets});
+        let refused = api
+            .list("product", parameters, &[])
+            .await
+            .expect(400)
+            .json();
+        assert_eq!(refused["field"], "facets", "{refused}");
+    }
+}
+
 async fn refusals(api: &Api) {
     for (view, parameters, field) in [
         ("product", json!({"name": "a"}), "name"),

@@ -31,6 +31,8 @@ pub(crate) struct Listed {
     pub(crate) count: Option<u64>,
     /// How many documents have each value, for each facet that was asked for.
     pub(crate) facets: Vec<ValueCounts>,
+    /// How the page was come by: `index`, `rows` or `sorted`.
+    pub(crate) by: &'static str,
 }
 
 /// How many documents have each value of a field.
@@ -69,6 +71,7 @@ impl Store {
     ) -> Result<Option<Listed>, StoreError> {
         let Statement {
             sql: page,
+            by,
             end,
             mut variables,
             ..
@@ -79,6 +82,7 @@ impl Store {
                 rows: within(end, read_rows(take(&mut results, 0)?)?),
                 count: None,
                 facets: Vec::new(),
+                by,
             }));
         }
         let mut tallies = Vec::new();
@@ -110,6 +114,7 @@ impl Store {
             rows,
             count,
             facets,
+            by,
         }))
     }
 
@@ -246,6 +251,8 @@ fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
 /// A list as SurrealQL. Only checked names are part of the text; every value is bound.
 struct Statement {
     sql: String,
+    /// How it is come by: as an index has it, by comparing rows on the way, or by sorting all that matches.
+    by: &'static str,
     /// From where, and which.
     matches: String,
     /// What the order is by, where the engine walks in it.
@@ -261,6 +268,7 @@ impl Statement {
         match Ordered::of(tables, query)? {
             Some(Ordered {
                 matches,
+                compares,
                 key,
                 end,
                 variables,
@@ -270,6 +278,7 @@ impl Statement {
                     sql: format!(
                         "SELECT id, seq, doc, given {matches} ORDER BY {key} ASC LIMIT {limit}"
                     ),
+                    by: if compares { "rows" } else { "index" },
                     matches,
                     key: Some(key),
                     limit,
@@ -337,6 +346,7 @@ impl Statement {
             sql: format!(
                 "SELECT id, seq, doc, given{rank} {matches} ORDER BY {order} LIMIT {limit}"
             ),
+            by: "sorted",
             matches,
             key: None,
             limit,

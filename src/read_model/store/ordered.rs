@@ -31,6 +31,8 @@ pub(super) fn insert_keys(row: &mut Object, tables: &ViewTables, id: &str, docum
 pub(super) struct Ordered {
     /// From where, and which.
     pub(super) matches: String,
+    /// Whether rows are compared on the way, so that more are read than are answered.
+    pub(super) compares: bool,
     /// What the order is by.
     pub(super) key: KeyColumn,
     /// Where the list ends, if that is before the end of the walk.
@@ -97,6 +99,7 @@ impl Ordered {
         if let Some(end) = &end {
             variables.insert("end", end.key.as_str());
         }
+        let compares = !rest.is_empty();
         conditions.append(&mut rest);
         Ok(Some(Self {
             matches: format!(
@@ -105,6 +108,7 @@ impl Ordered {
                 index.name,
                 conditions.join(" AND ")
             ),
+            compares,
             key,
             end,
             variables,
