@@ -70,6 +70,7 @@ pub(super) async fn repair(
 fn change(difference: Difference, position: u64) -> DocumentChange {
     DocumentChange {
         exists: difference.stored.is_some(),
+        before: difference.stored,
         id: difference.id,
         position,
         document: difference.folded,

@@ -142,6 +142,7 @@ mod tests {
                 id,
                 position: 1,
                 exists: false,
+                before: None,
                 document,
             });
         }

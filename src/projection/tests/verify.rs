@@ -33,6 +33,7 @@ impl World {
             id: id.to_owned(),
             position,
             exists,
+            before: None,
             document: make(row.map(|row| row.document)),
         };
         self.store.tamper(&tables, change).await.unwrap();
