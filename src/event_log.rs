@@ -199,6 +199,16 @@ impl EventLog {
         self.0.jetstream.delete_stream("EVENTS").await.map(drop)
     }
 
+    /// Tells of a consumer of the log.
+    #[cfg(test)]
+    pub(crate) async fn consumer_info(
+        &self,
+        name: &str,
+    ) -> Result<jetstream::consumer::Info, async_nats::Error> {
+        let stream = self.0.jetstream.get_stream("EVENTS").await?;
+        Ok(stream.consumer_info(name).await?)
+    }
+
     /// Stores a message of another log again, as it was.
     #[cfg(test)]
     pub(crate) async fn restore(

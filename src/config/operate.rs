@@ -111,10 +111,10 @@ pub enum ParkedAction {
         /// The view; all unless given
         view: Option<String>,
         /// The generation, such as v2.1; the live one unless given
-        #[arg(long, requires = "view")]
+        #[arg(long, requires = "view", env = "HEADWATER_GENERATION")]
         generation: Option<Generation>,
         /// How many commits to show at most; all unless given
-        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        #[arg(long, env = "HEADWATER_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
         /// How to reach the projectors.
         #[command(flatten)]
@@ -160,7 +160,7 @@ pub struct ParkedAggregate {
     /// The aggregate's id
     pub id: String,
     /// The generation, such as v2.1; the live one unless given
-    #[arg(long)]
+    #[arg(long, env = "HEADWATER_GENERATION")]
     pub generation: Option<Generation>,
 }
 
@@ -177,10 +177,10 @@ pub struct ParkedChoice {
     #[arg(required_unless_present = "all")]
     pub id: Option<String>,
     /// All that the names choose, and all events of it
-    #[arg(long)]
+    #[arg(long, env = "HEADWATER_ALL")]
     pub all: bool,
     /// The generation, such as v2.1; the live one unless given
-    #[arg(long, requires = "view")]
+    #[arg(long, requires = "view", env = "HEADWATER_GENERATION")]
     pub generation: Option<Generation>,
 }
 

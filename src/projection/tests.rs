@@ -241,8 +241,7 @@ async fn a_reader_asks_for_no_more_bytes_than_it_has_room_for() {
     let request: serde_json::Value = serde_json::from_slice(&request.payload).unwrap();
     assert_eq!(request["max_bytes"], 4 << 20);
     let consumer = || async {
-        let stream = world.log.jetstream().get_stream("EVENTS").await.unwrap();
-        let info = stream.consumer_info("test").await.unwrap();
+        let info = world.log.consumer_info("test").await.unwrap();
         (info.num_ack_pending, info.num_waiting)
     };
     // Nobody reads on, so the server ends what it was asked for, and sends no more.

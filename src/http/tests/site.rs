@@ -147,7 +147,7 @@ async fn the_log_has_one_line_of_a_request_and_no_word_of_who_or_what() {
     let expected = [
         ("DEBUG", "/views/{view}/{id}", 200),
         ("INFO", "/views/{view}", 400),
-        ("INFO", "unmatched", 404),
+        ("DEBUG", "unmatched", 404),
     ];
     assert_eq!(seen, expected);
     assert!(!log.contains("haneul") && !log.contains("jongno"), "{log}");
