@@ -28,6 +28,10 @@ pub(super) fn verified(view: &'static str, checked: u64, different: u64, repaire
 
 /// Tells once a second how far the views have come, until all are stopped.
 pub async fn keep(views: Vec<ViewHandle>) {
+    for view in &views {
+        // From the start, so that its first rise is one.
+        counter!("headwater_view_other_log_total", "view" => view.view()).increment(0);
+    }
     let mut interval = tokio::time::interval(INTERVAL);
     let stopped = |view: &ViewHandle| view.status().state == ProjectorState::Stopped;
     while !views.iter().all(stopped) {
