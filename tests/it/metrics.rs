@@ -18,7 +18,6 @@ const SELDOM: [&str; 11] = [
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",
     "headwater_trace_spans_total",
-    "headwater_view_other_log_total",
     "headwater_view_retries_total",
 ];
 
