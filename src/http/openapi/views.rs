@@ -13,7 +13,7 @@ use crate::{
 use serde_json::json;
 use utoipa::openapi::{
     ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
-    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, ParameterStyle},
     response::Response,
     schema::{KnownFormat, SchemaFormat, SchemaType},
 };
@@ -274,7 +274,17 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
              other filters.",
             facets.join(", ")
         );
-        parameters.push(parameter("facets", text, typed(Type::String)));
+        let names = facets.into_iter().map(String::from);
+        let name = typed(Type::String).enum_values(Some(names));
+        let several = ArrayBuilder::new()
+            .items(name)
+            .min_items(Some(1))
+            .unique_items(true);
+        let mut parameter = parameter("facets", text, typed(Type::String));
+        parameter.schema = Some(several.build().into());
+        parameter.style = Some(ParameterStyle::Form);
+        parameter.explode = Some(false);
+        parameters.push(parameter);
     }
     parameters.push(parameter(
         "cursor",
