@@ -138,7 +138,7 @@ fn a_list_says_its_parameters_and_their_types() {
         ("sort", "string"),
         ("limit", "integer"),
         ("count", "boolean"),
-        ("facets", "string"),
+        ("facets", "array"),
         ("cursor", "string"),
     ];
     let expected = expected.map(|(name, kind)| (name.to_owned(), json!(kind)));
