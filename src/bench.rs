@@ -19,6 +19,7 @@ pub mod http;
 pub mod lists;
 pub mod live;
 pub mod load;
+mod log;
 pub mod processes;
 pub mod queries;
 pub mod report;

@@ -2,18 +2,15 @@
 //! of it.
 
 use super::{
-    Bench, BenchError, Figures, LoadThreads, load::once_each, queries::QueriesOptions,
-    report::common_settings, sample,
+    Bench, BenchError, Figures, LoadThreads,
+    load::once_each,
+    log::{self, Appends, MAKING},
+    queries::QueriesOptions,
+    report::common_settings,
+    sample,
 };
 use crate::{
-    aggregate::Aggregate,
-    event_log::{
-        EventLog, Timeouts,
-        append::Append,
-        codec::{self, CommandEvents, EncodedEvent},
-        subject::{self, Id},
-        topology::Topology,
-    },
+    event_log::EventLog,
     mart::{
         product::{Event, Product},
         view::ProductView,
@@ -22,14 +19,11 @@ use crate::{
     read_model::{Watermark, floor::Floor},
 };
 use actix::Arbiter;
-use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// How many appends are under way while the log is made.
-const MAKING: usize = 256;
 /// The longest that filling a view may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -42,17 +36,7 @@ pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchE
     let scratch = options.scratch().await?;
     let measured = async {
         let threads = LoadThreads::start()?;
-        let (url, nats) = (scratch.nats_url(), threads.handle());
-        let connecting = nats.spawn(async move { async_nats::connect(url).await });
-        let nats = connecting
-            .await
-            .map_err(BenchError::new)?
-            .map_err(BenchError::new)?;
-        Topology::embedded()
-            .apply(&nats)
-            .await
-            .map_err(BenchError::new)?;
-        let log = EventLog::new(nats, Timeouts::default());
+        let log = log::open(&scratch, &threads).await?;
         fill(&log, &threads, options.documents, events).await?;
 
         let (mut ours, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -83,10 +67,11 @@ pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchE
             let begun = Instant::now();
             bulk.bulk_insert(documents).await.map_err(BenchError::new)?;
             let inserting = begun.elapsed();
-            ours.push(rate(events, elapsed));
-            floors.push(rate(options.documents, inserting));
+            ours.push(Figures::of_one(events, elapsed));
+            floors.push(Figures::of_one(options.documents, inserting));
             ratios.push(
-                rate(events, elapsed).per_second / rate(options.documents, inserting).per_second,
+                Figures::of_one(events, elapsed).per_second
+                    / Figures::of_one(options.documents, inserting).per_second,
             );
         }
         let mut settings = common_settings();
@@ -112,18 +97,6 @@ pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchE
     measured
 }
 
-/// One long operation: its time is every quantile.
-fn rate(count: usize, elapsed: Duration) -> Figures {
-    let ms = elapsed.as_secs_f64() * 1e3;
-    Figures {
-        per_second: count as f64 / elapsed.as_secs_f64(),
-        p50_ms: ms,
-        p95_ms: ms,
-        p99_ms: ms,
-        p999_ms: ms,
-    }
-}
-
 /// Appends one event a commit: each product is registered, then given prices in turn.
 async fn fill(
     log: &EventLog,
@@ -139,8 +112,7 @@ async fn fill(
         move |product| {
             let log = log.clone();
             async move {
-                let id = Id::new(format!("bench-{product}")).map_err(BenchError::new)?;
-                let mut expected = 0;
+                let mut appends = Appends::<Product>::new(&log, &format!("bench-{product}"))?;
                 for version in 0..(events - product).div_ceil(products) as u64 {
                     let event = match version {
                         0 => Event::Registered {
@@ -156,22 +128,7 @@ async fn fill(
                             price: 4_900 + version as i64,
                         },
                     };
-                    let command = CommandEvents {
-                        command_id: format!("bench-{product}-{version}").into(),
-                        command_hash: None,
-                        time: Timestamp::now(),
-                        version_before: version,
-                        claims: Vec::new(),
-                        events: vec![EncodedEvent::of::<Product>(&event).map_err(BenchError::new)?],
-                    };
-                    let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
-                    let appended = log.append(Append {
-                        subject: subject::events_of(Product::NAME, &id),
-                        expected,
-                        payload: payload.map_err(BenchError::new)?.into(),
-                        headers: async_nats::HeaderMap::new(),
-                    });
-                    expected = appended.await.map_err(BenchError::new)?;
+                    appends.append(&[event]).await?;
                 }
                 Ok(())
             }

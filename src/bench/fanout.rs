@@ -2,18 +2,16 @@
 //! store.
 
 use super::{
-    Bench, BenchError, Figures, LoadThreads, load::once_each, processes::Scratch,
-    queries::QueriesOptions, report::common_settings, sample,
+    Bench, BenchError, Figures, LoadThreads,
+    load::once_each,
+    log::{self, Appends, MAKING},
+    processes::Scratch,
+    queries::QueriesOptions,
+    report::common_settings,
+    sample,
 };
 use crate::{
-    aggregate::Aggregate,
-    event_log::{
-        EventLog, Timeouts,
-        append::Append,
-        codec::{self, CommandEvents, EncodedEvent},
-        subject::{self, Id},
-        topology::Topology,
-    },
+    event_log::EventLog,
     mart::{
         order::{self, Order},
         product::{self, Product},
@@ -23,14 +21,11 @@ use crate::{
     read_model::{Watermark, floor::Floor},
 };
 use actix::Arbiter;
-use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// How many appends are under way while the log is made.
-const MAKING: usize = 256;
 /// The longest that the view may take to come to a position.
 const LIMIT: Duration = Duration::from_secs(600);
 /// The product that is on every order.
@@ -51,17 +46,9 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
 
 async fn measure(scratch: &Scratch, options: &QueriesOptions) -> Result<Bench, BenchError> {
     let threads = LoadThreads::start()?;
-    let url = scratch.nats_url();
-    let connecting = threads
-        .handle()
-        .spawn(async move { async_nats::connect(url).await });
-    let nats = connecting.await.map_err(BenchError::new)?;
-    let nats = nats.map_err(BenchError::new)?;
-    let topology = Topology::embedded();
-    topology.apply(&nats).await.map_err(BenchError::new)?;
-    let log = EventLog::new(nats, Timeouts::default());
+    let log = log::open(scratch, &threads).await?;
     let mut product = Appends::<Product>::new(&log, SKU)?;
-    let position = product.append(&registered()).await?;
+    let position = product.append(&[registered()]).await?;
     let orders = fill(&log, &threads, options.documents).await?;
 
     let view = RegisteredView::of::<OrderView>();
@@ -75,9 +62,9 @@ async fn measure(scratch: &Scratch, options: &QueriesOptions) -> Result<Bench, B
     let (mut ours, mut floors, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..options.rounds.max(1) {
         let begun = Instant::now();
-        let renamed = product.append(&renamed(round)).await?;
+        let renamed = product.append(&[renamed(round)]).await?;
         following.reach(renamed).await?;
-        let spreading = rate(options.documents, begun.elapsed());
+        let spreading = Figures::of_one(options.documents, begun.elapsed());
         let documents = store.documents().await.map_err(BenchError::new)?;
         if documents.len() != options.documents {
             let found = documents.len();
@@ -86,7 +73,7 @@ async fn measure(scratch: &Scratch, options: &QueriesOptions) -> Result<Bench, B
         let begun = Instant::now();
         let updated = store.bulk_update(documents).await;
         updated.map_err(BenchError::new)?;
-        let updating = rate(options.documents, begun.elapsed());
+        let updating = Figures::of_one(options.documents, begun.elapsed());
         ratios.push(spreading.per_second / updating.per_second);
         ours.push(spreading);
         floors.push(updating);
@@ -105,18 +92,6 @@ async fn measure(scratch: &Scratch, options: &QueriesOptions) -> Result<Bench, B
         ratios: BTreeMap::from([("bulk_update", sample::median(ratios))]),
         settings,
     })
-}
-
-/// One long operation: its time is every quantile.
-fn rate(count: usize, elapsed: Duration) -> Figures {
-    let ms = elapsed.as_secs_f64() * 1e3;
-    Figures {
-        per_second: count as f64 / elapsed.as_secs_f64(),
-        p50_ms: ms,
-        p95_ms: ms,
-        p99_ms: ms,
-        p999_ms: ms,
-    }
 }
 
 fn registered() -> product::Event {
@@ -155,7 +130,7 @@ async fn fill(log: &EventLog, threads: &LoadThreads, orders: usize) -> Result<u6
                     total: 5_800,
                 };
                 Appends::<Order>::new(&log, &format!("o-{number}"))?
-                    .append(&placed)
+                    .append(&[placed])
                     .await?;
                 Ok(())
             }
@@ -164,12 +139,12 @@ async fn fill(log: &EventLog, threads: &LoadThreads, orders: usize) -> Result<u6
     .await?;
     // All are there; whichever was the last.
     let mut last = Appends::<Order>::new(log, "last")?;
-    last.append(&order::Event::Placed {
+    last.append(&[order::Event::Placed {
         member: "m-0".to_owned(),
         branch: "b1".to_owned(),
         lines: vec![line(SKU)],
         total: 2_900,
-    })
+    }])
     .await
 }
 
@@ -178,49 +153,6 @@ fn line(sku: &str) -> order::OrderLine {
         sku: sku.to_owned(),
         quantity: 1,
         unit_price: 2_900,
-    }
-}
-
-/// The commits of one aggregate.
-struct Appends<'a, A> {
-    log: &'a EventLog,
-    id: Id,
-    version: u64,
-    expected: u64,
-    of: std::marker::PhantomData<A>,
-}
-
-impl<'a, A: Aggregate> Appends<'a, A> {
-    fn new(log: &'a EventLog, id: &str) -> Result<Self, BenchError> {
-        Ok(Self {
-            log,
-            id: Id::new(id).map_err(BenchError::new)?,
-            version: 0,
-            expected: 0,
-            of: std::marker::PhantomData,
-        })
-    }
-
-    /// Appends one event; returns its position.
-    async fn append(&mut self, event: &A::Event) -> Result<u64, BenchError> {
-        let command = CommandEvents {
-            command_id: format!("bench-{}-{}", self.id.as_str(), self.version).into(),
-            command_hash: None,
-            time: Timestamp::now(),
-            version_before: self.version,
-            claims: Vec::new(),
-            events: vec![EncodedEvent::of::<A>(event).map_err(BenchError::new)?],
-        };
-        let payload = codec::encode(A::NAME, self.id.as_str(), &[command]);
-        let appended = self.log.append(Append {
-            subject: subject::events_of(A::NAME, &self.id),
-            expected: self.expected,
-            payload: payload.map_err(BenchError::new)?.into(),
-            headers: async_nats::HeaderMap::new(),
-        });
-        self.expected = appended.await.map_err(BenchError::new)?;
-        self.version += 1;
-        Ok(self.expected)
     }
 }
 

@@ -8,23 +8,16 @@ use super::{
     BenchError, Figures, LoadThreads, closed_loop,
     http::{self, Connection},
     load::once_each,
+    log::{self, Appends, MAKING},
     processes,
     queries::QueriesOptions,
     report::{common_settings, write_json},
 };
 use crate::{
-    aggregate::Aggregate,
-    event_log::{
-        EventLog, Timeouts,
-        append::Append,
-        codec::{self, CommandEvents, EncodedEvent},
-        subject::{self, Id},
-        topology::Topology,
-    },
+    event_log::EventLog,
     mart::product::{Event, Product},
     stable_hash,
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{
@@ -37,8 +30,6 @@ use std::{
 };
 use tokio::sync::Mutex;
 
-/// How many appends are under way while the log is made.
-const MAKING: usize = 256;
 /// How many categories there are.
 const CATEGORIES: u64 = 20;
 /// Which page a later one is.
@@ -94,18 +85,8 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
     let scratch = options.scratch().await?;
     let measured = async {
         let threads = LoadThreads::start()?;
-        let (url, nats) = (scratch.nats_url(), threads.handle());
-        let connecting = nats.spawn(async move { async_nats::connect(url).await });
-        let nats = connecting.await.map_err(BenchError::new)?;
-        let nats = nats.map_err(BenchError::new)?;
-        let topology = Topology::embedded();
-        topology.apply(&nats).await.map_err(BenchError::new)?;
-        fill(
-            &EventLog::new(nats, Timeouts::default()),
-            &threads,
-            options.documents,
-        )
-        .await?;
+        let log = log::open(&scratch, &threads).await?;
+        fill(&log, &threads, options.documents).await?;
 
         let begun = Instant::now();
         let folder = scratch.folder().join("replica");
@@ -226,25 +207,8 @@ async fn fill(log: &EventLog, threads: &LoadThreads, products: usize) -> Result<
     once_each(threads.handle(), making, products, move |product| {
         let log = log.clone();
         async move {
-            let id = Id::new(format!("bench-{product}")).map_err(BenchError::new)?;
-            let events = events_of(product as u64);
-            let events = events.iter().map(EncodedEvent::of::<Product>);
-            let command = CommandEvents {
-                command_id: id.to_string().into(),
-                command_hash: None,
-                time: Timestamp::now(),
-                version_before: 0,
-                claims: Vec::new(),
-                events: events.collect::<Result<_, _>>().map_err(BenchError::new)?,
-            };
-            let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
-            let appended = log.append(Append {
-                subject: subject::events_of(Product::NAME, &id),
-                expected: 0,
-                payload: payload.map_err(BenchError::new)?.into(),
-                headers: async_nats::HeaderMap::new(),
-            });
-            appended.await.map_err(BenchError::new)?;
+            let mut appends = Appends::<Product>::new(&log, &format!("bench-{product}"))?;
+            appends.append(&events_of(product as u64)).await?;
             Ok(())
         }
     })

@@ -64,6 +64,18 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// One long operation on so many: its time is every quantile.
+    pub(super) fn of_one(count: usize, elapsed: Duration) -> Self {
+        let ms = elapsed.as_secs_f64() * 1e3;
+        Self {
+            per_second: count as f64 / elapsed.as_secs_f64(),
+            p50_ms: ms,
+            p95_ms: ms,
+            p99_ms: ms,
+            p999_ms: ms,
+        }
+    }
+
     /// The median of each figure by itself.
     ///
     /// # Panics
