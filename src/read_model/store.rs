@@ -246,12 +246,12 @@ impl Store {
         sql: impl Into<Cow<'static, str>>,
         variables: Variables,
     ) -> Result<IndexedResults, StoreError> {
-        let inner = Arc::clone(&self.inner);
         let sql = sql.into();
-        let runtime = inner.runtime.clone();
-        let asked = async move { inner.database.query(sql).bind(variables).await };
-        let mut asked = Aborted(runtime.spawn(asked));
-        self.answer(join(&mut asked.0)).await
+        let asked = async move {
+            let mut asked = Aborted(self.begin(sql, variables));
+            join(&mut asked.0).await
+        };
+        self.answer(asked).await
     }
 
     /// Runs statements that no part of the program runs.
@@ -267,14 +267,20 @@ impl Store {
         sql: impl Into<Cow<'static, str>>,
         variables: Variables,
     ) -> Result<IndexedResults, StoreError> {
-        let inner = Arc::clone(&self.inner);
         let sql = sql.into();
-        let asked = async move {
-            let runtime = inner.runtime.clone();
-            let asked = async move { inner.database.query(sql).bind(variables).await };
-            join(&mut runtime.spawn(asked)).await
-        };
+        let asked = async move { join(&mut self.begin(sql, variables)).await };
         self.answer(asked).await
+    }
+
+    /// Has statements run by the store's own threads.
+    fn begin(
+        &self,
+        sql: Cow<'static, str>,
+        variables: Variables,
+    ) -> JoinHandle<Result<IndexedResults, SurrealError>> {
+        let inner = Arc::clone(&self.inner);
+        let runtime = inner.runtime.clone();
+        runtime.spawn(async move { inner.database.query(sql).bind(variables).await })
     }
 
     async fn answer(
