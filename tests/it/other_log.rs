@@ -7,13 +7,12 @@ mod chaos;
 
 use crate::harness::{
     api::{Api, NatsApi, Reply},
-    backup::{Backup, delete, last_position},
+    backup::{Backup, Kept, delete, last_position},
     log::Log,
     metrics::Metrics,
     nats::Nats,
     poll::eventually,
     replica::Replica,
-    service::{headwater, run},
 };
 use async_nats::{Client, jetstream};
 use serde_json::{Value, json};
@@ -154,30 +153,13 @@ impl World {
 
     /// Does what makes the log another one, with so many further messages at its end.
     async fn replace(&mut self, kept: Kept, to: u64) {
-        match kept {
-            Kept::Files(copy) => {
-                self.nats.kill();
-                self.nats.put_back("EVENTS", &copy);
-                self.nats.start_again();
-                eventually("the log is back", || async {
-                    let jetstream = jetstream::new(self.client.clone());
-                    jetstream.get_stream("EVENTS").await.ok().map(|_| ())
-                })
-                .await;
-            }
-            Kept::Backup(backup) => {
-                delete(&self.client, "EVENTS").await;
-                backup.restore(&self.client).await;
-            }
-            Kept::Nothing => {
-                delete(&self.client, "EVENTS").await;
-                recreate(&self.nats.url()).await;
-                // Where the other log had the salt of its unique keys.
-                self.append("log.filler", b"".to_vec()).await;
-                for asks in ASKS {
-                    let data = json!({"quantity": 100, "available": 100});
-                    self.event(&asks.stock(), 1, "received", data).await;
-                }
+        kept.put_back(&mut self.nats, &self.client).await;
+        if matches!(kept, Kept::Nothing) {
+            // Where the other log had the salt of its unique keys.
+            self.append("log.filler", b"".to_vec()).await;
+            for asks in ASKS {
+                let data = json!({"quantity": 100, "available": 100});
+                self.event(&asks.stock(), 1, "received", data).await;
             }
         }
         let mut version = 1;
@@ -209,23 +191,9 @@ impl World {
     }
 }
 
-/// Makes the stream anew as an operator does.
-pub(crate) async fn recreate(nats_url: &str) {
-    let mut apply = headwater(["topology", "apply", "--nats", nats_url]);
-    let applied = tokio::task::spawn_blocking(move || run(&mut apply));
-    let applied = applied.await.unwrap();
-    assert!(applied.status.success(), "{applied:?}");
-}
-
 /// A key that no other stock's commands have.
 fn key_of(id: &str, key: &str) -> String {
     format!("{id}.{key}")
-}
-
-enum Kept {
-    Files(tempfile::TempDir),
-    Backup(Backup),
-    Nothing,
 }
 
 async fn becomes_another(becomes: Becomes, remembers: Remembers, length: Length) {

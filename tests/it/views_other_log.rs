@@ -1,18 +1,15 @@
 //! Views whose log another one takes the place of, or whose documents are lost, damaged or of an older
 //! backup: what is shown is what a fold of the log makes, or nothing.
 
-use crate::{
-    harness::{
-        api::{Api, Http, Reply},
-        backup::{Backup, delete, last_position},
-        metrics::Metrics,
-        nats::Nats,
-        poll::{eventually, eventually_within},
-        replica::Replica,
-        service::{headwater, run},
-        surreal::Surreal,
-    },
-    other_log::recreate,
+use crate::harness::{
+    api::{Api, Http, Reply},
+    backup::{Backup, Kept, delete, last_position},
+    metrics::Metrics,
+    nats::Nats,
+    poll::{eventually, eventually_within},
+    replica::Replica,
+    service::{headwater, run},
+    surreal::Surreal,
 };
 use async_nats::{Client, jetstream};
 use serde_json::{Value, json};
@@ -21,7 +18,6 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
-use tempfile::TempDir;
 
 /// So many products are only in the log that is lost.
 const LOST: u64 = 10;
@@ -45,12 +41,6 @@ enum Length {
     Shorter,
     AsLong,
     Longer,
-}
-
-enum Kept {
-    Files(TempDir),
-    Backup(Backup),
-    Nothing,
 }
 
 /// Replicas over one log, with documents of their own or in one store.
@@ -111,27 +101,10 @@ impl World {
 
     /// Has the other log take this one's place, with others' products up to this position.
     async fn replace(&mut self, kept: Kept, to: u64) {
-        match kept {
-            Kept::Files(copy) => {
-                self.nats.kill();
-                self.nats.put_back("EVENTS", &copy);
-                self.nats.start_again();
-                eventually("the log is back", || async {
-                    let jetstream = jetstream::new(self.client.clone());
-                    jetstream.get_stream("EVENTS").await.ok().map(|_| ())
-                })
-                .await;
-            }
-            Kept::Backup(backup) => {
-                delete(&self.client, "EVENTS").await;
-                backup.restore(&self.client).await;
-            }
-            Kept::Nothing => {
-                delete(&self.client, "EVENTS").await;
-                recreate(&self.nats.url()).await;
-                self.append("log.filler", b"".to_vec()).await;
-                self.other("kept").await;
-            }
+        kept.put_back(&mut self.nats, &self.client).await;
+        if matches!(kept, Kept::Nothing) {
+            self.append("log.filler", b"".to_vec()).await;
+            self.other("kept").await;
         }
         let mut number = 0;
         while last_position(&self.client, "EVENTS").await < to {

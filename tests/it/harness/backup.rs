@@ -1,6 +1,10 @@
 //! Copies of a stream, and putting them back: what makes a log another one.
 
-use super::nats::Nats;
+use super::{
+    nats::Nats,
+    poll::eventually,
+    service::{headwater, run},
+};
 use async_nats::{Client, jetstream};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -70,6 +74,50 @@ async fn api(client: &Client, verb: &str, body: &Value) -> Value {
     let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
     assert_eq!(answer["error"], Value::Null, "{verb}: {answer}");
     answer
+}
+
+/// What the log was, to be put back in its place.
+pub enum Kept {
+    /// What the server finds after the machine has lost power.
+    Files(TempDir),
+    /// What an operator restores while the server runs.
+    Backup(Backup),
+    /// Nothing, so that it is made anew.
+    Nothing,
+}
+
+impl Kept {
+    /// Puts it in the place of the log.
+    pub async fn put_back(&self, nats: &mut Nats, client: &Client) {
+        match self {
+            Self::Files(copy) => {
+                nats.kill();
+                nats.put_back("EVENTS", copy);
+                nats.start_again();
+                eventually("the log is back", || async {
+                    let jetstream = jetstream::new(client.clone());
+                    jetstream.get_stream("EVENTS").await.ok().map(|_| ())
+                })
+                .await;
+            }
+            Self::Backup(backup) => {
+                delete(client, "EVENTS").await;
+                backup.restore(client).await;
+            }
+            Self::Nothing => {
+                delete(client, "EVENTS").await;
+                recreate(&nats.url()).await;
+            }
+        }
+    }
+}
+
+/// Makes the stream anew as an operator does.
+pub async fn recreate(nats_url: &str) {
+    let mut apply = headwater(["topology", "apply", "--nats", nats_url]);
+    let applied = tokio::task::spawn_blocking(move || run(&mut apply));
+    let applied = applied.await.unwrap();
+    assert!(applied.status.success(), "{applied:?}");
 }
 
 /// Deletes a stream.

@@ -2,15 +2,12 @@
 //! random. What was answered is then held against the log as it stood when the next one took its place.
 //! `make chaos SECONDS=… SEED=…` runs this for longer.
 
-use super::{
-    answers::{Given, Told, Verdict},
-    recreate,
-};
+use super::answers::{Given, Told, Verdict};
 use crate::{
     crash::pass_time,
     harness::{
         api::NatsApi,
-        backup::{Backup, delete},
+        backup::{Backup, delete, recreate},
         log::Log,
         nats::Nats,
         poll::eventually,
