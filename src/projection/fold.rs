@@ -173,6 +173,8 @@ pub(super) struct ViewFold<V: View> {
     limits: Limits,
     /// How many rows a transaction takes now: fewer than it may where documents are large.
     rows: usize,
+    /// Whether this pass has had a page of one event's many documents.
+    paged: bool,
     /// The events that cannot be written, and why.
     refused: HashMap<(u64, EventPlace), String>,
 }
@@ -195,6 +197,7 @@ impl<V: View> Default for ViewFold<V> {
             rehearsal: None,
             limits: Limits::USUAL,
             rows: Limits::USUAL.rows,
+            paged: false,
             refused: HashMap::new(),
         }
     }
@@ -364,6 +367,7 @@ impl<V: View> ViewFold<V> {
         self.behind.clear();
         self.telling.clear();
         self.erases = None;
+        self.paged = false;
     }
 
     /// Applies some of `all` commits.
@@ -676,6 +680,7 @@ impl<V: View> ViewFold<V> {
             Some(_) => None,
         };
         let targets = self.targets(event, after, rows, needs);
+        self.paged |= targets.as_ref().is_ok_and(|targets| targets.page);
         let applied = targets.and_then(|targets| {
             let fit = match (targets.through, targets.more) {
                 (Some(through), _) => Fit::Until(through),

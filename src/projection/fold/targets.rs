@@ -22,6 +22,8 @@ pub(super) struct Targets {
     pub(super) more: bool,
     /// Where these end, if there are more: none if there is no room for any.
     pub(super) through: Option<String>,
+    /// Whether they are a page that the store was asked for.
+    pub(super) page: bool,
 }
 
 impl<V: View> ViewFold<V> {
@@ -50,8 +52,9 @@ impl<V: View> ViewFold<V> {
             }
             Route::Where(fields) => match self.set.matches(fields.clone()) {
                 Ok(ids) => ids,
-                // Their page is only told by the store when the store has all that was changed before.
-                Err(Unmet::Many) if rows > 0 => return Ok(Targets::none()),
+                // Their page is only told by the store when the store has all that was changed before; and
+                // one page is held at a time, so that with another one this pass would begin anew for ever.
+                Err(Unmet::Many) if rows > 0 || self.paged => return Ok(Targets::none()),
                 Err(Unmet::Many) => return self.next_page(fields, None, needs),
                 Err(unmet) => return Err(ask(unmet, needs)),
             },
@@ -92,7 +95,12 @@ impl<V: View> ViewFold<V> {
         }
         ids.truncate(self.rows);
         let through = ids.last().filter(|_| more).cloned();
-        Targets { ids, more, through }
+        Targets {
+            ids,
+            more,
+            through,
+            page: false,
+        }
     }
 
     fn next_page(
@@ -123,6 +131,7 @@ impl<V: View> ViewFold<V> {
             ids,
             more: through.is_some(),
             through,
+            page: true,
         })
     }
 }
@@ -134,6 +143,7 @@ impl Targets {
             ids: Vec::new(),
             more: true,
             through: None,
+            page: false,
         }
     }
 }

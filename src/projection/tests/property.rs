@@ -261,6 +261,9 @@ fn at_most(rows: usize, needs: &Needs, mut found: Found) -> Found {
     found
 }
 
+/// More than any batch takes: each of its events with a page for each document.
+const MAX_STEPS: usize = 20_000;
+
 /// As a projector does. A restart forgets all but what is stored.
 fn in_batches<V: View>(
     log: &[Commit],
@@ -291,7 +294,10 @@ fn in_batches<V: View>(
             fold.reset(parked.clone(), HashSet::new());
         }
         let (mut rest, mut within) = (&batch[..], None);
+        let mut steps = 0;
         while !rest.is_empty() {
+            steps += 1;
+            assert!(steps < MAX_STEPS, "it gets nowhere");
             match fold.apply(rest, within.as_ref()).unwrap() {
                 Folded::Needs(needs) => {
                     let found = at_most(fold.rows(), &needs, memory.find(&needs));
@@ -349,5 +355,16 @@ proptest! {
         agree::<StorefrontView>(&log, sizes)?;
         agree::<OrderView>(&log, sizes)?;
         agree::<SalesView>(&log, sizes)?;
+    }
+}
+
+/// The last page of the first event changes nothing any more, so that there is room for the second one's.
+#[test]
+fn two_events_of_one_commit_get_on_that_touch_the_same_many_documents() {
+    let placed = [vec![(21, 3, 0, 1)], vec![(21, 0, 0, 1)]];
+    let withdrawn_twice = vec![(20, 1, 0, 0), (20, 1, 0, 0)];
+    let log = log(&[&placed[..], &[withdrawn_twice]].concat());
+    for commits in [1, 3] {
+        agree::<OrderView>(&log, (&[commits], 1)).unwrap();
     }
 }
