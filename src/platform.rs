@@ -76,7 +76,7 @@ impl Platform {
     pub async fn start(domain: Domain, mut options: PlatformOptions) -> Result<Self, StartError> {
         options.http.max_connections = open_files::connections_within(options.http.max_connections);
         let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
-        let io = IoThreads::start()?;
+        let io = IoThreads::start(&options.store)?;
         let started = start::start(&domain, &options, listener, &io).await?;
         Ok(Self {
             _io: Some(io),

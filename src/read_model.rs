@@ -38,7 +38,7 @@ pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT};
 pub use schema::SchemaError;
 pub(crate) use store::aside;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
-pub use store::{floor, set_aside};
+pub use store::{closed, floor, set_aside};
 pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 

@@ -1,6 +1,7 @@
 //! The threads of a replica's connection to NATS and of its store.
 
 use super::StartError;
+use crate::read_model;
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime, RuntimeMetrics};
 
@@ -8,7 +9,7 @@ use tokio::runtime::{Handle, Runtime, RuntimeMetrics};
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
 /// How long a stop waits for tasks whose owners are gone, at most.
-const SETTLING: Duration = Duration::from_secs(2);
+const SETTLING: Duration = Duration::from_secs(10);
 /// After how long without one more that has ended they are taken to have.
 const SETTLED: Duration = Duration::from_millis(200);
 
@@ -17,10 +18,11 @@ const SETTLED: Duration = Duration::from_millis(200);
 pub(super) struct IoThreads {
     nats: Option<Runtime>,
     store: Option<Runtime>,
+    store_url: String,
 }
 
 impl IoThreads {
-    pub(super) fn start() -> Result<Self, StartError> {
+    pub(super) fn start(store_url: &str) -> Result<Self, StartError> {
         let start = |name, stack: Option<usize>| {
             let mut threads = tokio::runtime::Builder::new_multi_thread();
             threads.thread_name(name).enable_all();
@@ -32,6 +34,7 @@ impl IoThreads {
         Ok(Self {
             nats: Some(start("headwater-io", None)?),
             store: Some(start("headwater-store", Some(QUERY_STACK))?),
+            store_url: store_url.to_owned(),
         })
     }
 
@@ -45,12 +48,12 @@ impl IoThreads {
         running(self.store.as_ref())
     }
 
-    /// Waits, for as long as [`SETTLING`] at most, until no more tasks end: the store closes its files
-    /// in some of them once its last owner is gone, and none of them says when it has.
+    /// Waits, for as long as [`SETTLING`] at most, until the store has closed its files and no more tasks end.
     pub(super) async fn settle(&self) {
         let metrics = [self.handle().metrics(), self.store().metrics()];
         let tasks = || metrics.iter().map(RuntimeMetrics::num_alive_tasks).sum();
         let settled = async {
+            read_model::closed(&self.store_url).await;
             let (mut alive, mut since): (usize, _) = (tasks(), Instant::now());
             while alive > 0 && since.elapsed() < SETTLED {
                 tokio::time::sleep(Duration::from_millis(5)).await;

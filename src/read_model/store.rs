@@ -8,6 +8,7 @@ mod aside;
 mod counts;
 pub(crate) mod drift;
 pub mod floor;
+mod folder;
 pub(crate) mod generations;
 mod identity;
 mod list;
@@ -15,36 +16,31 @@ mod load;
 mod ordered;
 mod page;
 pub(crate) mod parked;
-mod pulse;
 mod routes;
 mod select;
+mod session;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub(crate) use identity::aside;
-pub use identity::set_aside;
+pub(crate) use folder::aside;
+pub use folder::{closed, set_aside};
 pub(crate) use list::Listed;
 pub(crate) use select::{Row, Text, text};
 
 use super::schema::{TEXT_INDEX, ViewTables};
 use load::followed_id;
-use pulse::Pulse;
+use session::Session;
 use std::{
     borrow::Cow,
     sync::{Arc, RwLock},
-    time::Duration,
 };
 use surrealdb::{
-    IndexedResults, Surreal,
-    engine::any::{self, Any},
-    opt::auth::{Database, Root},
+    IndexedResults,
     types::{Error as SurrealError, QueryError, SurrealValue, Value, Variables},
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// How long connecting to a server and signing in may take.
-const OPENING: Duration = Duration::from_secs(10);
 /// What the fence of a checkpoint throws.
 const FENCED: &str = "headwater: fenced";
 /// What is thrown where a document that is to be changed is not there any more.
@@ -107,10 +103,8 @@ pub struct Store {
 }
 
 struct Inner {
-    database: Surreal<Any>,
+    session: Session,
     runtime: Handle,
-    /// Of a server; what is embedded is there.
-    pulse: Option<Pulse>,
     id: RwLock<String>,
 }
 
@@ -122,38 +116,14 @@ impl Store {
     /// Returns a retryable error when a server does not answer, a terminal one when the address or
     /// the credentials are refused.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        let runtime = options.runtime.clone();
-        let (remote, prepares) = (options.url.starts_with("ws"), options.prepares);
-        let connected = async move {
-            let database = any::connect(options.url.as_str()).await?;
-            if let Some(credentials) = &options.credentials {
-                sign_in(&database, &options, credentials).await?;
-            }
-            database
-                .use_ns(options.namespace)
-                .use_db(options.database)
-                .await?;
-            Ok::<_, SurrealError>(database)
-        };
-        let (database, pulse) = if remote {
-            let mut connected = runtime.spawn(connected);
-            let opened = tokio::time::timeout(OPENING, join(&mut connected));
-            let database = opened.await.unwrap_or(Err(StoreError::Silent))?;
-            // A session of its own: a round trip, and once.
-            let pulse = Pulse::start(database.clone(), &runtime);
-            (database, Some(pulse))
-        } else {
-            (join(&mut runtime.spawn(connected)).await?, None)
-        };
         let unnamed = Self {
             inner: Arc::new(Inner {
-                database,
-                runtime,
-                pulse,
+                session: Session::open(&options).await?,
+                runtime: options.runtime,
                 id: RwLock::default(),
             }),
         };
-        let id = unnamed.identify(prepares).await?;
+        let id = unnamed.identify(options.prepares).await?;
         let inner = Arc::into_inner(unnamed.inner).ok_or(StoreError::Stopped)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -181,7 +151,7 @@ impl Store {
 
     /// Whether the server answered when it was last asked; what is embedded does.
     pub(crate) fn answers(&self) -> bool {
-        self.inner.pulse.as_ref().is_none_or(Pulse::answers)
+        self.inner.session.answers()
     }
 
     /// Where queries run.
@@ -278,48 +248,21 @@ impl Store {
         sql: Cow<'static, str>,
         variables: Variables,
     ) -> JoinHandle<Result<IndexedResults, SurrealError>> {
-        let inner = Arc::clone(&self.inner);
-        let runtime = inner.runtime.clone();
-        runtime.spawn(async move { inner.database.query(sql).bind(variables).await })
+        let client = self.inner.session.client();
+        let asked = async move { client.query(sql).bind(variables).await };
+        self.inner.runtime.spawn(asked)
     }
 
     async fn answer(
         &self,
         asked: impl Future<Output = Result<IndexedResults, StoreError>>,
     ) -> Result<IndexedResults, StoreError> {
-        let mut results = match &self.inner.pulse {
-            // Not even begun while the server is known to be away: it would all be done later.
-            Some(pulse) => pulse.beside(asked).await?,
-            None => asked.await?,
-        };
+        let mut results = self.inner.session.beside(asked).await?;
         match worst(results.take_errors()) {
             Some(error) => Err(error),
             None => Ok(results),
         }
     }
-}
-
-/// Signs in as a user of the whole server, or else as one of the database.
-async fn sign_in(
-    database: &Surreal<Any>,
-    options: &StoreOptions,
-    Credentials { username, password }: &Credentials,
-) -> Result<(), SurrealError> {
-    let root = Root {
-        username: username.clone(),
-        password: password.clone(),
-    };
-    if database.signin(root).await.is_ok() {
-        return Ok(());
-    }
-    let user = Database {
-        namespace: options.namespace.clone(),
-        database: options.database.clone(),
-        username: username.clone(),
-        password: password.clone(),
-    };
-    database.signin(user).await?;
-    Ok(())
 }
 
 /// A task that ends when nobody waits for it any more.

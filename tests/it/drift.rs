@@ -5,14 +5,15 @@ use crate::harness::{
     api::{Api, Http},
     metrics::Metrics,
     nats::Nats,
-    poll::{eventually, eventually_blocking},
+    poll::eventually,
     replica::Replica,
     service::{Service, headwater, run},
     surreal::Surreal,
     unique,
 };
+use headwater::read_model;
 use serde_json::{Value, json};
-use std::{fs::File, path::Path, time::Duration};
+use std::path::Path;
 
 /// As fast as it goes.
 const WATCH: [&str; 2] = ["--verify-per-minute", "1000000"];
@@ -92,7 +93,7 @@ async fn a_document_changed_on_a_shared_server_is_set_right_for_readers_everywhe
 /// Changes a document in the folder of a service that is not running.
 fn tamper(folder: &Path, sku: &str) {
     let url = format!("surrealkv://{}", folder.join("views").display());
-    let sql = tampering(sku);
+    let (sql, store) = (tampering(sku), url.clone());
     let changing = move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_stack_size(10 << 20)
@@ -106,14 +107,10 @@ fn tamper(folder: &Path, sku: &str) {
                 store.query(sql).await.unwrap().check().unwrap();
             });
             changed.await.unwrap();
+            read_model::closed(&store).await;
         });
     };
     std::thread::spawn(changing).join().unwrap();
-    // The engine lets go of the folder some time after it has been dropped.
-    let lock = folder.join("views/LOCK");
-    eventually_blocking(Duration::from_secs(30), "the folder is free", || {
-        File::open(&lock).unwrap().try_lock().ok()
-    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

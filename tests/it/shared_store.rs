@@ -253,6 +253,38 @@ async fn a_viewer_suffices_to_answer_queries_and_an_editor_to_keep_documents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_user_the_server_does_not_know_for_a_while_goes_on_and_parks_nothing() {
+    let (nats, mut server) = (Nats::start(), Surreal::start());
+    let editor = "DEFINE USER editor ON ROOT PASSWORD 'e' ROLES EDITOR;";
+    server.run(editor).await;
+    let mut replica = replica_as("editor", "e", &nats.url(), &server, &[]);
+    let http = replica.service().http();
+    let (sku, position) = register(&http).await;
+    shown(&http, &sku, &position).await;
+    server.run("REMOVE USER editor ON ROOT;").await;
+    server.kill();
+    server.restart();
+    let (sku, position) = register(&http).await;
+    said_to_be_stalled(&http).await;
+    server.run(editor).await;
+    eventually_within(LONG, "the documents go on", || async {
+        let at = [("Headwater-Min-Position", &*position)];
+        let reply = http.get(&format!("/views/product/{sku}"), &at).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    said_to_follow(&http).await;
+    let parked = operate(&nats, &["parked", "list"]).await;
+    let told = String::from_utf8_lossy(&parked.stdout);
+    assert!(
+        parked.status.success() && !told.contains(&sku),
+        "{parked:?}"
+    );
+    let verified = operate(&nats, &["views", "verify"]).await;
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_somebody_has_changed_is_found_by_verifying() {
     let (nats, server) = (Nats::start(), Surreal::start());
     let mut one = replica(&nats, &server);

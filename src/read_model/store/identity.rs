@@ -5,17 +5,11 @@
 //! documents before is then of no worth.
 
 use super::{Store, StoreError, take};
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::PoisonError,
-};
+use std::sync::PoisonError;
 use surrealdb::types::{Object, Value, Variables};
 
 /// The form that this program keeps documents and checkpoints in.
 const FORM: i64 = 1;
-/// What the name of a folder ends with that could not be opened.
-const SET_ASIDE: &str = "set-aside";
 
 impl Store {
     /// The store's identity, which tells announcements about it from those about others.
@@ -88,91 +82,5 @@ impl Store {
             *id = stored;
         }
         Ok(())
-    }
-}
-
-/// Moves the folder of an embedded store that could not be opened out of the way, to its name with
-/// `.set-aside` after it, where one that was moved before is removed; returns where it is now. `None` when
-/// there is none, or when the error does not mean that its files are of no use: then nothing is touched.
-///
-/// # Errors
-///
-/// Returns an error when it cannot be moved.
-pub fn set_aside(url: &str, error: &StoreError) -> io::Result<Option<PathBuf>> {
-    let Some(folder) = folder(url).filter(|_| is_of_the_files(error)) else {
-        return Ok(None);
-    };
-    if !fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Ok(None);
-    }
-    let aside = aside(&folder);
-    match fs::remove_dir_all(&aside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::rename(&folder, &aside)?;
-    Ok(Some(aside))
-}
-
-/// Where a folder is moved that cannot be opened.
-pub(crate) fn aside(folder: &Path) -> PathBuf {
-    let mut name = folder.as_os_str().to_owned();
-    name.push(".");
-    name.push(SET_ASIDE);
-    PathBuf::from(name)
-}
-
-fn folder(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("surrealkv://")?;
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    Some(PathBuf::from(path))
-}
-
-/// Whether an error says that the files themselves cannot be used, and not that they are in use, or that
-/// the machine or the program may not.
-fn is_of_the_files(error: &StoreError) -> bool {
-    const OTHERWISE: [&str; 5] = [
-        "already locked",
-        "No space left",
-        "Permission denied",
-        "Read-only file system",
-        "Too many open files",
-    ];
-    let text = error.to_string();
-    match error {
-        StoreError::OtherForm | StoreError::Shape(_) | StoreError::Panicked => true,
-        StoreError::Unavailable(_) | StoreError::Failed(_) | StoreError::Refused(_) => {
-            !OTHERWISE.iter().any(|otherwise| text.contains(otherwise))
-        }
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_folder_whose_files_are_of_no_use_is_set_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let views = folder.path().join("views");
-        let url = format!("surrealkv://{}?sync=1s", views.display());
-        let damaged = StoreError::OtherForm;
-        assert_eq!(set_aside(&url, &damaged).unwrap(), None);
-        fs::create_dir(&views).unwrap();
-        assert_eq!(set_aside(&url, &damaged).unwrap(), None);
-        for content in ["first", "second"] {
-            fs::create_dir_all(&views).unwrap();
-            fs::write(views.join("file"), content).unwrap();
-            for error in [StoreError::Stopped, StoreError::Silent, StoreError::Fenced] {
-                assert_eq!(set_aside(&url, &error).unwrap(), None);
-            }
-            let aside = set_aside(&url, &damaged).unwrap().unwrap();
-            assert_eq!(aside, folder.path().join("views.set-aside"));
-            assert_eq!(fs::read_to_string(aside.join("file")).unwrap(), content);
-            assert!(!views.exists());
-        }
-        assert_eq!(set_aside("ws://127.0.0.1:1", &damaged).unwrap(), None);
-        assert_eq!(set_aside("mem://", &damaged).unwrap(), None);
     }
 }
