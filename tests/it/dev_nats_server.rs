@@ -11,6 +11,7 @@ use headwater::{
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
@@ -190,8 +191,20 @@ fn the_server_ends_when_its_parent_is_killed_and_the_next_one_waits_for_that() {
     };
     let (mut parent, first) = hold();
     assert!(is_running(first));
+    // Processes that stand still are woken when nobody of their session is there any more for their group:
+    // this one is.
+    let mut company = Command::new("/bin/sh")
+        .args(["-c", "read -r _"])
+        .stdin(Stdio::piped())
+        .process_group(guardian_of(first).cast_signed())
+        .spawn()
+        .unwrap();
     // A server that does not listen to SIGTERM just now, so that its end takes a while.
     signal(first, "STOP");
+    // A signal that comes before the server stands still would be heard first.
+    eventually_blocking(DEADLINE, "the server stands still", || {
+        stands_still(first).then_some(())
+    });
     parent.kill().unwrap();
     parent.wait().unwrap();
     assert!(is_running(first));
@@ -206,19 +219,33 @@ fn the_server_ends_when_its_parent_is_killed_and_the_next_one_waits_for_that() {
     let (mut parent, second) = hold();
     resume.join().unwrap();
     assert!(!is_running(first), "two servers on one store");
+    drop(company.stdin.take());
+    company.wait().unwrap();
     parent.kill().unwrap();
     parent.wait().unwrap();
     await_end(second, Duration::from_secs(20));
 }
 
-/// Whether a stopped process has a SIGTERM waiting. Elsewhere than on Linux it is not known.
+/// Whether a process was stopped, where that is known: on Linux.
+fn stands_still(pid: u32) -> bool {
+    status(pid).is_none_or(|status| {
+        let mut lines = status.lines();
+        lines.any(|line| line.starts_with("State:\tT"))
+    })
+}
+
+/// Whether a stopped process has a SIGTERM waiting, where that is known: on Linux.
 fn pending_sigterm(pid: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return true;
-    };
     const SIGTERM: u64 = 1 << 14;
-    status
-        .lines()
-        .filter_map(|line| line.strip_prefix("ShdPnd:"))
-        .any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & SIGTERM != 0))
+    status(pid).is_none_or(|status| {
+        let mut masks = status
+            .lines()
+            .filter_map(|line| line.strip_prefix("ShdPnd:"));
+        masks.any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & SIGTERM != 0))
+    })
+}
+
+fn status(pid: u32) -> Option<String> {
+    let is_known = Path::new("/proc/self").exists();
+    is_known.then(|| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
 }
