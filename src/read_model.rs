@@ -23,6 +23,7 @@ pub(crate) mod schema;
 mod search;
 pub(crate) mod serving;
 pub(crate) mod store;
+mod upkeep;
 mod waits;
 mod watermark;
 

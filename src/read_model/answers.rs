@@ -3,17 +3,15 @@
 use super::{
     Answer, Facet, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
     Watermark, Watermarks,
-    announcement::Applied,
     cache::{DocumentCache, ViewCache},
     cursor::Cursor,
     follow::Snapshots,
     generation::GenerationState,
     list_slots::ListSlots,
     live::hub::ViewLive,
-    other_log,
     parameters::{ListQuery, MAX_COUNT},
     reads::Reads,
-    refresh::{self, RefreshError},
+    refresh,
     schema::{SchemaError, ViewTables},
     store::{Listed, Row, Store, StoreError},
     waits::Waits,
@@ -26,22 +24,15 @@ use crate::{
     },
     problem::{Age, Problem},
 };
-use futures::StreamExt;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
 };
-use tokio::time::MissedTickBehavior;
 
 /// How many bytes of documents are kept in memory unless set.
 pub const DEFAULT_CACHE: usize = 64 << 20;
-
-/// How often a store that others write is asked how far it is: the longest that a lost announcement,
-/// or a connection that was away, can leave a reader waiting or a copy old.
-const AUDIT: Duration = Duration::from_millis(500);
 
 /// What queries are answered from.
 pub struct ReadModelOptions {
@@ -68,7 +59,7 @@ pub struct ReadModel {
 
 pub(super) struct Inner {
     pub(super) store: Store,
-    views: Vec<ViewDescription>,
+    pub(super) views: Vec<ViewDescription>,
     caches: Vec<Arc<ViewCache>>,
     reads: Vec<Arc<Reads>>,
     pub(super) lives: Vec<Arc<ViewLive>>,
@@ -76,15 +67,15 @@ pub(super) struct Inner {
     pub(super) lists: ListSlots,
     pub(super) snapshots: Snapshots,
     aggregates: BTreeSet<&'static str>,
-    watermarks: Watermarks,
+    pub(super) watermarks: Watermarks,
     /// What the documents are to be of.
-    log: OnceLock<EventLog>,
+    pub(super) log: OnceLock<EventLog>,
     /// In which epoch of it each view was last compared with it.
-    compared: Mutex<BTreeMap<&'static str, Epoch>>,
+    pub(super) compared: Mutex<BTreeMap<&'static str, Epoch>>,
     /// As [`ReadModelOptions::prepares`].
-    prepares: bool,
+    pub(super) prepares: bool,
     /// The identity of the store that is known.
-    known_store: Mutex<String>,
+    pub(super) known_store: Mutex<String>,
 }
 
 pub(super) struct Served<'a> {
@@ -237,28 +228,6 @@ impl ReadModel {
                 known_store: Mutex::new(known_store),
             }),
         })
-    }
-
-    /// Makes sure that the documents are of this log, now and from now on: nothing is answered from those
-    /// of another. With `prepares`, as for [`ReadModelOptions`], such a view begins anew.
-    ///
-    /// # Errors
-    ///
-    /// Returns a retryable error when the log or the store does not answer.
-    pub async fn compare_with(&self, log: &EventLog, prepares: bool) -> Result<(), OpenError> {
-        let inner = &self.inner;
-        let log = inner.log.get_or_init(|| log.clone());
-        for view in &inner.views {
-            if prepares {
-                let generations = inner.store.generations(view.name).await?;
-                other_log::begin_anew(&inner.store, view, log, generations).await?;
-            }
-            if let Some(watermark) = inner.watermarks.view(view.name) {
-                inner.compare(view, watermark).await?;
-                refresh::look(&inner.store, view, watermark).await?;
-            }
-        }
-        Ok(())
     }
 
     /// The views that can be asked, in the order in which they were registered.
@@ -455,42 +424,6 @@ impl ReadModel {
         Ok(answer(page, progress, seen, parked))
     }
 
-    /// Follows the announcements of projectors of other processes until it is dropped. Those about
-    /// other stores are of no concern.
-    ///
-    /// # Errors
-    ///
-    /// Returns an error when the connection is closed.
-    pub async fn follow(
-        &self,
-        client: &async_nats::Client,
-    ) -> Result<impl Future<Output = ()> + Send + use<>, async_nats::SubscribeError> {
-        let mut announcements = client.subscribe(Applied::subject("*")).await?;
-        let statistics = client.statistics();
-        let inner = Arc::clone(&self.inner);
-        Ok(async move {
-            let mut audit = tokio::time::interval(AUDIT);
-            audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let connects = || statistics.connects.load(Ordering::Relaxed);
-            let mut connected = connects();
-            loop {
-                tokio::select! {
-                    message = announcements.next() => match message {
-                        Some(message) => inner.note(&message).await,
-                        None => break,
-                    },
-                    _ = audit.tick() => {
-                        if connected != connects() {
-                            connected = connects();
-                            inner.doubt();
-                        }
-                        inner.audit().await;
-                    }
-                }
-            }
-        })
-    }
-
     pub(super) fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
@@ -588,128 +521,6 @@ impl Inner {
             row.position,
             &row.document.to_string(),
         )
-    }
-
-    /// Takes note of an announcement.
-    async fn note(&self, message: &async_nats::Message) {
-        match serde_json::from_slice::<Applied>(&message.payload) {
-            Ok(applied) if applied.store == self.store.id() => self.follow(&applied).await,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(
-                message.subject = %message.subject,
-                %error,
-                "ignored an announcement"
-            ),
-        }
-    }
-
-    /// Takes note of a transaction of another program. What is about an edition that is not served any
-    /// more is of no concern; one that may have come since tells to look again.
-    async fn follow(&self, applied: &Applied) {
-        let mut views = self.views.iter();
-        let view = views.find(|view| view.name == applied.view);
-        let (Some(view), Some(watermark)) = (view, self.watermarks.view(&applied.view)) else {
-            return;
-        };
-        let serving = watermark.serving();
-        let seen = serving.seen();
-        let is_served = applied.edition == seen.edition;
-        if !is_served && (applied.generations >= seen.generations || serving.live().is_none()) {
-            self.look(view, watermark).await;
-        }
-        if !is_served && applied.edition != serving.edition() {
-            return;
-        }
-        serving.heard_of(applied.revision);
-        if let Some(live) = serving
-            .live()
-            .filter(|_| applied.parked_at > serving.parked_at())
-            .filter(|_| {
-                let change = applied.parked.as_ref();
-                !change.is_some_and(|change| serving.park_change(applied.parked_at, change))
-            })
-        {
-            match self.store.behind(&live).await {
-                Ok(parked) => serving.park(applied.parked_at, parked),
-                Err(error) => {
-                    tracing::debug!(view.name = view.name, %error, "what is parked cannot be read");
-                }
-            }
-        }
-        watermark.note(applied);
-    }
-
-    /// Looks in the store what is live.
-    async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
-        if let Err(error) = refresh::look(&self.store, view, watermark).await {
-            tracing::debug!(view.name = view.name, %error, "what is live cannot be read");
-        }
-    }
-
-    /// Forgets copies: announcements may have been missed.
-    fn doubt(&self) {
-        let watermarks = self
-            .views
-            .iter()
-            .map(|view| self.watermarks.view(view.name));
-        watermarks.flatten().for_each(Watermark::replaced);
-    }
-
-    /// Asks the store how far the views are, for announcements that did not arrive: lost with a
-    /// connection, or never made because the projector was killed before.
-    async fn audit(&self) {
-        if let Err(error) = self.look_which_store().await {
-            tracing::debug!(%error, "which store it is cannot be read");
-        }
-        for view in &self.views {
-            let Some(watermark) = self.watermarks.view(view.name) else {
-                continue;
-            };
-            self.look(view, watermark).await;
-            if let Err(error) = self.compare(view, watermark).await {
-                tracing::debug!(view.name = view.name, %error, "cannot be compared with the log");
-            }
-        }
-    }
-
-    /// Forgets all that is known of the documents where the store has become another one.
-    async fn look_which_store(&self) -> Result<(), StoreError> {
-        self.store.look_which(self.prepares).await?;
-        let id = self.store.id();
-        let mut known = self
-            .known_store
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *known != id {
-            *known = id;
-            let views = self.views.iter();
-            let watermarks = views.filter_map(|view| self.watermarks.view(view.name));
-            watermarks.for_each(Watermark::forget);
-        }
-        Ok(())
-    }
-
-    /// Compares a view's documents with the log where that may have become another one, and for as long as
-    /// they are not of it.
-    async fn compare(
-        &self,
-        view: &ViewDescription,
-        watermark: &Watermark,
-    ) -> Result<(), RefreshError> {
-        let Some(log) = self.log.get() else {
-            return Ok(());
-        };
-        let epoch = log.epoch();
-        let compared = self.compared().get(view.name) == Some(&epoch);
-        if !compared || watermark.serving().is_lost() {
-            other_log::doubt(&self.store, view, watermark, log).await?;
-            self.compared().insert(view.name, epoch);
-        }
-        Ok(())
-    }
-
-    fn compared(&self) -> MutexGuard<'_, BTreeMap<&'static str, Epoch>> {
-        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
