@@ -612,7 +612,7 @@ async fn a_statement_of_a_reader_ends_after_its_time() {
 #[tokio::test]
 async fn a_statement_of_a_reader_ends_when_nobody_waits_for_it() {
     let store = store("mem://").await;
-    let holders = || Arc::strong_count(&store.inner);
+    let holders = || Arc::strong_count(&store.inner.session.client());
     let before = holders();
     let mut read = Box::pin(store.read(SLOW, Variables::new()));
     assert!(futures::poll!(read.as_mut()).is_pending());
