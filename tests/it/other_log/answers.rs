@@ -147,7 +147,11 @@ impl<'a> Verdict<'a> {
     fn new(log: &'a Log) -> Self {
         log.assert_stocks();
         let positions: BTreeMap<_, _> = log.commands.iter().collect();
-        let stocks = log.aggregates.iter().map(|(name, events)| {
+        let of_stocks = log
+            .aggregates
+            .iter()
+            .filter(|(name, _)| name.starts_with("stock."));
+        let stocks = of_stocks.map(|(name, events)| {
             let mut versions = vec![Stock::default()];
             for event in events {
                 let mut next = versions.last().cloned().unwrap_or_default();

@@ -1,24 +1,27 @@
-//! Three replicas under writers with and without keys, while the log is cut, restored and replaced at
-//! random. What was answered is then held against the log as it stood when the next one took its place.
+//! Three replicas that decide and two that keep views of their own, under writers with and without keys,
+//! while the log is cut, restored and replaced at random. What was answered is then held against the log as it stood when the next one took its place,
+//! and what the views show against the last.
 //! `make chaos SECONDS=… SEED=…` runs this for longer.
 
 use super::answers::{Given, Told, Verdict};
 use crate::{
     crash::pass_time,
     harness::{
-        api::NatsApi,
+        api::{Http, NatsApi},
         backup::{Backup, delete, recreate},
         log::Log,
         nats::Nats,
-        poll::eventually,
+        poll::{eventually, eventually_within},
         replica::Replica,
         seed::{Seed, chaos_length},
         writers::{WHILE, client},
     },
+    views_other_log::verified,
 };
 use async_nats::{Client, jetstream};
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -30,6 +33,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 const WRITERS: u64 = 24;
 const STOCKS: u64 = 180;
+const PRODUCTS: u64 = 40;
 /// So many are busy at a time. The others are passivated, with snapshots.
 const BUSY: u64 = 6;
 const BUSY_FOR: Duration = Duration::from_millis(700);
@@ -55,6 +59,8 @@ struct Era {
 struct World {
     nats: Nats,
     replicas: Vec<Replica>,
+    /// Those that keep views.
+    viewers: Vec<Replica>,
     client: Client,
     runtime: Handle,
     copies: Vec<TempDir>,
@@ -94,6 +100,10 @@ impl World {
         for replica in &mut self.replicas[down.clone()] {
             replica.kill();
         }
+        let viewer_down = chance.once_in(2);
+        if viewer_down {
+            self.viewers[0].kill();
+        }
         let how = match chance.within(0..3) {
             0 => {
                 let copy = chance.within(0..self.copies.len() as u64) as usize;
@@ -117,6 +127,9 @@ impl World {
         };
         for replica in &mut self.replicas[down.clone()] {
             replica.start_again();
+        }
+        if viewer_down {
+            self.viewers[0].start_again();
         }
         self.runtime.block_on(present(&self.client));
         format!("{how} while {} of 3 replicas were down", down.len())
@@ -145,6 +158,52 @@ async fn present(client: &Client) {
         (status.as_str() == "404").then_some(())
     })
     .await;
+}
+
+/// Registers products and gives them prices, whatever the answers are.
+async fn trade(api: NatsApi, mut chance: Seed, stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        let id = format!("p-{}", chance.within(0..PRODUCTS));
+        let price = chance.within(1..10_000);
+        let (command, body) = match chance.once_in(2) {
+            true => (
+                "register",
+                json!({"name": id, "category": "c", "price": price}),
+            ),
+            false => ("reprice", json!({"price": price})),
+        };
+        let subject = format!("cmd.product.{id}.{command}");
+        let asked = api.request(subject, body.to_string().into_bytes(), &[]);
+        let _ = tokio::time::timeout(WHILE, asked).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The products and their prices as a log has them.
+fn prices(log: &Log) -> BTreeMap<String, i64> {
+    let aggregates = log.aggregates.iter();
+    let products = aggregates.filter_map(|(name, events)| {
+        let id = name.strip_prefix("product.")?;
+        let prices = events
+            .iter()
+            .filter_map(|event| event["data"]["price"].as_i64());
+        Some((id.to_owned(), prices.last()?))
+    });
+    products.collect()
+}
+
+/// The products and their prices as a replica shows them.
+async fn shown(viewer: &Http) -> Option<BTreeMap<String, i64>> {
+    let reply = viewer.get("/views/product?limit=200", &[]).await;
+    if reply.status != 200 {
+        return None;
+    }
+    let list = reply.json();
+    let items = list["items"].as_array()?.iter().map(|item| {
+        let price = item["document"]["price"].as_i64();
+        Some((item["id"].as_str()?.to_owned(), price?))
+    });
+    items.collect()
 }
 
 /// Gives commands and notes what it is told.
@@ -273,7 +332,12 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
             all.lock().unwrap().extend(writer.told);
         });
     }
+    let trader = client(std::slice::from_ref(&url)).await;
+    let trading = tokio::spawn(trade(trader, seed.part(2), Arc::clone(&stop)));
+    let roles = ["--roles", "projector,gateway"];
+    let viewers = (0..2).map(|_| Replica::of(&url, &roles)).collect();
     let mut world = World {
+        viewers,
         client: client(&[url]).await.client,
         nats,
         replicas,
@@ -292,8 +356,9 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
         }
         world
     });
-    let world = world.await.unwrap();
+    let mut world = world.await.unwrap();
     stop.store(true, Ordering::Relaxed);
+    trading.await.unwrap();
     while let Some(writer) = writers.join_next().await {
         writer.unwrap();
     }
@@ -311,6 +376,19 @@ async fn no_answer_is_of_another_log_than_the_one_that_is_there() {
         let lies_of_it = verdict.lies.iter();
         lies.extend(lies_of_it.map(|lie| format!("log {number}, {}: {lie}", era.how)));
     }
+    let last = prices(&Log::read(&world.client).await);
+    eprintln!("{} products in the last log", last.len());
+    for viewer in &mut world.viewers {
+        let http = viewer.service().http();
+        let limit = Duration::from_secs(60);
+        eventually_within(
+            limit,
+            "the views show the last log, and nothing else",
+            || async { (shown(&http).await? == last).then_some(()) },
+        )
+        .await;
+    }
+    verified(&world.nats).await;
     // Whichever log was there.
     lies.extend(told.iter().filter_map(Told::fault));
     assert!(
