@@ -184,10 +184,10 @@ fn prices(log: &Log) -> BTreeMap<String, i64> {
     let aggregates = log.aggregates.iter();
     let products = aggregates.filter_map(|(name, events)| {
         let id = name.strip_prefix("product.")?;
-        let prices = events
+        let mut prices = events
             .iter()
             .filter_map(|event| event["data"]["price"].as_i64());
-        Some((id.to_owned(), prices.last()?))
+        Some((id.to_owned(), prices.next_back()?))
     });
     products.collect()
 }
