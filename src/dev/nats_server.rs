@@ -19,6 +19,7 @@ use crate::event_log::{
     topology::Durability,
     version::{OLDEST, ServerVersion},
 };
+use backon::{BackoffBuilder, ExponentialBuilder};
 use process::{Launch, Running};
 use std::{
     io,
@@ -35,8 +36,12 @@ const CONFIG_DEV: &str = include_str!("../../nats/server/dev.conf");
 const CONFIG_DURABLE: &str = include_str!("../../nats/server/durable.conf");
 
 /// A server that ended unasked is started again at once, then after this, then after twice this …
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pauses before the server is started again, but for the first time.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(LONGEST_PAUSE)
+    .without_max_times();
 /// A server that lived this long was well: the next restart is at once again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// A restarted server may have to recover a large store first.
@@ -186,7 +191,7 @@ async fn supervise(
     state: watch::Sender<NatsServerState>,
 ) {
     let mut running = first;
-    let mut backoff = Duration::ZERO;
+    let (mut pause, mut pauses) = (Duration::ZERO, PAUSES.build());
     loop {
         let started = Instant::now();
         let status = tokio::select! {
@@ -205,18 +210,18 @@ async fn supervise(
         // It may be the guardian that was killed, and the server that lives on.
         running.kill().await;
         if started.elapsed() > WELL_AFTER {
-            backoff = Duration::ZERO;
+            (pause, pauses) = (Duration::ZERO, PAUSES.build());
         }
         running = loop {
             let attempt = async {
-                sleep(backoff).await;
+                sleep(pause).await;
                 launch.start(RESTART_TIMEOUT).await
             };
             let result = tokio::select! {
                 result = attempt => result,
                 _ = &mut stopped => return,
             };
-            backoff = (backoff * 2).clamp(FIRST_BACKOFF, LONGEST_BACKOFF);
+            pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             match result {
                 Ok(running) => break running,
                 Err(error) => tracing::error!(%error, "nats-server cannot be started again"),

@@ -2,13 +2,18 @@
 
 use super::StartError;
 use crate::http::{Readiness, ReadinessCheck, ReadinessProbe};
+use backon::{BackoffBuilder, ExponentialBuilder};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses between two attempts.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(LONGEST_PAUSE)
+    .without_max_times();
 /// How often what is waited for is told again.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
@@ -68,7 +73,7 @@ impl Waiting {
         mut attempt: impl AsyncFnMut() -> Result<T, StartError>,
     ) -> Result<T, StartError> {
         *self.check() = ReadinessCheck::new(check, false, state);
-        let (started, mut pause, mut told) = (Instant::now(), FIRST_PAUSE, None::<Instant>);
+        let (started, mut pauses, mut told) = (Instant::now(), PAUSES.build(), None::<Instant>);
         loop {
             let error = match attempt().await {
                 Err(error) if may_pass(&error) && !self.is_over(started) => error,
@@ -83,8 +88,7 @@ impl Waiting {
                     "cannot start yet: {check} {state}"
                 );
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
         }
     }
 

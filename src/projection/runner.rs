@@ -7,6 +7,7 @@ use super::{
 };
 use crate::view::PartKey;
 use actix::prelude::*;
+use backon::{BackoffBuilder, ConstantBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt;
 use jiff::Timestamp;
 use std::{collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
@@ -15,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a step waits for a commit before it looks whether there is something else to do.
 const WAIT: Duration = Duration::from_secs(1);
-/// The first pause after a failure; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause after a failure that may pass by itself.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses after failures that may pass by themselves.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_secs(5))
+    .without_max_times()
+    .with_jitter();
 /// The pause where only somebody's doing helps: the view's program, or another log.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
 /// How long to leave the view to the projector that has taken it over.
@@ -52,7 +55,7 @@ impl ProjectorHandle {
             projector: Some(projector),
             status: sender,
             stopping: stopping.clone(),
-            failures: 0,
+            pauses: PAUSES.build(),
             asked: VecDeque::new(),
             amends: VecDeque::new(),
             waiting: CancellationToken::new(),
@@ -160,7 +163,7 @@ struct Runner {
     projector: Option<Projector>,
     status: watch::Sender<ProjectorStatus>,
     stopping: CancellationToken,
-    failures: u32,
+    pauses: ExponentialBackoff,
     /// What is to be done before the next step.
     asked: VecDeque<Retry>,
     amends: VecDeque<Amend>,
@@ -251,7 +254,7 @@ impl Handler<Next> for Runner {
                     match result {
                         Ok(Outcome::Stop) => ctx.stop(),
                         Ok(Outcome::Went) => {
-                            runner.failures = 0;
+                            runner.pauses = PAUSES.build();
                             ctx.notify(Next);
                         }
                         Err(error) => {
@@ -305,7 +308,6 @@ async fn caught<T>(
 impl Runner {
     /// Takes note of a failure; returns how long to pause.
     fn failed(&mut self, error: &ProjectorError) -> Duration {
-        self.failures += 1;
         meters::retried(self.view);
         let stalled = self.status.borrow().stalled.is_some();
         self.status.send_modify(|status| {
@@ -326,15 +328,19 @@ impl Runner {
         if !stalled {
             tracing::warn!(view.name = self.view, %error, "projector stalled");
         }
-        let pause = if error.is_fenced() {
-            STEPPED_DOWN
-        } else if error.is_retryable() {
-            let doubled = FIRST_PAUSE.saturating_mul(1 << (self.failures - 1).min(16));
-            doubled.min(LONGEST_PAUSE)
-        } else {
-            HOPELESS_PAUSE
+        // With jitter: projectors that failed together do not try together.
+        let same = |pause| {
+            let pauses = ConstantBuilder::new().with_delay(pause).with_jitter();
+            pauses.build().next()
         };
-        jittered(pause)
+        let pause = if error.is_fenced() {
+            same(STEPPED_DOWN)
+        } else if error.is_retryable() {
+            self.pauses.next()
+        } else {
+            same(HOPELESS_PAUSE)
+        };
+        pause.unwrap_or(HOPELESS_PAUSE)
     }
 
     /// Goes on after a pause, or stops during it.
@@ -349,10 +355,4 @@ impl Runner {
         };
         ctx.spawn(wait.into_actor(self).map(|(), _, ctx| ctx.notify(Next)));
     }
-}
-
-/// Between one half and all of a pause, so that projectors that failed together do not try together.
-fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::now_v7().as_u128() as u32;
-    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
 }
