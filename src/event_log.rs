@@ -98,6 +98,7 @@ impl EventLog {
     #[must_use]
     pub fn new(client: async_nats::Client, timeouts: Timeouts) -> Self {
         let health = LogHealth::default();
+        health.known().reached_by(&client);
         Self(Arc::new(Inner {
             api: ApiPrefix::default(),
             jetstream: jetstream::new(client.clone()),
@@ -148,6 +149,7 @@ impl EventLog {
     pub fn with_health(self, health: LogHealth) -> Self {
         let mut inner = Inner::clone(&self.0);
         inner.known = health.known().clone();
+        inner.known.reached_by(&inner.client);
         inner.acks = Arc::new(Acks::new(
             inner.client.clone(),
             inner.timeouts.append,
@@ -166,6 +168,7 @@ impl EventLog {
     /// The same log by another connection. What is grouped is grouped with the appends of this handle.
     #[must_use]
     pub fn over(&self, client: async_nats::Client) -> Self {
+        self.0.known.reached_by(&client);
         Self(Arc::new(Inner {
             api: self.0.api.clone(),
             jetstream: self.0.api.context(client.clone()),

@@ -5,6 +5,7 @@
 mod announcement;
 mod answers;
 mod cache;
+mod comparison;
 pub(crate) mod counting;
 mod cursor;
 mod endpoint;

@@ -61,6 +61,7 @@ impl EventLog {
         &self,
         append: Append,
     ) -> impl Future<Output = Result<u64, AppendError>> + Send + '_ {
+        let before = self.known_position();
         let sent = match &self.0.grouping {
             Some(grouping) => Sent::Otherwise(grouping.append(append).boxed()),
             None => self.send_alone(append),
@@ -73,7 +74,7 @@ impl EventLog {
             };
             match &appended {
                 Ok(position) => {
-                    self.saw_position(*position);
+                    self.appended(*position, before);
                     self.0.health.well();
                 }
                 // What comes back may be another log.

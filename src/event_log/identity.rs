@@ -7,12 +7,16 @@
 
 use super::{EventLog, LoadError, StoredMessage, codec, subject};
 use crate::stable_hash;
+use async_nats::{Client, Statistics};
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
     num::ParseIntError,
     str::FromStr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What stands at a position: a hash of the body of the message there.
@@ -103,9 +107,29 @@ pub(super) struct Known {
     epoch: AtomicU64,
     /// The highest position that was acknowledged or seen.
     position: AtomicU64,
+    /// The connections by which the log is reached. A new one ends the epoch before anything comes by it,
+    /// and so before anybody is told of it.
+    connections: RwLock<Vec<Arc<Statistics>>>,
 }
 
 impl Known {
+    /// Takes note of a connection by which the log is reached.
+    pub(super) fn reached_by(&self, client: &Client) {
+        let connections = self.connections.write();
+        let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
+        connections.push(client.statistics());
+    }
+
+    /// The epoch that it is now: each part of the sum only grows.
+    fn epoch(&self) -> Epoch {
+        let connections = self.connections.read();
+        let connections = connections.unwrap_or_else(PoisonError::into_inner);
+        let connects = connections
+            .iter()
+            .map(|statistics| statistics.connects.load(Ordering::Acquire));
+        Epoch(self.epoch.load(Ordering::Acquire) + connects.sum::<u64>())
+    }
+
     /// Begins a new epoch.
     pub(super) fn suspect(&self, reason: &str) {
         // A shorter log may end before it. From the beginning on is right in any log.
@@ -119,7 +143,7 @@ impl EventLog {
     /// Returns the epoch that it is now.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.0.known.epoch.load(Ordering::Acquire))
+        self.0.known.epoch()
     }
 
     /// Begins a new epoch: from now on the log may be another one than before. What is in memory is
@@ -135,8 +159,12 @@ impl EventLog {
         self.0.known.position.load(Ordering::Relaxed)
     }
 
-    /// Notes a position that the log has reached.
-    pub fn saw_position(&self, position: u64) {
+    /// Notes the position of a commit that was appended while `before` was known. It stands after that in
+    /// one and the same log.
+    pub(super) fn appended(&self, position: u64, before: u64) {
+        if position <= before {
+            self.suspect("a commit stands where another one is known to be");
+        }
         self.0.known.position.fetch_max(position, Ordering::Relaxed);
     }
 

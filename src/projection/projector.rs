@@ -405,6 +405,7 @@ impl Projector {
                 position: place.position,
                 behind_since: None,
             });
+            self.options.watermark.stands_on(place);
         }
         self.told = place;
         Ok(())
@@ -462,7 +463,8 @@ impl Projector {
     /// An announcement that nothing has changed.
     fn nothing(&self) -> Applied {
         let open = self.open.as_ref();
-        let position = open.map_or(0, |open| open.place.position);
+        let place = open.map(|open| open.place);
+        let position = place.map_or(0, |place| place.position);
         let edition = open.map(|open| open.edition.clone());
         Applied {
             store: self.options.store.id(),
@@ -471,6 +473,7 @@ impl Projector {
             generations: self.live().unwrap_or(0),
             previous: position,
             position,
+            mark: place.map(|place| place.mark),
             behind_since: None,
             ids: Vec::new(),
             page: None,

@@ -1,6 +1,7 @@
 //! What a projector tells everyone after each transaction: `applied.<view>`.
 
 use super::generation::Edition;
+use crate::event_log::Mark;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,9 @@ pub struct Applied {
     pub previous: u64,
     /// The view's position now.
     pub position: u64,
+    /// What stands there in the log that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// The time of the first commit that is known not to be applied yet, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind_since: Option<Timestamp>,

@@ -4,6 +4,7 @@ use super::{
     Answer, Facet, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
     Watermark, Watermarks,
     cache::{DocumentCache, ViewCache},
+    comparison::Comparison,
     cursor::Cursor,
     follow::Snapshots,
     generation::GenerationState,
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     event_log::{
-        Epoch, EventLog, LoadError,
+        EventLog, LoadError,
         subject::{Id, is_name},
     },
     problem::{Age, Problem},
@@ -30,6 +31,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, OnceLock},
 };
+use tokio::time::Instant;
 
 /// How many bytes of documents are kept in memory unless set.
 pub const DEFAULT_CACHE: usize = 64 << 20;
@@ -70,8 +72,7 @@ pub(super) struct Inner {
     pub(super) watermarks: Watermarks,
     /// What the documents are to be of.
     pub(super) log: OnceLock<EventLog>,
-    /// In which epoch of it each view was last compared with it.
-    pub(super) compared: Mutex<BTreeMap<&'static str, Epoch>>,
+    pub(super) comparisons: Vec<Arc<Comparison>>,
     /// As [`ReadModelOptions::prepares`].
     pub(super) prepares: bool,
     /// The identity of the store that is known.
@@ -83,6 +84,7 @@ pub(super) struct Served<'a> {
     cache: Option<&'a ViewCache>,
     reads: &'a Arc<Reads>,
     pub(super) live: &'a Arc<ViewLive>,
+    pub(super) comparison: &'a Arc<Comparison>,
     pub(super) watermark: &'a Watermark,
 }
 
@@ -210,6 +212,7 @@ impl ReadModel {
             lives.push(live);
         }
         let known_store = options.store.id();
+        let comparisons = options.views.iter().map(|_| Arc::default()).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 store: options.store,
@@ -223,7 +226,7 @@ impl ReadModel {
                 aggregates: options.aggregates.into_iter().collect(),
                 watermarks: options.watermarks,
                 log: OnceLock::new(),
-                compared: Mutex::default(),
+                comparisons,
                 prepares: options.prepares,
                 known_store: Mutex::new(known_store),
             }),
@@ -304,6 +307,9 @@ impl ReadModel {
         let served = self.served(view).ok()?;
         let progress = served.watermark.progress();
         if !freshness.min_positions.is_empty() {
+            if !self.is_compared(&served) {
+                return None;
+            }
             let tables = served.tables().ok()?;
             let has = |(aggregate, position): &(String, u64)| {
                 tables.follows(aggregate) && progress.position >= *position
@@ -332,7 +338,7 @@ impl ReadModel {
         let Ok(served) = self.served(view) else {
             return true;
         };
-        served.watermark.progress().position >= last
+        served.watermark.progress().position >= last && self.is_compared(&served)
     }
 
     /// Waits until the view is as fresh as asked.
@@ -437,6 +443,7 @@ impl ReadModel {
             cache: inner.caches.get(index).map(|cache| &**cache),
             reads: &inner.reads[index],
             live: &inner.lives[index],
+            comparison: &inner.comparisons[index],
             watermark: inner.watermarks.view(view).ok_or_else(unknown)?,
         })
     }
@@ -462,13 +469,20 @@ impl ReadModel {
         let Some((aggregate, position)) = served.last_of(freshness) else {
             return Ok(());
         };
-        let waits = &self.inner.waits;
-        let reach = waits.reach(served.watermark, *position, freshness.max_wait);
-        if reach.await? {
+        let until = Instant::now() + freshness.max_wait;
+        let reached = self.reach(served, *position, until).await?;
+        if reached == Reached::Yes {
             return Ok(());
         }
         if serving.is_lost() {
             return Err(Problem::rebuilding(served.view.name));
+        }
+        if reached == Reached::Unknown {
+            return Err(Problem::not_yet_applied(format!(
+                "view {} has not been compared with the log since that was away or changed, so it is not known \
+                 whether it has {aggregate}@{position}; if that was a command's answer, the command was accepted",
+                served.view.name
+            )));
         }
         let applied = served.watermark.progress().position;
         let because = served.watermark.serving().stands_still_because();
@@ -479,6 +493,42 @@ impl ReadModel {
             served.view.name
         )))
     }
+}
+
+impl ReadModel {
+    /// Waits until the view has applied a position of the log that there is now.
+    async fn reach(
+        &self,
+        served: &Served<'_>,
+        position: u64,
+        until: Instant,
+    ) -> Result<Reached, Problem> {
+        let (waits, serving) = (&self.inner.waits, served.watermark.serving());
+        loop {
+            let comparing = self.until_compared(served, until);
+            if !self.is_compared(served) && !waits.during(comparing).await? {
+                return Ok(Reached::Unknown);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let reached = waits.reach(served.watermark, position, left).await?;
+            if !reached || serving.is_lost() {
+                return Ok(Reached::No);
+            }
+            // The log may have become another one while the view came so far.
+            if self.is_compared(served) {
+                return Ok(Reached::Yes);
+            }
+        }
+    }
+}
+
+/// Whether a view has a position.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    Yes,
+    No,
+    /// It is not known of which log the view is.
+    Unknown,
 }
 
 impl Inner {

@@ -6,7 +6,7 @@
 //! [`crate::event_log::identity`]. A log that is only away is no other log.
 
 use super::{
-    ViewDescription, Watermark,
+    Progress, ViewDescription, Watermark,
     generation::{Edition, Generation, GenerationState, Generations},
     refresh::RefreshError,
     schema::ViewTables,
@@ -55,22 +55,59 @@ pub(crate) async fn begin_anew(
 }
 
 /// Serves nothing of a view any more where its documents are of another log, and again what is served where
-/// they are not, or not any more.
+/// they are not, or not any more. Returns whether what is served is of the log then; not so where somebody
+/// else has changed what is served meanwhile.
 pub(crate) async fn doubt(
     store: &Store,
     view: &ViewDescription,
     watermark: &Watermark,
     log: &EventLog,
-) -> Result<(), RefreshError> {
+) -> Result<bool, RefreshError> {
     let generations = store.generations(view.name).await?;
     let Some(live) = generations.find(GenerationState::Live) else {
-        return Ok(());
+        return Ok(true);
     };
-    match holds(store, view, log, live, generations.era).await? {
-        (edition, true) => watermark.serving().is_found(&edition),
-        (edition, false) => watermark.lose(&edition),
+    let serving = watermark.serving();
+    let (edition, holds) = holds(store, view, log, live, generations.era).await?;
+    if !holds {
+        watermark.lose(&edition);
+        return Ok(serving.is_lost());
     }
-    Ok(())
+    serving.is_found(&edition);
+    doubt_rest(store, view, watermark, log, live).await
+}
+
+/// Goes back to the checkpoint where what was told beyond it is not in the log: commits that changed nothing,
+/// of which the checkpoint knows nothing yet.
+async fn doubt_rest(
+    store: &Store,
+    view: &ViewDescription,
+    watermark: &Watermark,
+    log: &EventLog,
+    live: Generation,
+) -> Result<bool, RefreshError> {
+    let told = watermark.progress();
+    let place = watermark.place();
+    let tables = ViewTables::generation(view, live)?;
+    let checkpoint = store.find_checkpoint(&tables).await?;
+    let stored = checkpoint.map_or(0, |checkpoint| checkpoint.position);
+    if told.position <= stored {
+        return Ok(true);
+    }
+    let holds = match place {
+        Some(place) => log.holds(place).await?,
+        None => false,
+    };
+    if !holds && watermark.progress().position != told.position {
+        return Ok(false);
+    }
+    if !holds {
+        watermark.reset(Progress {
+            position: stored,
+            ..told
+        });
+    }
+    Ok(true)
 }
 
 /// The edition of a generation, and whether the log has the commit that its checkpoint stands on.

@@ -4,6 +4,7 @@ use crate::event_log::LoadError;
 
 use super::{
     Progress, ViewDescription, Watermark,
+    exchange::Checkpoint,
     generation::{Edition, GenerationState, Generations},
     schema::{SchemaError, ViewTables},
     serving::{Seen, Turned},
@@ -89,6 +90,8 @@ async fn follow(
     let edition = checkpoint
         .as_ref()
         .map(|checkpoint| Edition::of(live, generations.era, checkpoint.log, checkpoint.exchanges));
+    let place = checkpoint.as_ref().map(Checkpoint::place);
+    let place = place.unwrap_or_default();
     let (position, revision) = checkpoint.map_or((0, 0), |at| (at.position, at.revision));
     let found = Seen::of(edition.unwrap_or_default(), generations.revision, revision);
     // By an exchange alone the view does not go back.
@@ -117,7 +120,9 @@ async fn follow(
     // itself has gone back.
     if (went_back || !same_tables) && progress.position < watermark.progress().position {
         watermark.reset(progress);
+        watermark.stands_on(place);
     } else {
+        watermark.stands_on(place);
         watermark.advance(progress);
     }
     Ok(())

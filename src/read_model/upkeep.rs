@@ -6,14 +6,13 @@ use super::{
     announcement::Applied,
     answers::Inner,
     other_log,
-    refresh::{self, RefreshError},
+    refresh,
     store::StoreError,
 };
-use crate::event_log::{Epoch, EventLog};
+use crate::event_log::EventLog;
 use futures::StreamExt;
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::time::MissedTickBehavior;
@@ -32,13 +31,13 @@ impl ReadModel {
     pub async fn compare_with(&self, log: &EventLog, prepares: bool) -> Result<(), OpenError> {
         let inner = &self.inner;
         let log = inner.log.get_or_init(|| log.clone());
-        for view in &inner.views {
+        for (view, comparison) in inner.views.iter().zip(&inner.comparisons) {
             if prepares {
                 let generations = inner.store.generations(view.name).await?;
                 other_log::begin_anew(&inner.store, view, log, generations).await?;
             }
             if let Some(watermark) = inner.watermarks.view(view.name) {
-                inner.compare(view, watermark).await?;
+                inner.compare(view, watermark, comparison).await?;
                 refresh::look(&inner.store, view, watermark).await?;
             }
         }
@@ -154,12 +153,12 @@ impl Inner {
         if let Err(error) = self.look_which_store().await {
             tracing::debug!(%error, "which store it is cannot be read");
         }
-        for view in &self.views {
+        for (view, comparison) in self.views.iter().zip(&self.comparisons) {
             let Some(watermark) = self.watermarks.view(view.name) else {
                 continue;
             };
             self.look(view, watermark).await;
-            if let Err(error) = self.compare(view, watermark).await {
+            if let Err(error) = self.compare(view, watermark, comparison).await {
                 tracing::debug!(view.name = view.name, %error, "cannot be compared with the log");
             }
         }
@@ -180,28 +179,5 @@ impl Inner {
             watermarks.for_each(Watermark::forget);
         }
         Ok(())
-    }
-
-    /// Compares a view's documents with the log where that may have become another one, and for as long as
-    /// they are not of it.
-    async fn compare(
-        &self,
-        view: &ViewDescription,
-        watermark: &Watermark,
-    ) -> Result<(), RefreshError> {
-        let Some(log) = self.log.get() else {
-            return Ok(());
-        };
-        let epoch = log.epoch();
-        let compared = self.compared().get(view.name) == Some(&epoch);
-        if !compared || watermark.serving().is_lost() {
-            other_log::doubt(&self.store, view, watermark, log).await?;
-            self.compared().insert(view.name, epoch);
-        }
-        Ok(())
-    }
-
-    fn compared(&self) -> MutexGuard<'_, BTreeMap<&'static str, Epoch>> {
-        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

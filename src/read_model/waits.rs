@@ -47,6 +47,15 @@ impl Waits {
         if max_wait.is_zero() {
             return Ok(false);
         }
+        self.during(watermark.reached(position, max_wait)).await
+    }
+
+    /// Waits for something that ends by itself, in one of the places for those who wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Waits::reach`].
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T, Problem> {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Problem {
                 detail: "too many readers wait for a position".to_owned(),
@@ -57,7 +66,7 @@ impl Waits {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(stopping()),
-            reached = watermark.reached(position, max_wait) => Ok(reached),
+            done = work => Ok(done),
         }
     }
 

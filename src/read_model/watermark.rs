@@ -9,6 +9,7 @@
 //! changes are not known, because an announcement was lost, tells it that anything may have changed.
 
 use super::{ServedDocument, announcement::Applied, generation::Edition, serving::Serving};
+use crate::event_log::Place;
 use jiff::Timestamp;
 use std::{
     collections::BTreeMap,
@@ -87,6 +88,8 @@ struct Shared {
     serving: Serving,
     /// How many transactions of the commit after the position are told, under the lock of the observers.
     pages: AtomicU32,
+    /// The last message of the log that it is known to stand on, or to have stood on.
+    place: Mutex<Place>,
     /// Held while the watermark moves, so that moves and what observers are told have one order.
     observers: Mutex<Vec<Arc<dyn Observer>>>,
 }
@@ -98,6 +101,7 @@ impl Default for Shared {
             awaited: Notify::new(),
             serving: Serving::default(),
             pages: AtomicU32::new(0),
+            place: Mutex::default(),
             observers: Mutex::default(),
         }
     }
@@ -116,6 +120,27 @@ impl Watermark {
         *self.shared.progress.borrow()
     }
 
+    /// The message of the log that the view is told to have been applied up to; `None` where only its position
+    /// is known.
+    pub(crate) fn place(&self) -> Option<Place> {
+        let position = self.progress().position;
+        // It may be told a moment before the view has moved there.
+        Some(*self.place_lock()).filter(|place| place.position >= position)
+    }
+
+    /// Takes note of what stands in the log at a position that the view has come to.
+    pub(crate) fn stands_on(&self, place: Place) {
+        let mut known = self.place_lock();
+        if place.position >= known.position {
+            *known = place;
+        }
+    }
+
+    fn place_lock(&self) -> MutexGuard<'_, Place> {
+        let place = self.shared.place.lock();
+        place.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the view is served from.
     pub(crate) fn serving(&self) -> &Serving {
         &self.shared.serving
@@ -128,6 +153,7 @@ impl Watermark {
             observer.lost(to.position);
         }
         self.shared.pages.store(0, Ordering::Relaxed);
+        *self.place_lock() = Place::default();
         self.shared.progress.send_replace(to);
     }
 
@@ -181,6 +207,10 @@ impl Watermark {
                 let pages = pages.map_or(0, |page| page.saturating_add(1));
                 self.shared.pages.store(pages, Ordering::Relaxed);
             }
+        }
+        if let Some(mark) = applied.mark {
+            let position = applied.position;
+            self.stands_on(Place { position, mark });
         }
         self.move_to(Progress {
             position: applied.position,

@@ -1,6 +1,8 @@
 //! Views whose log another one takes the place of, or whose documents are lost, damaged or of an older
 //! backup: what is shown is what a fold of the log makes, or nothing.
 
+mod at_once;
+
 use crate::harness::{
     api::{Api, Http, Reply},
     backup::{Backup, Kept, delete, last_position},

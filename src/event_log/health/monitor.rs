@@ -6,7 +6,7 @@ use async_nats::{Client, client::RequestErrorKind, connection::State};
 use futures::StreamExt;
 use serde::Deserialize;
 use std::time::Duration;
-use tokio::time::MissedTickBehavior;
+use tokio::{sync::Notify, time::MissedTickBehavior};
 
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -88,28 +88,37 @@ impl Monitor {
         let advisories = format!("$JS.EVENT.ADVISORY.STREAM.*.{STREAM}");
         // Without them a change is noticed at the next look.
         let advised = self.log.client().subscribe(advisories).await;
-        let mut advised = match advised {
+        let advised = match advised {
             Ok(advised) => advised.boxed(),
             Err(_) => futures::stream::pending().boxed(),
         };
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                advice = advised.next() => match advice {
-                    Some(advice) => self.advised(advice.subject.as_str()),
-                    None => advised = futures::stream::pending().boxed(),
-                },
+        let (health, again) = (self.health.clone(), Notify::new());
+        // Beside the looks, which may take long: whoever reads is to know of a change at once.
+        let told = advised.for_each(|advice| {
+            if is_a_change(advice.subject.as_str()) {
+                health.suspect("the server told of a change of the stream");
+                again.notify_one();
             }
-            let trouble = self.look().await;
-            self.health.watched(trouble);
-            available.set(if self.health.trouble().is_none() {
-                1.0
-            } else {
-                0.0
-            });
-        }
+            std::future::ready(())
+        });
+        let looks = async {
+            let mut ticks = tokio::time::interval(INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = again.notified() => {}
+                }
+                let trouble = self.look().await;
+                self.health.watched(trouble);
+                available.set(if self.health.trouble().is_none() {
+                    1.0
+                } else {
+                    0.0
+                });
+            }
+        };
+        tokio::join!(told, looks);
     }
 
     async fn look(&mut self) -> Option<Trouble> {
@@ -167,26 +176,24 @@ impl Monitor {
         full(&info.config, &info.state).map(Trouble::Full)
     }
 
-    fn advised(&self, subject: &str) {
-        let what = subject.rsplit('.').nth(1).unwrap_or_default();
-        // What is done to a stream, and not what is done with it, such as a snapshot for a backup.
-        if [
-            "CREATED",
-            "DELETED",
-            "UPDATED",
-            "RESTORE_COMPLETE",
-            "LEADER_ELECTED",
-        ]
-        .contains(&what)
-        {
-            self.suspect("the server told of a change of the stream");
-        }
-    }
-
     /// Tells that the log may be another one than the one that is remembered.
     fn suspect(&self, reason: &str) {
         self.health.suspect(reason);
     }
+}
+
+/// Whether an advisory is of what is done to a stream, and not of what is done with it, such as a snapshot
+/// for a backup.
+fn is_a_change(subject: &str) -> bool {
+    let what = subject.rsplit('.').nth(1).unwrap_or_default();
+    [
+        "CREATED",
+        "DELETED",
+        "UPDATED",
+        "RESTORE_COMPLETE",
+        "LEADER_ELECTED",
+    ]
+    .contains(&what)
 }
 
 /// The bound that a stream has reached. A log that forgets its oldest when it is full is never full.

@@ -28,6 +28,9 @@ impl Projector {
     /// Notes what the store held at the start. Whether the projector gets on shows only when there is
     /// something to apply.
     pub(super) fn opened(&self, checkpoint: &Checkpoint, pending: u64, live: bool) {
+        if live {
+            self.options.watermark.stands_on(checkpoint.place());
+        }
         let behind_since = (pending > 0).then_some(checkpoint.at);
         if behind_since.is_none() {
             return self.follow_as(live, checkpoint.position, 0, None);
@@ -64,6 +67,7 @@ impl Projector {
         let stalled = Applied {
             previous: progress.position,
             position: progress.position,
+            mark: None,
             behind_since: Some(since),
             edition,
             generations,

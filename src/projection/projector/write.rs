@@ -78,6 +78,9 @@ impl Projector {
             false => self.commit(to, changes).await?,
         };
         self.recover();
+        // Once more: who reads may have learnt meanwhile that the log is another one, and counts on it that
+        // nothing is told from then on of the one before.
+        self.compare_with_log().await?;
         applied.behind_since = match left.first() {
             Some(next) => Some(next.published),
             None => (last.pending > 0).then_some(last.published),
