@@ -64,16 +64,23 @@ pub(crate) async fn doubt(
     log: &EventLog,
 ) -> Result<bool, RefreshError> {
     let generations = store.generations(view.name).await?;
-    let Some(live) = generations.find(GenerationState::Live) else {
-        return Ok(true);
-    };
     let serving = watermark.serving();
+    let Some(live) = generations.find(GenerationState::Live) else {
+        if generations.revision > 0 {
+            watermark.lose(&serving.edition());
+        }
+        return Ok(serving.live().is_none());
+    };
     let (edition, holds) = holds(store, view, log, live, generations.era).await?;
     if !holds {
         watermark.lose(&edition);
         return Ok(serving.is_lost());
     }
     serving.is_found(&edition);
+    // What is served may not be that yet, or not any more.
+    if serving.live().is_some() && serving.edition() != edition {
+        return Ok(false);
+    }
     doubt_rest(store, view, watermark, log, live).await
 }
 
