@@ -45,8 +45,10 @@ use actix_web::{
     dev::{Server, ServiceRequest},
     guard,
     http::{ConnectionType, Method},
+    middleware::Condition,
     web::{self, Data, ServiceConfig},
 };
+use boundary::Refuses;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -188,9 +190,10 @@ impl Gateway {
         readiness: ReadinessProbe,
     ) -> io::Result<Server> {
         let readiness = Data::new(readiness);
+        let origins = options.allowed_origins.clone();
         let server = HttpServer::new(move || {
             let closing = |request: ServiceRequest, service: &_| {
-                let answered = boundary::guard(request, service, None);
+                let answered = boundary::guard(request, service, None, Refuses::Within);
                 async move {
                     let mut response = answered.await?;
                     response
@@ -200,7 +203,10 @@ impl Gateway {
                     Ok(response)
                 }
             };
+            let policy = Condition::new(!origins.is_empty(), cors::policy(&origins));
             App::new()
+                .wrap_fn(cors::refuse)
+                .wrap(policy)
                 .wrap_fn(closing)
                 .app_data(readiness.clone())
                 .service(readable("/healthz").to(health::alive))
@@ -231,7 +237,9 @@ fn serve(
         return server::run(listener, options, connections, move || {
             let site = site.clone();
             App::new()
-                .wrap_fn(move |request, service| boundary::guard(request, service, site.as_ref()))
+                .wrap_fn(move |request, service| {
+                    boundary::guard(request, service, site.as_ref(), Refuses::Here)
+                })
                 .configure(configure.clone())
         });
     }
@@ -240,9 +248,10 @@ fn serve(
         let site = site.clone();
         App::new()
             .wrap_fn(move |request, service| direct::first(request, service, site.as_ref()))
+            .wrap_fn(cors::refuse)
             .wrap(cors::policy(&origins))
             .wrap_fn(cors::explain)
-            .wrap_fn(|request, service| boundary::guard(request, service, None))
+            .wrap_fn(|request, service| boundary::guard(request, service, None, Refuses::Within))
             .configure(configure.clone())
     })
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::problem::Problem;
 use actix_web::{
-    Error, ResponseError,
+    Error, HttpMessage, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
@@ -23,11 +23,24 @@ use std::{future::Future, sync::Arc, time::Instant};
 /// The longest path and query, in bytes: room for every parameter of a list at its longest.
 pub(super) const MAX_URI: usize = 8 * 1024;
 
+/// What is refused before it is looked at, for who answers behind the policy for pages of other origins.
+pub(super) struct Refused(pub(super) Problem);
+
+/// Who says what is refused before it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refuses {
+    /// The guard itself.
+    Here,
+    /// A service within: see [`Refused`].
+    Within,
+}
+
 /// The outermost middleware. What is asked most of `site`, if there is one, never gets to `service`.
 pub(super) fn guard<S, B>(
     mut request: ServiceRequest,
     service: &S,
     site: Option<&Data<Site>>,
+    refuses: Refuses,
 ) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
@@ -52,7 +65,13 @@ where
         None
     };
     let way = if let Some(problem) = refused {
-        Way::Refused(request.into_response(problem.error_response()))
+        match refuses {
+            Refuses::Here => Way::Refused(request.into_response(problem.error_response())),
+            Refuses::Within => {
+                request.extensions_mut().insert(Refused(problem));
+                Way::Routed(service.call(request))
+            }
+        }
     } else {
         match site.and_then(|site| Some((Direct::of(&request)?, site))) {
             Some((direct, site)) => Way::Direct(direct, request, Data::clone(site)),

@@ -4,14 +4,18 @@
 //! An allow-list, empty unless an operator names origins: never every origin, and never with what a
 //! browser remembers of a user (cookies, client certificates), which the gateway does not read.
 
-use super::live::LAST_EVENT_ID;
+mod raw;
+
+pub(super) use raw::{Origins, headers_for};
+
+use super::{boundary::Refused, live::LAST_EVENT_ID};
 use crate::{
     problem::Problem,
     read_model::{MAX_WAIT, MIN_POSITION},
 };
 use actix_cors::Cors;
 use actix_web::{
-    Error, ResponseError,
+    Error, HttpMessage, ResponseError,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
@@ -19,6 +23,7 @@ use actix_web::{
         header::{ACCESS_CONTROL_REQUEST_METHOD, VARY},
     },
 };
+use futures::future::Either;
 use std::{fmt, str::FromStr};
 use url::Url;
 
@@ -98,6 +103,29 @@ pub(super) fn policy(origins: &[Origin]) -> Cors {
         .max_age(REMEMBERED);
     let allow = |policy: Cors, origin: &Origin| policy.allowed_origin(&origin.0);
     origins.iter().fold(policy, allow)
+}
+
+/// Answers what was refused before anything was looked at. It stands behind the policy, so that the page
+/// that has asked may read why.
+pub(super) fn refuse<S, B>(
+    request: ServiceRequest,
+    service: &S,
+) -> impl Future<Output = Result<ServiceResponse<BoxBody>, Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody + 'static,
+{
+    let refused = request.extensions_mut().remove::<Refused>();
+    let way = match refused {
+        Some(Refused(problem)) => Either::Left(request.into_response(problem.error_response())),
+        None => Either::Right(service.call(request)),
+    };
+    async move {
+        match way {
+            Either::Left(refused) => Ok(refused),
+            Either::Right(answered) => Ok(answered.await?.map_into_boxed_body()),
+        }
+    }
 }
 
 /// Gives the refusal of a preflight request the form that every refusal has.

@@ -4,6 +4,7 @@
 use super::{
     Options,
     connections::{ClientStream, Connections, LEAVING, SPARE, refuse},
+    cors::Origins,
 };
 use actix_http::{HttpService, Protocol, Request, error::DispatchError};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, map_config};
@@ -64,15 +65,16 @@ where
                 AppConfig::default()
             }));
         let (connections, patience) = (connections.clone(), options.write_timeout);
+        let origins = Origins::new(&options.allowed_origins);
         fn_service(move |stream: TcpStream| {
-            let place = connections.admit();
+            let (place, origins) = (connections.admit(), origins.clone());
             async move {
                 let Some(place) = place else {
-                    refuse(stream).await;
+                    refuse(stream, &origins).await;
                     return Err(DispatchError::DisconnectTimeout);
                 };
                 let peer = stream.peer_addr().ok();
-                let stream = ClientStream::new(stream, place, patience);
+                let stream = ClientStream::new(stream, place, patience, origins);
                 Ok((stream, Protocol::Http1, peer))
             }
         })

@@ -10,7 +10,12 @@ mod site;
 mod views;
 mod wire;
 
-use super::{Options, Site, boundary, fakes::Fakes, routes};
+use super::{
+    Options, Site,
+    boundary::{self, Refuses},
+    fakes::Fakes,
+    routes,
+};
 use actix_web::{
     App,
     body::to_bytes,
@@ -56,7 +61,9 @@ async fn ask(fakes: &Fakes, request: TestRequest) -> Answered {
     let site = Site::new(fakes.backends(), &Options::default());
     let direct = site.clone();
     let app = App::new()
-        .wrap_fn(move |request, service| boundary::guard(request, service, Some(&direct)))
+        .wrap_fn(move |request, service| {
+            boundary::guard(request, service, Some(&direct), Refuses::Here)
+        })
         .configure(|config| routes(config, &site));
     let response = call_service(&init_service(app).await, request.to_request()).await;
     Answered {

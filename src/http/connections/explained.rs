@@ -4,7 +4,13 @@
 //! [`Problem`](crate::problem::Problem): with a status and an empty body, after which the connection
 //! is closed. Here the problem is put into it on its way out.
 
-use crate::{http::refusal::PROBLEM_JSON, problem::Problem};
+use crate::{
+    http::{
+        cors::{Origin, headers_for},
+        refusal::PROBLEM_JSON,
+    },
+    problem::Problem,
+};
 
 /// How the head of such an answer begins.
 const BEGINS: &[u8] = b"HTTP/1.1 4";
@@ -14,8 +20,9 @@ const END: &[u8] = b"\r\n\r\n";
 /// The longest head of such an answer, in bytes.
 const HEAD: usize = 256;
 
-/// Returns what is to be written instead, where the last answer in `written` is one of the parser's.
-pub(super) fn explained(written: &[u8]) -> Option<Vec<u8>> {
+/// Returns what is to be written instead, where the last answer in `written` is one of the parser's; with the
+/// headers that let the page read it that the request is known to be of.
+pub(super) fn explained(written: &[u8], origin: Option<&Origin>) -> Option<Vec<u8>> {
     if !written.ends_with(END) {
         return None;
     }
@@ -36,6 +43,9 @@ pub(super) fn explained(written: &[u8]) -> Option<Vec<u8>> {
         body.len()
     );
     instead.extend_from_slice(said.as_bytes());
+    if let Some(origin) = origin {
+        instead.extend_from_slice(headers_for(origin).as_bytes());
+    }
     instead.extend_from_slice(headers);
     instead.extend_from_slice(&body);
     Some(instead)
@@ -67,7 +77,7 @@ mod tests {
     fn an_empty_refusal_gets_its_words() {
         let before = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
         for before in ["", before] {
-            let instead = explained(format!("{before}{BAD}").as_bytes()).unwrap();
+            let instead = explained(format!("{before}{BAD}").as_bytes(), None).unwrap();
             let instead = String::from_utf8(instead).unwrap();
             let instead = instead.strip_prefix(before).unwrap();
             let (head, body) = instead.split_once("\r\n\r\n").unwrap();
@@ -78,6 +88,15 @@ mod tests {
             let problem: Problem = serde_json::from_str(body).unwrap();
             assert_eq!((problem.status, &*problem.code), (400, "malformed"));
         }
+    }
+
+    #[test]
+    fn a_page_that_may_read_it_is_told_so() {
+        let shop = Origin::read("https://shop.example").unwrap();
+        let instead = explained(BAD.as_bytes(), Some(&shop)).unwrap();
+        let instead = String::from_utf8(instead).unwrap();
+        let allowed = "\r\naccess-control-allow-origin: https://shop.example\r\n";
+        assert!(instead.contains(allowed), "{instead}");
     }
 
     #[test]
@@ -92,7 +111,7 @@ mod tests {
             "HTTP/1.1 418 I'm a teapot\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
         ] {
-            assert_eq!(explained(written.as_bytes()), None, "{written}");
+            assert_eq!(explained(written.as_bytes(), None), None, "{written}");
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Telling a client that there is no room, without reading what it asks.
 
-use crate::{http::refusal::PROBLEM_JSON, problem::Problem};
+use crate::{
+    http::{
+        cors::{Origins, headers_for},
+        refusal::PROBLEM_JSON,
+    },
+    problem::Problem,
+};
 use actix_web::rt::net::TcpStream;
 use std::{io, time::Duration};
 use tokio::{
@@ -13,10 +19,28 @@ const HEARING: Duration = Duration::from_secs(1);
 /// The longest request that is read before the connection is closed, in bytes.
 const REQUEST: usize = 16 * 1024;
 
+/// How long the head of a request is waited for that may name the page that asks, where there are pages that may
+/// read the refusal.
+const NAMING: Duration = Duration::from_millis(200);
+
 /// Refuses a connection, and closes it.
-pub(in crate::http) async fn refuse(mut stream: TcpStream) {
+pub(in crate::http) async fn refuse(mut stream: TcpStream, origins: &Origins) {
+    let allowed = allowed(&stream, origins).await;
     // A client that is gone does not matter.
-    let _ = timeout(HEARING, say(&mut stream)).await;
+    let _ = timeout(HEARING, say(&mut stream, &allowed)).await;
+}
+
+/// The headers that let the page read it that the request is of.
+async fn allowed(stream: &TcpStream, origins: &Origins) -> String {
+    if origins.is_empty() {
+        return String::new();
+    }
+    // What has come of the request first is enough: browsers send its head at once.
+    let mut bytes = [0; 4096];
+    let peeked = timeout(NAMING, stream.peek(&mut bytes)).await;
+    let length = peeked.map_or(0, Result::unwrap_or_default);
+    let named = origins.named_in(&bytes[..length]);
+    named.map_or_else(String::new, headers_for)
 }
 
 /// The problem of a connection that is beyond the limit.
@@ -24,11 +48,11 @@ pub(in crate::http) fn too_many() -> Problem {
     Problem::unavailable("too many clients are connected to this replica; nothing was done")
 }
 
-async fn say(stream: &mut TcpStream) -> io::Result<()> {
+async fn say(stream: &mut TcpStream, allowed: &str) -> io::Result<()> {
     let body = too_many().to_json();
     let head = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n\
-         cache-control: no-store\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+         cache-control: no-store\r\nretry-after: 1\r\n{allowed}connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

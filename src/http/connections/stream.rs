@@ -1,6 +1,7 @@
 //! The bytes of one connection.
 
 use super::{Connection, Place, explained::explained};
+use crate::http::cors::{Origin, Origins};
 use actix_web::rt::net::TcpStream;
 use std::{
     io,
@@ -24,6 +25,9 @@ pub(in crate::http) struct ClientStream {
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     instead: Option<Instead>,
+    /// Whose pages may read what is refused, and of which of them the last request was.
+    origins: Origins,
+    origin: Option<Origin>,
 }
 
 /// What is done in the place of writing the parser's own refusal, after which the server closes.
@@ -40,13 +44,20 @@ enum Instead {
 const LINGERING: Duration = Duration::from_secs(1);
 
 impl ClientStream {
-    pub(in crate::http) fn new(stream: TcpStream, place: Place, patience: Duration) -> Self {
+    pub(in crate::http) fn new(
+        stream: TcpStream,
+        place: Place,
+        patience: Duration,
+        origins: Origins,
+    ) -> Self {
         Self {
             stream,
             place,
             patience,
             waiting: None,
             instead: None,
+            origins,
+            origin: None,
         }
     }
 
@@ -142,7 +153,11 @@ impl AsyncRead for ClientStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(origin) = self.origins.named_in(&buffer.filled()[before..]) {
+            self.origin = Some(origin.clone());
+        }
         if read.is_pending()
             && let Poll::Ready(error) = self.poll_cut(context)
         {
@@ -159,7 +174,7 @@ impl AsyncWrite for ClientStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.instead.is_none() {
-            match explained(bytes) {
+            match explained(bytes, self.origin.as_ref()) {
                 None => return self.poll_some(context, bytes),
                 Some(instead) => self.instead = Some(Instead::Writing(instead, 0)),
             }

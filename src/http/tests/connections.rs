@@ -1,6 +1,9 @@
 //! How many clients there may be, on real connections.
 
-use super::wire::{Running, start_before, start_with};
+use super::{
+    cors::{SHOP, allowing, header},
+    wire::{Running, start_before, start_with},
+};
 use crate::{
     http::{Options, connections::SPARE, fakes::Fakes},
     read_model::Feed,
@@ -29,6 +32,17 @@ fn few(max_connections: usize) -> Running {
         Options {
             max_connections,
             ..Options::default()
+        },
+    )
+}
+
+/// As [`few`], with pages of another origin that may read answers.
+fn few_and_the_shop(max_connections: usize) -> Running {
+    start_before(
+        &Fakes::fed(Feed::new()),
+        Options {
+            max_connections,
+            ..allowing()
         },
     )
 }
@@ -130,6 +144,29 @@ async fn what_is_over_is_told_so_and_the_replica_can_still_be_asked_how_it_is() 
     }
     let answer = server.exchange(get("/healthz").as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_page_of_an_allowed_origin_can_read_that_there_are_too_many() {
+    let server = few_and_the_shop(2);
+    let head = "POST /commands/parcel/p-1/send HTTP/1.1\r\nHost: h\r\n\
+        Content-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
+    let mut busy = Vec::new();
+    // The first spare connections, and then none at all.
+    for taken in [2, SPARE] {
+        for _ in 0..taken {
+            let mut stream = connect(&server).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            busy.push(stream);
+        }
+        for (origin, allowed) in [(SHOP, Some(SHOP)), ("https://evil.example", None)] {
+            let asked = format!("Origin: {origin}\r\nConnection: close");
+            let request = get("/views/parcels").replace("Connection: close", &asked);
+            let answer = server.exchange(request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+            assert_eq!(header(&answer, "Access-Control-Allow-Origin"), allowed);
+        }
+    }
 }
 
 #[actix_web::test]

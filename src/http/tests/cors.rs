@@ -1,15 +1,20 @@
 //! Pages of other origins, on real connections.
 
-use super::wire::{Running, start_with};
-use crate::http::{Options, Origin};
+use super::wire::{Running, exchange_with, start_with};
+use crate::http::{Gateway, Options, Origin, fakes::Fakes};
 
-const SHOP: &str = "https://shop.example";
+pub(super) const SHOP: &str = "https://shop.example";
 
-fn open_to_the_shop() -> Running {
-    start_with(Options {
+/// Options that let the shop's pages read answers.
+pub(super) fn allowing() -> Options {
+    Options {
         allowed_origins: vec![Origin::read(SHOP).unwrap()],
         ..Options::default()
-    })
+    }
+}
+
+fn open_to_the_shop() -> Running {
+    start_with(allowing())
 }
 
 async fn ask(server: &Running, line: &str, headers: &[(&str, &str)]) -> String {
@@ -21,7 +26,7 @@ async fn ask(server: &Running, line: &str, headers: &[(&str, &str)]) -> String {
     server.exchange(request.as_bytes()).await
 }
 
-fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
     let (head, _) = answer.split_once("\r\n\r\n").unwrap();
     let mut lines = head.lines().filter_map(|line| line.split_once(": "));
     lines
@@ -116,4 +121,55 @@ async fn without_a_list_nothing_of_it_is_said() {
     for name in ["Access-Control-Allow-Origin", "Vary"] {
         assert_eq!(header(&answer, name), None, "{name}");
     }
+}
+
+#[actix_web::test]
+async fn what_is_refused_before_it_is_looked_at_can_be_read_by_an_allowed_page() {
+    let server = open_to_the_shop();
+    let long = format!("GET /views/parcels?q={}", "a".repeat(8 * 1024));
+    let large = "x".repeat(256 * 1024);
+    for (line, more, status) in [
+        (long.as_str(), ("Accept", "*/*"), "414"),
+        ("GET /views/parcels", ("Cookie", large.as_str()), "431"),
+        ("GET /views/parcels", ("Content-Length", "none"), "400"),
+    ] {
+        let answer = ask(&server, line, &[("Origin", SHOP), more]).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(answer.contains("application/problem+json"), "{answer}");
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), Some(SHOP));
+        assert!(header(&answer, "Access-Control-Expose-Headers").is_some());
+        let vary = header(&answer, "Vary").unwrap().to_ascii_lowercase();
+        assert!(vary.contains("origin"), "{vary}");
+        let evil = [("Origin", "https://evil.example"), more];
+        let answer = ask(&server, line, &evil).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), None);
+    }
+}
+
+#[actix_web::test]
+async fn a_replica_that_is_starting_tells_an_allowed_page_so() {
+    let options = Options {
+        address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+        ..allowing()
+    };
+    let listener = Gateway::listen(&options).unwrap();
+    let address = listener.local_addr().unwrap();
+    let readiness = Fakes::content().backends().readiness;
+    let server = Gateway::serve_early(listener, &options, readiness).unwrap();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    for (origin, allowed) in [(SHOP, Some(SHOP)), ("https://evil.example", None)] {
+        let request = format!("GET /views/parcels HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n\r\n");
+        let answer = exchange_with(address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), allowed);
+    }
+    handle.stop(false).await;
 }

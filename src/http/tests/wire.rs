@@ -56,16 +56,21 @@ pub(super) fn start_before(fakes: &Fakes, options: Options) -> Running {
 impl Running {
     /// Sends these bytes, and returns all that comes back until the server closes.
     pub(super) async fn exchange(&self, request: &[u8]) -> String {
-        let talk = async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            stream.write_all(request).await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            io::Result::Ok(answer)
-        };
-        let answer = timeout(Duration::from_secs(10), talk).await.unwrap();
-        String::from_utf8(answer.unwrap()).unwrap()
+        exchange_with(self.address, request).await
     }
+}
+
+/// As [`Running::exchange`], with the server at this address.
+pub(super) async fn exchange_with(address: SocketAddr, request: &[u8]) -> String {
+    let talk = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = timeout(Duration::from_secs(10), talk).await.unwrap();
+    String::from_utf8(answer.unwrap()).unwrap()
 }
 
 impl Drop for Running {
