@@ -7,6 +7,7 @@ mod fingerprint;
 mod named;
 mod whole;
 
+use super::request;
 use crate::{
     aggregate::Aggregate, event_log::codec::Fingerprint, problem::Problem, stable_hash,
     unique_fields,
@@ -41,6 +42,9 @@ fn decode_quickly<A: Aggregate>(command: &str, body: &[u8]) -> Option<A::Command
 
 /// As [`decode`], and knows what is wrong.
 fn decode_slowly<A: Aggregate>(command: &str, body: &[u8]) -> Result<A::Command, Problem> {
+    if body.is_empty() {
+        return Err(request::empty_body());
+    }
     // Parsing the body by itself first makes sure that it is one whole JSON object, so that the
     // tag put around it cannot be escaped.
     let object: &RawValue = serde_json::from_slice(body)

@@ -129,6 +129,15 @@ fn parse_version(tag: &str) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
+/// The refusal of a command without a body.
+#[must_use]
+pub fn empty_body() -> Problem {
+    Problem::malformed(
+        "body".to_owned(),
+        "the body is empty; a command's fields are a JSON object, {} where it has none",
+    )
+}
+
 /// Whether a content type is `application/json`, in UTF-8 if it says anything of that.
 #[must_use]
 pub fn is_json(content_type: &str) -> bool {

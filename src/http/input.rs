@@ -5,7 +5,7 @@
 //! parameter that is given twice, is refused by name rather than resolved in some order.
 
 use crate::{
-    command::request::{MAX_BODY, is_json},
+    command::request::{MAX_BODY, empty_body, is_json},
     event_log::subject::Id,
     problem::Problem,
     request_headers::RequestHeaders,
@@ -154,10 +154,7 @@ pub(super) async fn json_body(
         .await
         .map_err(|_| Problem::request_timeout())??;
     if body.is_empty() {
-        return Err(Problem::malformed(
-            "body".to_owned(),
-            "the body is empty; a command's fields are a JSON object, {} where it has none",
-        ));
+        return Err(empty_body());
     }
     if content_type.is_none() {
         return Err(Problem::unsupported_media_type());

@@ -8,7 +8,7 @@ use crate::harness::{
     unique,
 };
 use futures::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 const PRODUCT: &str = r#"{"name":"사과","price":4900,"category":"fruit"}"#;
@@ -287,4 +287,49 @@ async fn what_asks_for_an_answer_elsewhere_than_in_an_inbox_is_not_carried_out()
     nats.client.flush().await.unwrap();
     let nothing = futures::FutureExt::now_or_never(elsewhere.next());
     assert!(nothing.is_none(), "{nothing:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_object_is_refused_in_the_same_words_on_both_surfaces() {
+    let [first, second] = both().await;
+    let sku = unique("empty");
+    for (path, body) in [
+        (["product", &sku, "register"], ""),
+        (["product", &sku, "discontinue"], ""),
+        (["product", &sku, "none_such"], ""),
+        (["basket", &sku, "register"], ""),
+        (["product", &sku, "register"], " "),
+        (["product", &sku, "register"], "{"),
+        (["product", &sku, "register"], "null"),
+        (["product", &sku, "register"], "[]"),
+    ] {
+        let told = refusal(&first, path, body).await;
+        assert_eq!(
+            told,
+            refusal(&second, path, body).await,
+            "{path:?} {body:?}"
+        );
+        if path[0] == "product" && path[2] != "none_such" {
+            assert_eq!(
+                (&told["code"], &told["field"]),
+                (&json!("malformed"), &json!("body"))
+            );
+        }
+    }
+}
+
+/// The whole of what a command with this body is refused with.
+async fn refusal(api: &Api, [aggregate, id, command]: [&str; 3], body: &str) -> Value {
+    let reply = match api {
+        Api::Http(http) => {
+            let path = format!("/commands/{aggregate}/{id}/{command}");
+            http.post(&path, body.to_owned(), &[]).await
+        }
+        Api::Nats(nats) => {
+            let subject = format!("cmd.{aggregate}.{id}.{command}");
+            nats.request(subject, body.into(), &[]).await.unwrap()
+        }
+    };
+    assert_ne!(reply.status, 200, "{reply:?}");
+    reply.json()
 }
