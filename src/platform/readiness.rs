@@ -1,7 +1,11 @@
 //! Whether a replica can do its work.
 
 use super::{Platform, start::connections};
-use crate::http::{Readiness, ReadinessCheck, ReadinessProbe};
+use crate::{
+    http::{Readiness, ReadinessCheck, ReadinessProbe},
+    projection::ViewPlacement,
+    read_model::Standing,
+};
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 /// What `GET /readyz` asks.
@@ -12,6 +16,12 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let projectors = platform.projectors.clone();
     let queries = platform.queries.clone();
     let draining = Arc::clone(&platform.draining);
+    let placements: Vec<_> = queries.as_ref().map_or_else(Vec::new, |queries| {
+        let views = queries.views().iter();
+        views
+            .map(|view| ViewPlacement::among(&platform.membership, view))
+            .collect()
+    });
     Arc::new(move || {
         let connected = connections
             .iter()
@@ -53,6 +63,37 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
             };
             ReadinessCheck::new(format!("view {}", projector.view()), well, detail)
         }));
+        // Who keeps no documents tells how those stand that it answers from.
+        if let (true, Some(queries)) = (projectors.is_empty(), &queries) {
+            let standings = queries.standings();
+            checks.extend(standings.iter().zip(&placements).map(view_elsewhere));
+        }
         Readiness::of(checks)
     })
+}
+
+/// How a view stands that other replicas keep. That none of them runs now is told, and takes nobody who can
+/// still answer from what there is out of service.
+fn view_elsewhere((standing, placement): (&Standing, &ViewPlacement)) -> ReadinessCheck {
+    let Standing {
+        view,
+        applied,
+        is_lost,
+        stands_still,
+        behind_since,
+        version,
+    } = standing;
+    let kept = version.is_some_and(|version| placement.is_folded_elsewhere(version));
+    let well = version.is_some() && stands_still.is_none();
+    let detail = match (stands_still, behind_since) {
+        _ if *is_lost => {
+            "rebuilding: the log is another one than before; being filled anew from it".to_owned()
+        }
+        _ if version.is_none() => "rebuilding: nothing is served yet".to_owned(),
+        (Some(reason), Some(since)) => format!("stalled since {since}: {reason}"),
+        (Some(reason), None) => format!("stalled: {reason}"),
+        (None, _) if !kept => format!("at {applied}; no replica that runs keeps it"),
+        (None, _) => format!("at {applied}"),
+    };
+    ReadinessCheck::new(format!("view {view}"), well, detail)
 }

@@ -58,7 +58,8 @@ impl ViewPlacement {
     }
 
     /// Whether another live replica folds the view in this version.
-    pub(super) fn is_folded_elsewhere(&self, version: u32) -> bool {
+    #[must_use]
+    pub fn is_folded_elsewhere(&self, version: u32) -> bool {
         self.among.as_ref().is_some_and(|among| {
             let members = among.now.borrow();
             let mut others = members

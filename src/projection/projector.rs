@@ -475,6 +475,7 @@ impl Projector {
             position,
             mark: place.map(|place| place.mark),
             behind_since: None,
+            stalled: None,
             ids: Vec::new(),
             page: None,
             all: false,

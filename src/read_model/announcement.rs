@@ -29,6 +29,9 @@ pub struct Applied {
     /// The time of the first commit that is known not to be applied yet, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind_since: Option<Timestamp>,
+    /// Why the view does not get on, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled: Option<String>,
     /// The ids of the documents that changed. None in an announcement that only tells, once a second
     /// while there is nothing to do, how far the view is.
     pub ids: Vec<String>,

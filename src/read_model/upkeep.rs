@@ -2,12 +2,8 @@
 //! looking at the store itself twice a second, for those that did not arrive.
 
 use super::{
-    OpenError, ReadModel, ViewDescription, Watermark,
-    announcement::Applied,
-    answers::Inner,
-    other_log,
-    refresh,
-    store::StoreError,
+    OpenError, ReadModel, ViewDescription, Watermark, announcement::Applied, answers::Inner,
+    other_log, refresh, store::StoreError,
 };
 use crate::event_log::EventLog;
 use futures::StreamExt;
@@ -113,6 +109,10 @@ impl Inner {
             return;
         }
         serving.heard_of(applied.revision);
+        if !self.prepares {
+            // Who keeps documents knows by itself.
+            serving.stand_still(applied.stalled.as_deref().map(Arc::from));
+        }
         if let Some(live) = serving
             .live()
             .filter(|_| applied.parked_at > serving.parked_at())

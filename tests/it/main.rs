@@ -26,6 +26,7 @@ mod dev_run;
 mod door;
 mod drift;
 mod gateway;
+mod gateway_standing;
 mod hot;
 mod http;
 mod in_doubt;

@@ -3,9 +3,13 @@
 
 use super::Shared;
 use crate::{
+    connection::is_up,
     event_log::subject,
     projection::{ProjectorState, ProjectorStatus, status::Stalled},
-    read_model::{Generation, GenerationState, Generations, refresh::RefreshError},
+    read_model::{
+        Applied, Edition, Generation, GenerationState, Generations, exchange::Checkpoint,
+        refresh::RefreshError,
+    },
 };
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -31,13 +35,19 @@ impl Shared {
             .store
             .find_checkpoint(&self.tables(live)?)
             .await?;
-        let position = checkpoint.map_or(0, |checkpoint| checkpoint.position);
+        let position = checkpoint.as_ref().map_or(0, |at| at.position);
         let (behind_since, last) = self.beyond(position).await;
         let watermark = &self.options.watermark;
         watermark
             .serving()
             .stand_still(Some(Arc::from(reason.as_str())));
         watermark.fall_behind(behind_since);
+        let told = Applied {
+            behind_since,
+            stalled: Some(reason.clone()),
+            ..self.stands_still(generations, live, checkpoint)
+        };
+        self.announce(&told).await;
         self.status.send_modify(|status| {
             let stalled = status.stalled.take();
             let since = stalled.map_or_else(Timestamp::now, |stalled| stalled.since);
@@ -53,6 +63,46 @@ impl Shared {
             };
         });
         Ok(())
+    }
+
+    /// An announcement that nothing has changed.
+    fn stands_still(
+        &self,
+        generations: &Generations,
+        live: Generation,
+        checkpoint: Option<Checkpoint>,
+    ) -> Applied {
+        let edition = checkpoint
+            .as_ref()
+            .map(|at| Edition::of(live, generations.era, at.log, at.exchanges));
+        let place = checkpoint.as_ref().map(Checkpoint::place);
+        let place = place.unwrap_or_default();
+        Applied {
+            store: self.options.store.id(),
+            view: self.name().to_owned(),
+            edition: edition.unwrap_or_default(),
+            generations: generations.revision,
+            previous: place.position,
+            position: place.position,
+            mark: Some(place.mark),
+            writer: self.options.writer.clone(),
+            revision: checkpoint.map_or(0, |checkpoint| checkpoint.revision),
+            ..Applied::default()
+        }
+    }
+
+    /// Tells those who serve the view and keep no documents. They hear it again with the next look.
+    async fn announce(&self, told: &Applied) {
+        let client = self.options.log.client();
+        // A connection that is away keeps what it is given, for later.
+        if self.options.replica.is_some() || !is_up(client) {
+            return;
+        }
+        let body = told.body(client.server_info().max_payload);
+        let sent = client.publish(Applied::subject(self.name()), body.into());
+        if let Err(error) = sent.await {
+            tracing::debug!(view.name = self.name(), %error, "not told that the view stands still");
+        }
     }
 
     fn why_unkept(&self, generations: &Generations, live: Generation) -> String {

@@ -69,6 +69,7 @@ impl Projector {
             position: progress.position,
             mark: None,
             behind_since: Some(since),
+            stalled: Some(error.to_string()),
             edition,
             generations,
             ..self.nothing()
