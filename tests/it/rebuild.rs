@@ -11,10 +11,12 @@ use crate::harness::{
 use async_nats::jetstream;
 use futures::{StreamExt, future::try_join_all};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Several batches of a projector.
 const PRODUCTS: usize = 12_000;
+/// After how long what a replica has written is on its disk for sure: it syncs every second.
+const SYNCED: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(120);
 
 /// Registers one product by a command, and then puts as many more beside it as there are to be.
@@ -82,9 +84,16 @@ async fn a_rebuild_goes_on_from_its_checkpoint_when_its_replica_was_killed() {
         .args(["--nats", &nats.url()])
         .status();
     assert!(begun.unwrap().success());
+    let mut seen = None;
     let (position, behind) = loop {
         match building(&client).await {
-            Some((position, behind)) if position > 0 && behind > 0 => break (position, behind),
+            Some((position, behind)) if position > 0 && behind > 0 => {
+                let (since, position, behind) =
+                    *seen.get_or_insert_with(|| (Instant::now(), position, behind));
+                if since.elapsed() > SYNCED {
+                    break (position, behind);
+                }
+            }
             _ => assert!(
                 !status(&nats).contains("v1.1 live"),
                 "it was never seen halfway"
