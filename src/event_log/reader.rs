@@ -32,8 +32,8 @@ const PREFETCH_BYTES: usize = 4 << 20;
 /// applied, and room for the pull requests that overlap.
 const MAX_ACK_PENDING: i64 = 30_000;
 /// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
-/// it only has to be longer than the slowest transaction.
-const ACK_WAIT: Duration = Duration::from_secs(60);
+/// it only has to be longer than all that is read ahead takes where the store is slow.
+const ACK_WAIT: Duration = Duration::from_secs(600);
 /// How long one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it is still there; two missed ones are an error.
