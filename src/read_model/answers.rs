@@ -36,6 +36,9 @@ use tokio::time::Instant;
 /// How many bytes of documents are kept in memory unless set.
 pub const DEFAULT_CACHE: usize = 64 << 20;
 
+/// How often an answer is read while the store's server turns out to have other data than before.
+const READS: usize = 3;
+
 /// What queries are answered from.
 pub struct ReadModelOptions {
     /// Where the documents are.
@@ -106,19 +109,6 @@ impl Served<'_> {
             .iter()
             .filter(|(aggregate, _)| tables.follows(aggregate));
         followed.max_by_key(|(_, position)| *position)
-    }
-
-    /// What to do when reading from `tables` has failed: read again if meanwhile others are live.
-    pub(super) fn instead(
-        &self,
-        tables: &Arc<ViewTables>,
-        error: StoreError,
-    ) -> Result<Arc<ViewTables>, StoreError> {
-        let now = self.tables()?;
-        match Arc::ptr_eq(&now, tables) {
-            true => Err(error),
-            false => Ok(now),
-        }
     }
 }
 
@@ -285,14 +275,29 @@ impl ReadModel {
         let served = self.served(view)?;
         let answer = async {
             check_id(id)?;
-            self.wait(&served, freshness).await?;
-            // Before anything is read: what is read is at least as new as that.
-            let progress = served.watermark.progress();
-            let document = self.inner.read(&served, id).await;
-            let document = document.map_err(|error| unavailable(view, &error))?;
-            served.found(id, document, progress)
+            for _ in 1..READS {
+                match self.read_fresh(&served, id, freshness).await {
+                    Err(Unread::GoneBack) => {}
+                    read => return Ok(read?),
+                }
+            }
+            Ok(self.read_fresh(&served, id, freshness).await?)
         };
         answer.await.map_err(|problem| served.aged(problem))
+    }
+
+    async fn read_fresh(
+        &self,
+        served: &Served<'_>,
+        id: &str,
+        freshness: &Freshness,
+    ) -> Result<Answer<ServedDocument>, Unread> {
+        self.wait(served, freshness).await?;
+        // Before anything is read: what is read is at least as new as that.
+        let progress = served.watermark.progress();
+        let document = self.inner.read(served, id).await;
+        let document = document.map_err(|error| Unread::of(served.view.name, &error))?;
+        Ok(served.found(id, document, progress)?)
     }
 
     /// The document as it goes out, or that there is none, if that is in memory and as fresh as asked:
@@ -370,8 +375,16 @@ impl ReadModel {
         freshness: &Freshness,
     ) -> Result<Answer<Page>, Problem> {
         let served = self.served(view)?;
-        let page = self.page(&served, parameters, freshness).await;
-        page.map_err(|problem| served.aged(problem))
+        let answer = async {
+            for _ in 1..READS {
+                match self.page(&served, parameters, freshness).await {
+                    Err(Unread::GoneBack) => {}
+                    page => return Ok(page?),
+                }
+            }
+            Ok(self.page(&served, parameters, freshness).await?)
+        };
+        answer.await.map_err(|problem| served.aged(problem))
     }
 
     async fn page(
@@ -379,17 +392,17 @@ impl ReadModel {
         served: &Served<'_>,
         parameters: &BTreeMap<String, String>,
         freshness: &Freshness,
-    ) -> Result<Answer<Page>, Problem> {
+    ) -> Result<Answer<Page>, Unread> {
         let view = served.view.name;
         let name = (served.view.name, served.view.version);
         let query = ListQuery::read(name, &served.view.query, parameters)?;
         self.wait(served, freshness).await?;
         let edition = served.watermark.serving().edition();
         if query.log.as_ref().is_some_and(|log| log != edition.log()) {
-            return Err(Problem::malformed(
+            return Err(Unread::Refused(Problem::malformed(
                 "cursor".to_owned(),
                 "the cursor is of another log than there is now: begin the list again",
-            ));
+            )));
         }
         let _slot = self.inner.lists.take().await?;
         let progress = served.watermark.progress();
@@ -399,7 +412,7 @@ impl ReadModel {
             count,
             facets,
             by,
-        } = rows.map_err(|error| unavailable(view, &error))?;
+        } = rows.map_err(|error| Unread::of(view, &error))?;
         metrics::counter!("headwater_lists_total", "view" => name.0, "by" => by).increment(1);
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
@@ -522,6 +535,39 @@ impl ReadModel {
     }
 }
 
+/// Why nothing was read.
+enum Unread {
+    /// The store has other data than before; what it has is known by now.
+    GoneBack,
+    Refused(Problem),
+}
+
+impl Unread {
+    fn of(view: &str, error: &StoreError) -> Self {
+        match error {
+            StoreError::GoneBack => Self::GoneBack,
+            error => Self::Refused(unavailable(view, error)),
+        }
+    }
+}
+
+impl From<Problem> for Unread {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+impl From<Unread> for Problem {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::GoneBack => {
+                Self::unavailable("the documents' server has other data than before; ask again")
+            }
+            Unread::Refused(problem) => problem,
+        }
+    }
+}
+
 /// Whether a view has a position.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reached {
@@ -542,7 +588,8 @@ impl Inner {
             return Ok(known);
         }
         let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let document = served.reads.read(id).await?;
+        let document = served.reads.read(id).await;
+        let document = self.unless_gone_back(served, document).await?;
         if let Some((cache, begun)) = begun {
             cache.keep(begun, id, document.clone());
         }
@@ -555,13 +602,34 @@ impl Inner {
         served: &Served<'_>,
         query: &ListQuery,
     ) -> Result<Listed, StoreError> {
-        let mut tables = served.tables()?;
+        let serving = served.watermark.serving();
+        let (mut tables, mut fence) = serving.fenced()?;
         loop {
-            match self.store.list(&tables, query).await {
+            let error = match self.store.list(&tables, Some(&fence), query).await {
                 Ok(found) => return Ok(found),
-                Err(error) => tables = served.instead(&tables, error)?,
+                Err(error) => error,
+            };
+            let now = serving.fenced()?;
+            if Arc::ptr_eq(&now.0, &tables) {
+                return self.unless_gone_back(served, Err(error)).await;
             }
+            (tables, fence) = now;
         }
+    }
+
+    /// Looks anew what the store has, where it has turned out to be other data.
+    async fn unless_gone_back<T>(
+        &self,
+        served: &Served<'_>,
+        read: Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        if let Err(StoreError::GoneBack) = read {
+            if let Err(error) = self.look_which_store().await {
+                tracing::debug!(%error, "which store it is cannot be read");
+            }
+            self.look(served.view, served.watermark).await;
+        }
+        read
     }
 
     pub(super) fn serialise(&self, served: &Served<'_>, row: &Row) -> ServedDocument {
@@ -606,7 +674,7 @@ pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
     match error {
         StoreError::OtherLog => return Problem::rebuilding(view),
         // Said once, by who has noticed.
-        StoreError::Silent => {}
+        StoreError::Silent | StoreError::GoneBack => {}
         StoreError::NotSearchable => {
             return Problem::unavailable(
                 "the view cannot be searched until the version that can be is live",

@@ -87,6 +87,15 @@ impl Edition {
         Self(format!("{log}.{era}-{generation}-{exchanges}").into())
     }
 
+    /// Whether it is the edition of a checkpoint of this log after so many exchanges, as far as that tells.
+    pub(crate) fn is_of(&self, log: LogName, exchanges: u64) -> bool {
+        let ends = self.0.rsplit_once('-');
+        let begins = self.0.split_once('.');
+        let exchanged = ends.and_then(|(_, number)| number.parse().ok());
+        let named = begins.and_then(|(name, _)| name.parse().ok());
+        (named, exchanged) == (Some(log), Some(exchanges))
+    }
+
     /// The text of it.
     #[must_use]
     pub fn as_str(&self) -> &str {

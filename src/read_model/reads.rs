@@ -82,9 +82,9 @@ impl Reads {
         ids: impl Iterator<Item = &'a str> + Clone,
     ) -> Result<HashMap<String, ServedDocument>, StoreError> {
         let serving = self.watermark.serving();
-        let mut tables = serving.tables()?;
+        let (mut tables, mut fence) = serving.fenced()?;
         loop {
-            match self.store.texts(&tables, ids.clone()).await {
+            match self.store.texts(&tables, Some(&fence), ids.clone()).await {
                 Ok(texts) => {
                     let served = |text: Text| {
                         let served =
@@ -94,11 +94,11 @@ impl Reads {
                     return Ok(texts.into_iter().map(served).collect());
                 }
                 Err(error) => {
-                    let now = serving.tables()?;
+                    let (now, known) = serving.fenced()?;
                     if Arc::ptr_eq(&now, &tables) {
                         return Err(error);
                     }
-                    tables = now;
+                    (tables, fence) = (now, known);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::{
     announcement::BehindChange,
     generation::{Edition, Generation},
     schema::ViewTables,
-    store::StoreError,
+    store::{StoreError, fence::Fence},
 };
 use std::{
     collections::HashSet,
@@ -40,6 +40,16 @@ struct State {
     parked: Behind,
     stands_still: Option<Arc<str>>,
     parked_at: u64,
+}
+
+impl State {
+    fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
+        match (&self.live, &self.lost) {
+            (Some(live), _) => Ok(Arc::clone(live)),
+            (None, Some(_)) => Err(StoreError::OtherLog),
+            (None, None) => Err(StoreError::Unprepared),
+        }
+    }
 }
 
 /// What is known of what is served, at one moment.
@@ -88,10 +98,17 @@ impl Serving {
 
     /// The tables to read, or why there are none.
     pub(crate) fn tables(&self) -> Result<Arc<ViewTables>, StoreError> {
-        self.read(|state| match (&state.live, &state.lost) {
-            (Some(live), _) => Ok(Arc::clone(live)),
-            (None, Some(_)) => Err(StoreError::OtherLog),
-            (None, None) => Err(StoreError::Unprepared),
+        self.read(State::tables)
+    }
+
+    /// As [`Serving::tables`], with what is known of what they hold.
+    pub(crate) fn fenced(&self) -> Result<(Arc<ViewTables>, Fence), StoreError> {
+        self.read(|state| {
+            let fence = Fence {
+                edition: state.seen.edition.clone(),
+                revision: state.seen.revision,
+            };
+            Ok((state.tables()?, fence))
         })
     }
 

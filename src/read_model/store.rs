@@ -7,6 +7,7 @@
 mod aside;
 mod counts;
 pub(crate) mod drift;
+pub(crate) mod fence;
 pub mod floor;
 mod folder;
 pub(crate) mod generations;
@@ -334,6 +335,9 @@ pub enum StoreError {
     /// The server does not answer anything. What it was asked it may yet do.
     #[error("the store does not answer")]
     Silent,
+    /// What was read is older than what is known, or of other documents: the server has other data than before.
+    #[error("the server has other data than before")]
+    GoneBack,
     /// A reader's statement took longer than it may.
     #[error("it took too long to find that")]
     TooSlow,
@@ -382,6 +386,7 @@ impl StoreError {
             | Self::Failed(_)
             | Self::Foreign(_)
             | Self::Silent
+            | Self::GoneBack
             | Self::TooSlow
             | Self::Panicked
             | Self::OtherLog

@@ -132,7 +132,7 @@ impl Inner {
     }
 
     /// Looks in the store what is live.
-    async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
+    pub(super) async fn look(&self, view: &ViewDescription, watermark: &Watermark) {
         if let Err(error) = refresh::look(&self.store, view, watermark).await {
             tracing::debug!(view.name = view.name, %error, "what is live cannot be read");
         }
@@ -165,7 +165,7 @@ impl Inner {
     }
 
     /// Forgets all that is known of the documents where the store has become another one.
-    async fn look_which_store(&self) -> Result<(), StoreError> {
+    pub(super) async fn look_which_store(&self) -> Result<(), StoreError> {
         self.store.look_which(self.prepares).await?;
         let id = self.store.id();
         let mut known = self

@@ -3,6 +3,7 @@
 use super::{
     Row, Store, StoreError,
     counts::Counts,
+    fence::Fence,
     load::document_id,
     ordered::{Ordered, RowsUpTo},
     rows,
@@ -47,16 +48,17 @@ pub(crate) struct ValueCounts {
 impl Store {
     /// Reads a page, and one document more if there is one; and, where that is asked for, how many there
     /// are on all pages, up to one more than the bound, and how many with each value of some fields. All is
-    /// of one moment.
+    /// of one moment, and as of a fence where there is one.
     pub(crate) async fn list(
         &self,
         tables: &ViewTables,
+        fence: Option<&Fence>,
         query: &ListQuery,
     ) -> Result<Listed, StoreError> {
-        match self.listed(tables, query, true).await? {
+        match self.listed(tables, fence, query, true).await? {
             Some(listed) => Ok(listed),
             None => {
-                let walked = self.listed(tables, query, false).await?;
+                let walked = self.listed(tables, fence, query, false).await?;
                 walked.ok_or_else(|| StoreError::shape("count"))
             }
         }
@@ -66,6 +68,7 @@ impl Store {
     async fn listed(
         &self,
         tables: &ViewTables,
+        fence: Option<&Fence>,
         query: &ListQuery,
         kept: bool,
     ) -> Result<Option<Listed>, StoreError> {
@@ -77,7 +80,9 @@ impl Store {
             ..
         } = Statement::of(tables, query)?;
         if !query.count && query.facets.is_empty() {
-            let mut results = self.read(format!("{page} {LIMITED}"), variables).await?;
+            let mut results = self
+                .read_fenced(format!("{page} {LIMITED}"), variables, tables, fence)
+                .await?;
             return Ok(Some(Listed {
                 rows: within(end, read_rows(take(&mut results, 0)?)?),
                 count: None,
@@ -98,8 +103,8 @@ impl Store {
             let select = tally.select(number, &mut variables);
             write!(sql, ", ({select} {LIMITED})").expect("a string takes all that is written");
         }
-        sql.push_str("];");
-        let mut results = self.read(sql, variables).await?;
+        sql.push(']');
+        let mut results = self.read_fenced(sql, variables, tables, fence).await?;
         let mut found = rows(take(&mut results, 0)?).into_iter();
         let rows = within(end, read_rows(found.next().unwrap_or_default())?);
         let mut facets = Vec::new();

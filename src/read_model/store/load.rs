@@ -191,7 +191,7 @@ pub(super) fn unsigned(row: &mut Object, name: &'static str) -> Result<u64, Stor
 }
 
 /// A number that is stored as its digits.
-fn digits<T: FromStr>(row: &mut Object, name: &'static str) -> Result<T, StoreError> {
+pub(super) fn digits<T: FromStr>(row: &mut Object, name: &'static str) -> Result<T, StoreError> {
     let digits: String = field(row, name)?;
     digits.parse().map_err(|_| StoreError::shape(name))
 }

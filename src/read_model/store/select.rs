@@ -1,7 +1,9 @@
 //! What readers read: documents by their ids, and what every row is made into.
 
 use super::{
-    Store, StoreError, field,
+    Store, StoreError,
+    fence::Fence,
+    field,
     load::{document_id, unsigned},
     rows, take,
 };
@@ -145,10 +147,11 @@ impl Store {
         }
     }
 
-    /// Reads those of these documents that there are, in any order.
+    /// Reads those of these documents that there are, in any order, as of a fence where there is one.
     pub(crate) async fn texts(
         &self,
         tables: &ViewTables,
+        fence: Option<&Fence>,
         ids: impl IntoIterator<Item = &str>,
     ) -> Result<Vec<Text>, StoreError> {
         let ids = ids.into_iter();
@@ -156,7 +159,7 @@ impl Store {
         let mut variables = Variables::new();
         variables.insert("ids", Value::Array(Array::from(ids.collect::<Vec<_>>())));
         let sql = format!("SELECT * FROM $ids {LIMITED}");
-        let mut results = self.read(sql, variables).await?;
+        let mut results = self.read_fenced(sql, variables, tables, fence).await?;
         let found = rows(take(&mut results, 0)?);
         found.into_iter().map(Text::read).collect()
     }

@@ -83,6 +83,11 @@ impl Session {
         of(&self.current)
     }
 
+    /// Whether the store is a server's.
+    pub(super) fn is_remote(&self) -> bool {
+        self.pulse.is_some()
+    }
+
     /// Whether the server answered when it was last asked.
     pub(super) fn answers(&self) -> bool {
         let pulse = self.pulse.as_ref();

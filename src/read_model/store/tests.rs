@@ -155,7 +155,7 @@ async fn walk(
     let mut query = ask(parameters);
     query.limit = limit;
     loop {
-        let mut rows = store.list(&tables(), &query).await.unwrap().rows;
+        let mut rows = store.list(&tables(), None, &query).await.unwrap().rows;
         let more = rows.len() > limit;
         rows.truncate(limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
@@ -282,7 +282,7 @@ async fn a_list_is_served_in_order_by_an_index() {
                 "{plan}"
             );
             assert!(searched || !plan.contains("Sort"), "{parameters:?}\n{plan}");
-            let rows = store.list(&tables(), &query).await.unwrap().rows;
+            let rows = store.list(&tables(), None, &query).await.unwrap().rows;
             query.after = rows
                 .get(3)
                 .map(|row| (row.key(query.order), row.id.clone()));
@@ -320,7 +320,7 @@ async fn a_list_of_what_an_array_holds_is_served_by_an_index() {
                     !plan.contains("TableScan") && !plan.contains("Sort"),
                     "{shown}"
                 );
-                let mut rows = store.list(&tables, &query).await.unwrap().rows;
+                let mut rows = store.list(&tables, None, &query).await.unwrap().rows;
                 let more = rows.len() > query.limit;
                 rows.truncate(query.limit);
                 seen.extend(rows.iter().map(|row| row.id.clone()));
@@ -630,7 +630,7 @@ async fn a_page_and_the_count_of_all_pages_are_of_one_moment() {
     let (store, mut fence) = products("mem://").await;
     let mut query = ask(&[("count", "true"), ("limit", "200")]);
     query.count = true;
-    let Listed { rows, count, .. } = store.list(&tables(), &query).await.unwrap();
+    let Listed { rows, count, .. } = store.list(&tables(), None, &query).await.unwrap();
     let before = rows.len();
     assert_eq!(count, Some(before as u64));
     let writing = async {
@@ -643,7 +643,7 @@ async fn a_page_and_the_count_of_all_pages_are_of_one_moment() {
     };
     let reading = async {
         loop {
-            let Listed { rows, count, .. } = store.list(&tables(), &query).await.unwrap();
+            let Listed { rows, count, .. } = store.list(&tables(), None, &query).await.unwrap();
             assert_eq!(count, Some(rows.len() as u64));
             if rows.len() == before + 60 {
                 return;

@@ -46,7 +46,7 @@ async fn pages(store: &Store, view: &ViewDescription, parameters: &[(&str, &str)
     let mut ids = Vec::new();
     loop {
         let query = ListQuery::read(("product", 1), &view.query, &parameters).unwrap();
-        let mut rows = store.list(&tables, &query).await.unwrap().rows;
+        let mut rows = store.list(&tables, None, &query).await.unwrap().rows;
         let more = rows.len() > query.limit;
         rows.truncate(query.limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
@@ -159,7 +159,7 @@ async fn filters_and_orders_compare_what_reads_the_same_and_what_was_given_is_se
     for (id, document) in documents {
         let row = store.get(&tables(), id).await.unwrap().unwrap();
         assert_eq!(row.document, document);
-        let text = store.texts(&tables(), [id]).await.unwrap().remove(0);
+        let text = store.texts(&tables(), None, [id]).await.unwrap().remove(0);
         assert_eq!(
             serde_json::from_str::<Json>(&text.document).unwrap(),
             document
@@ -369,6 +369,6 @@ async fn a_search_in_tables_without_its_index_is_refused_and_never_empty() {
     view.query.search.push("name");
     view.version = 2;
     let tables = ViewTables::generation(&view, Generation::first(1)).unwrap();
-    let refused = store.list(&tables, &ask(&[("q", "사과")])).await;
+    let refused = store.list(&tables, None, &ask(&[("q", "사과")])).await;
     assert!(matches!(refused, Err(StoreError::NotSearchable)));
 }

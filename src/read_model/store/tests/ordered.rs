@@ -121,7 +121,7 @@ async fn pages(store: &Store, mut query: ListQuery, limit: usize) -> Vec<String>
     query.limit = limit;
     let mut ids = Vec::new();
     loop {
-        let mut rows = store.list(&tables, &query).await.unwrap().rows;
+        let mut rows = store.list(&tables, None, &query).await.unwrap().rows;
         let more = rows.len() > limit;
         rows.truncate(limit);
         ids.extend(rows.iter().map(|row| row.id.clone()));
@@ -183,7 +183,7 @@ async fn assert_counted(store: &Store, documents: &[(String, Json)]) {
                 ("facets", "in_stock,category"),
             ]);
             let query = read(&parameters);
-            let listed = store.list(&tables, &query).await.unwrap();
+            let listed = store.list(&tables, None, &query).await.unwrap();
             let matching = matching(&query, documents).len() as u64;
             assert_eq!(listed.count, Some(matching), "{parameters:?}");
             let facets: Vec<_> = listed.facets.iter().map(|facet| &facet.counts).collect();
@@ -270,7 +270,7 @@ async fn assert_rows_read(count: u64) {
                 assert!(plan.contains("limit: 21"), "{shown}");
                 assert!(rows_read(&plan) <= 21, "{shown}");
                 // Within the documents that share a value, too.
-                let rows = store.list(&tables, &query).await.unwrap().rows;
+                let rows = store.list(&tables, None, &query).await.unwrap().rows;
                 query.after = rows
                     .get(19)
                     .map(|row| (row.key(query.order), row.id.clone()));
@@ -328,7 +328,7 @@ async fn a_view_without_orders_is_listed_by_id() {
         loop {
             let plan = store.analyze(&tables, &query).await.unwrap();
             assert!(rows_read(&plan) <= 5, "{plan}");
-            let mut rows = store.list(&tables, &query).await.unwrap().rows;
+            let mut rows = store.list(&tables, None, &query).await.unwrap().rows;
             let more = rows.len() > query.limit;
             rows.truncate(query.limit);
             query.after = rows.last().map(|last| (None, last.id.clone()));
