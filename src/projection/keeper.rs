@@ -6,6 +6,7 @@
 //! the view at a time: [`super::placement`] says which. As ever, that two do it for a moment is made
 //! harmless by the fences, of the record and of each checkpoint.
 
+mod erased;
 mod take_over;
 mod unkept;
 
@@ -379,6 +380,9 @@ impl Shared {
             generations = self.remove(&generations, gone).await?;
         }
         self.know(&generations);
+        if self.turned_from_erased(&generations).await? {
+            return Ok(LOOK_BUILDING);
+        }
         self.run_those_of(&generations).await;
         let looked = match generations.find(GenerationState::Building) {
             Some(building) => self.take_over(&generations, building).await,
@@ -395,43 +399,6 @@ impl Shared {
             }
             looked => looked,
         }
-    }
-
-    /// The generations without those that hold personal data which was withdrawn since, and that no
-    /// program folds any more; `None` when there are none.
-    async fn without_erased(
-        &self,
-        generations: &Generations,
-    ) -> Result<Option<Generations>, RefreshError> {
-        let mut next = None;
-        for (generation, state) in &generations.all {
-            let kept = matches!(state, GenerationState::Live | GenerationState::Dropping);
-            let folded = generation.version == self.version()
-                || self.home.is_folded_elsewhere(generation.version);
-            if kept || folded || !self.holds_erased(*generation).await? {
-                continue;
-            }
-            tracing::info!(
-                view.name = self.name(),
-                view.generation = %generation,
-                "removes a generation that holds what was withdrawn since"
-            );
-            let before = next.as_ref().unwrap_or(generations);
-            next = before.without(*generation).ok().or(next);
-        }
-        // One step, however many they are.
-        let revision = generations.revision + 1;
-        Ok(next.map(|next| Generations { revision, ..next }))
-    }
-
-    /// Whether personal data was withdrawn after what a generation has applied.
-    pub(super) async fn holds_erased(&self, generation: Generation) -> Result<bool, RefreshError> {
-        let store = &self.options.store;
-        let checkpoint = store.find_checkpoint(&self.tables(generation)?).await?;
-        let Some(checkpoint) = checkpoint else {
-            return Ok(false);
-        };
-        Ok(checkpoint.position < store.erased(self.name(), checkpoint.log).await?)
     }
 
     /// Lets go of everything where the store has become another one.

@@ -259,6 +259,17 @@ impl<const V: u32> View for Names<V> {
 
 #[actix::test]
 async fn what_was_withdrawn_cannot_be_gone_back_to() {
+    withdrawn_after(1).await;
+}
+
+#[actix::test]
+async fn what_is_withdrawn_after_going_back_is_not_shown_any_more_either() {
+    withdrawn_after(0).await;
+}
+
+/// Somebody withdraws while the older version is kept to be gone back to, or, one step earlier, while it is what is
+/// served.
+async fn withdrawn_after(steps: usize) {
     let world = World::new().await;
     let arbiter = Arbiter::new();
     let name = |name: &str| PersonEvent::Named {
@@ -298,7 +309,9 @@ async fn what_was_withdrawn_cannot_be_gone_back_to() {
     }
     // What was withdrawn before is in neither, so the old one stays, and can be gone back to.
     asks(&new, Verb::Rollback, Ask::default()).await.unwrap();
-    asks(&new, Verb::Rollback, Ask::default()).await.unwrap();
+    for _ in 0..steps {
+        asks(&new, Verb::Rollback, Ask::default()).await.unwrap();
+    }
     until("v1 v2.1").await;
     let withdrawn = world
         .commit::<Person>("p", &[PersonEvent::Withdrawn {}])
@@ -307,6 +320,7 @@ async fn what_was_withdrawn_cannot_be_gone_back_to() {
     assert!(asks(&new, Verb::Rollback, Ask::default()).await.is_err());
     // All that it had goes.
     until("v2.1").await;
+    assert_eq!(live(&generations().await), "v2.1");
     let view = RegisteredView::of::<Names<1>>();
     let tables = ViewTables::generation(view.description(), Generation::first(1)).unwrap();
     assert!(world.store.get(&tables, "p").await.ok().flatten().is_none());
