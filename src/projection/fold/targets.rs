@@ -1,7 +1,10 @@
 //! Which documents an event touches: all of them where they are few, the next of them, in the order of their
 //! ids, where they are more than a transaction has room for.
 
-use super::{Failure, Poison, ViewFold, guard_with_parts};
+use super::{
+    ViewFold,
+    poison::{Failure, Poison, guard_with_parts},
+};
 use crate::{
     event_log::subject::Id,
     projection::working_set::{PageIds, Unmet},
