@@ -2,10 +2,15 @@
 
 use super::{
     cors::{SHOP, allowing, header},
-    wire::{Running, start_before, start_with},
+    wire::{Running, exchange_with, start_before, start_with},
 };
 use crate::{
-    http::{Options, connections::SPARE, fakes::Fakes},
+    http::{
+        Options,
+        connections::{SPARE, refuse},
+        cors::Origins,
+        fakes::Fakes,
+    },
     read_model::Feed,
 };
 use std::{
@@ -15,7 +20,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -152,21 +157,42 @@ async fn a_page_of_an_allowed_origin_can_read_that_there_are_too_many() {
     let head = "POST /commands/parcel/p-1/send HTTP/1.1\r\nHost: h\r\n\
         Content-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n";
     let mut busy = Vec::new();
-    // The first spare connections, and then none at all.
-    for taken in [2, SPARE] {
-        for _ in 0..taken {
-            let mut stream = connect(&server).await;
-            stream.write_all(head.as_bytes()).await.unwrap();
-            busy.push(stream);
-        }
-        for (origin, allowed) in [(SHOP, Some(SHOP)), ("https://evil.example", None)] {
-            let asked = format!("Origin: {origin}\r\nConnection: close");
-            let request = get("/views/parcels").replace("Connection: close", &asked);
-            let answer = server.exchange(request.as_bytes()).await;
-            assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-            assert_eq!(header(&answer, "Access-Control-Allow-Origin"), allowed);
-        }
+    for _ in 0..2 {
+        let mut stream = connect(&server).await;
+        ask(&mut stream, head, "100 Continue").await;
+        busy.push(stream);
     }
+    for (origin, allowed) in PAGES {
+        let answer = server.exchange(of_page(origin).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), allowed);
+    }
+}
+
+#[actix_web::test]
+async fn a_page_of_an_allowed_origin_can_read_that_there_is_no_room_for_its_connection() {
+    let origins = Origins::new(&allowing().allowed_origins);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for (origin, allowed) in PAGES {
+        let request = of_page(origin);
+        let asking = exchange_with(address, request.as_bytes());
+        let refusing = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            refuse(stream, &origins).await;
+        };
+        let (answer, ()) = tokio::join!(asking, refusing);
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert_eq!(header(&answer, "Access-Control-Allow-Origin"), allowed);
+    }
+}
+
+/// Pages, and the origin whose pages may read the answer to each.
+const PAGES: [(&str, Option<&str>); 2] = [(SHOP, Some(SHOP)), ("https://evil.example", None)];
+
+fn of_page(origin: &str) -> String {
+    let asked = format!("Origin: {origin}\r\nConnection: close");
+    get("/views/parcels").replace("Connection: close", &asked)
 }
 
 #[actix_web::test]
