@@ -13,7 +13,7 @@ use crate::{
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     projection::VerifyOptions,
-    read_model::DEFAULT_CACHE,
+    read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE},
     request_reply::Inboxes,
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
@@ -37,6 +37,8 @@ pub struct DevOptions {
     pub reset: bool,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
+    /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
+    pub list_cache: usize,
     /// About how many documents a minute are compared with the log unasked; 0 for none.
     pub verify_per_minute: u32,
     /// Whether those that differ are set right.
@@ -66,6 +68,7 @@ impl DevOptions {
             nats_server: None,
             reset: false,
             cache: DEFAULT_CACHE,
+            list_cache: DEFAULT_LIST_CACHE,
             verify_per_minute: VerifyOptions::PER_MINUTE,
             repair: false,
             command: CommandOptions::default(),
@@ -106,6 +109,7 @@ impl Dev {
         let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
         platform.http = options.http;
         platform.cache = options.cache;
+        platform.list_cache = options.list_cache;
         platform.verify =
             VerifyOptions::new(data.refold()).unasked(options.verify_per_minute, options.repair);
         platform.command = options.command;

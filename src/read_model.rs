@@ -13,10 +13,12 @@ pub(crate) mod exchange;
 mod follow;
 mod freshness;
 pub(crate) mod generation;
+mod list_cache;
 mod list_slots;
 mod live;
 pub(crate) mod ordering;
 pub(crate) mod other_log;
+mod pages;
 pub(crate) mod parameters;
 mod reads;
 pub(crate) mod refresh;
@@ -34,6 +36,7 @@ pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
 pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
 pub use generation::{Edition, Generation, GenerationState, Generations};
+pub use list_cache::DEFAULT_LIST_CACHE;
 #[cfg(test)]
 pub(crate) use live::Feed;
 pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subscription};
@@ -47,9 +50,11 @@ pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 
 use crate::{problem::Age, stable_hash, view::View};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -153,6 +158,28 @@ pub struct Page {
     /// for: of those that match all filters but those by that field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facets: BTreeMap<String, Facet>,
+}
+
+/// A page of a list as it goes out: serialised once, however often it is asked for. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ServedPage {
+    /// A [`Page`] as JSON.
+    pub body: Bytes,
+    /// Its entity tag, in its quotes: half of the SHA-256 of its body.
+    pub tag: Bytes,
+}
+
+impl ServedPage {
+    /// Serialises a page.
+    pub(crate) fn new(page: &Page) -> Self {
+        let body = serde_json::to_vec(page).expect("a stored document is plain data");
+        let hash = Sha256::digest(&body);
+        let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash[..16]));
+        Self {
+            body: body.into(),
+            tag: tag.into(),
+        }
+    }
 }
 
 /// How many documents have each value of a field.

@@ -29,6 +29,7 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
         nats_server: config.nats_server,
         reset: config.reset,
         cache: config.sides.gateway.cache(),
+        list_cache: config.sides.gateway.list_cache(),
         verify_per_minute: config.sides.verify.verify_per_minute,
         repair: config.sides.verify.repair,
         command: config.sides.command.options(),

@@ -50,6 +50,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.stream_replicas = config.topology.stream_replicas;
     options.inboxes = config.sides.inboxes();
     options.cache = config.sides.gateway.cache();
+    options.list_cache = config.sides.gateway.list_cache();
     options.verify = config.sides.verify.options(data.refold());
     options.command = config.sides.command.options();
     options.server.api = config.topology.log.api();

@@ -124,6 +124,10 @@ pub struct GatewayConfig {
     /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
     #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
     pub cache_mb: usize,
+    /// How much of the pages of lists is kept in memory as it is served, in MiB, for as long as no document
+    /// of the view changes; 0 for nothing
+    #[arg(long, env = "HEADWATER_LIST_CACHE_MB", default_value_t = 32)]
+    pub list_cache_mb: usize,
     /// How many clients may be connected at once, as far as there are open files for them; where all
     /// connections are in use, further ones are answered 503
     // Beside as many live clients as there may be, room for those that come and go.
@@ -147,6 +151,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn cache(&self) -> usize {
         self.cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How many bytes of pages of lists are kept in memory.
+    #[must_use]
+    pub fn list_cache(&self) -> usize {
+        self.list_cache_mb.saturating_mul(1 << 20)
     }
 
     /// How HTTP is served at an address, with the defaults of what cannot be set from outside.

@@ -9,7 +9,8 @@ use crate::{
     event_log::subject::Id,
     problem::{Age, Problem},
     read_model::{
-        Answer, EventId, Freshness, Page, ReadModel, ServedDocument, Subscription, ViewDescription,
+        Answer, EventId, Freshness, ReadModel, ServedDocument, ServedPage, Subscription,
+        ViewDescription,
     },
 };
 use futures::future::{BoxFuture, Either, Ready, ready};
@@ -50,7 +51,7 @@ pub trait Views: Send + Sync {
         view: &'a str,
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>>;
+    ) -> BoxFuture<'a, Result<Answer<ServedPage>, Problem>>;
 
     /// Follows one document. `last` is the id of the last event that the client has had.
     fn follow_document<'a>(
@@ -102,8 +103,8 @@ impl Views for ReadModel {
         view: &'a str,
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
-        Box::pin(self.list(view, parameters, freshness))
+    ) -> BoxFuture<'a, Result<Answer<ServedPage>, Problem>> {
+        Box::pin(self.page(view, parameters, freshness))
     }
 
     fn follow_document<'a>(

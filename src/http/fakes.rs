@@ -10,7 +10,7 @@ use crate::{
     event_log::subject::Id,
     problem::{Age, Problem},
     read_model::{
-        Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument,
+        Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, ServedPage,
         StoredDocument, Subscription, ViewDescription,
     },
     view::{Compare, Filter, Kind, Query, Sort},
@@ -219,7 +219,7 @@ impl Views for FakeViews {
         _: &'a str,
         parameters: &'a BTreeMap<String, String>,
         freshness: &'a Freshness,
-    ) -> BoxFuture<'a, Result<Answer<Page>, Problem>> {
+    ) -> BoxFuture<'a, Result<Answer<ServedPage>, Problem>> {
         let seen = (parameters.clone(), freshness.clone());
         self.seen.lock().unwrap().push(seen);
         let limit = parameters.get("limit").and_then(|limit| limit.parse().ok());
@@ -231,7 +231,7 @@ impl Views for FakeViews {
             count_capped: false,
             facets: BTreeMap::new(),
         };
-        Box::pin(ready(self.answer(page)))
+        Box::pin(ready(self.answer(ServedPage::new(&page))))
     }
 
     fn follow_document<'a>(

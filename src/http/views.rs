@@ -9,7 +9,6 @@ use crate::{
     read_model::{Freshness, ViewDescription},
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
-use serde::Serialize;
 
 /// Reads one document. One that is in memory is answered without waiting for anything.
 pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpResponse, Problem> {
@@ -27,7 +26,7 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
     Ok(conditional::finish(request, response, "application/json", body).await)
 }
 
-/// Reads a page of a list.
+/// Reads a page of a list. One that is in memory is answered without waiting for anything.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
     let view = known_view(&request, &site)?;
     let answer = async {
@@ -37,9 +36,9 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
         views.list(view.name, &parameters, &freshness).await
     };
     let answer = answer.await.map_err(|problem| aged(problem, &site, view))?;
-    let body = json(&answer.value);
-    let mut response = conditional::begin(&request, conditional::tag_of(&body));
+    let mut response = conditional::begin(&request, answer.value.tag.clone());
     say_age(&mut response, answer.age());
+    let body = answer.value.body;
     Ok(conditional::finish(&request, response, "application/json", body).await)
 }
 
@@ -64,8 +63,4 @@ pub(super) fn known_view<'a>(
 
 pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
     Freshness::read(request.headers())
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("a stored document is plain data")
 }

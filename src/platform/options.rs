@@ -7,7 +7,7 @@ use crate::{
     event_log::{AppendChoice, ServerKnowledge, secret::Secret},
     http,
     projection::VerifyOptions,
-    read_model::{Credentials, DEFAULT_CACHE},
+    read_model::{Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE},
     request_reply::Inboxes,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -34,6 +34,8 @@ pub struct PlatformOptions {
     pub http: http::Options,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
+    /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
+    pub list_cache: usize,
     /// How the views are compared with the log.
     pub verify: VerifyOptions,
     /// How the command side is sized.
@@ -69,6 +71,7 @@ impl PlatformOptions {
             replica: replica.into(),
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
+            list_cache: DEFAULT_LIST_CACHE,
             verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
             command: CommandOptions::default(),
             append: AppendChoice::Auto,

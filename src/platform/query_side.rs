@@ -44,6 +44,7 @@ pub(super) async fn start(
                 aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
                 watermarks: watermarks.clone(),
                 cache: options.cache,
+                list_cache: options.list_cache,
                 prepares: options.prepares(),
             });
             Ok(opened.await?)

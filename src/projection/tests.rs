@@ -5,6 +5,7 @@ mod cache;
 mod chaos;
 mod drift;
 mod editions;
+mod lists;
 mod live;
 mod offered;
 mod other_log;

@@ -1,20 +1,19 @@
-//! Answers queries: one document, or a page of a list, at least as fresh as asked.
+//! Answers queries: what they are answered from, and one document, at least as fresh as asked.
 
 use super::{
-    Answer, Facet, Freshness, MIN_POSITION, Page, ServedDocument, StoredDocument, ViewDescription,
-    Watermark, Watermarks,
+    Answer, Freshness, MIN_POSITION, ServedDocument, StoredDocument, ViewDescription, Watermark,
+    Watermarks,
     cache::{DocumentCache, ViewCache},
     comparison::Comparison,
-    cursor::Cursor,
     follow::Snapshots,
     generation::GenerationState,
+    list_cache::{ListCache, ViewLists},
     list_slots::ListSlots,
     live::hub::ViewLive,
-    parameters::{ListQuery, MAX_COUNT},
     reads::Reads,
     refresh,
     schema::{SchemaError, ViewTables},
-    store::{Listed, Row, Store, StoreError},
+    store::{Row, Store, StoreError},
     waits::Waits,
     watermark::Progress,
 };
@@ -26,9 +25,8 @@ use crate::{
     problem::{Age, Problem},
 };
 use jiff::Timestamp;
-use serde_json::value::RawValue;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, OnceLock},
 };
 use tokio::time::Instant;
@@ -37,7 +35,7 @@ use tokio::time::Instant;
 pub const DEFAULT_CACHE: usize = 64 << 20;
 
 /// How often an answer is read while the store's server turns out to have other data than before.
-const READS: usize = 3;
+pub(super) const READS: usize = 3;
 
 /// What queries are answered from.
 pub struct ReadModelOptions {
@@ -51,6 +49,9 @@ pub struct ReadModelOptions {
     pub watermarks: Watermarks,
     /// How many bytes of documents are kept in memory as they are served; 0 for none.
     pub cache: usize,
+    /// How many bytes of pages of lists are kept in memory as they are served; with 0, equal lists that are
+    /// asked for at the same time are read one by one, too.
+    pub list_cache: usize,
     /// Whether this program may prepare the views' tables: it keeps documents, and does not only
     /// read them.
     pub prepares: bool,
@@ -66,6 +67,7 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) views: Vec<ViewDescription>,
     caches: Vec<Arc<ViewCache>>,
+    list_caches: Vec<Arc<ViewLists>>,
     reads: Vec<Arc<Reads>>,
     pub(super) lives: Vec<Arc<ViewLive>>,
     pub(super) waits: Waits,
@@ -85,6 +87,7 @@ pub(super) struct Inner {
 pub(super) struct Served<'a> {
     pub(super) view: &'a ViewDescription,
     cache: Option<&'a ViewCache>,
+    pub(super) lists: Option<&'a Arc<ViewLists>>,
     reads: &'a Arc<Reads>,
     pub(super) live: &'a Arc<ViewLive>,
     pub(super) comparison: &'a Arc<Comparison>,
@@ -189,6 +192,17 @@ impl ReadModel {
                 caches.push(cache);
             }
         }
+        let mut list_caches = Vec::new();
+        if options.list_cache > 0 {
+            let cache = ListCache::new(options.list_cache);
+            for (number, view) in options.views.iter().enumerate() {
+                let lists = ViewLists::new(Arc::clone(&cache), number, view.name);
+                if let Some(watermark) = options.watermarks.view(view.name) {
+                    watermark.observe(lists.clone());
+                }
+                list_caches.push(lists);
+            }
+        }
         // After the caches: what is read when told of a change must not come from them.
         let (mut lives, mut reads) = (Vec::new(), Vec::new());
         for view in &options.views {
@@ -208,6 +222,7 @@ impl ReadModel {
                 store: options.store,
                 views: options.views,
                 caches,
+                list_caches,
                 reads,
                 lives,
                 waits: Waits::default(),
@@ -361,88 +376,6 @@ impl ReadModel {
         fresh.map_err(|problem| served.aged(problem))
     }
 
-    /// Reads a page of a list. The parameters are the view's filters, `q`, `sort` (`price` or
-    /// `-price`), `limit` (1 to 200, 20 unless given) and `cursor`, all in their text form.
-    ///
-    /// # Errors
-    ///
-    /// Returns `unknown_view` (404), `malformed` (400) naming the parameter or header,
-    /// `not_yet_applied` (504) and `unavailable` (503) as [`ReadModel::get`] does.
-    pub async fn list(
-        &self,
-        view: &str,
-        parameters: &BTreeMap<String, String>,
-        freshness: &Freshness,
-    ) -> Result<Answer<Page>, Problem> {
-        let served = self.served(view)?;
-        let answer = async {
-            for _ in 1..READS {
-                match self.page(&served, parameters, freshness).await {
-                    Err(Unread::GoneBack) => {}
-                    page => return Ok(page?),
-                }
-            }
-            Ok(self.page(&served, parameters, freshness).await?)
-        };
-        answer.await.map_err(|problem| served.aged(problem))
-    }
-
-    async fn page(
-        &self,
-        served: &Served<'_>,
-        parameters: &BTreeMap<String, String>,
-        freshness: &Freshness,
-    ) -> Result<Answer<Page>, Unread> {
-        let view = served.view.name;
-        let name = (served.view.name, served.view.version);
-        let query = ListQuery::read(name, &served.view.query, parameters)?;
-        self.wait(served, freshness).await?;
-        let edition = served.watermark.serving().edition();
-        if query.log.as_ref().is_some_and(|log| log != edition.log()) {
-            return Err(Unread::Refused(Problem::malformed(
-                "cursor".to_owned(),
-                "the cursor is of another log than there is now: begin the list again",
-            )));
-        }
-        let _slot = self.inner.lists.take().await?;
-        let progress = served.watermark.progress();
-        let rows = self.inner.list(served, &query).await;
-        let Listed {
-            mut rows,
-            count,
-            facets,
-            by,
-        } = rows.map_err(|error| Unread::of(view, &error))?;
-        metrics::counter!("headwater_lists_total", "view" => name.0, "by" => by).increment(1);
-        let more = rows.len() > query.limit;
-        rows.truncate(query.limit);
-        let next = rows.last().filter(|_| more).map(|last| {
-            let key = last.key(query.order);
-            Cursor::new(name, edition.log(), &query, key, last.id.clone()).to_text()
-        });
-        let seen = rows.iter().map(|row| row.position).max().unwrap_or(0);
-        let serving = served.watermark.serving();
-        // What is parked may be missing here, too.
-        let parked = serving.has_parked();
-        let items = rows.into_iter().map(|row| stored(row, view));
-        let page = Page {
-            items: items.collect::<Result<_, _>>()?,
-            next,
-            count: count.map(|count| count.min(MAX_COUNT as u64)),
-            count_capped: count.is_some_and(|count| count > MAX_COUNT as u64),
-            facets: query
-                .facets
-                .iter()
-                .zip(facets)
-                .map(|(filter, found)| {
-                    let facet = Facet::new(found.counts, found.capped);
-                    (filter.name.to_owned(), facet)
-                })
-                .collect(),
-        };
-        Ok(answer(page, progress, seen, parked))
-    }
-
     pub(super) fn served(&self, view: &str) -> Result<Served<'_>, Problem> {
         let unknown = || {
             let shown = if is_name(view) { view } else { "this" };
@@ -454,6 +387,7 @@ impl ReadModel {
         Ok(Served {
             view: &inner.views[index],
             cache: inner.caches.get(index).map(|cache| &**cache),
+            lists: inner.list_caches.get(index),
             reads: &inner.reads[index],
             live: &inner.lives[index],
             comparison: &inner.comparisons[index],
@@ -536,14 +470,15 @@ impl ReadModel {
 }
 
 /// Why nothing was read.
-enum Unread {
+#[derive(Debug, Clone)]
+pub(super) enum Unread {
     /// The store has other data than before; what it has is known by now.
     GoneBack,
     Refused(Problem),
 }
 
 impl Unread {
-    fn of(view: &str, error: &StoreError) -> Self {
+    pub(super) fn of(view: &str, error: &StoreError) -> Self {
         match error {
             StoreError::GoneBack => Self::GoneBack,
             error => Self::Refused(unavailable(view, error)),
@@ -596,29 +531,8 @@ impl Inner {
         Ok(document)
     }
 
-    /// Reads a page of a list, and one document more if there is one; and what is to be counted.
-    pub(super) async fn list(
-        &self,
-        served: &Served<'_>,
-        query: &ListQuery,
-    ) -> Result<Listed, StoreError> {
-        let serving = served.watermark.serving();
-        let (mut tables, mut fence) = serving.fenced()?;
-        loop {
-            let error = match self.store.list(&tables, Some(&fence), query).await {
-                Ok(found) => return Ok(found),
-                Err(error) => error,
-            };
-            let now = serving.fenced()?;
-            if Arc::ptr_eq(&now.0, &tables) {
-                return self.unless_gone_back(served, Err(error)).await;
-            }
-            (tables, fence) = now;
-        }
-    }
-
     /// Looks anew what the store has, where it has turned out to be other data.
-    async fn unless_gone_back<T>(
+    pub(super) async fn unless_gone_back<T>(
         &self,
         served: &Served<'_>,
         read: Result<T, StoreError>,
@@ -644,7 +558,7 @@ impl Inner {
 
 /// `seen` is the newest position in the answer: it may be of a transaction that is stored but that the
 /// watermark does not show yet. All before it is applied then; of itself more may be to come.
-fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
+pub(super) fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T> {
     Answer {
         value,
         applied: progress.position.max(seen.saturating_sub(1)),
@@ -654,16 +568,6 @@ fn answer<T>(value: T, progress: Progress, seen: u64, parked: bool) -> Answer<T>
             .map_or(0, |_| progress.lag_ms(Timestamp::now())),
         parked,
     }
-}
-
-fn stored(row: Row, view: &str) -> Result<StoredDocument, Problem> {
-    let document = serde_json::value::to_raw_value(&row.document)
-        .map_err(|_| unavailable(view, &StoreError::Shape("a document".to_owned())))?;
-    Ok(StoredDocument {
-        id: row.id,
-        version: row.position,
-        document: Arc::<RawValue>::from(document),
-    })
 }
 
 pub(super) fn check_id(id: &str) -> Result<(), Problem> {

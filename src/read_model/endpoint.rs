@@ -17,11 +17,9 @@ use async_nats::{
     Client, HeaderMap, Message, PublishError, Subject, SubscribeError, Subscriber,
     client::PublishErrorKind,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::{Number, Value};
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -178,15 +176,12 @@ async fn answer(
     match tokens {
         [_, view] => {
             let parameters = parameters(&request.payload)?;
-            let page = model.list(view, &parameters, freshness).await?;
-            let body = serde_json::to_vec(&page.value)
-                .map_err(|_| Problem::unavailable("the view cannot be read now"))?;
-            Ok((success(&page, &tag_of(&body)), body.into()))
+            let answer = model.page(view, &parameters, freshness).await?;
+            Ok((success(&answer, &answer.value.tag), answer.value.body))
         }
         [_, view, id] => {
             let answer = model.document(view, id, freshness).await?;
-            let tag = String::from_utf8_lossy(&answer.value.tag);
-            Ok((success(&answer, &tag), answer.value.body.clone()))
+            Ok((success(&answer, &answer.value.tag), answer.value.body))
         }
         _ => Err(Problem::malformed(
             "id".to_owned(),
@@ -237,20 +232,12 @@ fn written(number: &Number) -> String {
 }
 
 /// The headers that the answer has on HTTP, the same entity tag among them.
-fn success<T>(answer: &Answer<T>, tag: &str) -> HeaderMap {
+fn success<T>(answer: &Answer<T>, tag: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("Content-Type", "application/json");
-    headers.insert("ETag", tag);
+    headers.insert("ETag", &*String::from_utf8_lossy(tag));
     age_headers(&mut headers, answer.age());
     headers
-}
-
-/// A page's entity tag: half of the SHA-256 of its body.
-fn tag_of(body: &[u8]) -> String {
-    format!(
-        "\"{}\"",
-        URL_SAFE_NO_PAD.encode(&Sha256::digest(body)[..16])
-    )
 }
 
 fn overloaded() -> Problem {

@@ -164,6 +164,14 @@ fn describe_queries() {
         "pages of lists answered, by how they were come by",
     );
     total(
+        "headwater_list_rows_answered_total",
+        "documents in pages that were read as an index has them",
+    );
+    total(
+        "headwater_list_rows_read_total",
+        "documents that were read for those pages",
+    );
+    total(
         "headwater_live_cut_total",
         "live clients that were cut off because they did not keep up",
     );
@@ -200,6 +208,11 @@ fn describe_queries() {
         "how much of the log a generation that is being filled has applied",
     );
     gauge("headwater_cache_bytes", Unit::Bytes, "documents in memory");
+    gauge(
+        "headwater_list_cache_bytes",
+        Unit::Bytes,
+        "pages of lists in memory",
+    );
     gauge(
         "headwater_live_clients",
         count,

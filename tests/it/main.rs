@@ -31,6 +31,7 @@ mod hot;
 mod http;
 mod in_doubt;
 mod linearizability;
+mod list_cache;
 mod live;
 mod live_breaks;
 mod log_health;

@@ -146,7 +146,8 @@ async fn of_many_lists_at_once_each_is_answered_or_refused_and_documents_are_rea
     for number in 0..400 {
         let api = surfaces[number % 2].clone();
         lists.spawn(async move {
-            let searched = json!({"q": "사과", "count": true, "limit": 200});
+            // Equal ones would be read together.
+            let searched = json!({"q": "사과", "price_min": number, "count": true, "limit": 200});
             api.list("product", searched, &[]).await
         });
     }

@@ -4,7 +4,10 @@
 use super::world::{Account, Statement, Statements, World, deposited, opened};
 use crate::{
     projection::RegisteredView,
-    read_model::{Applied, DEFAULT_CACHE, Freshness, ReadModel, ReadModelOptions, Watermarks},
+    read_model::{
+        Applied, DEFAULT_CACHE, DEFAULT_LIST_CACHE, Freshness, ReadModel, ReadModelOptions,
+        Watermarks,
+    },
 };
 use futures::{StreamExt, future::join_all};
 use std::{
@@ -27,6 +30,7 @@ pub(super) async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
         aggregates: vec!["account", "owner"],
         watermarks: watermarks.clone(),
         cache: DEFAULT_CACHE,
+        list_cache: DEFAULT_LIST_CACHE,
         prepares: true,
     })
     .await

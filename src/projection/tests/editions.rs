@@ -34,7 +34,7 @@ impl Reader {
         }
     }
 
-    async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
+    pub(super) async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
         let started = Instant::now();
         while !is_so(self).await {
             assert!(started.elapsed() < WAIT, "{what}");

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::{
     projection::RegisteredView,
-    read_model::{DEFAULT_CACHE, QueryEndpoint, ReadModel, ReadModelOptions, Watermarks},
+    read_model::{
+        DEFAULT_CACHE, DEFAULT_LIST_CACHE, QueryEndpoint, ReadModel, ReadModelOptions, Watermarks,
+    },
     request_reply::{Inboxes, ReplyGuard},
 };
 use async_nats::{HeaderMap, Message};
@@ -34,6 +36,7 @@ impl Queries {
             aggregates: vec!["account", "owner", "elsewhere"],
             watermarks: watermarks.clone(),
             cache: DEFAULT_CACHE,
+            list_cache: DEFAULT_LIST_CACHE,
             prepares: true,
         })
         .await
@@ -266,6 +269,7 @@ async fn announcements_about_this_store_move_the_watermark_and_others_do_not() {
         aggregates: Vec::new(),
         watermarks: queries.watermarks.clone(),
         cache: DEFAULT_CACHE,
+        list_cache: DEFAULT_LIST_CACHE,
         prepares: true,
     })
     .await

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     projection::RegisteredView,
-    read_model::{Freshness, ReadModel, ReadModelOptions, Watermarks},
+    read_model::{DEFAULT_LIST_CACHE, Freshness, ReadModel, ReadModelOptions, Watermarks},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,6 +27,7 @@ async fn newer(world: &World) -> ReadModel {
         aggregates: vec!["account", "owner", "payment"],
         watermarks: Watermarks::new(["statement"]),
         cache: 0,
+        list_cache: DEFAULT_LIST_CACHE,
         prepares: false,
     })
     .await

@@ -34,6 +34,8 @@ pub(crate) struct Listed {
     pub(crate) facets: Vec<ValueCounts>,
     /// How the page was come by: `index`, `rows` or `sorted`.
     pub(crate) by: &'static str,
+    /// How many documents were read for the page, where that is known.
+    pub(crate) read: Option<u64>,
 }
 
 /// How many documents have each value of a field.
@@ -83,8 +85,10 @@ impl Store {
             let mut results = self
                 .read_fenced(format!("{page} {LIMITED}"), variables, tables, fence)
                 .await?;
+            let rows = read_rows(take(&mut results, 0)?)?;
             return Ok(Some(Listed {
-                rows: within(end, read_rows(take(&mut results, 0)?)?),
+                read: read_for(by, &rows),
+                rows: within(end, rows),
                 count: None,
                 facets: Vec::new(),
                 by,
@@ -106,7 +110,9 @@ impl Store {
         sql.push(']');
         let mut results = self.read_fenced(sql, variables, tables, fence).await?;
         let mut found = rows(take(&mut results, 0)?).into_iter();
-        let rows = within(end, read_rows(found.next().unwrap_or_default())?);
+        let rows = read_rows(found.next().unwrap_or_default())?;
+        let read = read_for(by, &rows);
+        let rows = within(end, rows);
         let mut facets = Vec::new();
         for (tally, found) in tallies.iter().zip(found) {
             match tally.read(found)? {
@@ -120,6 +126,7 @@ impl Store {
             count,
             facets,
             by,
+            read,
         }))
     }
 
@@ -239,6 +246,12 @@ impl<'a> Tally<'a> {
         }
         Ok(Some(ValueCounts { counts, capped }))
     }
+}
+
+/// How many rows were read for these. An index gives what is answered; where rows are compared or sorted on
+/// the way, only the engine knows how many there were.
+fn read_for(by: &str, rows: &[Row]) -> Option<u64> {
+    (by == "index").then_some(rows.len() as u64)
 }
 
 /// The rows that belong to a list that ends before its walk does.
