@@ -1,15 +1,16 @@
 //! `bench lists`: every kind of list that the `product` view offers, over HTTP, in both directions, its
-//! first page and a later one.
+//! first page and a later one; then one that is asked for again and again, from memory; and documents by id
+//! beside a flood of the dearest list that there is.
 //!
 //! The log is filled with products, and the replica fills its view from it, as it would anywhere. There is
 //! no floor: what is compared is descending with ascending and a later page with the first, in one run.
 
 use super::{
-    BenchError, Figures, LoadThreads, closed_loop,
+    BenchError, Figures, LoadThreads, Sample, closed_loop,
     http::{self, Connection},
     load::once_each,
     log::{self, Appends, MAKING},
-    processes,
+    processes::{self, Process, Scratch},
     queries::QueriesOptions,
     report::{common_settings, write_json},
 };
@@ -28,12 +29,20 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinSet};
 
 /// How many categories there are.
 const CATEGORIES: u64 = 20;
+/// The list that is asked for again and again.
+const REPEATED: &str = "category={c}&sort=price";
+/// The dearest list that the view offers: it walks through all documents, compares each, and finds none.
+const FLOOD: &str = "price_min=99000000&sort=name";
+/// How many documents are read by id beside it.
+const BY_ID: usize = 1_000;
 /// Which page a later one is.
 const LATER: usize = 50;
+/// How long is asked before it is measured.
+const WARMING: Duration = Duration::from_millis(100);
 /// The longest that filling the view may take, for each document: ten times what it takes.
 const FILLING: Duration = Duration::from_millis(5);
 
@@ -90,13 +99,29 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
 
         let begun = Instant::now();
         let folder = scratch.folder().join("replica");
-        let roles = "command,projector,gateway";
-        let mut replica = processes::replica(roles, &scratch.nats_url(), &folder, &[]).await?;
-        let address = http::address_in(&replica.line_with("http://").await?)?;
-        wait_until_ready(address, FILLING * options.documents as u32).await?;
+        let uncached = ["--list-cache-mb", "0"];
+        let (replica, address) = start(&scratch, &folder, &uncached, options.documents).await?;
         let filling = begun.elapsed();
 
-        let lists = measure_all(&options, &threads, address).await?;
+        let mut load = Load::start(&options, &threads, address).await?;
+        let mut lists = measure_all(&options, &load).await?;
+        let resident = replica.resident_bytes();
+        let (alone, beside) = measure_flood(&options, &load).await?;
+        replica.kill().await;
+
+        let (replica, address) = start(&scratch, &folder, &[], options.documents).await?;
+        load = Load::start(&options, &threads, address).await?;
+        let requests = requests(address, REPEATED, 1).await?;
+        load.measure(&requests, WARMING).await?;
+        let repeated = load.measure(&requests, load.length).await?.figures();
+        lists.insert("from memory".to_owned(), repeated);
+        let mut ratios = ratios(&lists);
+        ratios.insert(
+            "documents_beside_flood",
+            beside.per_second / alone.per_second,
+        );
+        lists.insert("documents by id".to_owned(), alone);
+        lists.insert("documents by id, beside a flood".to_owned(), beside);
         let mut settings = common_settings();
         settings.extend([
             ("documents".to_owned(), options.documents.into()),
@@ -107,13 +132,13 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
             ("filled_in_seconds".to_owned(), filling.as_secs_f64().into()),
             ("disk_bytes".to_owned(), size_of(&folder).into()),
         ]);
-        if let Some(bytes) = replica.resident_bytes() {
+        if let Some(bytes) = resident {
             settings.insert("resident_bytes".to_owned(), bytes.into());
         }
         replica.kill().await;
         Ok(Lists {
             bench: "lists",
-            ratios: ratios(&lists),
+            ratios,
             lists,
             settings,
         })
@@ -123,16 +148,88 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
     measured
 }
 
+/// Starts a replica over what is in the folder, and waits until its views are filled.
+async fn start(
+    scratch: &Scratch,
+    folder: &Path,
+    more: &[&str],
+    documents: usize,
+) -> Result<(Process, SocketAddr), BenchError> {
+    let roles = "command,projector,gateway";
+    let mut replica = processes::replica(roles, &scratch.nats_url(), folder, more).await?;
+    let address = http::address_in(&replica.line_with("http://").await?)?;
+    wait_until_ready(address, FILLING * documents as u32).await?;
+    Ok((replica, address))
+}
+
+/// Who asks: so many connections to one replica, each with one request under way.
+struct Load<'a> {
+    threads: &'a LoadThreads,
+    address: SocketAddr,
+    connections: Vec<Arc<Mutex<Connection>>>,
+    /// How long one measurement of a round takes.
+    length: Duration,
+}
+
+impl<'a> Load<'a> {
+    async fn start(
+        options: &QueriesOptions,
+        threads: &'a LoadThreads,
+        address: SocketAddr,
+    ) -> Result<Self, BenchError> {
+        let mut connections = Vec::new();
+        for _ in 0..options.clients {
+            connections.push(Arc::new(Mutex::new(Connection::open(address).await?)));
+        }
+        Ok(Self {
+            threads,
+            address,
+            connections,
+            length: options.length / options.rounds.max(1),
+        })
+    }
+
+    /// Asks for these in turn.
+    async fn measure(
+        &self,
+        requests: &Arc<Vec<Vec<u8>>>,
+        length: Duration,
+    ) -> Result<Sample, BenchError> {
+        let (connections, requests) = (self.connections.clone(), Arc::clone(requests));
+        let operation = move |worker: usize, done: u64| {
+            let connection = Arc::clone(&connections[worker]);
+            let requests = Arc::clone(&requests);
+            async move {
+                let number = (worker + done as usize) % requests.len();
+                connection.lock().await.ask(&requests[number]).await?;
+                Ok(())
+            }
+        };
+        let (handle, clients) = (self.threads.handle(), self.connections.len());
+        closed_loop(handle, clients, length, operation).await
+    }
+
+    /// Asks for a list on as many connections more, whatever the answer is, for as long as it is not dropped.
+    fn flood(&self, request: Vec<u8>) -> JoinSet<()> {
+        let mut flood = JoinSet::new();
+        for _ in 0..self.connections.len() {
+            let (address, request) = (self.address, request.clone());
+            let asking = async move {
+                while let Ok(mut connection) = Connection::open(address).await {
+                    // One that is refused is asked for again, too.
+                    while connection.ask(&request).await.is_ok() {}
+                }
+            };
+            flood.spawn_on(asking, self.threads.handle());
+        }
+        flood
+    }
+}
+
 async fn measure_all(
     options: &QueriesOptions,
-    threads: &LoadThreads,
-    address: SocketAddr,
+    load: &Load<'_>,
 ) -> Result<BTreeMap<String, Figures>, BenchError> {
-    let mut connections = Vec::new();
-    for _ in 0..options.clients {
-        connections.push(Arc::new(Mutex::new(Connection::open(address).await?)));
-    }
-    let length = options.length / options.rounds.max(1);
     let mut rounds: BTreeMap<String, Vec<Figures>> = BTreeMap::new();
     for round in 0..options.rounds.max(1) {
         for (name, parameters) in LISTS {
@@ -141,23 +238,11 @@ async fn measure_all(
                 pages.push((", later".to_owned(), LATER));
             }
             for (suffix, page) in pages {
-                let requests = requests(address, parameters, page).await?;
-                let connections = connections.clone();
-                let operation = move |worker: usize, done: u64| {
-                    let connection = Arc::clone(&connections[worker]);
-                    let requests = Arc::clone(&requests);
-                    async move {
-                        let number = (worker + done as usize) % requests.len();
-                        connection.lock().await.ask(&requests[number]).await?;
-                        Ok(())
-                    }
-                };
-                let handle = threads.handle();
+                let requests = requests(load.address, parameters, page).await?;
                 if round == 0 {
-                    let short = Duration::from_millis(100);
-                    closed_loop(handle, options.clients, short, operation.clone()).await?;
+                    load.measure(&requests, WARMING).await?;
                 }
-                let sample = closed_loop(handle, options.clients, length, operation).await?;
+                let sample = load.measure(&requests, load.length).await?;
                 let figures = rounds.entry(format!("{name}{suffix}")).or_default();
                 figures.push(sample.figures());
             }
@@ -167,6 +252,26 @@ async fn measure_all(
     Ok(medians
         .map(|(name, figures)| (name, Figures::medians(&figures)))
         .collect())
+}
+
+/// Documents by id, alone and beside a flood of the dearest list.
+async fn measure_flood(
+    options: &QueriesOptions,
+    load: &Load<'_>,
+) -> Result<(Figures, Figures), BenchError> {
+    let ids = 0..BY_ID.min(options.documents);
+    let requests = ids.map(|number| http::get(&format!("/views/product/bench-{number}"), &[]));
+    let requests = Arc::new(requests.collect());
+    load.measure(&requests, WARMING).await?;
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds.max(1) {
+        alone.push(load.measure(&requests, load.length).await?.figures());
+        let flood = load.flood(http::get(&format!("/views/product?{FLOOD}"), &[]));
+        load.measure(&requests, WARMING).await?;
+        beside.push(load.measure(&requests, load.length).await?.figures());
+        drop(flood);
+    }
+    Ok((Figures::medians(&alone), Figures::medians(&beside)))
 }
 
 /// One request for each category that the list can be of, each for this page, or an earlier one if that

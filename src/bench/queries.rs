@@ -116,9 +116,10 @@ impl Mart {
         let (process, address) = match &options.there {
             Some(there) => (None, there.http),
             None => {
+                // A list is never measured from memory here.
                 let more: &[&str] = match options.cached {
-                    true => &[],
-                    false => &["--cache-mb", "0"],
+                    true => &["--list-cache-mb", "0"],
+                    false => &["--list-cache-mb", "0", "--cache-mb", "0"],
                 };
                 let folder = scratch.folder().join("replica");
                 let roles = "command,projector,gateway";
