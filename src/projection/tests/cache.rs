@@ -17,6 +17,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 const WRITERS: usize = 6;
@@ -35,6 +36,29 @@ pub(super) async fn model(world: &World, watermarks: &Watermarks) -> ReadModel {
     })
     .await
     .unwrap()
+}
+
+/// Two readers of the same store: one hears every announcement, the other two of three.
+pub(super) async fn lossy(world: &World) -> ([ReadModel; 2], JoinHandle<()>) {
+    let (all, some) = (
+        Watermarks::new(["statement"]),
+        Watermarks::new(["statement"]),
+    );
+    let models = [model(world, &all).await, model(world, &some).await];
+    let announced = world.log.client().subscribe("applied.statement").await;
+    let mut announced = announced.unwrap();
+    let relay = tokio::spawn(async move {
+        let mut count = 0_u64;
+        while let Some(message) = announced.next().await {
+            let applied: Applied = serde_json::from_slice(&message.payload).unwrap();
+            all.note(&applied);
+            count += 1;
+            if !crate::stable_hash::mixed(count).is_multiple_of(3) {
+                some.note(&applied);
+            }
+        }
+    });
+    (models, relay)
 }
 
 pub(super) fn at_least(position: u64) -> Freshness {
@@ -127,26 +151,7 @@ async fn a_reader_with_a_position_never_meets_an_older_document() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lost_announcements_make_readers_wait_and_never_serve_an_older_document() {
     let world = Arc::new(World::new().await);
-    let (all, some) = (
-        Watermarks::new(["statement"]),
-        Watermarks::new(["statement"]),
-    );
-    let models = [model(&world, &all).await, model(&world, &some).await];
-    let announced = world.log.client().subscribe("applied.statement").await;
-    let mut announced = announced.unwrap();
-    let relay = tokio::spawn(async move {
-        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-        while let Some(message) = announced.next().await {
-            let applied: Applied = serde_json::from_slice(&message.payload).unwrap();
-            all.note(&applied);
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            if !random.is_multiple_of(3) {
-                some.note(&applied);
-            }
-        }
-    });
+    let (models, relay) = lossy(&world).await;
     hammer(&world, &models).await;
     relay.abort();
 }

@@ -3,17 +3,17 @@
 
 use super::{
     WAIT,
-    cache::{at_least, model},
+    cache::{at_least, lossy, model},
     editions::Reader,
     rebuild::{ask, kept, live},
     world::{Account, AccountEvent, Statement, World, deposited, opened},
 };
 use crate::{
     projection::{Try, Verb},
-    read_model::{Answer, Applied, Freshness, Page, ReadModel, ServedPage, Watermarks},
+    read_model::{Answer, Freshness, Page, ReadModel, ServedPage, Watermarks},
 };
 use actix::Arbiter;
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -192,24 +192,7 @@ async fn a_reader_with_a_position_never_meets_an_older_list() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn lost_announcements_never_have_an_older_list_served() {
     let world = Arc::new(World::new().await);
-    let (all, some) = (
-        Watermarks::new(["statement"]),
-        Watermarks::new(["statement"]),
-    );
-    let models = [model(&world, &all).await, model(&world, &some).await];
-    let announced = world.log.client().subscribe("applied.statement").await;
-    let mut announced = announced.unwrap();
-    let relay = tokio::spawn(async move {
-        let mut count = 0_u64;
-        while let Some(message) = announced.next().await {
-            let applied: Applied = serde_json::from_slice(&message.payload).unwrap();
-            all.note(&applied);
-            count += 1;
-            if !crate::stable_hash::mixed(count).is_multiple_of(3) {
-                some.note(&applied);
-            }
-        }
-    });
+    let (models, relay) = lossy(&world).await;
     hammer(&world, &models).await;
     relay.abort();
 }
