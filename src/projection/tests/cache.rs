@@ -1,7 +1,7 @@
 //! Documents kept in memory are never older than what a reader asked for, whichever announcements
 //! arrive.
 
-use super::world::{Account, Statement, Statements, World, deposited, opened};
+use super::world::{Account, AccountEvent, Statement, Statements, World, deposited, opened};
 use crate::{
     projection::RegisteredView,
     read_model::{
@@ -75,9 +75,18 @@ pub(super) async fn deposits(model: &ReadModel, id: &str, freshness: &Freshness)
     statement.deposits
 }
 
-/// Deposits again and again, and asks every model for what each deposit has made, while others read
-/// the same documents all the time.
-async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
+/// Has a projector work while writers write, each once, and readers read all the time, until everything is
+/// written. Meanwhile commits of another account come, so that there always is a next announcement after
+/// one that is lost. Readers and writers are told their number, readers also how often they have read.
+pub(super) async fn beside_a_projector<R, W>(
+    world: &Arc<World>,
+    tick: impl Fn(u64) -> AccountEvent + Send + 'static,
+    read: impl Fn(usize, usize) -> R + Clone + Send + 'static,
+    write: impl Fn(usize) -> W,
+) where
+    R: Future<Output = ()> + Send,
+    W: Future<Output = ()> + Send + 'static,
+{
     let (writing, stopping) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
     let projecting = async {
         let mut projector = world.projector();
@@ -86,24 +95,25 @@ async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
             step.await.unwrap();
         }
     };
-    // So that there always is a next announcement after one that is lost.
     let ticking = tokio::spawn({
         let (world, writing) = (Arc::clone(world), Arc::clone(&writing));
         async move {
-            while writing.load(Ordering::Relaxed) {
-                world.commit::<Account>("tick", &[deposited(1)]).await;
+            for number in 0.. {
+                if !writing.load(Ordering::Relaxed) {
+                    break;
+                }
+                world.commit::<Account>("tick", &[tick(number)]).await;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
     });
     let readers: Vec<_> = (0..READERS)
         .map(|number| {
-            let (model, writing) = (models[number % models.len()].clone(), Arc::clone(&writing));
+            let (read, writing) = (read.clone(), Arc::clone(&writing));
             tokio::spawn(async move {
-                let mut reads = 0_u64;
+                let mut reads = 0;
                 while writing.load(Ordering::Relaxed) {
-                    let id = format!("a-{}", (number + reads as usize) % WRITERS);
-                    let _ = model.get("statement", &id, &Freshness::default()).await;
+                    read(number, reads).await;
                     reads += 1;
                     tokio::task::yield_now().await;
                 }
@@ -111,19 +121,7 @@ async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
             })
         })
         .collect();
-    let writers = (0..WRITERS).map(|number| {
-        let (world, models) = (Arc::clone(world), models.to_vec());
-        tokio::spawn(async move {
-            let id = format!("a-{number}");
-            world.commit::<Account>(&id, &[opened("o")]).await;
-            for round in 1..=ROUNDS {
-                let position = world.commit::<Account>(&id, &[deposited(1)]).await;
-                let freshness = at_least(position);
-                let seen = models.iter().map(|model| deposits(model, &id, &freshness));
-                assert_eq!(join_all(seen).await, vec![round; models.len()], "{id}");
-            }
-        })
-    });
+    let writers = (0..WRITERS).map(|number| tokio::spawn(write(number)));
     let writers = async {
         let written = join_all(writers).await;
         stopping.cancel();
@@ -137,6 +135,36 @@ async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
     for reader in join_all(readers).await {
         assert!(reader.unwrap() > 0);
     }
+}
+
+/// Deposits again and again, and asks every model for what each deposit has made, while others read
+/// the same documents all the time.
+async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
+    let models: Arc<[ReadModel]> = models.into();
+    let read = {
+        let models = Arc::clone(&models);
+        move |number: usize, reads: usize| {
+            let model = models[number % models.len()].clone();
+            async move {
+                let id = format!("a-{}", (number + reads) % WRITERS);
+                let _ = model.get("statement", &id, &Freshness::default()).await;
+            }
+        }
+    };
+    let write = |number| {
+        let (world, models) = (Arc::clone(world), Arc::clone(&models));
+        async move {
+            let id = format!("a-{number}");
+            world.commit::<Account>(&id, &[opened("o")]).await;
+            for round in 1..=ROUNDS {
+                let position = world.commit::<Account>(&id, &[deposited(1)]).await;
+                let freshness = at_least(position);
+                let seen = models.iter().map(|model| deposits(model, &id, &freshness));
+                assert_eq!(join_all(seen).await, vec![round; models.len()], "{id}");
+            }
+        }
+    };
+    beside_a_projector(world, |_| deposited(1), read, write).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

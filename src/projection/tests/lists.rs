@@ -3,7 +3,7 @@
 
 use super::{
     WAIT,
-    cache::{at_least, lossy, model},
+    cache::{at_least, beside_a_projector, lossy, model},
     editions::Reader,
     rebuild::{ask, kept, live},
     world::{Account, AccountEvent, Statement, World, deposited, opened},
@@ -16,17 +16,11 @@ use actix::Arbiter;
 use futures::future::join_all;
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio_util::sync::CancellationToken;
 
-const WRITERS: usize = 6;
 const ROUNDS: u64 = 20;
-const READERS: usize = 8;
 
 /// The lists that are asked for; each has all that it is of on one page.
 const LISTS: [&[(&str, &str)]; 6] = [
@@ -98,55 +92,30 @@ fn check(list: &[(&str, &str)], known: &Known, at_least: u64, answer: &Answer<Pa
 }
 
 /// Deposits again and again, and asks every model for lists as of each deposit, while others read the same
-/// lists all the time.
+/// lists all the time. Most of the other commits change no document.
 async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
-    let (writing, stopping) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
+    let models: Arc<[ReadModel]> = models.into();
     let known = Arc::new(Mutex::new(Known::new()));
-    let projecting = async {
-        let mut projector = world.projector();
-        while !stopping.is_cancelled() {
-            let step = projector.step(Duration::from_millis(50), &stopping);
-            step.await.unwrap();
-        }
+    let tick = |number: u64| match number % 8 {
+        0 => deposited(1),
+        _ => AccountEvent::Noted {},
     };
-    // So that there always is a next announcement after one that is lost; most change no document.
-    let ticking = tokio::spawn({
-        let (world, writing) = (Arc::clone(world), Arc::clone(&writing));
-        async move {
-            for tick in 0_u64.. {
-                if !writing.load(Ordering::Relaxed) {
-                    break;
-                }
-                let event = match tick % 8 {
-                    0 => deposited(1),
-                    _ => AccountEvent::Noted {},
-                };
-                world.commit::<Account>("tick", &[event]).await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
+    let read = {
+        let (models, known) = (Arc::clone(&models), Arc::clone(&known));
+        move |number: usize, reads: usize| {
+            let (model, known) = (models[number % models.len()].clone(), Arc::clone(&known));
+            async move {
+                let asked = LISTS[(number + reads) % LISTS.len()];
+                let known = known.lock().unwrap().clone();
+                let answer = list(&model, asked, &Freshness::default()).await;
+                check(asked, &known, 0, &answer);
             }
         }
-    });
-    let readers: Vec<_> = (0..READERS)
-        .map(|number| {
-            let (model, writing) = (models[number % models.len()].clone(), Arc::clone(&writing));
-            let known = Arc::clone(&known);
-            tokio::spawn(async move {
-                let mut reads = 0;
-                while writing.load(Ordering::Relaxed) {
-                    let asked = LISTS[(number + reads) % LISTS.len()];
-                    let known = known.lock().unwrap().clone();
-                    let answer = list(&model, asked, &Freshness::default()).await;
-                    check(asked, &known, 0, &answer);
-                    reads += 1;
-                    tokio::task::yield_now().await;
-                }
-                reads
-            })
-        })
-        .collect();
-    let writers = (0..WRITERS).map(|number| {
-        let (world, models, known) = (Arc::clone(world), models.to_vec(), Arc::clone(&known));
-        tokio::spawn(async move {
+    };
+    let write = |number| {
+        let (world, models) = (Arc::clone(world), Arc::clone(&models));
+        let known = Arc::clone(&known);
+        async move {
             let (id, owner) = (format!("a-{number}"), format!("o-{}", number % 2));
             world.commit::<Account>(&id, &[opened(&owner)]).await;
             for round in 0..ROUNDS {
@@ -163,21 +132,9 @@ async fn hammer(world: &Arc<World>, models: &[ReadModel]) {
                     check(asked, &known, position, &answer);
                 }
             }
-        })
-    });
-    let writers = async {
-        let written = join_all(writers).await;
-        stopping.cancel();
-        written
+        }
     };
-    for written in tokio::join!(writers, projecting).0 {
-        written.unwrap();
-    }
-    writing.store(false, Ordering::Relaxed);
-    ticking.await.unwrap();
-    for reader in join_all(readers).await {
-        assert!(reader.unwrap() > 0);
-    }
+    beside_a_projector(world, tick, read, write).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
