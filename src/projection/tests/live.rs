@@ -5,7 +5,7 @@ use super::{
     cache::model,
     editions::Reader,
     rebuild::{Doubled, ask, kept},
-    world::{Account, AccountEvent, Statement, World, deposited, open_store, opened},
+    world::{Account, AccountEvent, FoldedBy, Statement, World, deposited, open_store, opened},
 };
 use crate::{
     projection::{RegisteredView, Try, Verb},
@@ -170,7 +170,7 @@ async fn a_generation_that_takes_over_or_is_gone_back_to_reaches_who_follows() {
     }
     let gone = Follower::from(&here, followers[0].last()).await;
     let mut options = world.options();
-    options.view = RegisteredView::of::<Doubled>();
+    options.view = RegisteredView::of::<FoldedBy<Doubled>>();
     options.generation = Generation::first(2);
     let new = kept(options, &arbiter);
     for follower in &mut followers {

@@ -2,7 +2,10 @@
 
 use super::{
     WAIT, named,
-    world::{Account, AccountEvent, Owner, Statement, Statements, World, deposited, opened},
+    world::{
+        Account, AccountEvent, FoldedBy, OtherFold, Owner, Statement, Statements, World, deposited,
+        opened,
+    },
 };
 use crate::{
     projection::{
@@ -19,24 +22,8 @@ use std::time::{Duration, Instant};
 /// The next version of the statements: every deposit counts twice.
 pub(super) struct Doubled;
 
-impl View for Doubled {
-    const NAME: &'static str = Statements::NAME;
+impl OtherFold for Doubled {
     const VERSION: u32 = 2;
-    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
-    type Document = Statement;
-    type Part = String;
-
-    fn query() -> Query {
-        Statements::query()
-    }
-
-    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
-        Statements::route(event, parts)
-    }
-
-    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
-        Statements::remember(part, event)
-    }
 
     fn apply(
         id: &str,
@@ -227,7 +214,7 @@ async fn a_new_version_is_filled_beside_the_old_one_and_gone_back_from() {
     old.stop().await;
 
     let mut options = world.options();
-    options.view = RegisteredView::of::<Doubled>();
+    options.view = RegisteredView::of::<FoldedBy<Doubled>>();
     options.generation = Generation::first(2);
     let new = kept(options, &arbiter);
     world

@@ -4,7 +4,9 @@
 use super::{
     WAIT, named,
     rebuild::{kept, live},
-    world::{Account, AccountEvent, Owner, Statement, Statements, World, deposited, opened},
+    world::{
+        Account, AccountEvent, FoldedBy, OtherFold, Owner, Statement, World, deposited, opened,
+    },
 };
 use crate::{
     aggregate::{Aggregate, Context, Decision},
@@ -22,24 +24,8 @@ use std::time::{Duration, Instant};
 /// The next version of the statements, with a defect.
 struct Defective;
 
-impl View for Defective {
-    const NAME: &'static str = Statements::NAME;
+impl OtherFold for Defective {
     const VERSION: u32 = 2;
-    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
-    type Document = Statement;
-    type Part = String;
-
-    fn query() -> Query {
-        Statements::query()
-    }
-
-    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
-        Statements::route(event, parts)
-    }
-
-    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
-        Statements::remember(part, event)
-    }
 
     fn apply(
         _: &str,
@@ -93,7 +79,7 @@ async fn a_version_that_parks_what_the_live_one_has_applied_waits_for_an_operato
     old.stop().await;
 
     let mut options = world.options();
-    options.view = RegisteredView::of::<Defective>();
+    options.view = RegisteredView::of::<FoldedBy<Defective>>();
     options.generation = Generation::first(2);
     let new = kept(options, &arbiter);
     let reason = until_waiting(&new).await;

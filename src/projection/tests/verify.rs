@@ -4,13 +4,16 @@
 use super::{
     named,
     rebuild::{ask, kept},
-    world::{Account, AccountEvent, Owner, Statement, Statements, World, deposited, opened},
+    world::{
+        Account, AccountEvent, FoldedBy, OtherFold, Owner, Statement, Statements, World, deposited,
+        opened,
+    },
 };
 use crate::{
     projection::{Ask, ReplyBody, Verb, Verified, ViewHandle},
     read_model::{GenerationState, exchange::DocumentChange},
     recorded::Recorded,
-    view::{ApplyError, Change, Parts, Query, Route, View},
+    view::{ApplyError, Change, Parts, View},
 };
 use actix::Arbiter;
 use serde_json::{Value, json};
@@ -43,24 +46,8 @@ impl World {
 /// The statements as an older program had them, which refused deposits of thirteen.
 struct Cautious;
 
-impl View for Cautious {
-    const NAME: &'static str = Statements::NAME;
+impl OtherFold for Cautious {
     const VERSION: u32 = Statements::VERSION;
-    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
-    type Document = Statement;
-    type Part = String;
-
-    fn query() -> Query {
-        Statements::query()
-    }
-
-    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
-        Statements::route(event, parts)
-    }
-
-    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
-        Statements::remember(part, event)
-    }
 
     fn apply(
         id: &str,
@@ -161,7 +148,7 @@ async fn a_view_that_goes_on_meanwhile_is_verified_without_being_held() {
 async fn what_is_parked_is_no_difference_even_where_this_program_understands_it() {
     let world = World::new().await;
     let mut before = crate::projection::projector::Projector::new(
-        world.options_of::<Cautious>(),
+        world.options_of::<FoldedBy<Cautious>>(),
         world.status.clone(),
     )
     .unwrap();

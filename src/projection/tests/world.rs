@@ -23,6 +23,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
+    marker::PhantomData,
     process::Command,
     sync::{LazyLock, Mutex},
     time::{Duration, Instant},
@@ -197,6 +198,50 @@ impl View for Statements {
             AccountEvent::Closed {} => return Ok(Change::Delete),
         }
         Ok(Change::Put(document))
+    }
+}
+
+/// How another program folds the statements. All but this is as they have it.
+pub(super) trait OtherFold: Send + Sync + 'static {
+    const VERSION: u32;
+
+    fn apply(
+        id: &str,
+        document: Option<Statement>,
+        event: &Recorded,
+        parts: &Parts<String>,
+    ) -> Result<Change<Statement>, ApplyError>;
+}
+
+/// The statements, folded by `F`.
+pub(super) struct FoldedBy<F>(PhantomData<F>);
+
+impl<F: OtherFold> View for FoldedBy<F> {
+    const NAME: &'static str = Statements::NAME;
+    const VERSION: u32 = F::VERSION;
+    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
+    type Document = Statement;
+    type Part = String;
+
+    fn query() -> Query {
+        Statements::query()
+    }
+
+    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
+        Statements::route(event, parts)
+    }
+
+    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
+        Statements::remember(part, event)
+    }
+
+    fn apply(
+        id: &str,
+        document: Option<Statement>,
+        event: &Recorded,
+        parts: &Parts<String>,
+    ) -> Result<Change<Statement>, ApplyError> {
+        F::apply(id, document, event, parts)
     }
 }
 
