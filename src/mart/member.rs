@@ -165,9 +165,15 @@ fn email_key(email: &str) -> String {
     format!("{}@{}", text::caseless(mailbox), text::host(host))
 }
 
+/// The longest address, in bytes.
+const MAX_EMAIL: usize = 254;
+
 fn valid_email(email: &str) -> Result<String, Invalid> {
+    // Not even white space around it makes it longer than the published schema has it.
+    let fits = email.chars().count() <= MAX_EMAIL;
     let email = email.trim();
-    let plausible = email.len() <= 254
+    let plausible = fits
+        && email.len() <= MAX_EMAIL
         && !email
             .chars()
             .any(|c| c.is_whitespace() || text::is_unseen(c))

@@ -60,7 +60,9 @@ pub fn number(code: &'static str, value: i64, bounds: RangeInclusive<i64>) -> Re
     Err(Invalid::new(code, must))
 }
 
-/// Checks a text of one line, and takes the white space around it off. Lengths are in characters.
+/// Checks a text of one line, and takes the white space around it off. Lengths are in characters:
+/// the longest is that of the text as it came, as the schema of its field says, and the shortest that
+/// of what is left.
 ///
 /// # Errors
 ///
@@ -74,7 +76,7 @@ pub fn line(
 }
 
 /// Checks a text that may have line breaks and tabs, and takes the white space around it off.
-/// Lengths are in characters.
+/// Lengths are measured as by [`line`].
 ///
 /// # Errors
 ///
@@ -93,10 +95,11 @@ fn text(
     length: RangeInclusive<usize>,
     allowed: &[char],
 ) -> Result<String, Invalid> {
-    let value = value.trim();
-    let (least, most) = (length.start(), length.end());
+    let (least, most) = (*length.start(), *length.end());
     let must = format!("{least} to {most} characters that can be seen");
-    if !length.contains(&value.chars().count()) {
+    let too_long = value.chars().count() > most;
+    let value = value.trim();
+    if too_long || value.chars().count() < least {
         return Err(Invalid::new(code, must));
     }
     match unseen(value, allowed) {
@@ -196,12 +199,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_measured_in_characters_after_trimming() {
+    fn a_text_is_measured_in_characters_as_it_came_and_trimmed() {
         let name = "사".repeat(200);
+        assert_eq!(line("invalid_name", &name, 1..=200), Ok(name.clone()));
         assert_eq!(
-            line("invalid_name", &format!("  {name}\n"), 1..=200),
-            Ok(name.clone())
+            line("invalid_name", "  사과\n", 1..=200),
+            Ok("사과".to_owned())
         );
+        // The published schema refuses what is longer, white space included.
+        assert!(line("invalid_name", &format!("\u{85}{name}"), 1..=200).is_err());
         assert!(line("invalid_name", &format!("{name}과"), 1..=200).is_err());
         assert!(line("invalid_name", " \u{3000} ", 1..=200).is_err());
     }
