@@ -52,8 +52,9 @@ def main():
 def installed():
     """Where the pinned version is, which is installed first unless it is there."""
     binary = TARGET / "bin" / "schemathesis"
-    stamp = TARGET / "requirements.sha256"
-    pinned = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    stamp = TARGET / "requirements.stamp"
+    # An environment is bound to the folder that it was made in.
+    pinned = f"{hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()} {TARGET}"
     if binary.exists() and stamp.exists() and stamp.read_text() == pinned:
         return binary
     print(f"installing schemathesis at {TARGET.relative_to(ROOT)}", flush=True)
