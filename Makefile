@@ -19,7 +19,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 	@$(CARGO) run --quiet -- dev $(ARGS)
 
 test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
-	$(CARGO) test $(ARGS)
+	$(CARGO) test --workspace $(ARGS)
 	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http)
 	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
 
@@ -44,8 +44,8 @@ test-http: tools ## check the gateway of a running mart against the description 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing; add it with: rustup component add clippy" >&2; exit 1; }
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --lib dependency_rule
 
 release: ## build the optimised binary, target/release/headwater

@@ -5,8 +5,8 @@
 //!
 //! 1. **The pure vocabulary.** A service developer writes [`aggregate`]s, which decide commands and
 //!    evolve by events, and [`view`]s, which fold events into documents. [`recorded`] is an event as
-//!    both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The [`mart`] is a whole domain
-//!    written so, and [`testkit`] tests one without any server.
+//!    both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The
+//!    [`mart`] is a whole domain written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
 //!    replica that actor lives on is told by the [`membership`].
@@ -19,17 +19,12 @@
 //!    [`bench`] measures it, [`cli`] is the program, [`config`] and [`telemetry`] what it reads and
 //!    writes.
 //!
-//! The dependency rule: the pure vocabulary, the mart and the test kit import nothing of the runtime;
-//! only `event_log` speaks JetStream, only `read_model` speaks SurrealQL, only `http` speaks HTTP.
+//! The dependency rule: the pure vocabulary with its test kit, and the mart, are crates of their own,
+//! `headwater-core` and `headwater-mart`, which know nothing of the runtime; of the modules here only
+//! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
-pub mod aggregate;
-pub mod problem;
-pub mod recorded;
-pub mod text;
-pub mod view;
-
-pub mod mart;
-pub mod testkit;
+pub use headwater_core::{aggregate, problem, recorded, testkit, text, view};
+pub use headwater_mart as mart;
 
 pub mod request_headers;
 pub mod request_reply;

@@ -5,11 +5,11 @@ use super::{
     Site,
     connections::{Connection, Occupied, too_many},
     direct::Direct,
-    meters, trace,
+    meters, refusal, trace,
 };
 use crate::problem::Problem;
 use actix_web::{
-    Error, HttpMessage, ResponseError,
+    Error, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
@@ -66,7 +66,7 @@ where
     };
     let way = if let Some(problem) = refused {
         match refuses {
-            Refuses::Here => Way::Refused(request.into_response(problem.error_response())),
+            Refuses::Here => Way::Refused(request.into_response(refusal::response(&problem))),
             Refuses::Within => {
                 request.extensions_mut().insert(Refused(problem));
                 Way::Routed(service.call(request))

@@ -8,14 +8,14 @@ mod raw;
 
 pub(super) use raw::{Origins, headers_for};
 
-use super::{boundary::Refused, live::LAST_EVENT_ID};
+use super::{boundary::Refused, live::LAST_EVENT_ID, refusal};
 use crate::{
     problem::Problem,
     read_model::{MAX_WAIT, MIN_POSITION},
 };
 use actix_cors::Cors;
 use actix_web::{
-    Error, HttpMessage, ResponseError,
+    Error, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
@@ -117,7 +117,7 @@ where
 {
     let refused = request.extensions_mut().remove::<Refused>();
     let way = match refused {
-        Some(Refused(problem)) => Either::Left(request.into_response(problem.error_response())),
+        Some(Refused(problem)) => Either::Left(request.into_response(refusal::response(&problem))),
         None => Either::Right(service.call(request)),
     };
     async move {
@@ -151,7 +151,7 @@ where
             None,
             "a page of this origin may not send such a request: the origin, the method or a header is not allowed",
         );
-        let mut refused = problem.error_response();
+        let mut refused = refusal::response(&problem);
         if let Some(vary) = response.headers().get(VARY) {
             refused.headers_mut().insert(VARY, vary.clone());
         }

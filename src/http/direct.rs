@@ -3,10 +3,10 @@
 //!
 //! Whatever else is asked of the same paths, another method for example, is left to the router.
 
-use super::{Site, commands, views};
+use super::{Site, commands, refusal, views};
 use crate::percent;
 use actix_web::{
-    Error, HttpResponse, ResponseError,
+    Error, HttpResponse,
     body::BoxBody,
     dev::{Service, ServiceRequest, ServiceResponse},
     http::Method,
@@ -58,7 +58,7 @@ impl Direct {
             // Apart, so that what a read passes through stays small.
             Self::Command => Box::pin(commands::execute(&request, payload, site)).await,
         };
-        let response: HttpResponse = answer.unwrap_or_else(|problem| problem.error_response());
+        let response: HttpResponse = answer.unwrap_or_else(|problem| refusal::response(&problem));
         ServiceResponse::new(request, response)
     }
 }

@@ -1,7 +1,7 @@
 //! `/docs`: a page to read the API description on and to try it from. Its assets are in the binary;
 //! it asks no other host for anything.
 
-use super::conditional;
+use super::{conditional, refusal::Refusal};
 use crate::problem::Problem;
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -43,7 +43,7 @@ pub(super) async fn redirect() -> HttpResponse {
 pub(super) async fn serve(
     request: HttpRequest,
     file: Path<String>,
-) -> Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Refusal> {
     let file = utoipa_swagger_ui::serve(&file, CONFIG.clone())
         .map_err(|_| Problem {
             detail: "the page failed inside the service".to_owned(),

@@ -12,7 +12,7 @@ use super::{
     Site,
     connections::{Connection, Occupied},
     input,
-    refusal::say_age,
+    refusal::{Refusal, say_age},
     views,
 };
 use crate::{
@@ -60,7 +60,7 @@ const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub(super) async fn document(
     request: HttpRequest,
     site: Data<Site>,
-) -> Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Refusal> {
     let view = views::known_view(&request, &site)?;
     let following = async {
         let id = input::document_id(&request, 2)?;
@@ -75,7 +75,7 @@ pub(super) async fn document(
 }
 
 /// Follows a list.
-pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Refusal> {
     let view = views::known_view(&request, &site)?;
     let following = async {
         let filters = input::parameters(request.uri().query().unwrap_or_default())?;
@@ -109,14 +109,14 @@ fn respond(
     site: &Site,
     view: &ViewDescription,
     following: Result<(Slot, Subscription), Problem>,
-) -> Result<HttpResponse, Problem> {
+) -> Result<HttpResponse, Refusal> {
     let (slot, subscription) = match following {
         Ok(following) => following,
         Err(problem) => {
             let problem = views::aged(problem, site, view);
             return match comes_again(request) {
                 true => Ok(refuse(&problem)),
-                false => Err(problem),
+                false => Err(problem.into()),
             };
         }
     };

@@ -2,7 +2,7 @@
 
 use super::{
     Site, conditional, input,
-    refusal::{self, say_age},
+    refusal::{self, Refusal, say_age},
 };
 use crate::{
     problem::Problem,
@@ -27,7 +27,7 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
 }
 
 /// Reads a page of a list. One that is in memory is answered without waiting for anything.
-pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Refusal> {
     let view = known_view(&request, &site)?;
     let answer = async {
         let parameters = input::parameters(request.uri().query().unwrap_or_default())?;

@@ -10,8 +10,8 @@ use super::{
     product::{self, Product},
     stock::{self, Stock},
 };
-use crate::aggregate::Aggregate;
 use goods::{GOODS, Good, Pack};
+use headwater_core::aggregate::Aggregate;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

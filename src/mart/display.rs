@@ -5,7 +5,7 @@
 //! closed and refuses everything.
 
 use super::rules::{self, Invalid, event_if};
-use crate::aggregate::{self, Aggregate, Context, Decision};
+use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::RangeInclusive};

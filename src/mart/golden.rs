@@ -10,13 +10,13 @@ use super::{
     product::{self, Product},
     stock::{self, Stock},
 };
-use crate::{aggregate::Aggregate, recorded::decode_event, testkit::event_types};
+use headwater_core::{aggregate::Aggregate, recorded::decode_event, testkit::event_types};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::{collections::BTreeSet, fmt::Debug, fs, path::PathBuf};
 
 fn folder() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden"))
 }
 
 /// Holds the events against the samples of their types, and demands one for every type.

@@ -4,7 +4,7 @@
 //! forgets the personal data in the state, and is final.
 
 use super::rules::{self, Invalid, event_if};
-use crate::{
+use headwater_core::{
     aggregate::{self, Aggregate, Context, Decision},
     text,
 };

@@ -7,7 +7,7 @@ use super::{
     product::PRICES,
     rules::{self, Invalid},
 };
-use crate::aggregate::{self, Aggregate, Context, Decision};
+use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 use utoipa::ToSchema;

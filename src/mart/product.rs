@@ -4,7 +4,7 @@
 //! relisted; its barcode stays its own.
 
 use super::rules::{self, Invalid, event_if};
-use crate::aggregate::{self, Aggregate, Context, Decision};
+use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use utoipa::ToSchema;

@@ -4,7 +4,7 @@
 //! value of the right type but out of bounds is a refusal of the domain, [`Invalid`], with the code
 //! `invalid_<field>`.
 
-use crate::{aggregate::Decision, text::unseen};
+use headwater_core::{aggregate::Decision, text::unseen};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},

@@ -6,7 +6,7 @@
 //! that were released or shipped; an older one counts as never seen.
 
 use super::rules::{self, Invalid};
-use crate::aggregate::{self, Aggregate, Context, Decision};
+use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},

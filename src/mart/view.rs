@@ -10,7 +10,7 @@ pub use product::ProductView;
 pub use sales::SalesView;
 pub use storefront::StorefrontView;
 
-use crate::{
+use headwater_core::{
     recorded::Recorded,
     view::{ApplyError, Change},
 };
@@ -37,7 +37,7 @@ fn no_document(id: &str, event: &Recorded) -> ApplyError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::View;
+    use headwater_core::view::View;
 
     /// The names of a view's filters, its sorts and its searched fields.
     fn offered<V: View>() -> (Vec<&'static str>, Vec<&'static str>, Vec<&'static str>) {

@@ -1,7 +1,7 @@
 //! The mart's commands as JSON: what decodes, and what does not.
 
 use super::{display::Display, member::Member, order::Order, product::Product, stock::Stock};
-use crate::{
+use headwater_core::{
     aggregate::{Aggregate, Rejection},
     testkit::command_names,
 };

@@ -1,9 +1,9 @@
 //! The sample data is accepted, and is enough to look around in.
 
 use super::*;
-use crate::{
+use crate::view::{ProductView, StorefrontView};
+use headwater_core::{
     aggregate::Context,
-    mart::view::{ProductView, StorefrontView},
     testkit::{Log, ViewFold},
 };
 use serde_json::json;
@@ -100,7 +100,7 @@ fn the_sample_is_always_the_same() {
 #[test]
 fn ids_are_ids() {
     for command in sample() {
-        assert!(crate::mart::rules::is_id(&command.id), "{}", command.id);
+        assert!(crate::rules::is_id(&command.id), "{}", command.id);
     }
 }
 

@@ -1,7 +1,7 @@
 //! One test a rule.
 
 use super::*;
-use crate::testkit::Given;
+use headwater_core::testkit::Given;
 
 fn opened() -> Event {
     Event::Opened {

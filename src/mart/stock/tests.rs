@@ -1,7 +1,7 @@
 //! One test a rule.
 
 use super::*;
-use crate::testkit::Given;
+use headwater_core::testkit::Given;
 use proptest::prelude::*;
 
 const ID: &str = "gangnam_apple";

@@ -5,12 +5,12 @@
 
 use super::{no_document, not_read, put_if_changed};
 use crate::{
+    member::{self, Member},
+    order::{Event, Order, Status},
+    product::{self, Product},
+};
+use headwater_core::{
     aggregate::Aggregate,
-    mart::{
-        member::{self, Member},
-        order::{Event, Order, Status},
-        product::{self, Product},
-    },
     recorded::Recorded,
     view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
 };

@@ -1,9 +1,9 @@
 //! The `product` view: the range, one document per product.
 
 use super::{no_document, put_if_changed};
-use crate::{
+use crate::product::{Event, Product};
+use headwater_core::{
     aggregate::Aggregate,
-    mart::product::{Event, Product},
     recorded::Recorded,
     view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
 };

@@ -4,9 +4,9 @@
 //! paid is taken off the day it was paid on, whenever that was.
 
 use super::no_document;
-use crate::{
+use crate::order::{Event, Order};
+use headwater_core::{
     aggregate::Aggregate,
-    mart::order::{Event, Order},
     recorded::Recorded,
     view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
 };

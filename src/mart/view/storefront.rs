@@ -7,12 +7,12 @@
 
 use super::{no_document, not_read, product::ProductStatus, put_if_changed};
 use crate::{
+    display::{self, Display},
+    product::{self, Product},
+    stock::{self, Stock},
+};
+use headwater_core::{
     aggregate::Aggregate,
-    mart::{
-        display::{self, Display},
-        product::{self, Product},
-        stock::{self, Stock},
-    },
     recorded::Recorded,
     view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
 };

@@ -1,10 +1,8 @@
 //! What an order looks like after which events, in every order in which they can arrive.
 
 use super::*;
-use crate::{
-    mart::order::OrderLine,
-    testkit::{Log, ViewFold, interleavings},
-};
+use crate::order::OrderLine;
+use headwater_core::testkit::{Log, ViewFold, interleavings};
 use serde_json::json;
 
 fn placed(member: &str, skus: &[&str]) -> Event {

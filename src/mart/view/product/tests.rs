@@ -1,7 +1,7 @@
 //! What the view shows after which events.
 
 use super::*;
-use crate::testkit::{Log, ViewFold};
+use headwater_core::testkit::{Log, ViewFold};
 use serde_json::json;
 
 fn registered() -> Event {

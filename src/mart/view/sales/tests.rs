@@ -1,10 +1,8 @@
 //! What counts as sold, where and when.
 
 use super::*;
-use crate::{
-    mart::order::OrderLine,
-    testkit::{Log, ViewFold},
-};
+use crate::order::OrderLine;
+use headwater_core::testkit::{Log, ViewFold};
 use serde_json::json;
 
 /// An order of three pieces for 400 won.

@@ -1,7 +1,7 @@
 //! What a shopper sees after which events, in every order in which they can arrive.
 
 use super::*;
-use crate::testkit::{Log, ViewFold, interleavings};
+use headwater_core::testkit::{Log, ViewFold, interleavings};
 use serde_json::{Value, json};
 
 const FROM: &str = "2027-01-01T00:00:00Z";

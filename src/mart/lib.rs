@@ -1,7 +1,7 @@
 //! The mart: the reference domain, a quick-commerce grocery with many branches.
 //!
 //! Everything below is pure: aggregates decide, views fold, and neither knows a clock, a random
-//! source, a database or the runtime that calls it. A test holds this module to it.
+//! source, a database or the runtime that calls it: this crate depends on none.
 
 pub mod catalogue;
 pub mod display;

@@ -1,0 +1,17 @@
+//! The pure vocabulary of Headwater.
+//!
+//! A service developer writes [`aggregate`]s, which decide commands and evolve by events, and
+//! [`view`]s, which fold events into documents. [`recorded`] is an event as both see it, [`text`] how
+//! text is compared, [`problem`] the one form of every refusal. [`testkit`] tests a domain without any
+//! server.
+//!
+//! Nothing here knows a clock, a random source, a database or the runtime that calls it: this crate
+//! does not depend on any.
+
+pub mod aggregate;
+pub mod problem;
+pub mod recorded;
+pub mod text;
+pub mod view;
+
+pub mod testkit;
