@@ -15,7 +15,8 @@ mod topology;
 mod views;
 
 use crate::{
-    config::{Cli, Command, TraceConfig},
+    config::{Cli, Command, NatsConfig, TraceConfig},
+    platform::{self, StartError},
     telemetry::{self, trace},
 };
 use std::{fmt, process::ExitCode};
@@ -58,6 +59,13 @@ fn export_traces(config: &TraceConfig, replica: &str) -> Result<Option<trace::Ex
         .map_err(Failure::operation)
 }
 
+/// Connects to NATS, as `name`.
+async fn connect(nats: &NatsConfig, name: &str) -> Result<async_nats::Client, Failure> {
+    let address = nats.address().map_err(Failure::configuration)?;
+    let connected = platform::connect(&address, name).await;
+    connected.map_err(Failure::connection)
+}
+
 /// Why a command did not do its work.
 #[derive(Debug)]
 struct Failure {
@@ -71,6 +79,14 @@ impl Failure {
         Self {
             code: 2,
             reason: reason.to_string(),
+        }
+    }
+
+    /// NATS cannot be connected to.
+    fn connection(error: StartError) -> Self {
+        match error {
+            StartError::Servers(_) | StartError::Unauthorized { .. } => Self::configuration(error),
+            _ => Self::operation(error),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod dev;
+mod nats;
 mod operate;
 mod serve;
 mod sides;
@@ -16,6 +17,7 @@ pub use bench::{
     QueryBenchConfig, ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
+pub use nats::{NatsAccessConfig, NatsConfig, nats_variables};
 pub use operate::{
     ControlConfig, EventsAction, ExcludeConfig, LogAddress, OneAggregate, ParkedAction,
     ParkedAggregate, ParkedChoice, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
@@ -24,7 +26,6 @@ pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
 pub use trace::{OtlpHeaders, TraceConfig};
 
-use crate::platform;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
@@ -111,9 +112,46 @@ pub enum LogFormat {
     Json,
 }
 
-/// Refuses a list of servers that cannot be read while nothing has been begun.
-fn nats(list: &str) -> Result<String, String> {
-    platform::nats_servers(list).map(|_| list.to_owned())
+/// What is put in the place of a secret.
+const HIDDEN: &str = "(not shown)";
+/// The flags whose values nobody else is to see: secrets, and addresses that may have one in them.
+const SECRET: [&str; 7] = [
+    "nats",
+    "nats-password",
+    "nats-token",
+    "nats-monitor",
+    "surreal-password",
+    "otlp-endpoint",
+    "otlp-headers",
+];
+
+impl Cli {
+    /// Reads the command line and the variables; ends the program where they cannot be read, or help is
+    /// asked for.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| hiding(error).exit())
+    }
+}
+
+/// Takes a secret out of what is said of a flag that has a wrong value.
+fn hiding(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    let is_secret = |flag: &str| {
+        let flag = flag.trim_start_matches('-');
+        let name = flag.split([' ', '=']).next().unwrap_or_default();
+        SECRET.contains(&name)
+    };
+    let hides = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => is_secret(flag),
+        Some(ContextValue::Strings(flags)) => flags.iter().any(|flag| is_secret(flag)),
+        _ => false,
+    };
+    if hides && error.get(ContextKind::InvalidValue).is_some() {
+        let hidden = ContextValue::String(HIDDEN.to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+    }
+    error
 }
 
 /// Reads an address of HTTP.
@@ -139,21 +177,41 @@ mod tests {
     #[test]
     fn no_help_shows_a_secret_that_the_environment_has() {
         fn check(command: &clap::Command) {
-            let secret = [
-                "nats",
-                "surreal-password",
-                "nats-monitor",
-                "otlp-endpoint",
-                "otlp-headers",
-            ];
             for flag in command.get_arguments() {
-                if flag.get_long().is_some_and(|long| secret.contains(&long)) {
+                if flag.get_long().is_some_and(|long| SECRET.contains(&long)) {
                     assert!(flag.is_hide_env_values_set(), "{}", flag.get_id());
                 }
             }
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        let wrong: [&[&str]; 8] = [
+            &["topology", "verify", "--nats", "nats://u:s3cret@a:port"],
+            &["bench", "get", "--nats", "nats://u:s3cret@a:port"],
+            &["serve", "--nats-monitor", "--", "ftp://u:s3cret@a"],
+            &[
+                "serve",
+                "--nats-monitor",
+                "ftp://u:s3cret@a",
+                "--insecurely",
+            ],
+            &["serve", "--otlp-headers", "s3cret", "--roles"],
+            &["serve", "--otlp-endpoint", "ftp://u:s3cret@a", "--repair"],
+            &["serve", "--nats-user", "u", "--nats-token=s3cret"],
+            &["serve", "--nats-password", "s3cret", "--repair"],
+        ];
+        for flags in wrong {
+            let flags = std::iter::once(&"headwater").chain(flags);
+            let Err(error) = Cli::try_parse_from(flags) else {
+                continue;
+            };
+            let said = hiding(error).to_string();
+            assert!(!said.contains("s3cret"), "{said}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The command line of Headwater.
 
-use clap::Parser;
 use headwater::{cli, config::Cli};
 use std::process::ExitCode;
 
@@ -10,5 +9,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run(Cli::parse())
+    cli::run(Cli::read())
 }

@@ -18,7 +18,7 @@ mod waiting;
 
 pub use domain::Domain;
 pub use error::StartError;
-pub use nats::{connect, nats_servers, shown};
+pub use nats::{NatsAddress, NatsTls, SignIn, connect, nats_servers, shown};
 pub use options::PlatformOptions;
 pub use waiting::Patience;
 

@@ -13,7 +13,7 @@ use super::{
     report::common_settings,
     sample,
 };
-use crate::event_log::topology::Durability;
+use crate::{event_log::topology::Durability, platform::NatsAddress};
 use async_nats::Client;
 use bytes::Bytes;
 use clap::{ValueEnum, builder::PossibleValue};
@@ -47,7 +47,7 @@ pub async fn run(options: CommandsOptions, rate: u64) -> Result<Bench, BenchErro
     };
     let scratch = match options.nats.clone() {
         None => Scratch::start(durability, options.nats_server.clone()).await?,
-        Some(url) => Scratch::beside(url)?,
+        Some(nats) => Scratch::beside(nats)?,
     };
     let measured = measure(&options, rate, &scratch).await;
     scratch.stop().await;
@@ -65,13 +65,13 @@ async fn measure(
     scratch: &Scratch,
 ) -> Result<Bench, BenchError> {
     let threads = LoadThreads::start()?;
-    let url = scratch.nats_url();
+    let nats = scratch.nats();
     let replica = match options.nats {
-        None => Some(start_replica(options, &url, scratch).await?),
+        None => Some(start_replica(options, &nats, scratch).await?),
         Some(_) => None,
     };
     let load = Load {
-        clients: connect(&url, options.connections, &threads).await?,
+        clients: connect(&nats, options.connections, &threads).await?,
         threads,
         workers: options.concurrency,
         aggregates: options.aggregates,
@@ -87,7 +87,7 @@ async fn measure(
 
 async fn start_replica(
     options: &CommandsOptions,
-    url: &str,
+    nats: &NatsAddress,
     scratch: &Scratch,
 ) -> Result<Process, BenchError> {
     let secret = scratch.folder().join("secret");
@@ -102,7 +102,7 @@ async fn start_replica(
         ["--secret-file", &secret],
     ];
     let folder = scratch.folder().join("replica");
-    processes::replica("command", url, &folder, more.as_flattened()).await
+    processes::replica("command", nats, &folder, more.as_flattened()).await
 }
 
 async fn rounds(options: &CommandsOptions, load: &Load) -> Result<Bench, BenchError> {

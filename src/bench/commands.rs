@@ -22,7 +22,7 @@ use crate::{
         subject::{self, Id},
         topology::Durability,
     },
-    platform::{Domain, Platform, PlatformOptions},
+    platform::{Domain, NatsAddress, Platform, PlatformOptions},
 };
 use async_nats::{Client, HeaderMap, HeaderName, Request};
 use bytes::Bytes;
@@ -66,7 +66,7 @@ pub struct CommandsOptions {
     /// Whether commands are given within the replica's process, by the short way.
     pub in_process: bool,
     /// A NATS that is there, with a replica on it; started when `None`.
-    pub nats: Option<String>,
+    pub nats: Option<NatsAddress>,
     /// Whether a nats-server that is started syncs each append.
     pub durable: bool,
     /// The nats-server to start.
@@ -107,12 +107,12 @@ pub async fn run(options: CommandsOptions) -> Result<Bench, BenchError> {
         None => Some(Scratch::start(durability, options.nats_server.clone()).await?),
         Some(_) => None,
     };
-    let url = match (&options.nats, &scratch) {
-        (Some(url), _) => url.clone(),
-        (None, Some(scratch)) => scratch.nats_url(),
+    let nats = match (&options.nats, &scratch) {
+        (Some(nats), _) => nats.clone(),
+        (None, Some(scratch)) => scratch.nats(),
         (None, None) => unreachable!("one of both is there"),
     };
-    let measured = measure(&options, &url, scratch.as_ref()).await;
+    let measured = measure(&options, &nats, scratch.as_ref()).await;
     if let Some(scratch) = scratch {
         scratch.stop().await;
     }
@@ -126,12 +126,12 @@ pub async fn run(options: CommandsOptions) -> Result<Bench, BenchError> {
 
 async fn measure(
     options: &CommandsOptions,
-    url: &str,
+    nats: &NatsAddress,
     scratch: Option<&Scratch>,
 ) -> Result<Bench, BenchError> {
     let threads = LoadThreads::start()?;
-    let clients = connect(url, options.connections, &threads).await?;
-    let target = Target::start(options, url, scratch, &clients).await?;
+    let clients = connect(nats, options.connections, &threads).await?;
+    let target = Target::start(options, nats, scratch, &clients).await?;
 
     let resident_before = target.resident_bytes();
     let ours = target.operation();
@@ -143,7 +143,7 @@ async fn measure(
     .await?;
     let sizes = Sizes::measure(&clients[0]).await?;
     let echo = RequestReply::start(
-        url,
+        nats,
         clients.clone(),
         (target.headers(), Bytes::from_static(BODY)),
         sizes.reply,
@@ -227,17 +227,17 @@ async fn measure(
 }
 
 pub(super) async fn connect(
-    url: &str,
+    nats: &NatsAddress,
     count: usize,
     threads: &LoadThreads,
 ) -> Result<Arc<[Client]>, BenchError> {
     let mut clients = Vec::new();
     for _ in 0..count.max(1) {
-        let url = url.to_owned();
+        let nats = nats.clone();
         // Where it is made is where its connection is served.
         let connecting = threads
             .handle()
-            .spawn(async move { crate::platform::connect(&url, "bench").await });
+            .spawn(async move { crate::platform::connect(&nats, "bench").await });
         let client = connecting.await.map_err(BenchError::new)?;
         clients.push(client.map_err(BenchError::new)?);
     }
@@ -289,12 +289,12 @@ enum Target {
 impl Target {
     async fn start(
         options: &CommandsOptions,
-        url: &str,
+        nats: &NatsAddress,
         scratch: Option<&Scratch>,
         clients: &Arc<[Client]>,
     ) -> Result<Self, BenchError> {
         if options.in_process {
-            let mut platform = PlatformOptions::new(url, "mem://", "bench");
+            let mut platform = PlatformOptions::new(nats.clone(), "mem://", "bench");
             platform.roles = [Role::Command].into();
             platform.append = options.append();
             platform.command.max_actors = options.max_actors();
@@ -320,7 +320,7 @@ impl Target {
                     ["--append", append],
                 ];
                 let more = more.as_flattened();
-                let replica = processes::replica("command", url, &folder, more);
+                let replica = processes::replica("command", nats, &folder, more);
                 Some(Box::new(replica.await?))
             }
         };

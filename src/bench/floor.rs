@@ -1,6 +1,7 @@
 //! The floors of the command side: what NATS alone does on the same server with the same bytes.
 
 use super::{BenchError, processes::Process};
+use crate::platform::NatsAddress;
 use async_nats::{Client, HeaderMap, Request};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -27,15 +28,15 @@ impl RequestReply {
     ///
     /// Returns [`BenchError`] when it does not start.
     pub async fn start(
-        nats_url: &str,
+        nats: &NatsAddress,
         clients: Arc<[Client]>,
         request: (HeaderMap, Bytes),
         reply_bytes: usize,
     ) -> Result<Self, BenchError> {
         let reply_bytes = reply_bytes.to_string();
-        let arguments = ["bench", "responder", "--nats", nats_url];
+        let arguments = ["bench", "responder"];
         let arguments = arguments.into_iter().chain(["--reply-bytes", &reply_bytes]);
-        let (responder, _) = Process::start(arguments, "answers").await?;
+        let (responder, _) = Process::start_at(nats, arguments, "answers").await?;
         Ok(Self {
             responder,
             clients,
@@ -77,8 +78,8 @@ impl RequestReply {
 /// # Errors
 ///
 /// Returns [`BenchError`] when NATS is not there.
-pub async fn respond(nats_url: &str, reply_bytes: usize) -> Result<(), BenchError> {
-    let client = crate::platform::connect(nats_url, "bench responder")
+pub async fn respond(nats: &NatsAddress, reply_bytes: usize) -> Result<(), BenchError> {
+    let client = crate::platform::connect(nats, "bench responder")
         .await
         .map_err(BenchError::new)?;
     let mut requests = client.subscribe(ECHO).await.map_err(BenchError::new)?;

@@ -156,7 +156,7 @@ async fn start(
     documents: usize,
 ) -> Result<(Process, SocketAddr), BenchError> {
     let roles = "command,projector,gateway";
-    let mut replica = processes::replica(roles, &scratch.nats_url(), folder, more).await?;
+    let mut replica = processes::replica(roles, &scratch.nats(), folder, more).await?;
     let address = http::address_in(&replica.line_with("http://").await?)?;
     wait_until_ready(address, FILLING * documents as u32).await?;
     Ok((replica, address))

@@ -19,10 +19,10 @@ pub(super) const MAKING: usize = 256;
 
 /// Opens the log of a server that has just been started, by a connection that the load's threads serve.
 pub(super) async fn open(scratch: &Scratch, threads: &LoadThreads) -> Result<EventLog, BenchError> {
-    let url = scratch.nats_url();
+    let nats = scratch.nats();
     let connecting = threads
         .handle()
-        .spawn(async move { async_nats::connect(url).await });
+        .spawn(async move { crate::platform::connect(&nats, "bench").await });
     let nats = connecting.await.map_err(BenchError::new)?;
     let nats = nats.map_err(BenchError::new)?;
     let topology = Topology::embedded();

@@ -3,8 +3,10 @@
 
 use super::BenchError;
 use crate::{
+    config::nats_variables,
     dev::nats_server::{NatsServer, NatsServerOptions},
     event_log::topology::Durability,
+    platform::NatsAddress,
 };
 use std::{
     ffi::{OsStr, OsString},
@@ -28,7 +30,7 @@ pub struct Scratch {
 
 enum Nats {
     Started(NatsServer),
-    There(String),
+    There(NatsAddress),
 }
 
 impl Scratch {
@@ -52,16 +54,16 @@ impl Scratch {
         })
     }
 
-    /// A new folder beside the nats-server at `url`, which is left as it is.
+    /// A new folder beside a nats-server that is there, which is left as it is.
     ///
     /// # Errors
     ///
     /// Returns [`BenchError`] when the folder cannot be made.
-    pub fn beside(url: String) -> Result<Self, BenchError> {
+    pub fn beside(nats: NatsAddress) -> Result<Self, BenchError> {
         let folder = new_folder();
         std::fs::create_dir_all(&folder)?;
         Ok(Self {
-            nats: Nats::There(url),
+            nats: Nats::There(nats),
             folder,
         })
     }
@@ -77,10 +79,10 @@ impl Scratch {
 
     /// Where clients connect.
     #[must_use]
-    pub fn nats_url(&self) -> String {
+    pub fn nats(&self) -> NatsAddress {
         match &self.nats {
-            Nats::Started(nats) => nats.client_url(),
-            Nats::There(url) => url.clone(),
+            Nats::Started(nats) => nats.client_url().into(),
+            Nats::There(nats) => nats.clone(),
         }
     }
 
@@ -123,7 +125,34 @@ impl Process {
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         ready: &str,
     ) -> Result<(Self, String), BenchError> {
+        Self::spawn(Command::new(std::env::current_exe()?), arguments, ready).await
+    }
+
+    /// As [`Process::start`], connected to this NATS. How is said where other users do not see it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Process::start`].
+    pub async fn start_at(
+        nats: &NatsAddress,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        ready: &str,
+    ) -> Result<(Self, String), BenchError> {
         let mut command = Command::new(std::env::current_exe()?);
+        for (name, value) in nats_variables(nats) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self::spawn(command, arguments, ready).await
+    }
+
+    async fn spawn(
+        mut command: Command,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        ready: &str,
+    ) -> Result<(Self, String), BenchError> {
         command
             .args(arguments)
             .stdin(Stdio::null())
@@ -204,20 +233,13 @@ pub fn cpu_time(pid: u32) -> Option<Duration> {
 /// Returns [`BenchError`] when it does not start.
 pub async fn replica(
     roles: &str,
-    nats_url: &str,
+    nats: &NatsAddress,
     data_dir: &Path,
     more: &[&str],
 ) -> Result<Process, BenchError> {
     let mut arguments: Vec<OsString> = vec!["serve".into(), "--data-dir".into(), data_dir.into()];
-    let fixed = [
-        "--roles",
-        roles,
-        "--nats",
-        nats_url,
-        "--http-addr",
-        "127.0.0.1:0",
-    ];
+    let fixed = ["--roles", roles, "--http-addr", "127.0.0.1:0"];
     arguments.extend(fixed.iter().chain(more).map(OsString::from));
-    let (process, _) = Process::start(arguments, " runs").await?;
+    let (process, _) = Process::start_at(nats, arguments, " runs").await?;
     Ok(process)
 }

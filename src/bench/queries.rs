@@ -6,7 +6,7 @@ use super::{
     load::once_each,
     processes::{self, Process, Scratch},
 };
-use crate::event_log::topology::Durability;
+use crate::{event_log::topology::Durability, platform::NatsAddress};
 use async_nats::{Client, HeaderMap, Request};
 use std::{
     net::SocketAddr,
@@ -53,7 +53,7 @@ pub struct QueriesOptions {
 #[derive(Debug, Clone)]
 pub struct There {
     /// Its NATS.
-    pub nats: String,
+    pub nats: NatsAddress,
     /// Where its gateway serves HTTP.
     pub http: SocketAddr,
 }
@@ -112,7 +112,7 @@ impl Mart {
         options: &QueriesOptions,
         threads: &Handle,
     ) -> Result<Self, BenchError> {
-        let url = scratch.nats_url();
+        let nats = scratch.nats();
         let (process, address) = match &options.there {
             Some(there) => (None, there.http),
             None => {
@@ -123,13 +123,13 @@ impl Mart {
                 };
                 let folder = scratch.folder().join("replica");
                 let roles = "command,projector,gateway";
-                let mut process = processes::replica(roles, &url, &folder, more).await?;
+                let mut process = processes::replica(roles, &nats, &folder, more).await?;
                 let address = http::address_in(&process.line_with("http://").await?)?;
                 (Some(process), address)
             }
         };
         let connecting =
-            threads.spawn(async move { crate::platform::connect(&url, "bench").await });
+            threads.spawn(async move { crate::platform::connect(&nats, "bench").await });
         let nats = connecting.await.map_err(BenchError::new)?;
         let run = uuid::Uuid::now_v7().simple();
         let mart = Self {

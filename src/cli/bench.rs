@@ -16,20 +16,20 @@ use std::{process::ExitCode, time::Duration};
 pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
     match action {
         BenchAction::Commands(config) => {
-            let mut options = options("commands", &config.bench);
+            let mut options = options("commands", &config.bench)?;
             options.aggregates = config.aggregates as usize;
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
             measure(options, &config.bench).await
         }
         BenchAction::Hot(config) => {
-            let mut options = options("hot", &config.bench);
+            let mut options = options("hot", &config.bench)?;
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
             measure(options, &config.bench).await
         }
         BenchAction::Claims(config) => {
-            let mut options = options("claims", &config.bench);
+            let mut options = options("claims", &config.bench)?;
             options.aggregates = config.aggregates as usize;
             options.concurrency = config.concurrency.into();
             let measured = claims::run(options, config.rate.into()).await;
@@ -40,7 +40,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 documents: config.documents as usize,
                 clients: config.connections.into(),
                 cached: !config.no_cache,
-                there: there(config.there),
+                there: there(config.there)?,
                 ..queries(&config.bench)
             };
             tell(get::run(options).await, &config.bench)
@@ -50,7 +50,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 documents: config.documents as usize,
                 names: search::name,
                 clients: config.connections.into(),
-                there: there(config.there),
+                there: there(config.there)?,
                 ..queries(&config.bench)
             };
             tell(search::run(options).await, &config.bench)
@@ -76,7 +76,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             let options = QueriesOptions {
                 clients: config.connections.into(),
                 rate: config.rate.into(),
-                there: there(config.there),
+                there: there(config.there)?,
                 ..queries(&config.bench)
             };
             tell(fresh::run(options).await, &config.bench)
@@ -85,7 +85,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             let options = QueriesOptions {
                 documents: 1,
                 clients: config.clients.into(),
-                there: there(config.there),
+                there: there(config.there)?,
                 ..queries(&config.bench)
             };
             tell(live::run(options).await, &config.bench)
@@ -100,14 +100,19 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             measured.and_then(|lists| lists.tell(config.bench.json.as_deref()))
         }
         BenchAction::Bare(config) => get::serve_bare(config.body).await,
-        BenchAction::Responder(config) => floor::respond(&config.nats, config.reply_bytes).await,
+        BenchAction::Responder(config) => {
+            let nats = config.nats.address().map_err(Failure::configuration)?;
+            floor::respond(&nats, config.reply_bytes).await
+        }
     }
     .map_err(Failure::operation)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn options(name: &'static str, config: &BenchConfig) -> CommandsOptions {
-    CommandsOptions {
+fn options(name: &'static str, config: &BenchConfig) -> Result<CommandsOptions, Failure> {
+    let nats = config.nats.as_deref();
+    let nats = nats.map(|servers| config.access.address(servers));
+    Ok(CommandsOptions {
         name,
         aggregates: 1,
         concurrency: 1,
@@ -115,10 +120,10 @@ fn options(name: &'static str, config: &BenchConfig) -> CommandsOptions {
         rounds: config.rounds,
         connections: config.connections.into(),
         in_process: false,
-        nats: config.nats.clone(),
+        nats: nats.transpose().map_err(Failure::configuration)?,
         durable: config.durable,
         nats_server: config.nats_server.clone(),
-    }
+    })
 }
 
 async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), BenchError> {
@@ -141,9 +146,13 @@ fn queries(config: &QueryBenchConfig) -> QueriesOptions {
     }
 }
 
-fn there(config: ThereConfig) -> Option<There> {
-    let (nats, http) = config.nats.zip(config.http_addr)?;
-    Some(There { nats, http })
+fn there(config: ThereConfig) -> Result<Option<There>, Failure> {
+    let Some((servers, http)) = config.nats.zip(config.http_addr) else {
+        return Ok(None);
+    };
+    let nats = config.access.address(&servers);
+    let nats = nats.map_err(Failure::configuration)?;
+    Ok(Some(There { nats, http }))
 }
 
 fn tell(bench: Result<Bench, BenchError>, config: &QueryBenchConfig) -> Result<(), BenchError> {

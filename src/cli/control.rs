@@ -3,7 +3,6 @@
 use super::Failure;
 use crate::{
     config::ControlConfig,
-    platform,
     projection::{ALL, Ask, Reply, ReplyBody, Verb},
 };
 use futures::StreamExt;
@@ -27,8 +26,7 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) async fn connect(config: ControlConfig) -> Result<Self, Failure> {
-        let connecting = platform::connect(&config.nats.servers, "control");
-        let client = connecting.await.map_err(Failure::operation)?;
+        let client = super::connect(&config.nats, "control").await?;
         Ok(Self { client, config })
     }
 

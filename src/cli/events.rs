@@ -11,7 +11,7 @@ use crate::{
         exclusion::{ExcludeError, Exclusion, LONGEST},
         subject::{self, Id},
     },
-    platform::{self, Domain},
+    platform::Domain,
 };
 use history::{Entry, History};
 use jiff::Timestamp;
@@ -122,8 +122,7 @@ fn check(which: &OneAggregate) -> Result<Id, Failure> {
 }
 
 async fn connect(log: &LogAddress) -> Result<EventLog, Failure> {
-    let connecting = platform::connect(&log.nats.servers, "events");
-    let client = connecting.await.map_err(Failure::operation)?;
+    let client = super::connect(&log.nats, "events").await?;
     Ok(EventLog::new(client, Timeouts::default()).with_api(log.api()))
 }
 

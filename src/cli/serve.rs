@@ -6,7 +6,7 @@ use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
     event_log::secret::SecretError,
-    platform::{self, Domain, Patience, Platform, PlatformOptions, StartError},
+    platform::{Domain, Patience, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, pin::pin, process::ExitCode, time::Duration};
 
@@ -28,6 +28,8 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
             "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
         );
     }
+    let nats = config.topology.log.nats.address();
+    let nats = nats.map_err(Failure::configuration)?;
     // Held until the end: documents in the folder have one owner.
     let data = DataDir::open(&config.data_dir).map_err(Failure::configuration)?;
     let replica = replica_name(data.path()).map_err(|error| {
@@ -39,7 +41,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
 
     let exporter = super::export_traces(&config.sides.trace, &replica)?;
-    let mut options = PlatformOptions::new(&config.topology.log.nats.servers, store, replica);
+    let mut options = PlatformOptions::new(nats.clone(), store, replica);
     options.credentials = config
         .surreal_user
         .clone()
@@ -75,8 +77,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     };
 
     println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
-    let servers = platform::nats_servers(&config.topology.log.nats.servers).unwrap_or_default();
-    println!("  NATS   {}", platform::shown(&servers));
+    println!("  NATS   {}", nats.shown());
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");
     }
@@ -125,6 +126,7 @@ fn failure(error: StartError) -> Failure {
     match error {
         StartError::Bind { .. }
         | StartError::Servers(_)
+        | StartError::Unauthorized { .. }
         | StartError::Secret(SecretError::Another) => Failure::configuration(error),
         _ => Failure::operation(error),
     }

@@ -7,7 +7,6 @@ use crate::{
         Consumer, EventLog, LoadError, Timeouts,
         topology::{Change, Difference, Topology},
     },
-    platform,
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -74,9 +73,7 @@ async fn strays(log: &EventLog) -> Result<Vec<Consumer>, LoadError> {
 }
 
 async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
-    let client = platform::connect(&config.log.nats.servers, "topology")
-        .await
-        .map_err(Failure::operation)?;
+    let client = super::connect(&config.log.nats, "topology").await?;
     let topology = Topology::embedded().with_api(config.log.api());
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),

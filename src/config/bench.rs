@@ -1,5 +1,6 @@
 //! The flags of `headwater bench`.
 
+use super::{NatsAccessConfig, NatsConfig, nats::servers};
 use clap::{Args, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -38,8 +39,11 @@ pub enum BenchAction {
 #[derive(Debug, Clone, Args)]
 pub struct BenchConfig {
     /// A NATS that is there, with a replica on it; without it, both are started and stopped again
-    #[arg(long, env = "HEADWATER_NATS", hide_env_values = true)]
+    #[arg(long, env = "HEADWATER_NATS", hide_env_values = true, value_parser = servers)]
     pub nats: Option<String>,
+    /// How to connect to it.
+    #[command(flatten)]
+    pub access: NatsAccessConfig,
     /// The nats-server to start syncs every append to disk
     #[arg(long, env = "HEADWATER_DURABLE", conflicts_with = "nats")]
     pub durable: bool,
@@ -121,9 +125,9 @@ pub struct BenchClaimsConfig {
 /// `headwater bench responder`.
 #[derive(Debug, Clone, Args)]
 pub struct ResponderConfig {
-    /// The NATS to connect to
-    #[arg(long, env = "HEADWATER_NATS", hide_env_values = true)]
-    pub nats: String,
+    /// The NATS to connect to.
+    #[command(flatten)]
+    pub nats: NatsConfig,
     /// How long each answer is, in bytes
     #[arg(long, env = "HEADWATER_REPLY_BYTES")]
     pub reply_bytes: usize,
@@ -159,9 +163,13 @@ pub struct ThereConfig {
         env = "HEADWATER_NATS",
         hide_env_values = true,
         requires = "http_addr",
-        conflicts_with = "durable"
+        conflicts_with = "durable",
+        value_parser = servers
     )]
     pub nats: Option<String>,
+    /// How to connect to it.
+    #[command(flatten)]
+    pub access: NatsAccessConfig,
     /// Where that mart serves HTTP, such as 127.0.0.1:8080
     #[arg(long, env = "HEADWATER_HTTP_ADDR", requires = "nats")]
     pub http_addr: Option<SocketAddr>,

@@ -1,23 +1,8 @@
 //! The flags of what operates a running system: its views, parked events, the log, streams and buckets.
 
-use super::nats;
+use super::NatsConfig;
 use crate::{event_log::ApiPrefix, read_model::Generation};
 use clap::{Args, Subcommand};
-
-/// Which NATS is meant.
-#[derive(Debug, Clone, Args)]
-pub struct NatsConfig {
-    /// The NATS servers to connect to, separated by commas
-    #[arg(
-        id = "nats",
-        long = "nats",
-        env = "HEADWATER_NATS",
-        hide_env_values = true,
-        default_value = "nats://127.0.0.1:4222",
-        value_parser = nats
-    )]
-    pub servers: String,
-}
 
 /// How running projectors are reached.
 #[derive(Debug, Clone, Args)]

@@ -25,14 +25,16 @@ pub enum StartError {
         /// What went wrong.
         reason: String,
     },
-    /// The list of NATS servers cannot be used.
-    #[error("--nats: {0}")]
+    /// The address of NATS, or a file that it takes to connect, cannot be used.
+    #[error("{0}")]
     Servers(String),
     /// NATS refuses who connects.
-    #[error("NATS {servers} refuses the user, password or token in --nats: {reason}")]
+    #[error("NATS {servers} refuses {who}: {reason}")]
     Unauthorized {
         /// Who refused.
         servers: String,
+        /// Who is refused, without any secret.
+        who: String,
         /// In the client's words.
         reason: String,
     },

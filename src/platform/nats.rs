@@ -1,10 +1,13 @@
 //! The connection to NATS.
 
+mod sign_in;
+mod tls;
+
+pub use sign_in::SignIn;
+pub use tls::NatsTls;
+
 use super::StartError;
-use crate::{
-    event_log::{health::LogHealth, version},
-    percent,
-};
+use crate::event_log::{health::LogHealth, version};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ pub fn nats_servers(list: &str) -> Result<Vec<ServerAddr>, String> {
             parsed.map_err(|error| format!("not the address of a NATS server: {error}"))
         })
         .collect::<Result<_, _>>()?;
-    Login::of(&servers)?;
+    SignIn::AsAddressed.resolved(&servers)?;
     Ok(servers)
 }
 
@@ -39,15 +42,80 @@ fn shown_one(server: &ServerAddr) -> String {
     format!("{}://{}:{}", server.scheme(), server.host(), server.port())
 }
 
-/// Connects to one of a list of NATS servers, and to another when it goes away. User, password and
-/// token are those of the addresses.
+/// Where NATS is, as whom to connect to it, and whom to believe.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct NatsAddress {
+    /// The servers, separated by commas.
+    pub servers: String,
+    /// As whom to connect.
+    pub sign_in: SignIn,
+    /// The files of TLS.
+    pub tls: NatsTls,
+}
+
+impl std::fmt::Debug for NatsAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsAddress")
+            .field("servers", &self.shown())
+            .field("sign_in", &self.sign_in)
+            .field("tls", &self.tls)
+            .finish()
+    }
+}
+
+impl From<&str> for NatsAddress {
+    fn from(servers: &str) -> Self {
+        servers.to_owned().into()
+    }
+}
+
+impl From<String> for NatsAddress {
+    fn from(servers: String) -> Self {
+        Self {
+            servers,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&String> for NatsAddress {
+    fn from(servers: &String) -> Self {
+        servers.clone().into()
+    }
+}
+
+impl NatsAddress {
+    /// Looks whether all can be read that it names.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong, with the flag that says so, and no secret.
+    pub fn check(&self) -> Result<(), String> {
+        self.read().map(|_| ())
+    }
+
+    /// The servers as they may be shown: without user and password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        shown(&nats_servers(&self.servers).unwrap_or_default())
+    }
+
+    fn read(&self) -> Result<(Vec<ServerAddr>, Option<SignIn>), String> {
+        let servers = nats_servers(&self.servers).map_err(|reason| format!("--nats: {reason}"))?;
+        let sign_in = self.sign_in.resolved(&servers)?;
+        self.tls.check()?;
+        Ok((servers, sign_in))
+    }
+}
+
+/// Connects to one of several NATS servers, and to another when it goes away.
 ///
 /// # Errors
 ///
-/// Returns [`StartError`] when the list cannot be read, none answers in time, the user is refused, or
-/// the server is too old.
-pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, StartError> {
-    connect_with(servers, options(name)).await
+/// Returns [`StartError`] when the address or a file cannot be read, none answers in time, the user is
+/// refused, or the server is too old.
+pub async fn connect(nats: &NatsAddress, name: &str) -> Result<async_nats::Client, StartError> {
+    connect_with(nats, |options| named(options, name)).await
 }
 
 /// As [`connect`], for a replica: what the connection meets is told to `health`.
@@ -56,11 +124,11 @@ pub async fn connect(servers: &str, name: &str) -> Result<async_nats::Client, St
 ///
 /// As [`connect`].
 pub(super) async fn connect_replica(
-    servers: &str,
+    nats: &NatsAddress,
     name: &str,
     health: &LogHealth,
 ) -> Result<async_nats::Client, StartError> {
-    connect_with(servers, telling(options(name), health)).await
+    connect_with(nats, |options| telling(named(options, name), health)).await
 }
 
 /// As [`connect_replica`], for the command side. Its subjects are not looked at once more before they
@@ -71,16 +139,18 @@ pub(super) async fn connect_replica(
 ///
 /// As [`connect`].
 pub(super) async fn connect_command_side(
-    servers: &str,
+    nats: &NatsAddress,
     name: &str,
     health: &LogHealth,
 ) -> Result<async_nats::Client, StartError> {
-    let options = telling(options(name), health).skip_subject_validation(true);
-    connect_with(servers, options).await
+    connect_with(nats, |options| {
+        telling(named(options, name), health).skip_subject_validation(true)
+    })
+    .await
 }
 
-fn options(name: &str) -> ConnectOptions {
-    ConnectOptions::new()
+fn named(options: ConnectOptions, name: &str) -> ConnectOptions {
+    options
         .name(format!("headwater {name}"))
         // Room for a burst of commands; what comes faster than it is handled is bounded further in.
         .client_capacity(16_384)
@@ -120,21 +190,17 @@ fn telling(options: ConnectOptions, health: &LogHealth) -> ConnectOptions {
 }
 
 async fn connect_with(
-    list: &str,
-    options: ConnectOptions,
+    nats: &NatsAddress,
+    configure: impl FnOnce(ConnectOptions) -> ConnectOptions,
 ) -> Result<async_nats::Client, StartError> {
-    let servers = nats_servers(list).map_err(StartError::Servers)?;
-    let login = Login::of(&servers).map_err(StartError::Servers)?;
-    // The client reads them from the addresses and never sends them.
-    let options = match login {
-        None => options,
-        Some(Login::Token(token)) => options.token(token),
-        Some(Login::User(user, password)) => options.user_and_password(user, password),
-    };
+    let (servers, sign_in) = nats.read().map_err(StartError::Servers)?;
+    // The client reads a login from the addresses and never sends it.
+    let options = sign_in.clone().unwrap_or_default().options();
+    let options = nats.tls.applied(configure(options));
     let connecting = options.connect(&servers[..]);
     let client = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(Ok(client)) => client,
-        Ok(Err(error)) => return Err(refused(&servers, &error)),
+        Ok(Err(error)) => return Err(refused(nats, &servers, sign_in.as_ref(), &error)),
         Err(_) => {
             return Err(StartError::Nats {
                 servers: shown(&servers),
@@ -146,89 +212,27 @@ async fn connect_with(
     Ok(client)
 }
 
-fn refused(servers: &[ServerAddr], error: &async_nats::ConnectError) -> StartError {
+fn refused(
+    nats: &NatsAddress,
+    servers: &[ServerAddr],
+    sign_in: Option<&SignIn>,
+    error: &async_nats::ConnectError,
+) -> StartError {
     let (servers, reason) = (shown(servers), error.to_string());
     match error.kind() {
         ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-            StartError::Unauthorized { servers, reason }
-        }
-        ConnectErrorKind::ServerParse => StartError::Servers(reason),
-        _ => StartError::Nats { servers, reason },
-    }
-}
-
-/// As whom to connect.
-#[derive(PartialEq, Eq)]
-enum Login {
-    User(String, String),
-    Token(String),
-}
-
-impl Login {
-    /// Reads the one login of all addresses that have any.
-    fn of(servers: &[ServerAddr]) -> Result<Option<Self>, String> {
-        let mut found: Option<(Self, &ServerAddr)> = None;
-        for server in servers {
-            let Some(login) = Self::of_one(server)? else {
-                continue;
+            let addressed = nats.sign_in == SignIn::AsAddressed && sign_in.is_some();
+            let who = match addressed {
+                true => SignIn::refused(Some(&SignIn::AsAddressed)),
+                false => SignIn::refused(sign_in),
             };
-            match &found {
-                // The client has one login for all servers.
-                Some((other, first)) if *other != login => {
-                    return Err(format!(
-                        "{} and {} have different users, passwords or tokens; give all servers the same",
-                        shown_one(first),
-                        shown_one(server)
-                    ));
-                }
-                Some(_) => {}
-                None => found = Some((login, server)),
+            StartError::Unauthorized {
+                servers,
+                who,
+                reason,
             }
         }
-        Ok(found.map(|(login, _)| login))
-    }
-
-    fn of_one(server: &ServerAddr) -> Result<Option<Self>, String> {
-        let text = |encoded: &str| {
-            String::from_utf8(percent::decoded(encoded)).map_err(|_| {
-                let server = shown_one(server);
-                format!("the user, password or token of {server} is no UTF-8")
-            })
-        };
-        Ok(match (server.username(), server.password()) {
-            (None, None) => None,
-            (Some(token), None) => Some(Self::Token(text(token)?)),
-            (user, Some(password)) => {
-                Some(Self::User(text(user.unwrap_or_default())?, text(password)?))
-            }
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn login(list: &str) -> Result<Option<Login>, String> {
-        Login::of(&nats_servers(list)?)
-    }
-
-    #[test]
-    fn user_password_and_token_are_read_and_decoded() {
-        let user = |user: &str, password: &str| Login::User(user.to_owned(), password.to_owned());
-        assert!(login("nats://a:4222").unwrap().is_none());
-        let read = login("nats://us%65r:p%40ss@a:4222").unwrap();
-        assert!(read == Some(user("user", "p@ss")));
-        assert!(login("nats://t%2Fk@a").unwrap() == Some(Login::Token("t/k".to_owned())));
-        let read = login("nats://u:p@a:4222,nats://b:4222, nats://u:p@c:4222").unwrap();
-        assert!(read == Some(user("u", "p")));
-    }
-
-    #[test]
-    fn servers_with_different_logins_are_refused_without_saying_them() {
-        let error = nats_servers("nats://u:secret1@a:4222,nats://u:secret2@b:4222").unwrap_err();
-        assert!(error.contains("nats://a:4222"), "{error}");
-        assert!(error.contains("nats://b:4222"), "{error}");
-        assert!(!error.contains("secret"), "{error}");
+        ConnectErrorKind::ServerParse => StartError::Servers(format!("--nats: {reason}")),
+        _ => StartError::Nats { servers, reason },
     }
 }

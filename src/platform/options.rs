@@ -1,6 +1,6 @@
 //! Where and as what a replica runs.
 
-use super::{Patience, StartError};
+use super::{NatsAddress, Patience, StartError};
 use crate::{
     command::client::CommandOptions,
     config::Role,
@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where and as what a replica runs.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
-    /// The NATS servers to connect to, for example `nats://a:4222,nats://b:4222`.
-    pub nats: String,
+    /// The NATS to connect to, for example `nats://a:4222,nats://b:4222`.
+    pub nats: NatsAddress,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
     /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
@@ -59,7 +59,7 @@ impl PlatformOptions {
     /// Every role, HTTP on the default address.
     #[must_use]
     pub fn new(
-        nats: impl Into<String>,
+        nats: impl Into<NatsAddress>,
         store: impl Into<String>,
         replica: impl Into<String>,
     ) -> Self {

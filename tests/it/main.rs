@@ -37,6 +37,7 @@ mod live_breaks;
 mod log_health;
 mod membership;
 mod metrics;
+mod nats_sign_in;
 mod once;
 mod other_log;
 mod rebuild;

@@ -179,7 +179,7 @@ fn a_refused_password_is_said_and_ends_the_replica() {
             .arg(temp.path()),
     );
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(
         error.contains("refuses the user, password or token"),
         "{error}"

@@ -169,6 +169,12 @@ impl Nats {
         assert_eq!(port, self.port);
     }
 
+    /// As [`Nats::start_again`], with another configuration.
+    pub fn start_again_with(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+        self.start_again();
+    }
+
     /// SIGSTOP: connections stay open and nothing answers.
     pub fn pause(&self) {
         signal(self.pid, "STOP");
