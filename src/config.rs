@@ -192,7 +192,7 @@ mod tests {
         let wrong: [&[&str]; 8] = [
             &["topology", "verify", "--nats", "nats://u:s3cret@a:port"],
             &["bench", "get", "--nats", "nats://u:s3cret@a:port"],
-            &["serve", "--nats-monitor", "--", "ftp://u:s3cret@a"],
+            &["serve", "--nats-monitor=ftp://u:s3cret@a"],
             &[
                 "serve",
                 "--nats-monitor",

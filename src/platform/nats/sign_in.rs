@@ -57,8 +57,12 @@ impl SignIn {
                 );
             }
             Self::User { .. } | Self::Token(_) => {}
-            Self::Credentials(file) => drop(Credentials::read(file)?),
-            Self::NKey(file) => drop(seed(file)?),
+            Self::Credentials(file) => {
+                Credentials::read(file)?;
+            }
+            Self::NKey(file) => {
+                seed(file)?;
+            }
         }
         Ok(Some(self.clone()))
     }
