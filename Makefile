@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-http chaos lint release tools surrealdb-server clean-data
+.PHONY: help run test test-shared test-http test-programs chaos lint release tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -20,8 +20,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test --workspace $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http)
-	@$(CARGO) run --quiet --example ledger | grep -F '"balance":70'
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http test-programs)
 
 chaos: tools surrealdb-server ## crash and other-log tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
@@ -40,6 +39,9 @@ test-shared: tools surrealdb-server ## run the tests of views once more, on a Su
 test-http: tools ## check the gateway of a running mart against the description that it serves
 	$(CARGO) build
 	$(PYTHON) tools/check_http_api.py "$(TARGET)/debug/headwater" --no-color
+
+test-programs: tools ## check the programs of other domains: the example, and what `headwater new` writes
+	$(PYTHON) tools/check_programs.py "$(TARGET)"
 
 lint: ## check format, clippy without warnings, and the dependency rule
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

@@ -1,13 +1,14 @@
-//! A domain of your own: bank accounts, and a view of their balances.
+//! A ledger: bank accounts, and a view of their balances.
 //!
-//! `cargo run --example ledger` starts everything on free ports in a temporary folder, moves some
-//! money, and reads the balance back at the position that the command answered.
+//! `cargo run --example ledger -- dev` runs all of it on this machine; `-- serve`, `views`, `parked`,
+//! `events` and `topology` are there too, as `-- --help` says.
 
 use headwater::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::process::ExitCode;
 
 // Event names are the storage format: they are never renamed, only versioned.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data")]
 enum Event {
     #[serde(rename = "account.opened.v1")]
@@ -124,26 +125,50 @@ impl View for Balance {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let domain = Domain::new().aggregate::<Account>().view::<Balance>();
-    headwater::run(async {
-        let dev = Dev::start_temporary(domain).await?;
-        let (commands, queries) = (dev.platform().commands(), dev.platform().queries());
-        let send = async |command| {
-            let headers = CommandHeaders::default();
-            commands.send::<Account>("ada", &command, headers).await
-        };
+fn main() -> ExitCode {
+    let owner = "Ada".to_owned();
+    Program::new("ledger", domain())
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Bank accounts, and a view of their balances")
+        .sample(vec![
+            SampleCommand::new::<Account>("ada", &Command::Open { owner }),
+            SampleCommand::new::<Account>("ada", &Command::Deposit { amount: 100 }),
+        ])
+        .example("curl -s '{http}/commands/account/ada/withdraw' -H 'Content-Type: application/json' -d '{\"amount\": 30}'")
+        .example("curl -s '{http}/views/balance/ada'")
+        .run()
+}
+
+fn domain() -> Domain {
+    Domain::new().aggregate::<Account>().view::<Balance>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headwater::testkit::{Given, Log, ViewFold};
+
+    fn opened() -> Event {
         let owner = "Ada".to_owned();
-        send(Command::Open { owner }).await?;
-        send(Command::Deposit { amount: 100 }).await?;
-        let outcome = send(Command::Withdraw { amount: 30 }).await?;
-        if let Err(problem) = send(Command::Withdraw { amount: 1_000 }).await {
-            println!("refused: {problem}");
-        }
-        let at_least = Freshness::at_least(&outcome); // reads its own writes
-        let read = queries.get("balance", "ada", &at_least).await?;
-        println!("{}: {}", outcome.position_token(), read.value.document);
-        dev.stop().await;
-        Ok(())
-    })
+        Event::Opened { owner }
+    }
+
+    fn moved(amount: i64, balance: i64) -> Event {
+        Event::Moved { amount, balance }
+    }
+
+    #[test]
+    fn what_is_there_can_be_withdrawn_and_no_more() {
+        let account = Given::<Account>::events([opened(), moved(100, 100)]);
+        let withdraw = |amount| account.when(Command::Withdraw { amount });
+        withdraw(30).then_events([moved(-30, 70)]);
+        withdraw(101).then_rejected("insufficient_funds");
+    }
+
+    #[test]
+    fn a_balance_is_what_was_moved() {
+        let log = Log::new().add::<Account>("ada", [opened(), moved(100, 100), moved(-30, 70)]);
+        let view = ViewFold::<Balance>::of(log.events());
+        assert_eq!(view.get("ada").unwrap().balance, 70);
+    }
 }

@@ -7,6 +7,7 @@ mod bench;
 mod control;
 mod dev;
 mod events;
+mod new;
 mod parked;
 mod progress;
 mod serve;
@@ -15,37 +16,141 @@ mod topology;
 mod views;
 
 use crate::{
-    config::{Cli, Command, NatsConfig, TraceConfig},
-    platform::{self, StartError},
+    config::{Cli, Command, HeadwaterCommand, LogConfig, NatsConfig, TraceConfig},
+    mart,
+    platform::{self, Domain, StartError},
+    sample::SampleCommand,
     telemetry::{self, trace},
 };
+use clap::Subcommand;
 use std::{fmt, process::ExitCode};
 
-/// Runs the program.
-#[must_use]
-pub fn run(cli: Cli) -> ExitCode {
-    let done = telemetry::init(&cli.log)
-        .map_err(Failure::configuration)
-        .and_then(|()| {
-            crate::run(async {
-                match cli.command {
-                    Command::Dev(config) => dev::run(*config).await,
-                    Command::Serve(config) => serve::run(*config).await,
-                    Command::Views { action } => views::run(action).await,
-                    Command::Parked { action } => parked::run(action).await,
-                    Command::Events { action } => events::run(action).await,
-                    Command::Topology { action } => topology::run(action).await,
-                    Command::Bench { action } => bench::run(action).await,
-                }
-            })
-        });
-    match done {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("headwater: {failure}");
-            ExitCode::from(failure.code)
+/// The program of a domain: `dev`, `serve`, `views` and whatever else there is, with the same flags for
+/// every domain.
+///
+/// ```no_run
+/// use headwater::prelude::*;
+///
+/// fn main() -> std::process::ExitCode {
+///     let domain = Domain::new(); // .aggregate::<…>().view::<…>()
+///     Program::new("ledger", domain).run()
+/// }
+/// ```
+pub struct Program {
+    name: &'static str,
+    version: &'static str,
+    about: Option<&'static str>,
+    domain: Domain,
+    sample: Vec<SampleCommand>,
+    examples: Vec<String>,
+}
+
+impl Program {
+    /// The program `name` of this domain, at this crate's version.
+    #[must_use]
+    pub fn new(name: &'static str, domain: Domain) -> Self {
+        Self {
+            name,
+            version: env!("CARGO_PKG_VERSION"),
+            about: None,
+            domain,
+            sample: Vec::new(),
+            examples: Vec::new(),
         }
     }
+
+    /// Has a version of its own: `env!("CARGO_PKG_VERSION")`, for example.
+    #[must_use]
+    pub fn version(self, version: &'static str) -> Self {
+        Self { version, ..self }
+    }
+
+    /// Says in `--help` what it is.
+    #[must_use]
+    pub fn about(self, about: &'static str) -> Self {
+        Self {
+            about: Some(about),
+            ..self
+        }
+    }
+
+    /// Gives these commands at the first start of `dev`, unless `--no-seed` is given: in an order in
+    /// which each is accepted.
+    #[must_use]
+    pub fn sample(self, sample: Vec<SampleCommand>) -> Self {
+        Self { sample, ..self }
+    }
+
+    /// Prints this line when `dev` runs, as one to try; `{http}` in it is where HTTP is served.
+    #[must_use]
+    pub fn example(mut self, line: impl Into<String>) -> Self {
+        self.examples.push(line.into());
+        self
+    }
+
+    /// Reads the command line, and runs what it asks for to its end.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let cli = self.parse::<Command>();
+        self.finish(&cli.log, self.perform(cli.command))
+    }
+
+    fn parse<C: Subcommand>(&self) -> Cli<C> {
+        Cli::read(|command| {
+            let command = command.name(self.name).version(self.version);
+            match self.about {
+                Some(about) => command.about(about),
+                None => command,
+            }
+        })
+    }
+
+    async fn perform(&self, command: Command) -> Result<ExitCode, Failure> {
+        match command {
+            Command::Dev(config) => dev::run(self, *config).await,
+            Command::Serve(config) => serve::run(self, *config).await,
+            Command::Views { action } => views::run(action).await,
+            Command::Parked { action } => parked::run(action).await,
+            Command::Events { action } => events::run(&self.domain, action).await,
+            Command::Topology { action } => topology::run(action).await,
+        }
+    }
+
+    fn finish(
+        &self,
+        log: &LogConfig,
+        performing: impl Future<Output = Result<ExitCode, Failure>>,
+    ) -> ExitCode {
+        let done = telemetry::init(log)
+            .map_err(Failure::configuration)
+            .and_then(|()| crate::run(performing));
+        match done {
+            Ok(code) => code,
+            Err(failure) => {
+                eprintln!("{}: {failure}", self.name);
+                ExitCode::from(failure.code)
+            }
+        }
+    }
+}
+
+/// Runs the program `headwater`: that of the mart, which also begins projects and measures.
+#[must_use]
+pub fn run() -> ExitCode {
+    let product = "curl -s '{http}/views/product?q=%EC%82%AC%EA%B3%BC&limit=3'";
+    let stock = "curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{\"quantity\": 12}'";
+    let program = Program::new("headwater", Domain::mart())
+        .sample(mart::catalogue::sample())
+        .example(product)
+        .example(stock);
+    let cli = program.parse::<HeadwaterCommand>();
+    program.finish(&cli.log, async {
+        match cli.command {
+            HeadwaterCommand::Any(command) => program.perform(command).await,
+            HeadwaterCommand::New(config) => new::run(&config),
+            HeadwaterCommand::Bench { action } => bench::run(action).await,
+        }
+    })
 }
 
 /// Begins to export the spans of this replica, where it is said where to.

@@ -6,6 +6,7 @@
 mod bench;
 mod dev;
 mod nats;
+mod new;
 mod operate;
 mod serve;
 mod sides;
@@ -18,6 +19,7 @@ pub use bench::{
 };
 pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, nats_variables};
+pub use new::NewConfig;
 pub use operate::{
     ControlConfig, EventsAction, ExcludeConfig, LogAddress, OneAggregate, ParkedAction,
     ParkedAggregate, ParkedChoice, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
@@ -26,22 +28,38 @@ pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
 pub use trace::{OtlpHeaders, TraceConfig};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 /// CQRS on NATS.
 #[derive(Debug, Parser)]
 #[command(name = "headwater", version, about, max_term_width = 100)]
-pub struct Cli {
+pub struct Cli<C: Subcommand> {
     /// How the program tells what it does.
     #[command(flatten)]
     pub log: LogConfig,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: C,
 }
 
-/// What the program can do.
+/// What the program `headwater` can do.
+#[derive(Debug, Subcommand)]
+pub enum HeadwaterCommand {
+    /// What every program can do.
+    #[command(flatten)]
+    Any(Command),
+    /// Begin a project of your own: one aggregate, one view, and their tests
+    New(NewConfig),
+    /// Measure this build against the floors that it stands on
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        action: BenchAction,
+    },
+}
+
+/// What the program of any domain can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything on this machine: nats-server, storage, every role, sample data
@@ -71,12 +89,6 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
-    },
-    /// Measure this build against the floors that it stands on
-    Bench {
-        /// What to measure.
-        #[command(subcommand)]
-        action: BenchAction,
     },
 }
 
@@ -125,12 +137,14 @@ const SECRET: [&str; 7] = [
     "otlp-headers",
 ];
 
-impl Cli {
-    /// Reads the command line and the variables; ends the program where they cannot be read, or help is
-    /// asked for.
+impl<C: Subcommand> Cli<C> {
+    /// Reads the command line and the variables, as those of the program that `named` makes of it; ends
+    /// the program where they cannot be read, or help is asked for.
     #[must_use]
-    pub fn read() -> Self {
-        Self::try_parse().unwrap_or_else(|error| hiding(error).exit())
+    pub fn read(named: impl FnOnce(clap::Command) -> clap::Command) -> Self {
+        let matches = named(Self::command()).try_get_matches();
+        let read = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        read.unwrap_or_else(|error| hiding(error).exit())
     }
 }
 
@@ -166,11 +180,10 @@ fn http_address(text: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        Cli::<HeadwaterCommand>::command().debug_assert();
     }
 
     /// The addresses of these may have a password in them.
@@ -184,7 +197,7 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&Cli::<HeadwaterCommand>::command());
     }
 
     #[test]
@@ -206,7 +219,7 @@ mod tests {
         ];
         for flags in wrong {
             let flags = std::iter::once(&"headwater").chain(flags);
-            let Err(error) = Cli::try_parse_from(flags) else {
+            let Err(error) = Cli::<HeadwaterCommand>::try_parse_from(flags) else {
                 continue;
             };
             let said = hiding(error).to_string();
@@ -236,6 +249,6 @@ mod tests {
             }
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&Cli::<HeadwaterCommand>::command());
     }
 }

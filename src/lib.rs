@@ -23,7 +23,7 @@
 //! `headwater-core` and `headwater-mart`, which know nothing of the runtime; of the modules here only
 //! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
-pub use headwater_core::{aggregate, problem, recorded, testkit, text, view};
+pub use headwater_core::{aggregate, problem, recorded, sample, testkit, text, view};
 pub use headwater_mart as mart;
 
 pub mod request_headers;
@@ -59,12 +59,14 @@ mod dependency_rule;
 pub mod prelude {
     pub use crate::{
         aggregate::{Aggregate, Claim, Context, Decision, Rejection},
+        cli::Program,
         command::request::{CommandHeaders, Outcome},
         dev::{Dev, DevOptions},
         platform::{Domain, Platform, PlatformOptions},
         problem::Problem,
         read_model::Freshness,
         recorded::Recorded,
+        sample::SampleCommand,
         view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
     };
     pub use utoipa::ToSchema;

@@ -1,6 +1,5 @@
 //! The command line of Headwater.
 
-use headwater::{cli, config::Cli};
 use std::process::ExitCode;
 
 /// Commands live for a millisecond and take some fifty small allocations on the way: see
@@ -9,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run(Cli::read())
+    headwater::cli::run()
 }

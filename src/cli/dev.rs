@@ -1,13 +1,13 @@
 //! `headwater dev`: everything on this machine, until Ctrl-C.
 
-use super::{Failure, signals};
+use super::{Failure, Program, signals};
 use crate::{
     command::request::{CommandHeaders, CommandRequest},
     config::DevConfig,
     dev::{Dev, DevError, DevOptions},
     event_log::subject::Id,
-    mart::catalogue::{self, SampleCommand},
-    platform::{Domain, Platform, StartError},
+    platform::{Platform, StartError},
+    sample::{self, SampleCommand},
 };
 use futures::{TryStreamExt, stream};
 use std::{process::ExitCode, time::Duration};
@@ -19,7 +19,7 @@ const SEEDING_ATTEMPTS: u32 = 10;
 /// How long the views may take to read the log at the start before the banner is printed anyway.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
+pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
     let exporter = super::export_traces(&config.sides.trace, "dev")?;
     let options = DevOptions {
@@ -41,18 +41,20 @@ pub(super) async fn run(config: DevConfig) -> Result<ExitCode, Failure> {
             .map_err(Failure::configuration)?,
         inboxes: config.sides.inboxes(),
     };
-    let dev = Dev::start(Domain::mart(), options).await.map_err(failure)?;
+    let dev = Dev::start(program.domain.clone(), options)
+        .await
+        .map_err(failure)?;
     let marker = dev.seeded_marker();
     if !marker.exists() {
         if !no_seed {
-            seed(dev.platform()).await?;
+            seed(dev.platform(), &program.sample).await?;
         }
         std::fs::write(&marker, "").map_err(|error| {
             Failure::operation(format!("cannot write {}: {error}", marker.display()))
         })?;
     }
     caught_up(dev.platform()).await;
-    print_banner(&dev);
+    print_banner(program, &dev);
 
     signals::asked_to_stop().await.map_err(Failure::operation)?;
     // A second signal means: now.
@@ -78,8 +80,8 @@ fn failure(error: DevError) -> Failure {
 
 /// Gives the sample commands, phase by phase. Each has a key of its own, so that a run that was cut
 /// off in the middle is taken up again without doing anything twice.
-async fn seed(platform: &Platform) -> Result<(), Failure> {
-    for (phase, commands) in catalogue::phases().into_iter().enumerate() {
+async fn seed(platform: &Platform, commands: &[SampleCommand]) -> Result<(), Failure> {
+    for (phase, commands) in sample::phases(commands.to_vec()).into_iter().enumerate() {
         stream::iter(commands.into_iter().map(Ok))
             .try_for_each_concurrent(SEEDING, |command| give(platform, phase, command))
             .await?;
@@ -123,7 +125,7 @@ async fn caught_up(platform: &Platform) {
     }
 }
 
-fn print_banner(dev: &Dev) {
+fn print_banner(program: &Program, dev: &Dev) {
     let http = dev
         .platform()
         .http_addr()
@@ -132,24 +134,23 @@ fn print_banner(dev: &Dev) {
         .platform()
         .append()
         .map_or_else(String::new, ToString::to_string);
-    let apple = percent_encoded("사과");
     println!(
-        "headwater {version} runs; Ctrl-C stops it
+        "{name} {version} runs; Ctrl-C stops it
   HTTP        {http}  (try it out: {http}/docs)
   NATS        {nats}
   data        {folder}
   durability  {durability}
-  append      {append}
-try, in another terminal:
-  curl -s '{http}/views/product?q={apple}&limit=3'
-  curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{{\"quantity\": 12}}'",
-        version = env!("CARGO_PKG_VERSION"),
+  append      {append}",
+        name = program.name,
+        version = program.version,
         nats = dev.nats_url(),
         folder = dev.folder().display(),
         durability = dev.durability(),
     );
-}
-
-fn percent_encoded(text: &str) -> String {
-    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
+    if !program.examples.is_empty() {
+        println!("try, in another terminal:");
+    }
+    for example in &program.examples {
+        println!("  {}", example.replace("{http}", &http));
+    }
 }

@@ -21,18 +21,18 @@ use std::process::ExitCode;
 /// The most characters that are shown of what is no commit.
 const SHOWN: usize = 500;
 
-pub(super) async fn run(action: EventsAction) -> Result<ExitCode, Failure> {
+pub(super) async fn run(domain: &Domain, action: EventsAction) -> Result<ExitCode, Failure> {
     match action {
-        EventsAction::Show(config) => show(config).await,
-        EventsAction::Exclude(config) => exclude(config).await,
+        EventsAction::Show(config) => show(domain, config).await,
+        EventsAction::Exclude(config) => exclude(domain, config).await,
     }
 }
 
-async fn show(config: ShowEventsConfig) -> Result<ExitCode, Failure> {
+async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Failure> {
     let id = check(&config.which)?;
     let name = config.which.aggregate;
     let log = connect(&config.log).await?;
-    let mut history = open(&log, &name, &id).await?;
+    let mut history = open(domain, &log, &name, &id).await?;
     let (mut shown, mut last) = (0, 0);
     while let Some(entry) = history.next().await.map_err(Failure::operation)? {
         if entry.message.position <= config.after {
@@ -59,7 +59,7 @@ async fn show(config: ShowEventsConfig) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn exclude(config: ExcludeConfig) -> Result<ExitCode, Failure> {
+async fn exclude(domain: &Domain, config: ExcludeConfig) -> Result<ExitCode, Failure> {
     let id = check(&config.which)?;
     let (name, position) = (config.which.aggregate, config.position);
     let reason = config.reason.trim().to_owned();
@@ -81,7 +81,7 @@ async fn exclude(config: ExcludeConfig) -> Result<ExitCode, Failure> {
             plain(&found.subject)
         )));
     }
-    let mut history = open(&log, &name, &id).await?;
+    let mut history = open(domain, &log, &name, &id).await?;
     let entry = history.at(position).await.map_err(Failure::operation)?;
     let entry = entry.ok_or_else(|| {
         Failure::operation(format!("{name} {id} has nothing at {position}; try again"))
@@ -126,8 +126,7 @@ async fn connect(log: &LogAddress) -> Result<EventLog, Failure> {
     Ok(EventLog::new(client, Timeouts::default()).with_api(log.api()))
 }
 
-async fn open(log: &EventLog, name: &str, id: &Id) -> Result<History, Failure> {
-    let domain = Domain::mart();
+async fn open(domain: &Domain, log: &EventLog, name: &str, id: &Id) -> Result<History, Failure> {
     let mut known = domain.aggregates().iter();
     let read_event = known.find(|it| it.name == name).map(|it| it.read_event);
     let history = History::open(log, name, id, read_event).await;

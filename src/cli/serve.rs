@@ -1,16 +1,16 @@
 //! `headwater serve`: one replica against a NATS that is there, until SIGTERM.
 
-use super::{Failure, signals};
+use super::{Failure, Program, signals};
 use crate::read_model::Credentials;
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
     event_log::secret::SecretError,
-    platform::{Domain, Patience, Platform, PlatformOptions, StartError},
+    platform::{Patience, Platform, PlatformOptions, StartError},
 };
 use std::{fs, io, path::Path, pin::pin, process::ExitCode, time::Duration};
 
-pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
+pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCode, Failure> {
     let has = |role| config.roles.contains(&role);
     let keeps_documents = has(Role::Projector) || has(Role::Gateway);
     if has(Role::Gateway) && !has(Role::Projector) && config.surreal.is_none() {
@@ -62,7 +62,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
     options.patience = Patience::Endless;
     let mut asked_to_stop = pin!(signals::asked_to_stop());
     let started = tokio::select! {
-        started = Platform::start(Domain::mart(), options) => Some(started.map_err(failure)?),
+        started = Platform::start(program.domain.clone(), options) => Some(started.map_err(failure)?),
         asked = &mut asked_to_stop => {
             asked.map_err(Failure::operation)?;
             None
@@ -76,7 +76,7 @@ pub(super) async fn run(config: ServeConfig) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     };
 
-    println!("headwater {} runs", env!("CARGO_PKG_VERSION"));
+    println!("{} {} runs", program.name, program.version);
     println!("  NATS   {}", nats.shown());
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");

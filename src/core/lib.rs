@@ -2,8 +2,8 @@
 //!
 //! A service developer writes [`aggregate`]s, which decide commands and evolve by events, and
 //! [`view`]s, which fold events into documents. [`recorded`] is an event as both see it, [`text`] how
-//! text is compared, [`problem`] the one form of every refusal. [`testkit`] tests a domain without any
-//! server.
+//! text is compared, [`problem`] the one form of every refusal, [`sample`] data for a first look.
+//! [`testkit`] tests a domain without any server.
 //!
 //! Nothing here knows a clock, a random source, a database or the runtime that calls it: this crate
 //! does not depend on any.
@@ -11,6 +11,7 @@
 pub mod aggregate;
 pub mod problem;
 pub mod recorded;
+pub mod sample;
 pub mod text;
 pub mod view;
 
