@@ -23,7 +23,9 @@
 //! `headwater-core` and `headwater-mart`, which know nothing of the runtime; of the modules here only
 //! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
-pub use headwater_core::{aggregate, problem, recorded, sample, testkit, text, view};
+pub use headwater_core::{
+    aggregate, outcome, problem, process, recorded, sample, testkit, text, view,
+};
 pub use headwater_mart as mart;
 
 pub mod request_headers;

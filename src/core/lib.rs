@@ -1,7 +1,7 @@
 //! The pure vocabulary of Headwater.
 //!
 //! A service developer writes [`aggregate`]s, which decide commands and evolve by events, and
-//! [`view`]s, which fold events into documents. [`recorded`] is an event as both see it, [`text`] how
+//! [`view`]s, which fold events into documents, and [`process`]es, which react to them. [`recorded`] is an event as both see it, [`text`] how
 //! text is compared, [`problem`] the one form of every refusal, [`sample`] data for a first look.
 //! [`testkit`] tests a domain without any server.
 //!
@@ -9,7 +9,9 @@
 //! does not depend on any.
 
 pub mod aggregate;
+pub mod outcome;
 pub mod problem;
+pub mod process;
 pub mod recorded;
 pub mod sample;
 pub mod text;

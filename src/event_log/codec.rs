@@ -187,7 +187,7 @@ fn read_claims(named: Option<&str>) -> Option<Vec<u64>> {
 }
 
 /// Writes texts as they are, one after the other.
-pub(crate) fn put(to: &mut Vec<u8>, texts: &[&str]) {
+fn put(to: &mut Vec<u8>, texts: &[&str]) {
     for text in texts {
         to.extend_from_slice(text.as_bytes());
     }

@@ -5,13 +5,19 @@
 
 use super::{
     display::{self, Display},
+    fulfilment::{self, Fulfilment},
     member::{self, Member},
     order::{self, Order, OrderLine},
     product::{self, Product},
     stock::{self, Stock},
 };
-use headwater_core::{aggregate::Aggregate, recorded::decode_event, testkit::event_types};
-use serde::Deserialize;
+use headwater_core::{
+    aggregate::Aggregate,
+    process::{Instance, Process, Record},
+    recorded::decode_event,
+    testkit::event_types,
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use std::{collections::BTreeSet, fmt::Debug, fs, path::PathBuf};
 
@@ -24,6 +30,17 @@ fn hold<A: Aggregate>(events: Vec<A::Event>)
 where
     A::Event: PartialEq + Debug,
 {
+    let held = hold_each(events, |event_type, data| {
+        decode_event::<A>(event_type, data).unwrap()
+    });
+    assert_eq!(held, event_types::<A>(), "an event without a sample");
+}
+
+/// Holds each against the sample of its type, and returns the types.
+fn hold_each<E: Serialize + PartialEq + Debug>(
+    events: Vec<E>,
+    read: impl Fn(&str, &RawValue) -> E,
+) -> Vec<String> {
     #[derive(Deserialize)]
     struct Sample {
         r#type: String,
@@ -39,11 +56,21 @@ where
         let expected: Value = serde_json::from_str(&sample).unwrap();
         assert_eq!(written, expected, "{event_type} is written differently");
         let sample: Sample = serde_json::from_str(&sample).unwrap();
-        let read = decode_event::<A>(&sample.r#type, &sample.data).unwrap();
+        let read = read(&sample.r#type, &sample.data);
         assert_eq!(read, event, "{event_type} is read differently");
         held.push(event_type);
     }
-    assert_eq!(held, event_types::<A>(), "an event without a sample");
+    held
+}
+
+/// The storage names of a process's facts, from the message that lists them.
+fn fact_types<F: DeserializeOwned + Debug>() -> BTreeSet<String> {
+    let unknown = serde_json::json!({ "type": "?", "data": {} });
+    let message = serde_json::from_value::<F>(unknown)
+        .unwrap_err()
+        .to_string();
+    let names = message.split('`').skip(3).step_by(2);
+    names.map(str::to_owned).collect()
 }
 
 #[test]
@@ -186,6 +213,48 @@ fn order_events_keep_their_storage_format() {
 }
 
 #[test]
+fn the_facts_of_a_fulfilment_keep_their_storage_format() {
+    use fulfilment::{Fact, NewLine};
+
+    let sku = || "tofu".to_owned();
+    let skus = || vec!["apple-1kg".to_owned(), sku()];
+    let facts = vec![
+        Fact::Began {
+            branch: "gangnam".to_owned(),
+            lines: vec![NewLine {
+                sku: sku(),
+                quantity: 1,
+                unit_price: 1_800,
+            }],
+        },
+        Fact::Checked { sku: sku() },
+        Fact::ReserveSent {},
+        Fact::Reserved { sku: sku() },
+        Fact::Refused {
+            sku: sku(),
+            reason: "tofu: only 0 available".to_owned(),
+        },
+        Fact::ConfirmSent {},
+        Fact::RejectSent {},
+        Fact::Confirmed { version: 2 },
+        Fact::Paid {},
+        Fact::Shipped {},
+        Fact::CalledOff {},
+        Fact::ReleaseSent { skus: skus() },
+        Fact::ShipSent { skus: skus() },
+        Fact::Settled { sku: sku() },
+    ];
+    let held = hold_each(facts, |event_type, data| {
+        match decode_event::<Instance<Fulfilment>>(event_type, data).unwrap() {
+            Record::Fact(fact) => fact,
+            other => panic!("{event_type} is read as {other:?}"),
+        }
+    });
+    let held: BTreeSet<_> = held.into_iter().collect();
+    assert_eq!(held, fact_types::<<Fulfilment as Process>::Fact>());
+}
+
+#[test]
 fn optional_fields_may_be_missing_and_are_not_written_as_null() {
     let minimal = r#"{"name":"무","price":1200,"category":"vegetable"}"#;
     let data = RawValue::from_string(minimal.to_owned()).unwrap();
@@ -217,6 +286,8 @@ fn every_sample_is_of_an_event_that_there_is() {
     ]
     .concat()
     .into_iter()
+    .map(str::to_owned)
+    .chain(fact_types::<<Fulfilment as Process>::Fact>())
     .map(|event_type| format!("{event_type}.json"))
     .collect();
     let samples: BTreeSet<_> = fs::read_dir(folder())

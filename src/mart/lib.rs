@@ -1,10 +1,11 @@
 //! The mart: the reference domain, a quick-commerce grocery with many branches.
 //!
-//! Everything below is pure: aggregates decide, views fold, and neither knows a clock, a random
+//! Everything below is pure: aggregates decide, views fold, processes react, and none knows a clock, a random
 //! source, a database or the runtime that calls it: this crate depends on none.
 
 pub mod catalogue;
 pub mod display;
+pub mod fulfilment;
 pub mod member;
 pub mod order;
 pub mod product;

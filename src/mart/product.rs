@@ -1,7 +1,7 @@
 //! A product of the range, the same in all branches. Its id is its SKU.
 //!
 //! A barcode, when it has one, is unique over all products. A discontinued product can only be
-//! relisted; its barcode stays its own.
+//! relisted; its barcode stays its own. `check` changes nothing: it tells whether an order may go on.
 
 use super::rules::{self, Invalid, event_if};
 use headwater_core::aggregate::{self, Aggregate, Context, Decision};
@@ -158,6 +158,12 @@ pub enum Command {
     Discontinue {},
     /// Takes a discontinued product into the range again.
     Relist {},
+    /// Asks whether the product is sold at this price. Changes nothing.
+    Check {
+        /// The price of one in whole won.
+        #[schema(minimum = 1, maximum = 100_000_000, example = 4900)]
+        unit_price: i64,
+    },
 }
 
 impl Aggregate for Product {
@@ -230,6 +236,14 @@ impl Aggregate for Product {
                 event_if(changes, Event::Described { description })
             }
             (Some(_), Command::Discontinue {}) => Decision::event(Event::Discontinued {}),
+            (Some(listing), Command::Check { unit_price }) => {
+                rules::number("invalid_unit_price", unit_price, PRICES)?;
+                if unit_price != listing.price {
+                    let price = listing.price;
+                    return Err(Rejection::PriceChanged { price });
+                }
+                Decision::nothing()
+            }
         })
     }
 
@@ -319,6 +333,12 @@ pub enum Rejection {
     /// The product is discontinued, and can only be relisted.
     #[error("the product is discontinued")]
     Discontinued,
+    /// It is sold at another price.
+    #[error("the price is {price} now")]
+    PriceChanged {
+        /// The price in whole won.
+        price: i64,
+    },
     /// A field is out of bounds.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -330,6 +350,7 @@ impl aggregate::Rejection for Rejection {
             Self::NotFound => "not_found",
             Self::AlreadyRegistered => "already_registered",
             Self::Discontinued => "discontinued",
+            Self::PriceChanged { .. } => "price_changed",
             Self::Invalid(invalid) => invalid.code(),
         }
     }
@@ -357,6 +378,12 @@ impl aggregate::Rejection for Rejection {
             "describe" => &["not_found", "discontinued", "invalid_description"],
             "discontinue" => &["not_found", "discontinued"],
             "relist" => &["not_found"],
+            "check" => &[
+                "not_found",
+                "discontinued",
+                "invalid_unit_price",
+                "price_changed",
+            ],
             _ => &[],
         }
     }

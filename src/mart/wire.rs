@@ -46,6 +46,7 @@ fn every_command_has_its_name_and_denies_unknown_fields() {
         "describe",
         "discontinue",
         "relist",
+        "check",
     ]);
     hold::<Stock>(&["receive", "reserve", "release", "ship", "adjust"]);
     hold::<Display>(&["open", "place", "move", "remove", "schedule", "close"]);

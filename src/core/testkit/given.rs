@@ -196,7 +196,10 @@ fn command_name<A: Aggregate>(command: &A::Command) -> String {
 }
 
 #[track_caller]
-fn through_json<T: serde::Serialize + serde::de::DeserializeOwned>(what: &str, value: &T) -> T {
+pub(super) fn through_json<T: serde::Serialize + serde::de::DeserializeOwned>(
+    what: &str,
+    value: &T,
+) -> T {
     serde_json::to_string(value)
         .and_then(|json| serde_json::from_str(&json))
         .unwrap_or_else(|error| panic!("the {what} does not survive JSON: {error}"))

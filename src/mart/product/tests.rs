@@ -285,3 +285,17 @@ fn every_field_of_a_registration_is_checked() {
             .then_rejected("invalid_barcode");
     }
 }
+
+#[test]
+fn a_check_changes_nothing_and_tells_why_an_order_cannot_go_on() {
+    let check = |unit_price| Command::Check { unit_price };
+    listed().when(check(4_900)).then_nothing();
+    listed().when(check(4_800)).then_rejected("price_changed");
+    listed().when(check(0)).then_rejected("invalid_unit_price");
+    Given::<Product>::nothing()
+        .when(check(4_900))
+        .then_rejected("not_found");
+    Given::<Product>::events([registered(), Event::Discontinued {}])
+        .when(check(4_900))
+        .then_rejected("discontinued");
+}
