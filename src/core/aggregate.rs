@@ -20,6 +20,80 @@ use utoipa::ToSchema;
 /// - `Event` is an adjacently tagged enum (`#[serde(tag = "type", content = "data")]`) whose variants
 ///   are renamed to their full storage names, `"<aggregate>.<event>.v<k>"`, for example
 ///   `"order.placed.v1"`. A storage name is never changed: a new shape gets a new `v`.
+///
+/// # Example
+///
+/// A counter that is counted up to ten:
+///
+/// ```
+/// use headwater_core::{
+///     aggregate::{Aggregate, Context, Decision, Rejection},
+///     testkit::Given,
+/// };
+/// use serde::{Deserialize, Serialize};
+/// use utoipa::ToSchema;
+///
+/// #[derive(Clone, Serialize, Deserialize, ToSchema)]
+/// #[serde(rename_all = "snake_case", deny_unknown_fields)]
+/// enum Command {
+///     /// Counts on.
+///     Count { by: u32 },
+/// }
+///
+/// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// #[serde(tag = "type", content = "data")]
+/// enum Event {
+///     #[serde(rename = "counter.counted.v1")]
+///     Counted { count: u32 },
+/// }
+///
+/// #[derive(Debug, thiserror::Error)]
+/// #[error("a counter ends at 10")]
+/// struct Full;
+///
+/// impl Rejection for Full {
+///     fn code(&self) -> &'static str {
+///         "full"
+///     }
+///
+///     fn codes(_command: &str) -> &'static [&'static str] {
+///         &["full"]
+///     }
+/// }
+///
+/// #[derive(Default, Clone, Serialize, Deserialize)]
+/// struct Counter {
+///     count: u32,
+/// }
+///
+/// impl Aggregate for Counter {
+///     const NAME: &'static str = "counter";
+///     type Command = Command;
+///     type Event = Event;
+///     type Rejection = Full;
+///
+///     fn decide(&self, command: Command, _: &Context) -> Result<Decision<Event>, Full> {
+///         let Command::Count { by } = command;
+///         let count = self.count.saturating_add(by);
+///         match count {
+///             _ if by == 0 => Ok(Decision::nothing()),
+///             0..=10 => Ok(Decision::event(Event::Counted { count })),
+///             _ => Err(Full),
+///         }
+///     }
+///
+///     fn evolve(&mut self, event: &Event) {
+///         let Event::Counted { count } = event;
+///         self.count = *count;
+///     }
+/// }
+///
+/// let counter = Given::<Counter>::events([Event::Counted { count: 8 }]);
+/// let count = |by| counter.when(Command::Count { by });
+/// count(2).then_events([Event::Counted { count: 10 }]);
+/// count(0).then_nothing();
+/// count(3).then_rejected("full");
+/// ```
 pub trait Aggregate:
     Default + Clone + Serialize + DeserializeOwned + Send + Unpin + 'static
 {
@@ -75,6 +149,17 @@ pub trait Rejection: std::error::Error + Send + 'static {
 
     /// Every code that the named command can be refused with, for the published API description.
     fn codes(command: &str) -> &'static [&'static str];
+}
+
+/// An aggregate that refuses nothing.
+impl Rejection for std::convert::Infallible {
+    fn code(&self) -> &'static str {
+        match *self {}
+    }
+
+    fn codes(_command: &str) -> &'static [&'static str] {
+        &[]
+    }
 }
 
 /// What a decision may depend on besides the state: the inputs that the runtime hands in.

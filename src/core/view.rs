@@ -24,6 +24,88 @@ use utoipa::ToSchema;
 /// The parts are what makes a document composed from several aggregates right in any order of
 /// arrival: a product's name is remembered when it is registered, and is there when, later, the
 /// product is put on display for the first time.
+///
+/// # Example
+///
+/// One document for each counter, which is read at `/views/counters/<id>` and listed by `/views/counters?owner=ada`:
+///
+/// ```
+/// use headwater_core::{
+///     recorded::Recorded,
+///     view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
+/// };
+/// # use headwater_core::{aggregate::{Aggregate, Context, Decision}, testkit::{Log, ViewFold}};
+/// # use serde::{Deserialize, Serialize};
+/// # use utoipa::ToSchema;
+/// # #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// # #[serde(tag = "type", content = "data")]
+/// # enum Event {
+/// #     #[serde(rename = "counter.started.v1")]
+/// #     Started { owner: String },
+/// #     #[serde(rename = "counter.counted.v1")]
+/// #     Counted {},
+/// # }
+/// # #[derive(Clone, Serialize, Deserialize, ToSchema)]
+/// # enum Command { Start { owner: String } }
+/// # #[derive(Default, Clone, Serialize, Deserialize)]
+/// # struct Counter;
+/// # impl Aggregate for Counter {
+/// #     const NAME: &'static str = "counter";
+/// #     type Command = Command;
+/// #     type Event = Event;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn decide(&self, _: Command, _: &Context) -> Result<Decision<Event>, Self::Rejection> {
+/// #         Ok(Decision::nothing())
+/// #     }
+/// #     fn evolve(&mut self, _: &Event) {}
+/// # }
+///
+/// #[derive(Clone, Serialize, Deserialize, ToSchema)]
+/// struct Shown {
+///     owner: String,
+///     count: i64,
+/// }
+///
+/// struct Counters;
+///
+/// impl View for Counters {
+///     const NAME: &'static str = "counters";
+///     const VERSION: u32 = 1;
+///     const AGGREGATES: &'static [&'static str] = &[Counter::NAME];
+///     type Document = Shown;
+///     type Part = ();
+///
+///     fn query() -> Query {
+///         Query {
+///             filters: vec![Filter::equal("owner")],
+///             sorts: vec![Sort::by("count").integer()],
+///             ..Query::default()
+///         }
+///     }
+///
+///     fn route(event: &Recorded, _: &Parts<()>) -> Result<Route, ApplyError> {
+///         Ok(Route::id(&event.id))
+///     }
+///
+///     fn apply(
+///         _: &str,
+///         shown: Option<Shown>,
+///         event: &Recorded,
+///         _: &Parts<()>,
+///     ) -> Result<Change<Shown>, ApplyError> {
+///         Ok(match (event.event::<Counter>()?, shown) {
+///             (Event::Started { owner }, _) => Change::Put(Shown { owner, count: 0 }),
+///             (Event::Counted {}, Some(old)) => Change::Put(Shown { count: old.count + 1, ..old }),
+///             (Event::Counted {}, None) => return Err(ApplyError::refused("it was not started")),
+///         })
+///     }
+/// }
+///
+/// let owner = "ada".to_owned();
+/// let log = Log::new().add::<Counter>("c-1", [Event::Started { owner }, Event::Counted {}]);
+/// let counters = ViewFold::<Counters>::of(log.events());
+/// assert_eq!(counters.get("c-1").unwrap().count, 1);
+/// ```
 pub trait View: Send + Sync + 'static {
     /// The name in paths and subjects. Lower case letters, digits and `_`; starts with a letter.
     const NAME: &'static str;
@@ -161,6 +243,56 @@ pub struct Filter {
     pub kind: Kind,
 }
 
+impl Filter {
+    /// The parameter `field`, a text that the document's field of that name, or path, equals.
+    #[must_use]
+    pub const fn equal(field: &'static str) -> Self {
+        Self::compared(field, field, Compare::Equal)
+    }
+
+    /// The parameter `name`, a text that the document's field is at least.
+    #[must_use]
+    pub const fn at_least(name: &'static str, field: &'static str) -> Self {
+        Self::compared(name, field, Compare::AtLeast)
+    }
+
+    /// The parameter `name`, a text that the document's field is at most.
+    #[must_use]
+    pub const fn at_most(name: &'static str, field: &'static str) -> Self {
+        Self::compared(name, field, Compare::AtMost)
+    }
+
+    const fn compared(name: &'static str, field: &'static str, compare: Compare) -> Self {
+        let kind = Kind::Text;
+        Self {
+            name,
+            field,
+            compare,
+            kind,
+        }
+    }
+
+    /// The parameter is called otherwise than the field.
+    #[must_use]
+    pub const fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The value is an integer.
+    #[must_use]
+    pub const fn integer(self) -> Self {
+        let kind = Kind::Integer;
+        Self { kind, ..self }
+    }
+
+    /// The value is `true` or `false`.
+    #[must_use]
+    pub const fn boolean(self) -> Self {
+        let kind = Kind::Boolean;
+        Self { kind, ..self }
+    }
+}
+
 /// How a filter compares the field with the parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
@@ -190,6 +322,22 @@ pub struct Sort {
     pub field: &'static str,
     /// The type of the field.
     pub kind: Kind,
+}
+
+impl Sort {
+    /// The field of this name, or path: a text.
+    #[must_use]
+    pub const fn by(field: &'static str) -> Self {
+        let kind = Kind::Text;
+        Self { field, kind }
+    }
+
+    /// The value is an integer.
+    #[must_use]
+    pub const fn integer(self) -> Self {
+        let kind = Kind::Integer;
+        Self { kind, ..self }
+    }
 }
 
 /// What a view remembers of the aggregates it is composed from, as of the event being applied.

@@ -12,7 +12,7 @@ use crate::{
 use headwater_core::{
     aggregate::Aggregate,
     recorded::Recorded,
-    view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -98,22 +98,13 @@ impl View for OrderView {
     type Part = NamePart;
 
     fn query() -> Query {
-        let filter = |name, field| Filter {
-            name,
-            field,
-            compare: Compare::Equal,
-            kind: Kind::Text,
-        };
         Query {
             filters: vec![
-                filter("member", "member.id"),
-                filter("branch", "branch"),
-                filter("status", "status"),
+                Filter::equal("member.id").named("member"),
+                Filter::equal("branch"),
+                Filter::equal("status"),
             ],
-            sorts: vec![Sort {
-                field: "placed_at",
-                kind: Kind::Text,
-            }],
+            sorts: vec![Sort::by("placed_at")],
             search: Vec::new(),
             counted: vec![vec!["branch", "status"]],
             combined: vec![vec!["branch", "status"], vec!["member.id", "status"]],

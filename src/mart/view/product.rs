@@ -5,7 +5,7 @@ use crate::product::{Event, Product};
 use headwater_core::{
     aggregate::Aggregate,
     recorded::Recorded,
-    view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,30 +59,15 @@ impl View for ProductView {
     type Part = ();
 
     fn query() -> Query {
-        let filter = |name, field, compare, kind| Filter {
-            name,
-            field,
-            compare,
-            kind,
-        };
         Query {
             filters: vec![
-                filter("barcode", "barcode", Compare::Equal, Kind::Text),
-                filter("category", "category", Compare::Equal, Kind::Text),
-                filter("status", "status", Compare::Equal, Kind::Text),
-                filter("price_min", "price", Compare::AtLeast, Kind::Integer),
-                filter("price_max", "price", Compare::AtMost, Kind::Integer),
+                Filter::equal("barcode"),
+                Filter::equal("category"),
+                Filter::equal("status"),
+                Filter::at_least("price_min", "price").integer(),
+                Filter::at_most("price_max", "price").integer(),
             ],
-            sorts: vec![
-                Sort {
-                    field: "price",
-                    kind: Kind::Integer,
-                },
-                Sort {
-                    field: "name",
-                    kind: Kind::Text,
-                },
-            ],
+            sorts: vec![Sort::by("price").integer(), Sort::by("name")],
             counted: vec![vec!["category", "status"]],
             combined: vec![vec!["category", "status"]],
             search: vec!["name", "name_en"],

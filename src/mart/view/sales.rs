@@ -8,7 +8,7 @@ use crate::order::{Event, Order};
 use headwater_core::{
     aggregate::Aggregate,
     recorded::Recorded,
-    view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
 };
 use jiff::{Timestamp, civil::Date, tz};
 use serde::{Deserialize, Serialize};
@@ -51,26 +51,14 @@ impl View for SalesView {
     type Part = SalePart;
 
     fn query() -> Query {
-        let filter = |name, field, compare| Filter {
-            name,
-            field,
-            compare,
-            kind: Kind::Text,
-        };
         Query {
             filters: vec![
-                filter("branch", "branch", Compare::Equal),
-                filter("day_min", "day", Compare::AtLeast),
-                filter("day_max", "day", Compare::AtMost),
+                Filter::equal("branch"),
+                Filter::at_least("day_min", "day"),
+                Filter::at_most("day_max", "day"),
             ],
-            sorts: vec![Sort {
-                field: "day",
-                kind: Kind::Text,
-            }],
-            search: Vec::new(),
-            combined: Vec::new(),
-            counted: Vec::new(),
-            routes: Vec::new(),
+            sorts: vec![Sort::by("day")],
+            ..Query::default()
         }
     }
 

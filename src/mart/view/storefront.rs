@@ -14,7 +14,7 @@ use crate::{
 use headwater_core::{
     aggregate::Aggregate,
     recorded::Recorded,
-    view::{ApplyError, Change, Compare, Filter, Kind, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -101,22 +101,12 @@ impl View for StorefrontView {
     type Part = StorefrontPart;
 
     fn query() -> Query {
-        let filter = |field, kind| Filter {
-            name: field,
-            field,
-            compare: Compare::Equal,
-            kind,
-        };
-        let sort = |field| Sort {
-            field,
-            kind: Kind::Integer,
-        };
         Query {
             filters: vec![
-                filter("section", Kind::Text),
-                filter("branch", Kind::Text),
-                filter("category", Kind::Text),
-                filter("sold_out", Kind::Boolean),
+                Filter::equal("section"),
+                Filter::equal("branch"),
+                Filter::equal("category"),
+                Filter::equal("sold_out").boolean(),
             ],
             counted: vec![
                 vec!["branch", "category", "sold_out"],
@@ -127,7 +117,7 @@ impl View for StorefrontView {
                 vec!["branch", "sold_out"],
                 vec!["branch", "category", "sold_out"],
             ],
-            sorts: vec![sort("rank"), sort("price")],
+            sorts: vec![Sort::by("rank").integer(), Sort::by("price").integer()],
             search: Vec::new(),
             routes: vec![vec!["section"], vec!["sku"], vec!["branch", "sku"]],
         }
