@@ -128,12 +128,12 @@ impl View for Balance {
 fn main() -> ExitCode {
     let owner = "Ada".to_owned();
     Program::new("ledger", domain())
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("Bank accounts, and a view of their balances")
         .sample(vec![
             SampleCommand::new::<Account>("ada", &Command::Open { owner }),
             SampleCommand::new::<Account>("ada", &Command::Deposit { amount: 100 }),
         ])
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Bank accounts, and a view of their balances")
         .example("curl -s '{http}/commands/account/ada/withdraw' -H 'Content-Type: application/json' -d '{\"amount\": 30}'")
         .example("curl -s '{http}/views/balance/ada'")
         .run()

@@ -56,6 +56,8 @@ mod unique_fields;
 
 #[cfg(test)]
 mod dependency_rule;
+#[cfg(test)]
+mod docs;
 
 /// All that a service developer's own domain needs.
 pub mod prelude {

@@ -139,23 +139,6 @@ mod tests {
         }
     }
 
-    /// What a newcomer reads is what is compiled.
-    #[test]
-    fn every_line_of_rust_in_readme_is_one_of_the_example() {
-        let example: Vec<_> = DOMAIN.lines().map(str::trim).collect();
-        let readme = include_str!("../../README.md");
-        let blocks = readme.split("```rust\n").skip(1);
-        let mut lines = 0;
-        for block in blocks {
-            let block = block.split("```").next().unwrap_or_default();
-            for line in block.lines().map(str::trim) {
-                assert!(example.contains(&line), "the example has no line {line:?}");
-                lines += 1;
-            }
-        }
-        assert!(lines > 40, "{lines} lines were found");
-    }
-
     #[test]
     fn a_folder_that_is_there_is_left_as_it_is() {
         let here = tempfile::tempdir().unwrap();

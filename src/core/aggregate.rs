@@ -127,6 +127,57 @@ pub trait Aggregate:
     /// Turns an event of an older storage version into the one that [`Aggregate::Event`] knows.
     ///
     /// Called on read with the stored `type` and `data`; `None`, the default, leaves both as they are.
+    ///
+    /// ```
+    /// # use headwater_core::{aggregate::{Aggregate, Context, Decision}, recorded::decode_event};
+    /// # use serde::{Deserialize, Serialize};
+    /// # use utoipa::ToSchema;
+    /// use serde_json::{Value, json, value::RawValue};
+    ///
+    /// # #[derive(Clone, Serialize, Deserialize, ToSchema)]
+    /// # enum Command { Count { by: u32 } }
+    /// #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    /// #[serde(tag = "type", content = "data")]
+    /// enum Event {
+    ///     #[serde(rename = "counter.counted.v2")]
+    ///     Counted { count: u32, by: u32 },
+    /// }
+    ///
+    /// /// The first version did not say by how much.
+    /// #[derive(Deserialize)]
+    /// struct CountedV1 {
+    ///     count: u32,
+    /// }
+    ///
+    /// # #[derive(Default, Clone, Serialize, Deserialize)]
+    /// # struct Counter { count: u32 }
+    /// impl Aggregate for Counter {
+    /// #   const NAME: &'static str = "counter";
+    /// #   type Command = Command;
+    /// #   type Event = Event;
+    /// #   type Rejection = std::convert::Infallible;
+    /// #   fn decide(&self, _: Command, _: &Context) -> Result<Decision<Event>, Self::Rejection> {
+    /// #       Ok(Decision::nothing())
+    /// #   }
+    /// #   fn evolve(&mut self, event: &Event) {
+    /// #       let Event::Counted { count, .. } = event;
+    /// #       self.count = *count;
+    /// #   }
+    ///     // …
+    ///     fn upcast(event_type: &str, data: &RawValue) -> Option<(&'static str, Value)> {
+    ///         if event_type != "counter.counted.v1" {
+    ///             return None;
+    ///         }
+    ///         let old: CountedV1 = serde_json::from_str(data.get()).ok()?;
+    ///         Some(("counter.counted.v2", json!({ "count": old.count, "by": 1 })))
+    ///     }
+    /// }
+    ///
+    /// let stored = RawValue::from_string(r#"{"count":3}"#.to_owned())?;
+    /// let read = decode_event::<Counter>("counter.counted.v1", &stored)?;
+    /// assert_eq!(read, Event::Counted { count: 3, by: 1 });
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     fn upcast(
         event_type: &str,
         data: &serde_json::value::RawValue,
