@@ -24,6 +24,7 @@ mod local;
 mod measure;
 pub mod memory;
 mod pass_on;
+mod passed_on;
 pub mod placement;
 pub mod registry;
 pub mod request;

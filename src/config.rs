@@ -3,6 +3,7 @@
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
 
+mod auth;
 mod bench;
 mod dev;
 mod nats;
@@ -12,6 +13,7 @@ mod serve;
 mod sides;
 mod trace;
 
+pub use auth::AuthConfig;
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
     BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, BenchSearchConfig,
@@ -127,12 +129,13 @@ pub enum LogFormat {
 /// What is put in the place of a secret.
 const HIDDEN: &str = "(not shown)";
 /// The flags whose values nobody else is to see: secrets, and addresses that may have one in them.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "nats",
     "nats-password",
     "nats-token",
     "nats-monitor",
     "surreal-password",
+    "token",
     "otlp-endpoint",
     "otlp-headers",
 ];

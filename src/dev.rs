@@ -7,6 +7,7 @@
 pub mod nats_server;
 
 use crate::{
+    access::Access,
     command::client::CommandOptions,
     data_dir::{DataDir, DataDirError},
     event_log::{AppendChoice, secret::Secret, topology::Durability},
@@ -52,6 +53,8 @@ pub struct DevOptions {
     pub secret: Option<Secret>,
     /// Where answers over NATS may go.
     pub inboxes: Inboxes,
+    /// Finds out who asks, and what they may.
+    pub access: Access,
 }
 
 impl DevOptions {
@@ -75,6 +78,7 @@ impl DevOptions {
             append: AppendChoice::Auto,
             secret: None,
             inboxes: Inboxes::default(),
+            access: Access::open(),
         }
     }
 }
@@ -119,6 +123,7 @@ impl Dev {
             None => data.secret()?,
         });
         platform.inboxes = options.inboxes;
+        platform.access = options.access;
         platform.server.durability = Some(nats.durability());
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {

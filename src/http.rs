@@ -40,6 +40,7 @@ pub use connections::Connections;
 pub use cors::Origin;
 pub use openapi::describe;
 
+use crate::access::Access;
 use actix_web::{
     App, HttpServer, Resource,
     dev::{Server, ServiceRequest},
@@ -93,6 +94,8 @@ pub struct Options {
     pub live_heartbeat: Duration,
     /// The origins whose pages may use the gateway.
     pub allowed_origins: Vec<Origin>,
+    /// Finds out who asks, and what they may.
+    pub access: Access,
 }
 
 impl Default for Options {
@@ -112,6 +115,7 @@ impl Default for Options {
             max_live: 10_000,
             live_heartbeat: Duration::from_secs(15),
             allowed_origins: Vec::new(),
+            access: Access::open(),
         }
     }
 }
@@ -170,8 +174,10 @@ impl Gateway {
         readiness: ReadinessProbe,
     ) -> io::Result<Server> {
         let readiness = Data::new(readiness);
+        let access = Data::new(options.access.clone());
         serve(listener, options, connections, None, move |config| {
             config.app_data(readiness.clone());
+            config.app_data(access.clone());
             operations(config);
         })
     }
@@ -190,6 +196,7 @@ impl Gateway {
         readiness: ReadinessProbe,
     ) -> io::Result<Server> {
         let readiness = Data::new(readiness);
+        let access = Data::new(options.access.clone());
         let origins = options.allowed_origins.clone();
         let server = HttpServer::new(move || {
             let closing = |request: ServiceRequest, service: &_| {
@@ -209,6 +216,7 @@ impl Gateway {
                 .wrap(policy)
                 .wrap_fn(closing)
                 .app_data(readiness.clone())
+                .app_data(access.clone())
                 .service(readable("/healthz").to(health::alive))
                 .service(readable("/readyz").to(health::ready))
                 .service(readable("/metrics").to(metrics::serve))
@@ -259,6 +267,7 @@ fn serve(
 /// What all workers share: the back ends, and the pages, which are made once.
 struct Site {
     backends: Backends,
+    access: Access,
     body_timeout: Duration,
     /// How many clients follow documents live.
     live: Arc<AtomicUsize>,
@@ -272,11 +281,12 @@ impl Site {
     fn new(backends: Backends, options: &Options) -> Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
-        let openapi = openapi::describe(aggregates, views).to_string();
+        let openapi = openapi::describe(aggregates, views, &options.access).to_string();
         Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
             index: index::Index::new(aggregates, views),
             backends,
+            access: options.access.clone(),
             body_timeout: options.body_timeout,
             live: Arc::default(),
             max_live: options
@@ -305,7 +315,8 @@ fn routes(config: &mut ServiceConfig, site: &Data<Site>) {
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
         .service(readable("/").to(index::serve))
-        .app_data(Data::new(site.backends.readiness.clone()));
+        .app_data(Data::new(site.backends.readiness.clone()))
+        .app_data(Data::new(site.access.clone()));
     operations(config);
 }
 

@@ -24,10 +24,11 @@
 //! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
 pub use headwater_core::{
-    aggregate, outcome, problem, process, recorded, sample, testkit, text, view,
+    aggregate, caller, outcome, problem, process, recorded, sample, testkit, text, view,
 };
 pub use headwater_mart as mart;
 
+pub mod access;
 pub mod request_headers;
 pub mod request_reply;
 
@@ -63,6 +64,7 @@ mod docs;
 pub mod prelude {
     pub use crate::{
         aggregate::{Aggregate, Claim, Context, Decision, Rejection},
+        caller::Caller,
         cli::Program,
         command::request::{CommandHeaders, Outcome},
         dev::{Dev, DevOptions},

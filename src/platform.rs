@@ -75,6 +75,7 @@ impl Platform {
     /// Returns [`StartError`]; what had been started is dropped then.
     pub async fn start(domain: Domain, mut options: PlatformOptions) -> Result<Self, StartError> {
         options.http.max_connections = open_files::connections_within(options.http.max_connections);
+        options.http.access = options.access.clone();
         let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
         let io = IoThreads::start(&options.store)?;
         let started = start::start(&domain, &options, listener, &io).await?;

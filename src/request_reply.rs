@@ -41,6 +41,9 @@ pub fn refusal_headers(problem: &Problem) -> HeaderMap {
     let words = problem.to_string();
     let words = &words[..words.floor_char_boundary(LONGEST_WORDS)];
     headers.insert("Nats-Service-Error", words.replace(['\r', '\n'], " "));
+    if let Some(challenge) = problem.challenge() {
+        headers.insert("WWW-Authenticate", challenge);
+    }
     if let Some(seconds) = problem.retry_after {
         headers.insert("Retry-After", seconds.to_string());
     }

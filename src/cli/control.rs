@@ -2,9 +2,11 @@
 
 use super::Failure;
 use crate::{
+    access::AUTHORIZATION,
     config::ControlConfig,
     projection::{ALL, Ask, Reply, ReplyBody, Verb},
 };
+use async_nats::HeaderMap;
 use futures::StreamExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,9 +68,13 @@ impl Control {
             .await
             .map_err(|e| failed(&e))?;
         let body = serde_json::to_vec(ask).map_err(Failure::operation)?;
+        let mut headers = HeaderMap::new();
+        if let Some(token) = &self.config.token {
+            headers.insert(AUTHORIZATION, format!("Bearer {token}"));
+        }
         let sent = self
             .client
-            .publish_with_reply(subject, inbox, body.into())
+            .publish_with_reply_and_headers(subject, inbox, headers, body.into())
             .await;
         sent.map_err(|error| failed(&error))?;
 

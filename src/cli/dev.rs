@@ -21,6 +21,8 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
+    let access = config.sides.auth.access(config.http_addr);
+    let access = access.map_err(Failure::configuration)?;
     let exporter = super::export_traces(&config.sides.trace, "dev")?;
     let options = DevOptions {
         data_dir: config.data_dir,
@@ -39,6 +41,7 @@ pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode
             .command
             .secret()
             .map_err(Failure::configuration)?,
+        access,
         inboxes: config.sides.inboxes(),
     };
     let dev = Dev::start(program.domain.clone(), options)

@@ -28,6 +28,8 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
             "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
         );
     }
+    let access = config.sides.auth.access(config.http_addr);
+    let access = access.map_err(Failure::configuration)?;
     let nats = config.topology.log.nats.address();
     let nats = nats.map_err(Failure::configuration)?;
     // Held until the end: documents in the folder have one owner.
@@ -47,6 +49,7 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
         .clone()
         .zip(config.surreal_password.clone())
         .map(|(username, password)| Credentials { username, password });
+    options.access = access;
     options.roles = config.roles.iter().copied().collect();
     options.http = config.sides.gateway.http(config.http_addr);
     options.stream_replicas = config.topology.stream_replicas;

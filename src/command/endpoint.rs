@@ -11,11 +11,14 @@ use super::{
     client::{CommandClient, Endpoint},
     drain::Drainable,
     freshness::Freshness,
+    passed_on,
     placement::Placement,
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
     traces::Came,
 };
 use crate::{
+    access::{Access, Identified, Identity},
+    caller::{Action, Caller},
     connection::{flush, round_trip},
     event_log::subject::Id,
     membership::MembershipError,
@@ -75,6 +78,7 @@ struct Desk {
     client: CommandClient,
     discovery: Arc<Discovery>,
     guard: ReplyGuard,
+    access: Access,
     /// Whether they come from other replicas.
     passed_on: bool,
 }
@@ -90,6 +94,7 @@ impl CommandEndpoint {
         client: CommandClient,
         placement: &Placement,
         guard: &ReplyGuard,
+        access: &Access,
     ) -> Result<Self, EndpointError> {
         let fault = |error: &dyn std::fmt::Display| EndpointError::Nats(error.to_string());
         let commands = discovered(&client);
@@ -116,6 +121,7 @@ impl CommandEndpoint {
                     client: client.clone(),
                     discovery: discovery.clone(),
                     guard: guard.clone(),
+                    access: access.clone(),
                     passed_on,
                 };
                 let (ended, end) = oneshot::channel();
@@ -216,8 +222,8 @@ async fn take(
     let _ = flush(&desk.nats).await;
 }
 
-/// Who gave a command, and the way back.
-struct Caller {
+/// From where a command came, and the way back.
+struct Sender {
     desk: Arc<Desk>,
     /// What was asked for; `None` when there is no such thing.
     endpoint: Option<Arc<Endpoint>>,
@@ -227,7 +233,7 @@ struct Caller {
     under_way: mpsc::Sender<()>,
 }
 
-impl Caller {
+impl Sender {
     fn answer(self, answered: Result<Answered, Problem>) {
         let desk = self.desk;
         if let Some(endpoint) = self.endpoint {
@@ -280,25 +286,69 @@ impl Desk {
             return;
         }
         let arrival = Arrival::by_message(since, message.headers.as_ref(), self.passed_on);
-        let mut caller = Caller {
+        let caller = Sender {
             desk: self.clone(),
             endpoint: None,
             reply: message.reply.clone(),
             arrived: arrival.read(),
             under_way,
         };
+        match self.identify(&message) {
+            Identity::Known(who) => self.decide(&message, who, caller, arrival),
+            Identity::Unknown(pending) => {
+                let desk = self.clone();
+                tokio::spawn(async move {
+                    let who = pending.settle().await;
+                    desk.decide(&message, who, caller, arrival);
+                });
+            }
+        }
+    }
+
+    /// Finds out who gives a command. What another replica has found out is taken on trust; what it does not
+    /// say is not.
+    fn identify(&self, message: &Message) -> Identity {
+        if !self.passed_on || self.access.is_open() {
+            return self.access.identify(&message.headers);
+        }
+        let told = passed_on::read(&message.headers);
+        Identity::Known(told.map(|told| match told {
+            Some(caller) => Identified {
+                caller,
+                until: Some(i64::MAX),
+            },
+            None => Identified {
+                caller: self.access.anonymous(),
+                until: None,
+            },
+        }))
+    }
+
+    fn decide(
+        &self,
+        message: &Message,
+        who: Result<Identified, Problem>,
+        mut caller: Sender,
+        arrival: Arrival,
+    ) {
+        let who = match who {
+            Ok(who) => who,
+            Err(problem) => return caller.answer(Err(problem)),
+        };
         let Some((aggregate, id, command)) = names(&message.subject, self.passed_on) else {
-            return caller.answer(Err(Problem::malformed(
+            return caller.answer(Err(who.refused(Problem::malformed(
                 "id".to_owned(),
                 "a command's subject is cmd.<aggregate>.<id>.<command>, and an id is 1 to 64 of A-Z a-z 0-9 _ -",
-            )));
+            ))));
         };
         let endpoint = match self.client.endpoint(aggregate, command) {
             Ok(endpoint) => endpoint.clone(),
-            Err(problem) => return caller.answer(Err(problem)),
+            Err(problem) => return caller.answer(Err(who.refused(problem))),
         };
         caller.endpoint = Some(endpoint.clone());
-        match self.read(&message, &endpoint, id) {
+        let read = who.may(Action::Command { aggregate, command });
+        let read = read.and_then(|who| self.read(message, &endpoint, id, who.caller));
+        match read {
             Ok(request) => {
                 let respond: Respond = Box::new(move |answered| caller.answer(answered));
                 let came = match self.passed_on {
@@ -319,6 +369,7 @@ impl Desk {
         message: &Message,
         endpoint: &Endpoint,
         id: &str,
+        caller: Caller,
     ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
@@ -331,7 +382,7 @@ impl Desk {
         if content_type.is_some_and(|value| !is_json(value)) {
             return Err(Problem::unsupported_media_type());
         }
-        let mut headers = CommandHeaders::read(given)?;
+        let mut headers = CommandHeaders::read(given, caller)?;
         if self.passed_on {
             let id = given
                 .single(GIVEN_ID)?

@@ -2,7 +2,11 @@
 
 pub use crate::outcome::{Outcome, OutcomeEvent};
 
-use crate::{event_log::subject::Id, problem::Problem, request_headers::RequestHeaders};
+use super::passed_on;
+use crate::{
+    access::AUTHORIZATION, caller::Caller, event_log::subject::Id, problem::Problem,
+    request_headers::RequestHeaders,
+};
 use bytes::Bytes;
 use std::{borrow::Cow, sync::Arc};
 
@@ -43,6 +47,10 @@ pub struct CommandHeaders {
     /// Another replica was asked for the same command before ([`ASKED_AGAIN`]): what it left in the log
     /// can stand only after this position. Never read from a client.
     pub asked_again: Option<u64>,
+    /// Who gives the command; the program itself by default, which may everything.
+    pub caller: Caller,
+    /// What said so (`Authorization`), for a replica that does not take it on trust.
+    pub authorization: Option<Arc<str>>,
 }
 
 /// The header by which a replica tells that it has asked another one for the same command.
@@ -52,13 +60,13 @@ pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
 pub const GIVEN_ID: &str = "Headwater-Command-Id";
 
 impl CommandHeaders {
-    /// Reads the headers of a request.
+    /// Reads the headers of a request of this caller.
     ///
     /// # Errors
     ///
     /// Returns a `malformed` problem that names the header. Trace headers are never refused: what is
     /// wrong with them drops them.
-    pub fn read(headers: &impl RequestHeaders) -> Result<Self, Problem> {
+    pub fn read(headers: &impl RequestHeaders, caller: Caller) -> Result<Self, Problem> {
         let idempotency_key = match headers.single("Idempotency-Key")? {
             None => None,
             Some(key)
@@ -83,6 +91,10 @@ impl CommandHeaders {
                 )
             })?),
         };
+        let authorization = match caller.is_unrestricted() {
+            true => None,
+            false => headers.single(AUTHORIZATION)?.map(Arc::from),
+        };
         let (traceparent, tracestate) = headers.trace();
         Ok(Self {
             idempotency_key,
@@ -91,15 +103,23 @@ impl CommandHeaders {
             tracestate: tracestate.map(Cow::into_owned),
             given_id: None,
             asked_again: None,
+            caller,
+            authorization,
         })
     }
 
-    /// The headers with these names and values, as another replica reads them.
-    pub(super) fn written(&self) -> async_nats::HeaderMap {
+    /// The headers with these names and values, as another replica reads them: the home, which takes it
+    /// on trust who asks, or any, which does not.
+    pub(super) fn written(&self, to_home: bool) -> async_nats::HeaderMap {
         let mut headers = async_nats::HeaderMap::new();
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let asked_again = self.asked_again.map(|position| position.to_string());
+        let known = to_home && !self.caller.is_unrestricted();
+        let caller = known.then(|| passed_on::written(&self.caller));
+        let authorization = self.authorization.as_deref().filter(|_| !to_home);
         let named = [
+            (passed_on::CALLER, caller.as_deref()),
+            (AUTHORIZATION, authorization),
             ("Idempotency-Key", self.idempotency_key.as_deref()),
             ("If-Match", if_match.as_deref()),
             ("traceparent", self.traceparent.as_deref()),

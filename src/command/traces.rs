@@ -63,7 +63,7 @@ pub(super) fn answered(mut span: Span, outcome: &Result<Outcome, Problem>) {
 /// it is passed on with.
 pub(super) fn passing_on(request: &CommandRequest, home: Option<&str>) -> (Span, HeaderMap) {
     if !trace::is_on() {
-        return (Span::none(), request.headers.written());
+        return (Span::none(), request.headers.written(home.is_some()));
     }
     let mut span = begin(Kind::Client, request, "pass on ");
     span.set("messaging.system", "nats");
@@ -77,7 +77,7 @@ pub(super) fn passing_on(request: &CommandRequest, home: Option<&str>) -> (Span,
     }
     let mut headers = request.headers.clone();
     hand_on(&span, &mut headers);
-    (span, headers.written())
+    (span, headers.written(home.is_some()))
 }
 
 fn begin(kind: Kind, request: &CommandRequest, doing: &str) -> Span {

@@ -5,7 +5,7 @@ use crate::{event_log::ApiPrefix, read_model::Generation};
 use clap::{Args, Subcommand};
 
 /// How running projectors are reached.
-#[derive(Debug, Clone, Args)]
+#[derive(Clone, Args)]
 pub struct ControlConfig {
     /// The NATS that the projectors are connected to.
     #[command(flatten)]
@@ -13,9 +13,22 @@ pub struct ControlConfig {
     /// The replica to ask, where each keeps documents of its own; all unless given
     #[arg(long, env = "HEADWATER_REPLICA")]
     pub replica: Option<String>,
+    /// A token with the scope ops:read, or ops:write for what changes something, where the replicas ask who
+    /// asks; better given as the variable, which other users do not see
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
     /// Print one JSON object for each answer
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
+}
+
+impl std::fmt::Debug for ControlConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ControlConfig")
+            .field("nats", &self.nats)
+            .field("replica", &self.replica)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What to do with the views.

@@ -1,6 +1,6 @@
 //! The flags of the two sides, wherever they run.
 
-use super::TraceConfig;
+use super::{AuthConfig, TraceConfig};
 use crate::{
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
@@ -19,6 +19,9 @@ pub struct SidesConfig {
     // An answer is published with the replica's rights, to wherever the caller says.
     #[arg(long, env = "HEADWATER_INBOX_PREFIX", value_delimiter = ',')]
     pub inbox_prefix: Vec<InboxPrefix>,
+    /// Who asks, and what they may.
+    #[command(flatten)]
+    pub auth: AuthConfig,
     /// How queries are answered.
     #[command(flatten)]
     pub gateway: GatewayConfig,

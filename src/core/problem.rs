@@ -17,9 +17,11 @@ const LONGEST_DETAIL: usize = 512;
 #[error("{code}: {detail}")]
 pub struct Problem {
     /// Always `about:blank`: `code` is what tells problems apart.
-    pub r#type: String,
+    #[schema(value_type = String)]
+    pub r#type: Box<str>,
     /// What `status` means, in a few words.
-    pub title: String,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     /// The HTTP status, on NATS too (`Nats-Service-Error-Code`).
     pub status: u16,
     /// The stable snake case code that programs match on.
@@ -35,6 +37,10 @@ pub struct Problem {
     /// The position of what cannot be read, with `unreadable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<u64>,
+    /// The scope that it takes, with `forbidden`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub scope: Option<Box<str>>,
     /// Seconds after which a retry makes sense. `Retry-After` on the surfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
@@ -58,14 +64,15 @@ pub struct Age {
 impl Problem {
     fn new(status: u16, title: &str, code: &str, detail: impl Into<String>) -> Self {
         Self {
-            r#type: "about:blank".to_owned(),
-            title: title.to_owned(),
+            r#type: "about:blank".into(),
+            title: title.into(),
             status,
             code: code.to_owned(),
             detail: detail.into(),
             field: None,
             version: None,
             position: None,
+            scope: None,
             retry_after: None,
             age: None,
         }
@@ -78,6 +85,55 @@ impl Problem {
         Self {
             field: field.into().map(|field| begin(field, LONGEST_FIELD)),
             ..Self::new(400, "Bad Request", "malformed", detail)
+        }
+    }
+
+    /// 401: who asks has not said who they are, and nobody may do this without that.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::new(
+            401,
+            "Unauthorized",
+            "unauthenticated",
+            "say who asks: Authorization: Bearer and a token",
+        )
+    }
+
+    /// 401: the token is not believed. The reason says nothing of what is in it.
+    #[must_use]
+    pub fn invalid_token(reason: &str) -> Self {
+        Self {
+            field: Some("Authorization".to_owned()),
+            detail: format!("the token is not taken: {reason}"),
+            ..Self::unauthenticated()
+        }
+    }
+
+    /// 403: who asks is known, and may not do this: it takes a scope that they do not have.
+    #[must_use]
+    pub fn forbidden(scope: String) -> Self {
+        Self {
+            detail: format!("it takes the scope {scope}"),
+            scope: Some(scope.into()),
+            ..Self::new(403, "Forbidden", "forbidden", "")
+        }
+    }
+
+    /// How to be let in, as `WWW-Authenticate` says it (RFC 6750, 3); `None` where that is not what is
+    /// wrong.
+    #[must_use]
+    pub fn challenge(&self) -> Option<String> {
+        const REALM: &str = r#"Bearer realm="headwater""#;
+        match (self.status, &self.field, &self.scope) {
+            (401, None, _) => Some(REALM.to_owned()),
+            (401, Some(_), _) => Some(format!(
+                r#"{REALM}, error="invalid_token", error_description="{}""#,
+                self.detail
+            )),
+            (403, _, Some(scope)) => Some(format!(
+                r#"{REALM}, error="insufficient_scope", scope="{scope}""#
+            )),
+            _ => None,
         }
     }
 

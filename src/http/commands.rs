@@ -2,18 +2,20 @@
 
 use super::{Site, input, refusal};
 use crate::{
+    caller::Action,
     command::request::{CommandHeaders, CommandRequest},
     problem::Problem,
 };
 use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::ETAG};
 
-/// Executes one command. Names and ids are checked before the body is read, and all of it before
-/// anything is sent on.
+/// Executes one command. Who asks, names and ids are checked before the body is read, and all of
+/// it before anything is sent on.
 pub(super) async fn execute(
     request: &HttpRequest,
     payload: Payload,
     site: &Site,
 ) -> Result<HttpResponse, Problem> {
+    let who = site.access.identified(request.headers()).await?;
     let commands = &site.backends.commands;
     let aggregate = input::segment(request, 1, "aggregate")?.into_owned();
     let command = input::segment(request, 3, "command")?.into_owned();
@@ -21,13 +23,17 @@ pub(super) async fn execute(
         .aggregates()
         .iter()
         .find(|known| known.name == aggregate)
-        .ok_or_else(|| refusal::unknown("aggregate", &aggregate))?;
+        .ok_or_else(|| who.refused(refusal::unknown("aggregate", &aggregate)))?;
     if !known.commands.iter().any(|known| known.name == command) {
-        return Err(refusal::unknown("command", &command));
+        return Err(who.refused(refusal::unknown("command", &command)));
     }
+    let who = who.may(Action::Command {
+        aggregate: &aggregate,
+        command: &command,
+    })?;
     let id = input::aggregate_id(request, 2)?;
     input::no_parameters(request)?;
-    let headers = CommandHeaders::read(request.headers())?;
+    let headers = CommandHeaders::read(request.headers(), who.caller)?;
     let body = input::json_body(request, payload, site.body_timeout).await?;
 
     let outcome = commands

@@ -16,6 +16,7 @@ use super::{
     views,
 };
 use crate::{
+    access::Identified,
     problem::{Age, Problem},
     read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription, ViewDescription},
 };
@@ -38,7 +39,7 @@ use std::{
     },
     task::{Context, Poll, ready},
 };
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 /// The header by which a client that comes again says how far it was.
 pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
@@ -61,7 +62,7 @@ pub(super) async fn document(
     request: HttpRequest,
     site: Data<Site>,
 ) -> Result<HttpResponse, Refusal> {
-    let view = views::known_view(&request, &site)?;
+    let (view, who) = views::allowed_view(&request, &site).await?;
     let following = async {
         let id = input::document_id(&request, 2)?;
         let freshness = views::freshness(&request)?;
@@ -71,12 +72,12 @@ pub(super) async fn document(
         let following = views.follow_document(view.name, &id, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, view, following.await)
+    respond(&request, &site, (view, who), following.await)
 }
 
 /// Follows a list.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Refusal> {
-    let view = views::known_view(&request, &site)?;
+    let (view, who) = views::allowed_view(&request, &site).await?;
     let following = async {
         let filters = input::parameters(request.uri().query().unwrap_or_default())?;
         let freshness = views::freshness(&request)?;
@@ -86,7 +87,7 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
         let following = views.follow_list(view.name, &filters, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, view, following.await)
+    respond(&request, &site, (view, who), following.await)
 }
 
 fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
@@ -107,7 +108,7 @@ fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
 fn respond(
     request: &HttpRequest,
     site: &Site,
-    view: &ViewDescription,
+    (view, who): (&ViewDescription, Identified),
     following: Result<(Slot, Subscription), Problem>,
 ) -> Result<HttpResponse, Refusal> {
     let (slot, subscription) = match following {
@@ -134,6 +135,10 @@ fn respond(
         begun: false,
         marked: false,
         told: None,
+        ended: false,
+        end: who
+            .remaining()
+            .map(|left| Box::pin(tokio::time::sleep(left))),
         _slot: slot,
         _occupied: connection.map(Connection::occupy),
     });
@@ -190,6 +195,10 @@ struct Frames {
     marked: bool,
     /// Where the client was last told to go on from.
     told: Option<EventId>,
+    /// When the client's token does not count any more; nothing comes after it.
+    end: Option<Pin<Box<Sleep>>>,
+    /// Whether the client has been told so.
+    ended: bool,
     _slot: Slot,
     /// It is never idle, however long nothing changes.
     _occupied: Option<Occupied>,
@@ -279,6 +288,15 @@ impl Stream for Frames {
             let mut hello = format!("retry: {}\n\n", retry(None)).into_bytes();
             hello.extend_from_slice(&self.mark().unwrap_or_default());
             return Poll::Ready(Some(Ok(hello.into())));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let end = self.end.as_mut();
+        if end.is_some_and(|end| end.as_mut().poll(context).is_ready()) {
+            self.ended = true;
+            let problem = Problem::invalid_token("it has ended");
+            return Poll::Ready(Some(Ok(problem_frame(&problem.to_json()))));
         }
         if let Poll::Ready(events) = self.poll_events(context) {
             self.heartbeat.reset();

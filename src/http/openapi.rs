@@ -7,13 +7,14 @@
 mod commands;
 mod operations;
 mod schemas;
+mod security;
 mod shared;
 mod views;
 
 pub(super) use commands::operation_id;
 
 use super::Site;
-use crate::{command::describe::AggregateDescription, read_model::ViewDescription};
+use crate::{access::Access, command::describe::AggregateDescription, read_model::ViewDescription};
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use schemas::Schemas;
 use serde_json::Value;
@@ -24,7 +25,11 @@ use utoipa::openapi::{
 
 /// What the gateway offers over these aggregates and views, as an OpenAPI 3.1 document.
 #[must_use]
-pub fn describe(aggregates: &[AggregateDescription], views: &[ViewDescription]) -> Value {
+pub fn describe(
+    aggregates: &[AggregateDescription],
+    views: &[ViewDescription],
+    access: &Access,
+) -> Value {
     let mut schemas = Schemas::default();
     shared::schemas(&mut schemas);
     let mut paths = PathsBuilder::new();
@@ -88,6 +93,7 @@ pub fn describe(aggregates: &[AggregateDescription], views: &[ViewDescription]) 
         .build();
     let mut document = serde_json::to_value(openapi).expect("the description is plain data");
     document["components"]["schemas"] = schemas.into_json();
+    security::describe(&mut document, aggregates, views, access);
     document
 }
 

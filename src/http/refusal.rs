@@ -5,7 +5,10 @@ use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{
         StatusCode,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+        header::{
+            ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+            WWW_AUTHENTICATE,
+        },
     },
 };
 
@@ -43,6 +46,9 @@ pub(super) fn response(problem: &Problem) -> HttpResponse {
         // A 404 may be cached unless it says otherwise (RFC 9111, 4.2.2), and the document that is
         // not there yet is about to be.
         .insert_header((CACHE_CONTROL, "no-store"));
+    if let Some(challenge) = problem.challenge() {
+        response.insert_header((WWW_AUTHENTICATE, challenge));
+    }
     if let Some(seconds) = problem.retry_after {
         response.insert_header((RETRY_AFTER, seconds));
     }

@@ -5,6 +5,8 @@ use super::{
     refusal::{self, Refusal, say_age},
 };
 use crate::{
+    access::Identified,
+    caller::Action,
     problem::Problem,
     read_model::{Freshness, ViewDescription},
 };
@@ -12,7 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 /// Reads one document. One that is in memory is answered without waiting for anything.
 pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpResponse, Problem> {
-    let view = known_view(request, site)?;
+    let view = allowed_view(request, site).await?.0;
     let answer = async {
         let id = input::document_id(request, 2)?;
         input::no_parameters(request)?;
@@ -28,7 +30,7 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
 
 /// Reads a page of a list. One that is in memory is answered without waiting for anything.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Refusal> {
-    let view = known_view(&request, &site)?;
+    let view = allowed_view(&request, &site).await?.0;
     let answer = async {
         let parameters = input::parameters(request.uri().query().unwrap_or_default())?;
         let freshness = freshness(&request)?;
@@ -50,10 +52,18 @@ pub(super) fn aged(problem: Problem, site: &Site, view: &ViewDescription) -> Pro
     }
 }
 
-pub(super) fn known_view<'a>(
+/// The view that is asked for, and who asks, if they may.
+pub(super) async fn allowed_view<'a>(
     request: &HttpRequest,
     site: &'a Site,
-) -> Result<&'a ViewDescription, Problem> {
+) -> Result<(&'a ViewDescription, Identified), Problem> {
+    let who = site.access.identified(request.headers()).await?;
+    let view = known_view(request, site).map_err(|problem| who.refused(problem))?;
+    let who = who.may(Action::Query { view: view.name })?;
+    Ok((view, who))
+}
+
+fn known_view<'a>(request: &HttpRequest, site: &'a Site) -> Result<&'a ViewDescription, Problem> {
     let name = input::segment(request, 1, "view")?;
     let mut views = site.backends.views.views().iter();
     views

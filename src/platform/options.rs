@@ -2,6 +2,7 @@
 
 use super::{NatsAddress, Patience, StartError};
 use crate::{
+    access::Access,
     command::client::CommandOptions,
     config::Role,
     event_log::{AppendChoice, ServerKnowledge, secret::Secret},
@@ -51,6 +52,9 @@ pub struct PlatformOptions {
     pub stream_replicas: Option<u8>,
     /// Where answers over NATS may go; a request that wants its answer elsewhere is not carried out.
     pub inboxes: Inboxes,
+    /// Finds out who asks, and what they may: over HTTP and over NATS. Everybody may everything unless it
+    /// is said.
+    pub access: Access,
     /// How long the start waits for what is not there yet; 10 s.
     pub patience: Patience,
 }
@@ -79,6 +83,7 @@ impl PlatformOptions {
             secret: None,
             stream_replicas: None,
             inboxes: Inboxes::default(),
+            access: Access::open(),
             patience: Patience::Bounded(PATIENCE),
         }
     }

@@ -81,7 +81,10 @@ pub(super) async fn start(
         let opening = {
             let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
             let (membership, guard) = (platform.membership.clone(), guard.clone());
-            io.spawn(async move { ControlEndpoint::open(&nats, &membership, views, guard).await })
+            let access = options.access.clone();
+            io.spawn(async move {
+                ControlEndpoint::open(&nats, &membership, views, guard, access).await
+            })
         };
         let control = joined(opening)
             .await?
@@ -100,8 +103,8 @@ pub(super) async fn start(
     }
     let endpoint = {
         let (nats, queries) = (platform.nats.clone(), queries.clone());
-        let guard = guard.clone();
-        io.spawn(async move { QueryEndpoint::open(&nats, queries, guard).await })
+        let (guard, access) = (guard.clone(), options.access.clone());
+        io.spawn(async move { QueryEndpoint::open(&nats, queries, guard, access).await })
     };
     let endpoint = joined(endpoint)
         .await?

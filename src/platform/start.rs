@@ -38,6 +38,7 @@ pub(super) async fn start(
     telemetry::metrics::install();
     let guard = ReplyGuard::new(options.inboxes.clone());
     let waiting = Waiting::new(options.patience);
+    io.spawn(options.access.clone().keep());
     let early = EarlyGateway::start(&listener, options, &waiting)?;
     let health = LogHealth::default();
     let nats = waiting
@@ -92,7 +93,9 @@ pub(super) async fn start(
         let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
         let client = commands.clone();
         let guard = guard.clone();
-        let opening = async move { CommandEndpoint::open(client, &placement, &guard).await };
+        let access = options.access.clone();
+        let opening =
+            async move { CommandEndpoint::open(client, &placement, &guard, &access).await };
         (commands, Some(joined(io.spawn(opening)).await??))
     } else {
         (CommandClient::remote(aggregates, sized, placement), None)

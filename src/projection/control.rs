@@ -18,6 +18,8 @@ use super::{
     verify,
 };
 use crate::{
+    access::Access,
+    caller::Action,
     config::Role,
     membership::Membership,
     read_model::{
@@ -52,6 +54,7 @@ struct Answering {
     client: Client,
     membership: Membership,
     views: Vec<ViewHandle>,
+    access: Access,
 }
 
 impl ControlEndpoint {
@@ -65,6 +68,7 @@ impl ControlEndpoint {
         membership: &Membership,
         views: Vec<ViewHandle>,
         guard: ReplyGuard,
+        access: Access,
     ) -> Result<Self, async_nats::SubscribeError> {
         let all = client.subscribe(format!("ctl.projector.{ALL}.>")).await?;
         let own = client
@@ -77,6 +81,7 @@ impl ControlEndpoint {
                 client: client.clone(),
                 membership: membership.clone(),
                 views,
+                access,
             }),
             guard,
         })
@@ -161,11 +166,20 @@ impl Answering {
             let (client, reply) = (self.client.clone(), reply.clone());
             async move { respond(&client, reply, body).await }
         };
+        let verb = serde_json::from_value::<Verb>(verb.into());
+        let action = match verb {
+            Ok(verb) if !verb.changes() => Action::Inspect,
+            _ => Action::Operate,
+        };
+        let who = self.access.identified(&message.headers).await;
+        if let Err(problem) = who.and_then(|who| who.may(action)) {
+            let reason = problem.detail;
+            return send(ReplyBody::Refused { reason }).await;
+        }
         let ask = match message.payload.is_empty() {
             true => Ok(Ask::default()),
             false => serde_json::from_slice::<Ask>(&message.payload),
         };
-        let verb = serde_json::from_value::<Verb>(verb.into());
         let (Ok(ask), Ok(verb)) = (ask, verb) else {
             let reason = "this cannot be asked".to_owned();
             return send(ReplyBody::Refused { reason }).await;

@@ -5,6 +5,8 @@
 
 use super::{Answer, Freshness, ReadModel};
 use crate::{
+    access::{Access, Identity},
+    caller::Action,
     problem::Problem,
     request_reply::{
         ReplyGuard, age_headers,
@@ -49,6 +51,7 @@ struct Desk {
     client: Client,
     discovery: Arc<Discovery>,
     model: ReadModel,
+    access: Access,
     /// Those that are worked on.
     permits: Arc<Semaphore>,
 }
@@ -63,6 +66,7 @@ impl QueryEndpoint {
         client: &Client,
         model: ReadModel,
         guard: ReplyGuard,
+        access: Access,
     ) -> Result<Self, EndpointError> {
         let endpoint = discovery::Endpoint::new("query".to_owned(), SUBJECT.to_owned(), SERVICE);
         let discovery = Discovery::new(SERVICE, "answers queries about views", vec![endpoint]);
@@ -76,6 +80,7 @@ impl QueryEndpoint {
                 client: client.clone(),
                 discovery,
                 model,
+                access,
                 permits: Arc::new(Semaphore::new(CONCURRENT)),
             }),
         })
@@ -119,19 +124,40 @@ impl Desk {
         request: &Message,
         mut permit: OwnedSemaphorePermit,
     ) -> Result<Reply, Problem> {
-        let freshness = Freshness::read(&request.headers)?;
+        let who = match self.access.identify(&request.headers) {
+            Identity::Known(who) => who?,
+            Identity::Unknown(pending) => {
+                drop(permit);
+                let who = pending.settle().await?;
+                permit = self.permit().await?;
+                who
+            }
+        };
         let tokens: Vec<_> = request.subject.split('.').collect();
+        let mut views = self.model.views().iter();
+        match tokens[..] {
+            [_, view, ..] if views.any(|known| known.name == view) => {
+                who.may(Action::Query { view })?;
+            }
+            _ if !who.is_known() => return Err(Problem::unauthenticated()),
+            _ => {}
+        }
+        let freshness = Freshness::read(&request.headers)?;
         if let [_, view, ..] = tokens[..]
             && !self.model.is_fresh(view, &freshness)
         {
             drop(permit);
             self.model.until_fresh(view, &freshness).await?;
-            let permits = Arc::clone(&self.permits);
-            permit = permits.acquire_owned().await.map_err(|_| overloaded())?;
+            permit = self.permit().await?;
         }
         let answered = answer(&self.model, &tokens, request, &freshness).await;
         drop(permit);
         answered
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permits = Arc::clone(&self.permits);
+        permits.acquire_owned().await.map_err(|_| overloaded())
     }
 
     async fn send(&self, request: Message, answered: Result<Reply, Problem>, arrived: Instant) {

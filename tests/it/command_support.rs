@@ -2,6 +2,7 @@
 
 use crate::harness::{nats::Nats, poll::eventually};
 use headwater::{
+    access::Access,
     command::{
         client::{Aggregates, CommandClient, CommandOptions},
         endpoint::CommandEndpoint,
@@ -180,7 +181,8 @@ impl Replica {
         let threads = CommandThreads::sharing(&log, options().threads);
         let client = CommandClient::start(&tallies(), threads, options(), Some(placement.clone()));
         let guard = ReplyGuard::new(Inboxes::default());
-        let endpoint = CommandEndpoint::open(client.clone(), &placement, &guard).await;
+        let endpoint =
+            CommandEndpoint::open(client.clone(), &placement, &guard, &Access::open()).await;
         Self {
             client,
             membership: placement.membership().clone(),

@@ -24,6 +24,7 @@ pub mod seed;
 pub mod service;
 pub mod streams;
 pub mod surreal;
+pub mod tokens;
 pub mod writers;
 
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -4,6 +4,8 @@ mod harness;
 
 mod append;
 mod append_choice;
+mod auth;
+mod auth_keys;
 mod bad_input_http;
 mod bad_input_nats;
 mod bench;

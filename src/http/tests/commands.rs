@@ -62,8 +62,7 @@ async fn the_command_side_gets_the_names_the_body_and_the_headers_as_sent() {
             if_match: Some(3),
             traceparent: Some("00-4bf92f35-01".to_owned()),
             tracestate: Some("a=1,b=2".to_owned()),
-            asked_again: None,
-            given_id: None,
+            ..CommandHeaders::default()
         }
     );
 }

@@ -1,11 +1,15 @@
 use super::{ask, get};
-use crate::http::{describe, fakes};
+use crate::{
+    access::Access,
+    caller::Caller,
+    http::{describe, fakes},
+};
 use actix_web::test::TestRequest;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 fn described() -> Value {
-    describe(&fakes::aggregates(), &fakes::views())
+    describe(&fakes::aggregates(), &fakes::views(), &Access::open())
 }
 
 /// Calls `found` with every object of the document.
@@ -185,7 +189,12 @@ fn a_header_says_by_its_pattern_what_is_taken() {
         let name = actix_web::http::header::HeaderName::from_static(name);
         headers.insert(name, example(parameter).parse().unwrap());
     }
-    assert!(CommandHeaders::read(&headers).unwrap().if_match.is_some());
+    assert!(
+        CommandHeaders::read(&headers, Caller::default())
+            .unwrap()
+            .if_match
+            .is_some()
+    );
     assert!(!Freshness::read(&headers).unwrap().min_positions.is_empty());
 }
 

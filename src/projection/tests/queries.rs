@@ -45,6 +45,7 @@ impl Queries {
             world.log.client(),
             model,
             ReplyGuard::new(Inboxes::default()),
+            crate::access::Access::open(),
         )
         .await
         .unwrap();

@@ -1,0 +1,94 @@
+//! Who may do what, operation by operation: put into the description where that is asked.
+
+use crate::{
+    access::Access, caller::Action, command::describe::AggregateDescription, problem::Problem,
+    read_model::ViewDescription,
+};
+use serde_json::{Value, json};
+
+/// The name of the scheme.
+const BEARER: &str = "bearer";
+
+/// Says of each operation which scope it takes, and how it is refused without.
+pub(super) fn describe(
+    document: &mut Value,
+    aggregates: &[AggregateDescription],
+    views: &[ViewDescription],
+    access: &Access,
+) {
+    if access.is_open() {
+        return;
+    }
+    let components = &mut document["components"];
+    components["securitySchemes"][BEARER] = json!({
+        "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+        "description": "A token of the issuer. Its claim `scope` (or `scp`) has the scopes that operations name: \
+            `cmd:<aggregate>:<command>`, `cmd:<aggregate>:*`, `cmd:*`, `qry:<view>`, `qry:*`, `ops:read`, `ops:write`.",
+    });
+    components["responses"]["Unauthenticated"] = refused(
+        "The token is missing or not taken. Nothing was done.",
+        &Problem::invalid_token("it has ended"),
+    );
+    components["responses"]["Forbidden"] = refused(
+        "The token lacks the scope. Nothing was done.",
+        &Problem::forbidden("qry:order".to_owned()),
+    );
+    let Some(paths) = document["paths"].as_object_mut() else {
+        return;
+    };
+    for aggregate in aggregates {
+        for command in &aggregate.commands {
+            let path = format!("/commands/{}/{{id}}/{}", aggregate.name, command.name);
+            let action = Action::Command {
+                aggregate: aggregate.name,
+                command: &command.name,
+            };
+            secure(paths.get_mut(&path), action, access);
+        }
+    }
+    for view in views {
+        let of_view = format!("/views/{}", view.name);
+        let action = Action::Query { view: view.name };
+        for (path, item) in &mut *paths {
+            let rest = path.strip_prefix(&of_view);
+            if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+                secure(Some(item), action, access);
+            }
+        }
+    }
+    secure(paths.get_mut("/metrics"), Action::Inspect, access);
+}
+
+/// Says it of all operations of a path.
+fn secure(item: Option<&mut Value>, action: Action<'_>, access: &Access) {
+    let operations = item.and_then(Value::as_object_mut).into_iter().flatten();
+    for (_, operation) in operations.filter(|(_, operation)| operation["responses"].is_object()) {
+        let mut security = vec![json!({ BEARER: [action.to_string()] })];
+        if access.anonymous().may(action) {
+            security.push(json!({}));
+        }
+        operation["security"] = security.into();
+        for (status, name) in [("401", "Unauthenticated"), ("403", "Forbidden")] {
+            let reference = format!("#/components/responses/{name}");
+            operation["responses"][status] = json!({ "$ref": reference });
+        }
+    }
+}
+
+fn refused(description: &str, example: &Problem) -> Value {
+    json!({
+        "description": description,
+        "headers": {
+            "WWW-Authenticate": {
+                "description": "How to be let in (RFC 6750).",
+                "schema": { "type": "string" },
+            },
+        },
+        "content": {
+            "application/problem+json": {
+                "schema": { "$ref": "#/components/schemas/Problem" },
+                "example": example,
+            },
+        },
+    })
+}
