@@ -1,6 +1,9 @@
 //! The pages in `docs/` and `README.md`, held to what they show.
 
+use crate::config::{Cli, HeadwaterCommand};
+use clap::CommandFactory;
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
 };
@@ -83,4 +86,92 @@ fn pages() -> Vec<PathBuf> {
         }
     }
     pages
+}
+
+/// The page is made by this: after a change of a flag, `HEADWATER_WRITE_DOCS=1 cargo test --lib docs`.
+#[test]
+fn the_page_of_flags_is_what_the_program_says() {
+    let file = root().join("docs/flags.md");
+    let said = flags();
+    if std::env::var_os("HEADWATER_WRITE_DOCS").is_some() {
+        fs::write(&file, &said).unwrap();
+    }
+    let page = fs::read_to_string(&file).unwrap();
+    assert!(page == said, "docs/flags.md is not what the program says");
+}
+
+#[test]
+fn every_code_of_a_problem_is_told() {
+    let page = fs::read_to_string(root().join("docs/problems.md")).unwrap();
+    let source = fs::read_to_string(root().join("src/core/problem.rs")).unwrap();
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let words = source.split('"').skip(1).step_by(2);
+    // Titles have capitals, details have spaces, attributes are not between quotes but `Option::is_none`.
+    let is_code =
+        |word: &&str| word.len() > 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let mut told = 0;
+    for code in words.filter(is_code) {
+        assert!(
+            page.contains(&format!("| `{code}` |")),
+            "docs/problems.md has no {code}"
+        );
+        told += 1;
+    }
+    assert!(told > 12, "{told} codes were found");
+}
+
+fn flags() -> String {
+    let mut page = "# Flags\n\nMade from the program. Each flag is also a variable: `--http-addr` is \
+        `HEADWATER_HTTP_ADDR`. The flag wins. A value that cannot be read ends the program with 2, before anything is begun.\n"
+        .to_owned();
+    let mut command = Cli::<HeadwaterCommand>::command();
+    command.build();
+    describe(&command, &mut page);
+    page
+}
+
+fn describe(command: &clap::Command, page: &mut String) {
+    let shown: Vec<_> = command
+        .get_arguments()
+        .filter(|flag| {
+            !flag.is_hide_set() && !["help", "version"].contains(&flag.get_id().as_str())
+        })
+        .filter(|flag| command.get_bin_name() == Some("headwater") || !flag.is_global_set())
+        .collect();
+    if !shown.is_empty() {
+        let name = command.get_bin_name().unwrap_or("headwater");
+        write!(page, "\n## `{name}`\n\n").unwrap();
+        if let Some(about) = command.get_about() {
+            write!(page, "{about}.\n\n").unwrap();
+        }
+        page.push_str("| flag | unless given | meaning |\n|---|---|---|\n");
+        for flag in shown {
+            let values = flag.get_value_names().unwrap_or_default();
+            let takes = flag.get_action().takes_values();
+            let values: String = match takes {
+                true => values.iter().map(|value| format!(" <{value}>")).collect(),
+                false => String::new(),
+            };
+            let name = match flag.get_long() {
+                Some(long) => format!("--{long}{values}"),
+                None => values.trim().to_owned(),
+            };
+            let default = flag.get_default_values().join(std::ffi::OsStr::new(","));
+            let default = match default.to_string_lossy() {
+                none if none.is_empty() || !takes => String::new(),
+                value => format!("`{value}`"),
+            };
+            let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = help
+                .replace('\n', " ")
+                .replace('|', "\\|")
+                .replace('<', "&lt;");
+            writeln!(page, "| `{name}` | {default} | {help} |").unwrap();
+        }
+    }
+    for command in command.get_subcommands() {
+        if command.get_name() != "help" {
+            describe(command, page);
+        }
+    }
 }
