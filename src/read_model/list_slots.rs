@@ -1,8 +1,9 @@
 //! How many lists are read at once.
 //!
-//! A list may be a search through many documents. So few are worked on at the same time, some wait for
+//! A list may be a walk through many documents. So few are worked on at the same time, some wait for
 //! their turn, and the others are refused: what is one document, and what waits for a position, needs no
-//! slot.
+//! slot. Those that compare or sort more than they answer have slots of their own, for half of the cores: a
+//! flood of them leaves the rest of the machine to everything else.
 
 use crate::problem::Problem;
 use std::{num::NonZero, thread::available_parallelism, time::Duration};
@@ -11,18 +12,26 @@ use tokio::{
     time::timeout,
 };
 
-/// How many lists are read at once for each core.
+/// The most lists that are read at once for each core, of those that read what they answer.
 const RUNNING_PER_CORE: usize = 4;
-/// How many more may wait for their turn.
+/// The most others of each kind that wait for their turn.
 const WAITING: usize = 128;
-/// How long one of them waits at most.
+/// The longest that one of them waits.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// What a list costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListCost {
+    /// It reads what it answers.
+    Answer,
+    /// It compares or sorts what it does not answer.
+    Walk,
+}
 
 /// The lists that are being read, and those whose turn has not come.
 pub(super) struct ListSlots {
-    running: Semaphore,
-    /// Those that run count, too.
-    admitted: Semaphore,
+    answers: Turns,
+    walks: Turns,
 }
 
 /// A list may be read as long as this is held.
@@ -35,11 +44,35 @@ pub(super) struct ListSlot<'a> {
 impl Default for ListSlots {
     fn default() -> Self {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Self::new(RUNNING_PER_CORE * cores, WAITING)
+        Self {
+            answers: Turns::new(RUNNING_PER_CORE * cores, WAITING),
+            walks: Turns::new((cores / 2).max(1), WAITING),
+        }
     }
 }
 
 impl ListSlots {
+    /// Waits for a slot, for a short time.
+    ///
+    /// # Errors
+    ///
+    /// Returns `overloaded` (429) when too many wait already, or it takes too long.
+    pub(super) async fn take(&self, cost: ListCost) -> Result<ListSlot<'_>, Problem> {
+        match cost {
+            ListCost::Answer => self.answers.take().await,
+            ListCost::Walk => self.walks.take().await,
+        }
+    }
+}
+
+/// The turns of one kind of lists.
+struct Turns {
+    running: Semaphore,
+    /// Those that run count, too.
+    admitted: Semaphore,
+}
+
+impl Turns {
     fn new(running: usize, waiting: usize) -> Self {
         Self {
             running: Semaphore::new(running),
@@ -47,12 +80,7 @@ impl ListSlots {
         }
     }
 
-    /// Waits for a slot, for a short time.
-    ///
-    /// # Errors
-    ///
-    /// Returns `overloaded` (429) when too many wait already, or it takes too long.
-    pub(super) async fn take(&self) -> Result<ListSlot<'_>, Problem> {
+    async fn take(&self) -> Result<ListSlot<'_>, Problem> {
         let admitted = self.admitted.try_acquire().map_err(|_| overloaded())?;
         let running = timeout(LONGEST, self.running.acquire()).await;
         match running {
@@ -79,18 +107,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn some_run_some_wait_for_a_while_and_the_others_are_refused() {
-        let slots = ListSlots::new(2, 1);
-        let first = slots.take().await.ok().unwrap();
-        let _second = slots.take().await.ok().unwrap();
-        let mut third = Box::pin(slots.take());
+        let turns = Turns::new(2, 1);
+        let first = turns.take().await.ok().unwrap();
+        let _second = turns.take().await.ok().unwrap();
+        let mut third = Box::pin(turns.take());
         assert!(third.as_mut().now_or_never().is_none());
-        let refused = slots.take().await.err().unwrap();
+        let refused = turns.take().await.err().unwrap();
         assert_eq!((refused.status, refused.retry_after), (429, Some(1)));
         drop(first);
         let third = third.await;
         assert!(third.is_ok());
         // Nothing ends: who waits is refused in the end.
-        let refused = slots.take().await.err().unwrap();
+        let refused = turns.take().await.err().unwrap();
         assert_eq!(refused.status, 429);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_walks_takes_no_turn_of_what_reads_what_it_answers() {
+        let slots = ListSlots::default();
+        let mut walks = Vec::new();
+        while let Some(Ok(walk)) = slots.take(ListCost::Walk).now_or_never() {
+            walks.push(walk);
+        }
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        assert_eq!(walks.len(), (cores / 2).max(1));
+        assert!(slots.take(ListCost::Answer).await.is_ok());
     }
 }

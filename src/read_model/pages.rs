@@ -5,6 +5,7 @@ use super::{
     answers::{Inner, READS, Served, Unread, answer, unavailable},
     cursor::Cursor,
     list_cache::{Begin, FoundPage},
+    list_slots::ListCost,
     parameters::{ListQuery, MAX_COUNT},
     store::{Listed, Row, StoreError},
 };
@@ -95,14 +96,16 @@ impl ReadModel {
         edition: Edition,
     ) -> Result<FoundPage, Unread> {
         let Some(lists) = served.lists else {
-            let _slot = self.inner.lists.take().await?;
+            let cost = self.inner.cost(served, &query);
+            let _slot = self.inner.lists.take(cost).await?;
             return self.read_page(served, &query, &edition).await;
         };
         let (model, name) = (self.clone(), served.view.name);
         let (asked, of) = (query.clone(), edition.clone());
         let read = move |begin: Begin| async move {
             let served = model.served(name)?;
-            let _slot = model.inner.lists.take().await?;
+            let cost = model.inner.cost(&served, &asked);
+            let _slot = model.inner.lists.take(cost).await?;
             begin.now();
             model.read_page(&served, &asked, &of).await
         };
@@ -159,6 +162,15 @@ impl ReadModel {
 }
 
 impl Inner {
+    /// What a list costs. One that cannot be read costs nothing: the reading says why.
+    pub(super) fn cost(&self, served: &Served<'_>, query: &ListQuery) -> ListCost {
+        let tables = served.watermark.serving().fenced();
+        match tables.is_ok_and(|(tables, _)| self.store.walks(&tables, query)) {
+            true => ListCost::Walk,
+            false => ListCost::Answer,
+        }
+    }
+
     /// Reads a page of a list, and one document more if there is one; and what is to be counted.
     pub(super) async fn list(
         &self,

@@ -106,7 +106,7 @@ impl Reading {
     async fn read(&self, query: &ListQuery) -> Taken {
         let served = self.model.served(self.key.0)?;
         let inner: &Inner = &self.model.inner;
-        let _slot = inner.lists.take().await?;
+        let _slot = inner.lists.take(inner.cost(&served, query)).await?;
         let from = here(&served);
         let documents = inner.all(&served, query, MAX_LIVE_DOCUMENTS).await;
         let documents = documents.map_err(|error| error.problem(self.key.0))?;

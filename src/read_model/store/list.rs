@@ -66,6 +66,11 @@ impl Store {
         }
     }
 
+    /// Returns whether a list compares or sorts documents that it does not answer.
+    pub(crate) fn walks(&self, tables: &ViewTables, query: &ListQuery) -> bool {
+        Statement::of(tables, query).is_ok_and(|statement| statement.by != "index")
+    }
+
     /// As [`Store::list`], by the counts that are kept, or without; none where those are too many.
     async fn listed(
         &self,
