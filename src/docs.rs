@@ -175,3 +175,55 @@ fn describe(command: &clap::Command, page: &mut String) {
         }
     }
 }
+
+/// The code is the very same, and each heading has its counterpart; the text between them is for people to hold.
+#[test]
+fn the_korean_pages_have_the_headings_and_the_code_of_the_english_ones() {
+    for (english, korean) in [
+        ("README.md", "README.ko.md"),
+        ("docs/tutorial.md", "docs/tutorial.ko.md"),
+    ] {
+        let english = parts(&fs::read_to_string(root().join(english)).unwrap());
+        let page = fs::read_to_string(root().join(korean)).unwrap();
+        let translated = parts(&page);
+        assert_eq!(
+            translated.headings, english.headings,
+            "headings of {korean}"
+        );
+        for (number, block) in english.blocks.iter().enumerate() {
+            let counterpart = translated.blocks.get(number);
+            assert_eq!(counterpart, Some(block), "block {number} of {korean}");
+        }
+        assert_eq!(translated.blocks.len(), english.blocks.len(), "{korean}");
+        assert!(
+            page.contains(['가', '다', '니']),
+            "{korean} is not in Korean"
+        );
+    }
+}
+
+struct PageParts {
+    /// The levels of the headings.
+    headings: Vec<usize>,
+    blocks: Vec<String>,
+}
+
+fn parts(page: &str) -> PageParts {
+    let (mut headings, mut blocks) = (Vec::new(), Vec::new());
+    let mut block: Option<String> = None;
+    for line in page.lines() {
+        match (&mut block, line.starts_with("```")) {
+            (Some(_), true) => blocks.extend(block.take()),
+            (Some(block), false) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, true) => block = Some(format!("{line}\n")),
+            (None, false) if line.starts_with('#') => {
+                headings.push(line.chars().take_while(|c| *c == '#').count());
+            }
+            (None, false) => {}
+        }
+    }
+    PageParts { headings, blocks }
+}
