@@ -201,7 +201,7 @@ async fn every_command_is_discovered_as_an_endpoint_of_a_nats_service() {
             (text("name"), text("subject"))
         })
         .collect();
-    assert_eq!(endpoints.len(), 28, "{endpoints:?}");
+    assert_eq!(endpoints.len(), 29, "{endpoints:?}");
     assert_eq!(endpoints["order_place"], "cmd.order.*.place");
     assert_eq!(endpoints["stock_receive"], "cmd.stock.*.receive");
 
