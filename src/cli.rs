@@ -43,6 +43,15 @@ pub struct Program {
     domain: Domain,
     sample: Vec<SampleCommand>,
     examples: Vec<String>,
+    settings: Vec<Setting>,
+}
+
+/// A setting of a process that is a flag of `dev` and `serve`.
+struct Setting {
+    flag: &'static str,
+    process: &'static str,
+    name: &'static str,
+    help: &'static str,
 }
 
 impl Program {
@@ -56,6 +65,7 @@ impl Program {
             domain,
             sample: Vec::new(),
             examples: Vec::new(),
+            settings: Vec::new(),
         }
     }
 
@@ -88,21 +98,64 @@ impl Program {
         self
     }
 
+    /// Makes a setting of a process a flag of `dev` and `serve`, and a variable `HEADWATER_<FLAG>`. Its value
+    /// is read as the settings of the process are: a duration as `15m`, for example.
+    #[must_use]
+    pub fn setting(
+        mut self,
+        flag: &'static str,
+        (process, name): (&'static str, &'static str),
+        help: &'static str,
+    ) -> Self {
+        self.settings.push(Setting {
+            flag,
+            process,
+            name,
+            help,
+        });
+        self
+    }
+
     /// Reads the command line, and runs what it asks for to its end.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
         let cli = self.parse::<Command>();
         self.finish(&cli.log, self.perform(cli.command))
     }
 
-    fn parse<C: Subcommand>(&self) -> Cli<C> {
-        Cli::read(|command| {
+    fn parse<C: Subcommand>(&mut self) -> Cli<C> {
+        let (cli, read) = Cli::read(|command| {
             let command = command.name(self.name).version(self.version);
-            match self.about {
+            let command = match self.about {
                 Some(about) => command.about(about),
                 None => command,
+            };
+            let with_settings = |command: clap::Command| {
+                let flags = self.settings.iter().map(|setting| {
+                    let variable = setting.flag.replace('-', "_").to_uppercase();
+                    let variable: &'static str = format!("HEADWATER_{variable}").leak();
+                    clap::Arg::new(setting.flag)
+                        .long(setting.flag)
+                        .env(variable)
+                        .help(setting.help)
+                });
+                command.args(flags)
+            };
+            command
+                .mut_subcommand("dev", with_settings)
+                .mut_subcommand("serve", with_settings)
+        });
+        if let Some(("dev" | "serve", read)) = read.subcommand() {
+            for setting in &self.settings {
+                if let Some(value) = read.get_one::<String>(setting.flag)
+                    && let Err(reason) = self.domain.set(setting.process, setting.name, value)
+                {
+                    eprintln!("{}: --{} {value}: {reason}", self.name, setting.flag);
+                    std::process::exit(2);
+                }
             }
-        })
+        }
+        cli
     }
 
     async fn perform(&self, command: Command) -> Result<ExitCode, Failure> {
@@ -112,7 +165,7 @@ impl Program {
             Command::Views { action } => views::run(action).await,
             Command::Parked { action } => parked::run(action).await,
             Command::Events { action } => events::run(&self.domain, action).await,
-            Command::Topology { action } => topology::run(action).await,
+            Command::Topology { action } => topology::run(&self.domain, action).await,
         }
     }
 
@@ -139,7 +192,12 @@ impl Program {
 pub fn run() -> ExitCode {
     let product = "curl -s '{http}/views/product?q=%EC%82%AC%EA%B3%BC&limit=3'";
     let stock = "curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{\"quantity\": 12}'";
-    let program = Program::new("headwater", Domain::mart())
+    let mut program = Program::new("headwater", Domain::mart())
+        .setting(
+            "payment-deadline",
+            ("fulfilment", "payment_deadline"),
+            "How long the payment of a confirmed order is waited for before it is cancelled, such as 90s or 2h [default: 15m]",
+        )
         .sample(mart::catalogue::sample())
         .example(product)
         .example(stock);

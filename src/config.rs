@@ -141,12 +141,12 @@ const SECRET: [&str; 8] = [
 ];
 
 impl<C: Subcommand> Cli<C> {
-    /// Reads the command line and the variables, as those of the program that `named` makes of it; ends
-    /// the program where they cannot be read, or help is asked for.
+    /// Reads the command line and the variables, as those of the program that `named` makes of it, and
+    /// returns all that was read beside; ends the program where they cannot be read, or help is asked for.
     #[must_use]
-    pub fn read(named: impl FnOnce(clap::Command) -> clap::Command) -> Self {
+    pub fn read(named: impl FnOnce(clap::Command) -> clap::Command) -> (Self, clap::ArgMatches) {
         let matches = named(Self::command()).try_get_matches();
-        let read = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        let read = matches.and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
         read.unwrap_or_else(|error| hiding(error).exit())
     }
 }

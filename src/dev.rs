@@ -9,6 +9,7 @@ pub mod nats_server;
 use crate::{
     access::Access,
     command::client::CommandOptions,
+    config::Role,
     data_dir::{DataDir, DataDirError},
     event_log::{AppendChoice, secret::Secret, topology::Durability},
     http,
@@ -55,6 +56,10 @@ pub struct DevOptions {
     pub inboxes: Inboxes,
     /// Finds out who asks, and what they may.
     pub access: Access,
+    /// Whether the processes of the domain are run.
+    pub processes: bool,
+    /// Whether they wait for [`Dev::begin_processes`].
+    pub processes_later: bool,
 }
 
 impl DevOptions {
@@ -79,6 +84,8 @@ impl DevOptions {
             secret: None,
             inboxes: Inboxes::default(),
             access: Access::open(),
+            processes: true,
+            processes_later: false,
         }
     }
 }
@@ -124,6 +131,10 @@ impl Dev {
         });
         platform.inboxes = options.inboxes;
         platform.access = options.access;
+        if options.processes {
+            platform.roles.insert(Role::Process);
+        }
+        platform.processes_later = options.processes_later;
         platform.server.durability = Some(nats.durability());
         match Platform::start(domain, platform).await {
             Ok(platform) => Ok(Self {
@@ -152,6 +163,15 @@ impl Dev {
             temporary: true,
             ..dev
         })
+    }
+
+    /// Begins the processes, where that was left for later.
+    ///
+    /// # Errors
+    ///
+    /// As [`Platform::begin_processes`].
+    pub async fn begin_processes(&mut self) -> Result<(), StartError> {
+        self.platform.begin_processes().await
     }
 
     /// The replica.

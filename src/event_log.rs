@@ -1,13 +1,15 @@
 //! The log: the only module that speaks JetStream.
 //!
 //! It owns subjects, the stored form of commits, appending with an expected sequence, loading one
-//! aggregate's history and excluding from it, unique keys, snapshots, and the durable reader that
-//! projectors follow the log with. It knows nothing of what events mean.
+//! aggregate's history and excluding from it, unique keys, snapshots, the durable reader that projectors
+//! and processes follow the log with, and the alarms of processes. It knows nothing of what events mean.
 
 mod ack;
 mod acks;
+pub mod alarms;
 mod api;
 pub mod append;
+mod beginning;
 pub mod choice;
 pub mod claim;
 pub mod codec;
@@ -17,6 +19,7 @@ mod group;
 pub mod health;
 pub mod identity;
 pub mod load;
+pub mod queue;
 pub mod reader;
 pub mod secret;
 pub mod snapshot;
@@ -188,6 +191,12 @@ impl EventLog {
     #[must_use]
     pub fn client(&self) -> &async_nats::Client {
         &self.0.client
+    }
+
+    /// Where JetStream is reached.
+    #[must_use]
+    pub fn api_prefix(&self) -> &ApiPrefix {
+        &self.0.api
     }
 
     /// The JetStream context of the connection.

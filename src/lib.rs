@@ -10,6 +10,7 @@
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
 //!    replica that actor lives on is told by the [`membership`].
+//!    The [`processes`] follow the log and give commands for what happens there.
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
 //! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
@@ -36,6 +37,7 @@ pub mod command;
 pub mod event_log;
 pub mod membership;
 
+pub mod processes;
 pub mod projection;
 pub mod read_model;
 
@@ -70,6 +72,7 @@ pub mod prelude {
         dev::{Dev, DevOptions},
         platform::{Domain, Platform, PlatformOptions},
         problem::Problem,
+        process::{Input, Process, ReactError, Reaction},
         read_model::Freshness,
         recorded::Recorded,
         sample::SampleCommand,

@@ -25,9 +25,12 @@ pub use waiting::Patience;
 use crate::{
     command::{client::CommandClient, endpoint::CommandEndpoint},
     connection,
-    event_log::{ChosenAppend, health::LogHealth, topology::Difference},
+    event_log::{
+        ChosenAppend, EventLog, health::LogHealth, identity::LogError, topology::Difference,
+    },
     http::{Connections, Gateway},
     membership::Membership,
+    processes::{ProcessOptions, Processes, RegisteredProcess},
     projection::ViewHandle,
     read_model::ReadModel,
 };
@@ -58,9 +61,19 @@ pub struct Platform {
     projector_arbiter: Option<Arbiter>,
     queries: Option<ReadModel>,
     query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    processes: Option<Processes>,
+    waiting_processes: Option<WaitingProcesses>,
     gateway: Option<(ServerHandle, SocketAddr)>,
     connections: Connections,
     draining: Arc<AtomicBool>,
+}
+
+/// Processes that have not begun.
+struct WaitingProcesses {
+    processes: Vec<RegisteredProcess>,
+    log: EventLog,
+    options: ProcessOptions,
+    io: tokio::runtime::Handle,
 }
 
 impl Platform {
@@ -148,6 +161,32 @@ impl Platform {
         }
     }
 
+    /// Begins the processes, where [`PlatformOptions::processes_later`] has left it to this. A process that
+    /// the log does not know yet follows what comes from now on.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError`] when the log does not answer; it can be called again then.
+    pub async fn begin_processes(&mut self) -> Result<(), StartError> {
+        let Some(waiting) = &self.waiting_processes else {
+            return Ok(());
+        };
+        for process in &waiting.processes {
+            let begun = waiting.log.beginning_of(process.name).await;
+            begun.map_err(LogError::Unreadable)?;
+        }
+        self.processes = Some(Processes::start(
+            &waiting.processes,
+            &waiting.log,
+            &self.commands,
+            &self.membership,
+            waiting.options,
+            &waiting.io,
+        ));
+        self.waiting_processes = None;
+        Ok(())
+    }
+
     /// Says in `/readyz` that the replica is about to stop, and tells each client with its next answer to
     /// connect anew. Everything is still served, so that nobody who has not heard it yet is refused.
     pub fn drain(&self) {
@@ -160,6 +199,9 @@ impl Platform {
         self.membership.leave().await;
         if let Some(queries) = &self.queries {
             queries.stop_waiting();
+        }
+        if let Some(processes) = self.processes.take() {
+            processes.stop().await;
         }
         // What still comes to this replica finds its way to others, or is finished here.
         let gateway = self.gateway.take();

@@ -43,8 +43,11 @@ pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode
             .map_err(Failure::configuration)?,
         access,
         inboxes: config.sides.inboxes(),
+        processes: !config.no_processes,
+        // The orders of the sample data are settled by hand.
+        processes_later: true,
     };
-    let dev = Dev::start(program.domain.clone(), options)
+    let mut dev = Dev::start(program.domain.clone(), options)
         .await
         .map_err(failure)?;
     let marker = dev.seeded_marker();
@@ -56,6 +59,7 @@ pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode
             Failure::operation(format!("cannot write {}: {error}", marker.display()))
         })?;
     }
+    dev.begin_processes().await.map_err(Failure::operation)?;
     caught_up(dev.platform()).await;
     print_banner(program, &dev);
 

@@ -7,21 +7,22 @@ use crate::{
         Consumer, EventLog, LoadError, Timeouts,
         topology::{Change, Difference, Topology},
     },
+    platform::Domain,
 };
 use std::{process::ExitCode, time::Duration};
 
 /// How long after a first look a consumer must still be without a reader to be told.
 const AGAIN: Duration = Duration::from_millis(500);
 
-pub(super) async fn run(action: TopologyAction) -> Result<ExitCode, Failure> {
+pub(super) async fn run(domain: &Domain, action: TopologyAction) -> Result<ExitCode, Failure> {
     match action {
-        TopologyAction::Apply(config) => apply(config).await,
-        TopologyAction::Verify(config) => verify(config).await,
+        TopologyAction::Apply(config) => apply(domain, config).await,
+        TopologyAction::Verify(config) => verify(domain, config).await,
     }
 }
 
-async fn apply(config: TopologyConfig) -> Result<ExitCode, Failure> {
-    let (client, topology) = connect(config).await?;
+async fn apply(domain: &Domain, config: TopologyConfig) -> Result<ExitCode, Failure> {
+    let (client, topology) = connect(domain, config).await?;
     let changes = topology.apply(&client).await.map_err(Failure::operation)?;
     for (stream, change) in changes {
         let change = match change {
@@ -35,9 +36,9 @@ async fn apply(config: TopologyConfig) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(config: TopologyConfig) -> Result<ExitCode, Failure> {
+async fn verify(domain: &Domain, config: TopologyConfig) -> Result<ExitCode, Failure> {
     let api = config.log.api();
-    let (client, topology) = connect(config).await?;
+    let (client, topology) = connect(domain, config).await?;
     let differences = topology.verify(&client).await.map_err(Failure::operation)?;
     for difference in &differences {
         println!("{difference}");
@@ -72,9 +73,16 @@ async fn strays(log: &EventLog) -> Result<Vec<Consumer>, LoadError> {
     Ok(strays)
 }
 
-async fn connect(config: TopologyConfig) -> Result<(async_nats::Client, Topology), Failure> {
+async fn connect(
+    domain: &Domain,
+    config: TopologyConfig,
+) -> Result<(async_nats::Client, Topology), Failure> {
     let client = super::connect(&config.log.nats, "topology").await?;
-    let topology = Topology::embedded().with_api(config.log.api());
+    let topology = match domain.processes().is_empty() {
+        true => Topology::embedded(),
+        false => Topology::embedded().with_deadlines(),
+    };
+    let topology = topology.with_api(config.log.api());
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),
         None => (client, topology),

@@ -9,7 +9,7 @@ use super::{
     measure::CommandMeasures,
     placement::{self, Placement},
     registry::{Kind, KindOf},
-    request::{CommandHeaders, CommandRequest, MAX_BODY, Outcome},
+    request::{CommandHeaders, CommandRequest, MAX_BODY, MAX_INTERNAL_BODY, Outcome},
     threads::{CommandThread, CommandThreads},
     traces::{self, Came},
 };
@@ -29,6 +29,8 @@ use tokio::sync::oneshot;
 pub struct Aggregates {
     kinds: Vec<Arc<dyn Kind>>,
     descriptions: Vec<AggregateDescription>,
+    /// Those that take commands from within the program only, described as the others.
+    internal: (Vec<Arc<dyn Kind>>, Vec<AggregateDescription>),
 }
 
 impl Aggregates {
@@ -39,15 +41,34 @@ impl Aggregates {
     /// Panics when its name is not `[a-z][a-z0-9_]*` or taken: a defect of the program.
     #[must_use]
     pub fn with<A: Aggregate>(mut self) -> Self {
-        assert!(subject::is_name(A::NAME), "{} is not a name", A::NAME);
-        let taken = self.descriptions.iter().any(|other| other.name == A::NAME);
-        assert!(!taken, "there are two aggregates {}", A::NAME);
+        self.check::<A>();
         self.kinds.push(Arc::new(KindOf::<A>::default()));
         self.descriptions.push(AggregateDescription::of::<A>());
         self
     }
 
-    /// What there is.
+    /// Adds aggregate `A`, which nobody outside of the program can give commands to.
+    ///
+    /// # Panics
+    ///
+    /// As [`Aggregates::with`].
+    #[must_use]
+    pub fn with_internal<A: Aggregate>(mut self) -> Self {
+        self.check::<A>();
+        let (kinds, descriptions) = &mut self.internal;
+        kinds.push(Arc::new(KindOf::<A>::default()));
+        descriptions.push(AggregateDescription::of::<A>());
+        self
+    }
+
+    fn check<A: Aggregate>(&self) {
+        assert!(subject::is_name(A::NAME), "{} is not a name", A::NAME);
+        let others = self.descriptions.iter().chain(&self.internal.1);
+        let taken = others.map(|other| other.name).any(|name| name == A::NAME);
+        assert!(!taken, "there are two aggregates {}", A::NAME);
+    }
+
+    /// What there is, without those of within.
     #[must_use]
     pub fn descriptions(&self) -> &[AggregateDescription] {
         &self.descriptions
@@ -110,6 +131,18 @@ pub(super) struct Endpoint {
     kind: usize,
     /// How it ends.
     pub measures: CommandMeasures,
+    /// Whether it is for the program itself only.
+    pub internal: bool,
+}
+
+impl Endpoint {
+    /// The longest body, in bytes.
+    pub(super) fn max_body(&self) -> usize {
+        match self.internal {
+            true => MAX_INTERNAL_BODY,
+            false => MAX_BODY,
+        }
+    }
 }
 
 impl CommandClient {
@@ -122,7 +155,8 @@ impl CommandClient {
         options: CommandOptions,
         placement: Option<Placement>,
     ) -> Self {
-        let kinds = aggregates.kinds.clone().into();
+        let kinds = aggregates.kinds.iter().chain(&aggregates.internal.0);
+        let kinds = kinds.cloned().collect();
         let local = Local::start(kinds, threads, options, placement.as_ref());
         Self::new(aggregates, options, Some(local), placement)
     }
@@ -150,11 +184,13 @@ impl CommandClient {
                     number,
                     kind,
                     measures,
+                    internal: kind >= aggregates.descriptions.len(),
                 })
             });
             (description.name, endpoints.collect())
         };
-        let described = aggregates.descriptions.iter().enumerate();
+        let described = aggregates.descriptions.iter();
+        let described = described.chain(&aggregates.internal.1).enumerate();
         Self(Arc::new(Inner {
             names: described.map(&mut named).collect(),
             descriptions: aggregates.descriptions.clone(),
@@ -204,13 +240,26 @@ impl CommandClient {
     /// Returns a [`Problem`] with the code of what refused it. With `unavailable` it may have been
     /// accepted: give it again with the same idempotency key.
     pub async fn execute(&self, request: CommandRequest) -> Result<Outcome, Problem> {
+        self.execute_as(request, Came::Within).await
+    }
+
+    /// As [`CommandClient::execute`], for a process: only the home decides the command, so that it is found
+    /// in the log where the process asks for that.
+    pub(crate) async fn execute_for_process(
+        &self,
+        request: CommandRequest,
+    ) -> Result<Outcome, Problem> {
+        self.execute_as(request, Came::OfProcess).await
+    }
+
+    async fn execute_as(&self, request: CommandRequest, came: Came) -> Result<Outcome, Problem> {
         let endpoint = self.endpoint(&request.aggregate, &request.command)?.clone();
         let (sender, answer) = oneshot::channel();
         let respond: Respond = Box::new(move |answered| {
             let _ = sender.send(answered);
         });
         let arrival = Arrival::within();
-        if let Some(passing_on) = self.give(endpoint, request, Came::Within, arrival, respond) {
+        if let Some(passing_on) = self.give(endpoint, request, came, arrival, respond) {
             passing_on.await;
         }
         let stopping = |_| Problem::unavailable("the replica is stopping");
@@ -232,8 +281,8 @@ impl CommandClient {
         arrival: Arrival,
         respond: Respond,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        if request.body.len() > MAX_BODY {
-            respond(Err(Problem::too_large(MAX_BODY)));
+        if request.body.len() > endpoint.max_body() {
+            respond(Err(Problem::too_large(endpoint.max_body())));
             return None;
         }
         let expired = arrival.is_expired().then(Problem::expired);
@@ -346,7 +395,7 @@ impl CommandClient {
 }
 
 /// Takes an externally tagged command apart into its name and its body.
-fn untag(command: &impl Serialize) -> Result<(String, Bytes), Problem> {
+pub(crate) fn untag(command: &impl Serialize) -> Result<(String, Bytes), Problem> {
     let defect = |error: &dyn std::fmt::Display| {
         tracing::error!(%error, "command does not serialise as an externally tagged enum");
         Problem::internal()

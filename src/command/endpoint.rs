@@ -13,7 +13,7 @@ use super::{
     freshness::Freshness,
     passed_on,
     placement::Placement,
-    request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_BODY, MAX_KEY, is_json},
+    request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_KEY, is_json},
     traces::Came,
 };
 use crate::{
@@ -342,6 +342,11 @@ impl Desk {
             ))));
         };
         let endpoint = match self.client.endpoint(aggregate, command) {
+            Ok(endpoint) if endpoint.internal && !self.passed_on => {
+                let detail = format!("there is no aggregate named {aggregate:?}");
+                let unknown = Problem::not_found("unknown_aggregate", detail);
+                return caller.answer(Err(unknown));
+            }
             Ok(endpoint) => endpoint.clone(),
             Err(problem) => return caller.answer(Err(who.refused(problem))),
         };
@@ -373,8 +378,8 @@ impl Desk {
     ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
-        if message.payload.len() > MAX_BODY {
-            return Err(Problem::too_large(MAX_BODY));
+        if message.payload.len() > endpoint.max_body() {
+            return Err(Problem::too_large(endpoint.max_body()));
         }
         let given = &message.headers;
         // On NATS a body need not say what it is, but when it does it is taken at its word.

@@ -74,6 +74,10 @@ impl CommandClient {
         if self.decides() {
             return self.decide(kind, request, reply, came);
         }
+        // Whoever takes it on `cmd` would not look for it in the log, nor take what is not public.
+        if came == Came::OfProcess {
+            return reply.send(Err(Unanswered::Nobody.into()));
+        }
         // On `cmd` the id of a command without a key is not believed, so it might be carried out twice.
         if reply.asked_again && request.headers.idempotency_key.is_none() {
             return reply.send(Err(Unanswered::InDoubt.into()));

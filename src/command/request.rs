@@ -12,6 +12,9 @@ use std::{borrow::Cow, sync::Arc};
 
 /// The largest command body, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// The same of a command that only the program itself gives: it may carry an event, and has to fit into a
+/// message.
+pub const MAX_INTERNAL_BODY: usize = 960 * 1024;
 /// The longest idempotency key, in bytes.
 pub const MAX_KEY: usize = 128;
 

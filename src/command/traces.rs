@@ -18,6 +18,8 @@ use std::{borrow::Cow, time::Instant};
 pub(super) enum Came {
     /// From within it.
     Within,
+    /// From within it, by a process.
+    OfProcess,
     /// By NATS, to any replica.
     ToAny,
     /// By NATS, from another replica, to this one as its home.
@@ -30,7 +32,7 @@ pub(super) fn command(request: &mut CommandRequest, came: Came) -> Span {
         return Span::none();
     }
     let kind = match came {
-        Came::Within => Kind::Internal,
+        Came::Within | Came::OfProcess => Kind::Internal,
         Came::ToAny | Came::PassedOn => Kind::Server,
     };
     let span = begin(kind, request, "");

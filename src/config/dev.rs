@@ -25,6 +25,9 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
+    /// Do not run the processes of the domain
+    #[arg(long, env = "HEADWATER_NO_PROCESSES")]
+    pub no_processes: bool,
     /// Each side, and its traces.
     #[command(flatten)]
     pub sides: SidesConfig,

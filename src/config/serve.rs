@@ -13,7 +13,7 @@ pub struct ServeConfig {
         long,
         env = "HEADWATER_ROLES",
         value_delimiter = ',',
-        default_value = "command,projector,gateway"
+        default_value = "command,projector,gateway,process"
     )]
     pub roles: Vec<Role>,
     /// Where the log is.
@@ -80,4 +80,6 @@ pub enum Role {
     Projector,
     /// Serves HTTP.
     Gateway,
+    /// Runs the processes of the domain.
+    Process,
 }

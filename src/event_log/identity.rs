@@ -209,6 +209,15 @@ impl EventLog {
         Ok(LogName::of(&self.info().await?.created))
     }
 
+    /// Returns the position of the last message of the log; 0 when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn end(&self) -> Result<u64, LoadError> {
+        Ok(self.info().await?.state.last_seq)
+    }
+
     async fn info(&self) -> Result<Info, LoadError> {
         let asked = format!("STREAM.INFO.{}", subject::STREAM);
         let answer = self.api::<Answer>(&asked, &serde_json::json!({})).await?;
@@ -236,6 +245,8 @@ struct Info {
 #[derive(Deserialize)]
 struct StreamState {
     first_seq: u64,
+    #[serde(default)]
+    last_seq: u64,
 }
 
 /// The log holds what this program cannot build on.

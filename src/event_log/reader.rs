@@ -186,6 +186,27 @@ impl Reader {
         })
     }
 
+    /// Returns the position up to which a reader of this name has acknowledged all; `None` when there never
+    /// was one, or its consumer is gone.
+    ///
+    /// # Errors
+    ///
+    /// Returns a retryable error when JetStream does not answer.
+    pub async fn acknowledged(
+        log: &EventLog,
+        stream: &str,
+        name: &str,
+    ) -> Result<Option<u64>, ReadError> {
+        use jetstream::context::ConsumerInfoErrorKind;
+        let stream = log.jetstream().get_stream_no_info(stream).await;
+        let stream = stream.map_err(ReadError::unavailable)?;
+        match stream.consumer_info(name).await {
+            Ok(info) => Ok(Some(info.ack_floor.stream_sequence)),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ReadError::unavailable(error)),
+        }
+    }
+
     /// Waits at most `max_wait` for the next commit, then returns it with all that follow without
     /// waiting, at most `max` of them. None at all means that the wait is over. Cancelling it loses
     /// nothing: what has come is handed out by the next call.
@@ -484,7 +505,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(crate) fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unavailable(error.into())
     }
 

@@ -30,6 +30,12 @@ const FILES: [(&str, &str); 2] = [
     ),
 ];
 
+/// Needed only where there are processes.
+const DEADLINES: (&str, &str) = (
+    "nats/streams/DEADLINES.json",
+    include_str!("../../nats/streams/DEADLINES.json"),
+);
+
 const STREAM_NOT_FOUND: u64 = 10059;
 const STREAM_NAME_IN_USE: u64 = 10058;
 /// A cluster that has just formed does not know all of its members.
@@ -72,13 +78,38 @@ impl Topology {
     /// Never in a build whose tests pass: the files are checked there.
     #[must_use]
     pub fn embedded() -> Self {
+        Self::of(FILES)
+    }
+
+    /// Only the stream of the alarms of processes.
+    ///
+    /// # Panics
+    ///
+    /// As [`Topology::embedded`].
+    #[must_use]
+    pub fn deadlines() -> Self {
+        Self::of([DEADLINES])
+    }
+
+    /// Wants the stream of the alarms of processes as well.
+    ///
+    /// # Panics
+    ///
+    /// As [`Topology::embedded`].
+    #[must_use]
+    pub fn with_deadlines(mut self) -> Self {
+        self.streams.extend(Self::deadlines().streams);
+        self
+    }
+
+    fn of(files: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
         let parse = |(path, text): (&str, &str)| match serde_json::from_str(text) {
             Ok(Value::Object(stream)) => stream,
             Ok(_) => panic!("{path} is not a JSON object"),
             Err(error) => panic!("{path} is not JSON: {error}"),
         };
         Self {
-            streams: FILES.into_iter().map(parse).collect(),
+            streams: files.into_iter().map(parse).collect(),
             replicas: None,
             api: ApiPrefix::default(),
         }
@@ -365,9 +396,13 @@ mod tests {
 
     #[test]
     fn the_files_name_the_streams_that_the_program_uses() {
-        let topology = Topology::embedded();
+        let topology = Topology::embedded().with_deadlines();
         let names: Vec<_> = topology.streams.iter().map(name_of).collect();
-        assert_eq!(names, [super::super::subject::STREAM, "KV_snapshots"]);
+        let deadlines = super::super::alarms::STREAM;
+        assert_eq!(
+            names,
+            [super::super::subject::STREAM, "KV_snapshots", deadlines]
+        );
         for stream in &topology.streams {
             assert_eq!(stream[REPLICAS], 1, "where a new stream starts");
             assert!(revision(stream) > 0, "{}", name_of(stream));

@@ -4,15 +4,18 @@ use crate::{
     aggregate::Aggregate,
     command::{client::Aggregates, describe::AggregateDescription},
     mart,
+    process::{Instance, Process},
+    processes::RegisteredProcess,
     projection::RegisteredView,
     view::View,
 };
 
-/// What a program consists of: its aggregates and its views.
+/// What a program consists of: its aggregates, its views and its processes.
 #[derive(Clone, Default)]
 pub struct Domain {
     pub(super) aggregates: Aggregates,
     pub(super) views: Vec<RegisteredView>,
+    pub(super) processes: Vec<RegisteredProcess>,
 }
 
 impl Domain {
@@ -35,6 +38,7 @@ impl Domain {
             .view::<mart::view::StorefrontView>()
             .view::<mart::view::OrderView>()
             .view::<mart::view::SalesView>()
+            .process::<mart::fulfilment::Fulfilment>(&mart::fulfilment::Settings::default())
     }
 
     /// Adds aggregate `A`.
@@ -70,5 +74,55 @@ impl Domain {
         assert!(!taken, "there are two views {name}");
         self.views.push(view);
         self
+    }
+
+    /// Adds process `P` with these settings. The aggregates that it follows and sends commands to may be
+    /// added before or after it; that they are there is looked at when the platform starts.
+    ///
+    /// # Panics
+    ///
+    /// Panics when its name is not `[a-z][a-z0-9_]*`, or taken by an aggregate or a process: a defect of the
+    /// program.
+    #[must_use]
+    pub fn process<P: Process>(mut self, settings: &P::Settings) -> Self {
+        self.aggregates = self.aggregates.with_internal::<Instance<P>>();
+        self.processes.push(RegisteredProcess::of::<P>(settings));
+        self
+    }
+
+    /// Its processes.
+    #[must_use]
+    pub fn processes(&self) -> &[RegisteredProcess] {
+        &self.processes
+    }
+
+    /// Changes one setting of a process, as its settings are written in JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong where there is no such process, or it has no such setting.
+    pub fn set(&mut self, process: &str, setting: &str, value: &str) -> Result<(), String> {
+        let mut processes = self.processes.iter_mut();
+        let found = processes.find(|one| one.name == process);
+        let found = found.ok_or_else(|| format!("there is no process {process:?}"))?;
+        let mut settings = found.settings.clone();
+        let known = settings.get_mut(setting);
+        let known = known.ok_or_else(|| format!("{process} has no setting {setting:?}"))?;
+        *known = match known.is_string() {
+            true => value.into(),
+            false => serde_json::from_str(value).map_err(|error| error.to_string())?,
+        };
+        found.set(settings)
+    }
+
+    /// Finds what a process names that the domain does not have: `(process, aggregate)`.
+    pub(super) fn missing(&self) -> Option<(&'static str, &'static str)> {
+        let known = |name: &&str| self.aggregates().iter().any(|known| known.name == *name);
+        self.processes.iter().find_map(|process| {
+            let mut named = process.aggregates.iter().chain(process.targets);
+            named
+                .find(|name| !known(name))
+                .map(|name| (process.name, *name))
+        })
     }
 }

@@ -79,6 +79,16 @@ pub enum StartError {
         /// What went wrong.
         source: std::io::Error,
     },
+    /// A process names an aggregate that the domain does not have.
+    #[error(
+        "the process {process} names the aggregate {aggregate}, which the domain does not have"
+    )]
+    Process {
+        /// The process.
+        process: &'static str,
+        /// The aggregate.
+        aggregate: &'static str,
+    },
     /// Threads cannot be started.
     #[error("cannot start threads: {0}")]
     Runtime(std::io::Error),

@@ -7,6 +7,7 @@ use crate::{
     config::Role,
     event_log::{AppendChoice, ServerKnowledge, secret::Secret},
     http,
+    processes::ProcessOptions,
     projection::VerifyOptions,
     read_model::{Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE},
     request_reply::Inboxes,
@@ -41,6 +42,10 @@ pub struct PlatformOptions {
     pub verify: VerifyOptions,
     /// How the command side is sized.
     pub command: CommandOptions,
+    /// How processes are run, where there is the role for it.
+    pub processes: ProcessOptions,
+    /// Whether processes wait for [`super::Platform::begin_processes`].
+    pub processes_later: bool,
     /// How appends reach the log.
     pub append: AppendChoice,
     /// What is known of the server: where its JetStream is reached, and from what
@@ -60,7 +65,7 @@ pub struct PlatformOptions {
 }
 
 impl PlatformOptions {
-    /// Every role, HTTP on the default address.
+    /// Every role but `process`, HTTP on the default address.
     #[must_use]
     pub fn new(
         nats: impl Into<NatsAddress>,
@@ -78,6 +83,8 @@ impl PlatformOptions {
             list_cache: DEFAULT_LIST_CACHE,
             verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
             command: CommandOptions::default(),
+            processes: ProcessOptions::default(),
+            processes_later: false,
             append: AppendChoice::Auto,
             server: ServerKnowledge::default(),
             secret: None,

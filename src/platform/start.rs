@@ -1,7 +1,7 @@
 //! The start of a replica, in the order in which data flows.
 
 use super::{
-    Domain, Platform, PlatformOptions, StartError,
+    Domain, Platform, PlatformOptions, StartError, WaitingProcesses,
     early::EarlyGateway,
     io::IoThreads,
     nats::{connect_command_side, connect_replica},
@@ -35,6 +35,9 @@ pub(super) async fn start(
     io_threads: &IoThreads,
 ) -> Result<Platform, StartError> {
     let io = &io_threads.handle();
+    if let Some((process, aggregate)) = domain.missing() {
+        return Err(StartError::Process { process, aggregate });
+    }
     telemetry::metrics::install();
     let guard = ReplyGuard::new(options.inboxes.clone());
     let waiting = Waiting::new(options.patience);
@@ -50,7 +53,7 @@ pub(super) async fn start(
         .await?;
     let told = waiting
         .until("topology", "not set up yet", async || {
-            set_up(&nats, options).await
+            set_up(&nats, domain, options).await
         })
         .await?;
     let log = EventLog::new(nats.clone(), Timeouts::default())
@@ -118,6 +121,8 @@ pub(super) async fn start(
         projector_arbiter: None,
         queries: None,
         query_endpoint: None,
+        processes: None,
+        waiting_processes: None,
         gateway: None,
         connections: Connections::new(options.http.max_connections),
         draining: Arc::default(),
@@ -133,6 +138,21 @@ pub(super) async fn start(
             &mut platform,
         )
         .await?;
+    }
+    if options.has(Role::Process) && !domain.processes.is_empty() {
+        platform.waiting_processes = Some(WaitingProcesses {
+            processes: domain.processes.clone(),
+            log: log.clone(),
+            options: options.processes,
+            io: io.clone(),
+        });
+        if !options.processes_later {
+            waiting
+                .until("processes", "not begun yet", async || {
+                    platform.begin_processes().await
+                })
+                .await?;
+        }
     }
     let monitor = Monitor::new(log, connections(&platform));
     io.spawn(monitor.run());
@@ -165,9 +185,14 @@ pub(super) async fn start(
 /// operator's own.
 async fn set_up(
     nats: &async_nats::Client,
+    domain: &Domain,
     options: &PlatformOptions,
 ) -> Result<Vec<Difference>, StartError> {
     let topology = Topology::embedded().with_api(options.server.api.clone());
+    let topology = match domain.processes.is_empty() {
+        true => topology,
+        false => topology.with_deadlines(),
+    };
     let topology = match options.stream_replicas {
         Some(replicas) => topology.with_replicas(replicas),
         None => topology,

@@ -42,6 +42,7 @@ mod metrics;
 mod nats_sign_in;
 mod once;
 mod other_log;
+mod processes;
 mod rebuild;
 mod sales;
 mod serve_run;

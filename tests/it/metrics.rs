@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 11] = [
+const SELDOM: [&str; 13] = [
     "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
@@ -15,6 +15,8 @@ const SELDOM: [&str; 11] = [
     "headwater_http_connections_closed_total",
     "headwater_http_connections_refused_total",
     "headwater_live_cut_total",
+    "headwater_process_commands_total",
+    "headwater_process_inputs_total",
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",
     "headwater_trace_spans_total",

@@ -275,7 +275,8 @@ async fn a_sealed_log_is_named() {
 async fn consumers_that_nobody_reads_are_told() {
     let nats = Nats::start();
     let client = nats.client().await;
-    Topology::embedded().apply(&client).await.unwrap();
+    let topology = Topology::embedded().with_deadlines();
+    topology.apply(&client).await.unwrap();
     let stream = nats.jetstream().await.get_stream("EVENTS").await.unwrap();
     let make = async |name: &str| {
         let config = async_nats::jetstream::consumer::pull::Config {

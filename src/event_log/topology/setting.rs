@@ -31,7 +31,7 @@ pub(super) const TOLD: [&str; 8] = [
 ];
 
 /// Without these the log is not the log, whichever program set them otherwise.
-const NEEDED: [&str; 14] = [
+const NEEDED: [&str; 15] = [
     "name",
     "subjects",
     "storage",
@@ -41,6 +41,7 @@ const NEEDED: [&str; 14] = [
     "max_msgs_per_subject",
     "allow_direct",
     "allow_atomic",
+    "allow_msg_schedules",
     "allow_rollup_hdrs",
     "deny_delete",
     "deny_purge",

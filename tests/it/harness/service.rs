@@ -31,6 +31,10 @@ pub fn headwater(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Comm
             command.env_remove(name);
         }
     }
+    // Tests settle orders by hand, but for those that are about processes.
+    command
+        .env("HEADWATER_ROLES", "command,projector,gateway")
+        .env("HEADWATER_NO_PROCESSES", "true");
     command
 }
 

@@ -1,0 +1,183 @@
+//! The alarm clocks of processes: schedules of the stream `DEADLINES` (ADR-51).
+//!
+//! `sched.<process>.<id>.<deadline>.<step>` fires `due.<process>.<id>.<deadline>.<step>`. The step that armed
+//! an alarm is part of its subject, so that one that is armed late, or again, is never taken for a newer one.
+//! An alarm is no truth: whether a deadline still stands is known from the log. All alarms can be armed again
+//! from there, and are when the stream is not the one that they were armed in: its message
+//! `armed.<process>` names the log whose alarms it has.
+
+use super::{EventLog, LogName, queue::Delivery};
+use async_nats::HeaderMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{error::Error as StdError, time::Duration};
+
+/// The stream that the alarms are in.
+pub const STREAM: &str = "DEADLINES";
+/// How long an answer is waited for.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// The process.
+    pub process: String,
+    /// The instance.
+    pub id: String,
+    /// The deadline's name.
+    pub name: String,
+    /// The step that armed it.
+    pub armed: u64,
+}
+
+/// The alarms cannot be reached now.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream {STREAM} does not answer: {0}")]
+pub struct AlarmError(#[source] Box<dyn StdError + Send + Sync>);
+
+impl AlarmError {
+    fn of(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(error.into())
+    }
+}
+
+/// The log that a stream has all alarms of.
+#[derive(Serialize, Deserialize)]
+struct Armed {
+    log: String,
+}
+
+impl Alarm {
+    fn subject(&self, first: &str) -> String {
+        let Self {
+            process,
+            id,
+            name,
+            armed,
+        } = self;
+        format!("{first}.{process}.{id}.{name}.{armed}")
+    }
+
+    /// The subjects of all alarms of a process that have fired.
+    #[must_use]
+    pub fn all_due(process: &str) -> String {
+        format!("due.{process}.>")
+    }
+
+    /// Reads the alarm that has fired; `None` when the message is none.
+    #[must_use]
+    pub fn read(delivery: &Delivery) -> Option<Self> {
+        let tokens: Vec<_> = delivery.subject.split('.').collect();
+        let ["due", process, id, name, armed] = tokens[..] else {
+            return None;
+        };
+        Some(Self {
+            process: process.to_owned(),
+            id: id.to_owned(),
+            name: name.to_owned(),
+            armed: armed.parse().ok()?,
+        })
+    }
+}
+
+impl EventLog {
+    /// Has an alarm fire at a time. One whose time has come fires at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`]; it may have been armed, and arming it again is right.
+    pub async fn arm(&self, alarm: &Alarm, at: Timestamp) -> Result<(), AlarmError> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Schedule", format!("@at {at}"));
+        headers.insert("Nats-Schedule-Target", alarm.subject("due"));
+        self.store(alarm.subject("sched"), headers, Vec::new())
+            .await
+    }
+
+    /// Takes an alarm away. One that fires all the same is out of date.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`].
+    pub async fn disarm(&self, alarm: &Alarm) -> Result<(), AlarmError> {
+        let removing = async {
+            let stream = self.jetstream().get_stream_no_info(STREAM).await;
+            let stream = stream.map_err(AlarmError::of)?;
+            let purging = stream.purge().filter(alarm.subject("sched"));
+            purging.await.map(drop).map_err(AlarmError::of)
+        };
+        within(removing).await
+    }
+
+    /// Forgets an alarm that has fired and was acted on.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`].
+    pub async fn forget_alarm(&self, delivery: &Delivery) -> Result<(), AlarmError> {
+        let removing = async {
+            let stream = self.jetstream().get_stream_no_info(STREAM).await;
+            let stream = stream.map_err(AlarmError::of)?;
+            let deleted = stream.delete_message(delivery.position).await;
+            deleted.map(drop).map_err(AlarmError::of)
+        };
+        within(removing).await
+    }
+
+    /// Returns whether the stream has the alarms of a process of this log.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`].
+    pub async fn has_alarms(&self, process: &str, log: LogName) -> Result<bool, AlarmError> {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
+        let reading = async {
+            let stream = self.jetstream().get_stream_no_info(STREAM).await;
+            let stream = stream.map_err(AlarmError::of)?;
+            let subject = format!("armed.{process}");
+            match stream.get_last_raw_message_by_subject(&subject).await {
+                Ok(message) => {
+                    let armed = serde_json::from_slice::<Armed>(&message.payload);
+                    Ok(armed.is_ok_and(|armed| armed.log == log.to_string()))
+                }
+                Err(error) if error.kind() == NoMessageFound => Ok(false),
+                Err(error) => Err(AlarmError::of(error)),
+            }
+        };
+        within(reading).await
+    }
+
+    /// Notes that the stream has all alarms of a process of this log.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`].
+    pub async fn note_alarms(&self, process: &str, log: LogName) -> Result<(), AlarmError> {
+        let log = log.to_string();
+        let body = serde_json::to_vec(&Armed { log }).map_err(AlarmError::of)?;
+        self.store(format!("armed.{process}"), HeaderMap::new(), body)
+            .await
+    }
+
+    async fn store(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<(), AlarmError> {
+        let storing = async {
+            let jetstream = self.jetstream();
+            let sent = jetstream.publish_with_headers(subject, headers, body.into());
+            let stored = sent.await.map_err(AlarmError::of)?;
+            stored.await.map(drop).map_err(AlarmError::of)
+        };
+        within(storing).await
+    }
+}
+
+async fn within<T>(work: impl Future<Output = Result<T, AlarmError>>) -> Result<T, AlarmError> {
+    match tokio::time::timeout(TIMEOUT, work).await {
+        Ok(done) => done,
+        Err(_) => Err(AlarmError::of("no answer in time")),
+    }
+}

@@ -1,0 +1,151 @@
+//! Messages that several replicas share, each handled by one of them: a durable consumer whose messages are
+//! acknowledged one by one.
+//!
+//! A message that nobody acknowledges in time comes again, to whoever asks next. So it is handled at least
+//! once, in no order. What its handling does must be safe to do again.
+
+use super::{EventLog, reader::ReadError};
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    stream::ConsumerErrorKind,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use std::time::Duration;
+
+/// How many messages are asked for ahead of those that are handled.
+const PREFETCH: usize = 64;
+/// The most messages, of all replicas, that are handled or wait to come again. Past it no other comes.
+const MAX_ACK_PENDING: i64 = 65_536;
+/// How long one pull request stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that it is still there; two missed ones are an error.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What is shared, and under which name.
+#[derive(Debug, Clone)]
+pub struct QueueOptions {
+    /// The stream.
+    pub stream: &'static str,
+    /// The durable consumer's name, the same for all who share it.
+    pub name: String,
+    /// The subjects of the messages.
+    pub subject: String,
+    /// Where a consumer begins that is not there yet: after this position.
+    pub after: u64,
+    /// After how long without a sign of life a message comes again.
+    pub ack_wait: Duration,
+}
+
+/// One replica's share of the messages.
+pub struct Queue {
+    messages: pull::Stream,
+}
+
+/// One message to handle.
+pub struct Delivery {
+    /// Its subject.
+    pub subject: String,
+    /// Its position in its stream.
+    pub position: u64,
+    /// Its body.
+    pub payload: Bytes,
+    /// Whether it has come before.
+    pub repeated: bool,
+    message: Message,
+}
+
+impl Queue {
+    /// Begins to ask for messages. Makes the consumer if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError`] when JetStream does not answer, or the stream is not there.
+    pub async fn open(log: &EventLog, options: &QueueOptions) -> Result<Self, ReadError> {
+        let stream = log.jetstream().get_stream_no_info(options.stream).await;
+        let stream = stream.map_err(ReadError::unavailable)?;
+        let consumer: PullConsumer = match stream.get_consumer(&options.name).await {
+            Ok(consumer) => consumer,
+            Err(_) => {
+                let config = pull::Config {
+                    durable_name: Some(options.name.clone()),
+                    deliver_policy: match options.after {
+                        0 => DeliverPolicy::All,
+                        after => DeliverPolicy::ByStartSequence {
+                            start_sequence: after + 1,
+                        },
+                    },
+                    ack_policy: AckPolicy::Explicit,
+                    ack_wait: options.ack_wait,
+                    max_ack_pending: MAX_ACK_PENDING,
+                    filter_subject: options.subject.clone(),
+                    ..Default::default()
+                };
+                let created = stream.create_consumer(config).await;
+                match created {
+                    Ok(consumer) => consumer,
+                    // Another replica was faster.
+                    Err(error) if matches!(error.kind(), ConsumerErrorKind::JetStream(_)) => {
+                        let consumer = stream.get_consumer(&options.name).await;
+                        consumer.map_err(ReadError::unavailable)?
+                    }
+                    Err(error) => return Err(ReadError::unavailable(error)),
+                }
+            }
+        };
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PREFETCH)
+            .expires(EXPIRES)
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await
+            .map_err(ReadError::unavailable)?;
+        Ok(Self { messages })
+    }
+
+    /// Waits for the next message. Cancelling it loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ReadError`] when the connection or the consumer failed; another queue is to be opened then.
+    pub async fn next(&mut self) -> Result<Delivery, ReadError> {
+        let message = match self.messages.next().await {
+            Some(message) => message.map_err(ReadError::unavailable)?,
+            None => return Err(ReadError::Ended),
+        };
+        let info = message.info().map_err(ReadError::unavailable)?;
+        Ok(Delivery {
+            subject: message.subject.to_string(),
+            position: info.stream_sequence,
+            payload: message.payload.clone(),
+            repeated: info.delivered > 1,
+            message,
+        })
+    }
+}
+
+impl Delivery {
+    /// Says that it is handled.
+    pub async fn done(&self) {
+        self.acknowledge(AckKind::Ack).await;
+    }
+
+    /// Says that it is still being handled.
+    pub async fn working(&self) {
+        self.acknowledge(AckKind::Progress).await;
+    }
+
+    /// Gives it back, to come again after a pause.
+    pub async fn later(&self, pause: Duration) {
+        self.acknowledge(AckKind::Nak(Some(pause))).await;
+    }
+
+    /// What is not heard has the message come again.
+    async fn acknowledge(&self, kind: AckKind) {
+        if let Err(error) = self.message.ack_with(kind).await {
+            tracing::debug!(%error, "not acknowledged");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the parts of a running process share: giving inputs and commands until they are answered.
+
+use super::{ProcessOptions, RegisteredProcess};
+use crate::{
+    command::{
+        client::{CommandClient, untag},
+        request::{CommandHeaders, CommandRequest},
+    },
+    event_log::{EventLog, subject::Id},
+    membership::Membership,
+    outcome::Outcome,
+    problem::Problem,
+    process::{Answer, Arrived, InstanceCommand, Sending},
+};
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use metrics::counter;
+use std::time::Duration;
+
+/// The pauses between tries of what passes by itself.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_millis(50))
+    .with_max_delay(Duration::from_secs(10))
+    .without_max_times()
+    .with_jitter();
+/// After so many tries it is told that something does not work.
+const TELL_AFTER: u32 = 6;
+
+/// What the parts of one process share.
+pub(super) struct Desk {
+    pub process: RegisteredProcess,
+    pub log: EventLog,
+    pub commands: CommandClient,
+    pub membership: Membership,
+    pub options: ProcessOptions,
+}
+
+/// Tries of one thing.
+pub(super) struct Tries {
+    pauses: ExponentialBackoff,
+    count: u32,
+}
+
+impl Tries {
+    pub fn begin() -> Self {
+        Self {
+            pauses: PAUSES.build(),
+            count: 0,
+        }
+    }
+
+    /// Pauses after a failure, and tells of it when there were many.
+    pub async fn failed(&mut self, what: &str, why: &(dyn std::fmt::Display + Sync)) {
+        self.count += 1;
+        if self.count.is_multiple_of(TELL_AFTER) {
+            tracing::warn!(tries = self.count, error = %why, "{what} does not work; it is tried again");
+        }
+        let pause = self.pauses.next().unwrap_or(Duration::from_secs(10));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Desk {
+    /// Gives an input to an instance until it is stored.
+    pub async fn give(&self, instance: &Id, input: Arrived) {
+        let kind = match &input {
+            Arrived::Event(_) => "event",
+            Arrived::Answered { .. } => "answer",
+            Arrived::Due { .. } => "deadline",
+        };
+        let command = InstanceCommand::Handle {
+            input,
+            settings: self.process.settings.clone(),
+        };
+        let mut tries = Tries::begin();
+        while let Err(problem) = self.ask(instance, &command).await {
+            let what = format!("giving an {kind} to {} {instance}", self.process.name);
+            tries.failed(&what, &problem).await;
+        }
+        counter!("headwater_process_inputs_total", "process" => self.process.name, "input" => kind)
+            .increment(1);
+    }
+
+    /// Returns whether a command waits for its answer, as the instance knows it.
+    pub async fn is_awaited(&self, instance: &Id, step: u64, number: u32) -> bool {
+        let command = InstanceCommand::Await { step, number };
+        let mut tries = Tries::begin();
+        loop {
+            match self.ask(instance, &command).await {
+                Ok(_) => return true,
+                Err(problem) if problem.code == "not_awaited" => return false,
+                Err(problem) => {
+                    let what = format!("asking {} {instance}", self.process.name);
+                    tries.failed(&what, &problem).await;
+                }
+            }
+        }
+    }
+
+    /// Gives a command to a process instance, once.
+    async fn ask(&self, instance: &Id, command: &InstanceCommand) -> Result<Outcome, Problem> {
+        let (command, body) = untag(command)?;
+        let request = CommandRequest {
+            aggregate: self.process.name.into(),
+            id: instance.clone(),
+            command: command.into(),
+            body,
+            headers: CommandHeaders::default(),
+        };
+        self.commands.execute_for_process(request).await
+    }
+
+    /// Sends a command under this id until it is answered. It was sent before, or may have been, where the
+    /// position of its step is given: then it is looked for in the log of the aggregate from there on, and
+    /// its outcome is that of the first time.
+    pub async fn send(&self, sending: &Sending, command_id: &str, step: Sent) -> Answer {
+        let Ok(id) = Id::new(sending.id.as_str()) else {
+            let detail = format!("{:?} is no id", sending.id);
+            return Answer::Refused(Problem::malformed("id".to_owned(), detail));
+        };
+        let mut before = step.again;
+        let mut tries = Tries::begin();
+        loop {
+            let request = CommandRequest {
+                aggregate: sending.aggregate.clone().into(),
+                id: id.clone(),
+                command: sending.command.as_str().into(),
+                body: sending.body.to_string().into(),
+                headers: CommandHeaders {
+                    idempotency_key: Some(command_id.into()),
+                    if_match: sending.expected,
+                    asked_again: before.then_some(step.position),
+                    ..CommandHeaders::default()
+                },
+            };
+            let answered = self.commands.execute_for_process(request).await;
+            let result = match &answered {
+                Ok(_) => "accepted",
+                Err(problem) if is_answer(problem) => "refused",
+                Err(_) => "tried_again",
+            };
+            counter!("headwater_process_commands_total", "process" => self.process.name, "result" => result)
+                .increment(1);
+            match answered {
+                Ok(outcome) => return Answer::Accepted(outcome),
+                Err(problem) if is_answer(&problem) => return Answer::Refused(problem),
+                Err(problem) => {
+                    let what = format!("{} {} {id}", sending.command, sending.aggregate);
+                    before = true;
+                    tries.failed(&what, &problem).await;
+                }
+            }
+        }
+    }
+}
+
+/// Where the step of a command stands, and whether it may have been carried out before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub position: u64,
+    pub again: bool,
+}
+
+/// Returns whether a problem is what the aggregate answers, and not that there is no answer yet. A replica of
+/// an older build may not know the command: another one will.
+fn is_answer(problem: &Problem) -> bool {
+    let unknown = ["unknown_aggregate", "unknown_command"].contains(&problem.code.as_str());
+    matches!(problem.status, 400 | 404 | 409 | 412 | 413) && !unknown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_aggregate_answers_is_an_answer() {
+        for answer in [
+            Problem::refused("out_of_stock", ""),
+            Problem::not_found("not_found", ""),
+            Problem::version_mismatch(3),
+            Problem::malformed("x".to_owned(), ""),
+        ] {
+            assert!(is_answer(&answer), "{answer}");
+        }
+        for none in [
+            Problem::overloaded(),
+            Problem::internal(),
+            Problem::unavailable(""),
+            Problem::expired(),
+            Problem::unreadable(1, ""),
+            Problem::not_found("unknown_command", ""),
+        ] {
+            assert!(!is_answer(&none), "{none}");
+        }
+    }
+}

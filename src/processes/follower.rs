@@ -1,0 +1,164 @@
+//! Follows the events that a process reacts to, and gives each to its instance in the order of the log.
+
+use super::{
+    alarms,
+    desk::{Desk, Tries},
+    home,
+    lanes::Lanes,
+};
+use crate::{
+    event_log::{
+        LoadError,
+        reader::{Commit, ReadError, Reader, ReaderOptions},
+        subject::{Id, STREAM},
+    },
+    process::Arrived,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// The most inputs that are read and not settled. Past it nothing more is read until some are.
+const MOST: usize = 4_096;
+/// How many commits are read at once.
+const BATCH: usize = 256;
+/// How many commits are asked for ahead.
+const PREFETCH: usize = 1_000;
+/// How long a commit is waited for before it is looked whether there is something else to do.
+const WAIT: Duration = Duration::from_secs(1);
+/// How long what is under way is waited for when the process is to be followed elsewhere.
+const LEAVING: Duration = Duration::from_secs(2);
+/// The consumer is kept for as long as the process may be away: its place is the cursor.
+const INACTIVE: Duration = Duration::from_secs(400 * 24 * 3_600);
+
+/// Why a process cannot be followed now.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Alarms(#[from] alarms::RestoreError),
+    #[error("the event at {position} cannot be given to an instance: {reason}")]
+    Stuck { position: u64, reason: String },
+}
+
+/// Follows whenever this replica is the one to do it, until it is told to stop.
+pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
+    let mut tries = Tries::begin();
+    loop {
+        if !home::is_here(&desk.membership, desk.process.name) {
+            tokio::select! {
+                () = home::changed(&desk.membership) => continue,
+                () = stopping.cancelled() => return,
+            }
+        }
+        let failed = tokio::select! {
+            followed = follow(&desk, &stopping) => followed.err(),
+            () = stopping.cancelled() => return,
+        };
+        if let Some(error) = failed {
+            let what = format!("following the log for the process {}", desk.process.name);
+            tokio::select! {
+                () = tries.failed(&what, &error) => {}
+                () = stopping.cancelled() => return,
+            }
+        } else {
+            tries = Tries::begin();
+        }
+    }
+}
+
+/// Follows for as long as this replica is the one to do it.
+async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), FollowError> {
+    alarms::restore(desk).await?;
+    let process = &desk.process;
+    let options = ReaderOptions {
+        stream: STREAM.to_owned(),
+        name: format!("process-{}", process.name),
+        aggregates: process
+            .aggregates
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect(),
+        prefetch: PREFETCH,
+        inactive: INACTIVE,
+    };
+    let beginning = desk.log.beginning_of(process.name).await?;
+    let cursor = Reader::acknowledged(&desk.log, STREAM, &options.name).await?;
+    let mut after = cursor.unwrap_or(0).max(beginning);
+    if after > desk.log.end().await? {
+        // Of another log.
+        after = beginning;
+    }
+    let mut reader = Reader::open(&desk.log, &options, after).await?;
+    let mut lanes = Lanes::after(after);
+    let mut acknowledged = after;
+    let mut under_way: FuturesUnordered<BoxFuture<'_, (u64, Id)>> = FuturesUnordered::new();
+    let give = |position: u64, instance: Id, input: Arrived| -> BoxFuture<'_, (u64, Id)> {
+        Box::pin(async move {
+            desk.give(&instance, input).await;
+            (position, instance)
+        })
+    };
+    while home::is_here(&desk.membership, process.name) && !stopping.is_cancelled() {
+        let room = lanes.len() < MOST;
+        tokio::select! {
+            biased;
+            settled = under_way.next(), if !under_way.is_empty() => {
+                if let Some((position, instance)) = settled
+                    && let Some((position, input)) = lanes.settle(position, &instance)
+                {
+                    under_way.push(give(position, instance, input));
+                }
+            }
+            batch = reader.next_batch(BATCH, WAIT), if room => {
+                for commit in batch? {
+                    let position = commit.position;
+                    for (instance, input) in inputs(desk, commit).await? {
+                        if let Some((instance, input)) = lanes.put(position, instance, input) {
+                            under_way.push(give(position, instance, input));
+                        }
+                    }
+                    lanes.read_up_to(position);
+                }
+            }
+        }
+        let settled = lanes.settled();
+        if settled > acknowledged {
+            reader.ack(settled).await?;
+            acknowledged = settled;
+        }
+    }
+    // What is not finished in time is given again by whoever follows next.
+    let finish = async { while under_way.next().await.is_some() {} };
+    let _ = tokio::time::timeout(LEAVING, finish).await;
+    Ok(())
+}
+
+/// The inputs that a commit brings, with their instances.
+async fn inputs(desk: &Desk, commit: Commit) -> Result<Vec<(Id, Arrived)>, FollowError> {
+    let position = commit.position;
+    let stuck = |reason: String| FollowError::Stuck { position, reason };
+    let events = match commit.events {
+        Ok(events) => events,
+        Err(reason) => {
+            let excluded = desk.log.exclusions(&commit.aggregate, &commit.id).await?;
+            let message = desk.log.message_at(position).await?;
+            return match message.is_some_and(|message| excluded.of(&message).is_some()) {
+                true => Ok(Vec::new()),
+                false => Err(stuck(reason)),
+            };
+        }
+    };
+    let mut inputs = Vec::new();
+    for event in events {
+        if let Some(instance) = desk.process.correlate(&event).map_err(stuck)? {
+            let id = Id::new(instance.as_str());
+            let id = id.map_err(|error| stuck(format!("{instance:?}: {error}")))?;
+            inputs.push((id, Arrived::Event(event)));
+        }
+    }
+    Ok(inputs)
+}

@@ -1,0 +1,191 @@
+//! Carries out what the steps of a process say: sends their commands, and arms their alarms.
+//!
+//! The steps are shared by all replicas with the role. One is acknowledged when the instance has stored the
+//! answers to all of its commands; until then it comes again, to whoever asks next, when nothing is heard
+//! of it.
+
+use super::desk::{Desk, Sent, Tries};
+use crate::{
+    event_log::{
+        alarms::Alarm,
+        codec,
+        queue::{Delivery, Queue, QueueOptions},
+        reader::ReadError,
+        subject::{self, Id, STREAM},
+    },
+    process::{Arrived, Deadline, Sending, Step},
+};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, join, join_all},
+    stream::FuturesUnordered,
+};
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// The most steps that one replica carries out at once.
+const MOST: usize = 512;
+/// So long after it has begun, a step is given back, to make room for others.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// After so long it comes again.
+const LATER: Duration = Duration::from_secs(10);
+
+/// Carries out steps until it is told to stop.
+pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
+    let mut tries = Tries::begin();
+    loop {
+        let carried_out = tokio::select! {
+            carried_out = carry_out_all(&desk) => carried_out,
+            () = stopping.cancelled() => return,
+        };
+        if let Err(error) = carried_out {
+            let what = format!("reading the steps of the process {}", desk.process.name);
+            tokio::select! {
+                () = tries.failed(&what, &error) => {}
+                () = stopping.cancelled() => return,
+            }
+        }
+    }
+}
+
+async fn carry_out_all(desk: &Arc<Desk>) -> Result<(), ReadError> {
+    let name = desk.process.name;
+    let beginning = desk.log.beginning_of(name).await;
+    let options = QueueOptions {
+        stream: STREAM,
+        name: format!("process-{name}-steps"),
+        subject: subject::events_of_all(name),
+        after: beginning.map_err(ReadError::unavailable)?,
+        ack_wait: desk.options.take_over,
+    };
+    let mut queue = Queue::open(&desk.log, &options).await?;
+    // A step that was there before may have been carried out before: the consumer may have been lost.
+    let end = desk.log.end().await.map_err(ReadError::unavailable)?;
+    let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+    loop {
+        let room = under_way.len() < MOST;
+        tokio::select! {
+            biased;
+            _ = under_way.next(), if !under_way.is_empty() => {}
+            delivery = queue.next(), if room => {
+                under_way.push(Box::pin(carry_out(desk, delivery?, end)));
+            }
+        }
+    }
+}
+
+/// Carries out the steps of one commit, and acknowledges it. Where it may have been carried out before, or
+/// stands not after `end`, what was sent is looked for first.
+async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
+    let (steps, ended) = match read(desk, &delivery) {
+        Ok(read) => read,
+        Err((position, reason)) => {
+            // It stays where it is, and comes again: another build may read it, and its instance is not
+            // loaded either.
+            tracing::error!(process.name = desk.process.name, event.position = position, %reason, "a step cannot be read");
+            return delivery.later(LATER).await;
+        }
+    };
+    let Some(instance) = instance_of(&delivery) else {
+        return delivery.done().await;
+    };
+    let sent = Sent {
+        position: delivery.position,
+        again: delivery.repeated || delivery.position <= end,
+    };
+    let disarm_ended = join_all(ended.iter().map(|one| disarm(desk, &instance, one)));
+    let steps = steps.iter().map(|step| take(desk, &instance, step, sent));
+    let work = join(join_all(steps), disarm_ended);
+    let signs = async {
+        loop {
+            tokio::time::sleep(desk.options.take_over / 3).await;
+            delivery.working().await;
+        }
+    };
+    tokio::select! {
+        _ = work => delivery.done().await,
+        () = signs => {}
+        () = tokio::time::sleep(PATIENCE) => delivery.later(LATER).await,
+    }
+}
+
+/// Takes one step: all that it says, at the same time.
+async fn take(desk: &Desk, instance: &Id, step: &Step, sent: Sent) {
+    let armed = step.set.iter().map(|one| arm(desk, instance, one));
+    let disarmed = step.cancel.iter().map(|one| disarm(desk, instance, one));
+    let sends = (0..).zip(&step.send);
+    let sends =
+        sends.map(|(number, sending)| send(desk, instance, step.step, number, sending, sent));
+    join(join(join_all(armed), join_all(disarmed)), join_all(sends)).await;
+}
+
+/// Sends one command, and gives its answer to the instance.
+async fn send(desk: &Desk, instance: &Id, step: u64, number: u32, sending: &Sending, sent: Sent) {
+    // What was answered is not sent again, however long ago that was.
+    if sent.again && !desk.is_awaited(instance, step, number).await {
+        return;
+    }
+    let command_id = format!("{}/{instance}/{step}/{number}", desk.process.name);
+    let answer = desk.send(sending, &command_id, sent).await;
+    let answered = Arrived::Answered {
+        step,
+        number,
+        answer,
+    };
+    desk.give(instance, answered).await;
+}
+
+async fn arm(desk: &Desk, instance: &Id, deadline: &Deadline) {
+    let alarm = alarm(desk, instance, deadline);
+    let mut tries = Tries::begin();
+    while let Err(error) = desk.log.arm(&alarm, deadline.at).await {
+        let what = format!("arming a deadline of {} {instance}", desk.process.name);
+        tries.failed(&what, &error).await;
+    }
+}
+
+/// Takes an alarm away, if that works: it would be out of date when it fires.
+async fn disarm(desk: &Desk, instance: &Id, deadline: &Deadline) {
+    let alarm = alarm(desk, instance, deadline);
+    if let Err(error) = desk.log.disarm(&alarm).await {
+        tracing::debug!(process.name = desk.process.name, process.instance = %instance, %error, "an alarm is not taken away");
+    }
+}
+
+pub(super) fn alarm(desk: &Desk, instance: &Id, deadline: &Deadline) -> Alarm {
+    Alarm {
+        process: desk.process.name.to_owned(),
+        id: instance.to_string(),
+        name: deadline.name.clone(),
+        armed: deadline.armed,
+    }
+}
+
+fn instance_of(delivery: &Delivery) -> Option<Id> {
+    let (_, id) = subject::parse_events(&delivery.subject)?;
+    Id::new(id).ok()
+}
+
+/// Reads the steps of a commit, and the deadlines that ended with an instance.
+fn read(desk: &Desk, delivery: &Delivery) -> Result<(Vec<Step>, Vec<Deadline>), (u64, String)> {
+    let Delivery {
+        subject,
+        position,
+        payload,
+        ..
+    } = delivery;
+    let fault = |reason: String| (*position, reason);
+    let events = codec::decode(subject, *position, payload);
+    let events = events.map_err(|error| fault(error.to_string()))?;
+    let mut steps = Vec::new();
+    let mut ended = Vec::new();
+    for event in events {
+        let (event_type, data) = (&event.recorded.event_type, &event.recorded.data);
+        if let Some(step) = desk.process.step(event_type, data) {
+            steps.push(step.map_err(fault)?);
+        } else if desk.process.record(event_type) == Some("ended") {
+            ended.extend(super::alarms::cancelled(data));
+        }
+    }
+    Ok((steps, ended))
+}
