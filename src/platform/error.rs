@@ -106,7 +106,10 @@ impl StartError {
         match self {
             Self::Nats { .. } => true,
             Self::Topology(error) => error.is_retryable(),
-            Self::Membership(error) => matches!(error, MembershipError::Nats(_)),
+            Self::Membership(error) | Self::Commands(EndpointError::Membership(error)) => {
+                matches!(error, MembershipError::Nats(_))
+            }
+            Self::Commands(EndpointError::Nats(_)) | Self::Queries(_) => true,
             Self::Secret(error) => matches!(error, SecretError::Unavailable(_)),
             Self::Log(error) => matches!(error, LogError::Unreadable(_)),
             Self::Store(error) => error.is_retryable(),

@@ -78,42 +78,50 @@ pub(super) async fn start(
         }
         platform.projector_arbiter = Some(arbiter);
         io.spawn(meters::keep(platform.projectors.clone()));
-        let opening = {
-            let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
-            let (membership, guard) = (platform.membership.clone(), guard.clone());
-            let access = options.access.clone();
-            io.spawn(async move {
-                ControlEndpoint::open(&nats, &membership, views, guard, access).await
+        let control = waiting
+            .until("control", "not subscribed to yet", async || {
+                let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
+                let (membership, guard) = (platform.membership.clone(), guard.clone());
+                let access = options.access.clone();
+                let opening = io.spawn(async move {
+                    ControlEndpoint::open(&nats, &membership, views, guard, access).await
+                });
+                joined(opening).await?.map_err(unsubscribed)
             })
-        };
-        let control = joined(opening)
-            .await?
-            .map_err(|error| StartError::Queries(error.to_string()))?;
+            .await?;
         let stopping = CancellationToken::new();
         let running = io.spawn(control.run(stopping.clone()));
         platform.control = Some((stopping, running));
     }
 
     if options.is_shared() {
-        let (nats, queries) = (platform.nats.clone(), queries.clone());
-        let following = joined(io.spawn(async move { queries.follow(&nats).await }))
-            .await?
-            .map_err(|error| StartError::Queries(error.to_string()))?;
+        let following = waiting
+            .until("announcements", "not subscribed to yet", async || {
+                let (nats, queries) = (platform.nats.clone(), queries.clone());
+                let opening = io.spawn(async move { queries.follow(&nats).await });
+                joined(opening).await?.map_err(unsubscribed)
+            })
+            .await?;
         io.spawn(following);
     }
-    let endpoint = {
-        let (nats, queries) = (platform.nats.clone(), queries.clone());
-        let (guard, access) = (guard.clone(), options.access.clone());
-        io.spawn(async move { QueryEndpoint::open(&nats, queries, guard, access).await })
-    };
-    let endpoint = joined(endpoint)
-        .await?
-        .map_err(|error| StartError::Queries(error.to_string()))?;
+    let endpoint = waiting
+        .until("queries", "not subscribed to yet", async || {
+            let (nats, queries) = (platform.nats.clone(), queries.clone());
+            let (guard, access) = (guard.clone(), options.access.clone());
+            let opening =
+                io.spawn(async move { QueryEndpoint::open(&nats, queries, guard, access).await });
+            joined(opening).await?.map_err(unsubscribed)
+        })
+        .await?;
     let stopping = CancellationToken::new();
     let running = io.spawn(endpoint.run(stopping.clone()));
     platform.query_endpoint = Some((stopping, running));
     platform.queries = Some(queries);
     Ok(())
+}
+
+fn unsubscribed(error: impl std::fmt::Display) -> StartError {
+    StartError::Queries(error.to_string())
 }
 
 async fn open_store(

@@ -94,17 +94,25 @@ pub(super) async fn start(
     let (aggregates, sized) = (&domain.aggregates, options.command);
     let (commands, command_endpoint) = if let Some(threads) = threads {
         let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
-        let client = commands.clone();
-        let guard = guard.clone();
-        let access = options.access.clone();
-        let opening =
-            async move { CommandEndpoint::open(client, &placement, &guard, &access).await };
-        (commands, Some(joined(io.spawn(opening)).await??))
+        let endpoint = waiting
+            .until("commands", "not subscribed to yet", async || {
+                let (client, placement) = (commands.clone(), placement.clone());
+                let (guard, access) = (guard.clone(), options.access.clone());
+                let opening =
+                    async move { CommandEndpoint::open(client, &placement, &guard, &access).await };
+                Ok(joined(io.spawn(opening)).await??)
+            })
+            .await?;
+        (commands, Some(endpoint))
     } else {
         (CommandClient::remote(aggregates, sized, placement), None)
     };
-    let announcing = membership.clone();
-    joined(io.spawn(async move { announcing.announce().await })).await??;
+    waiting
+        .until("membership", "not told of yet", async || {
+            let announcing = membership.clone();
+            Ok(joined(io.spawn(async move { announcing.announce().await })).await??)
+        })
+        .await?;
     io.spawn(keep_metrics(membership.clone()));
 
     let mut platform = Platform {
