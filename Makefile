@@ -24,7 +24,7 @@ test: tools surrealdb-server ## run all tests, against real servers (ARGS: a fil
 
 chaos: tools surrealdb-server ## crash and other-log tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
-	  $(CARGO) test --test it -- crash:: linearizability:: sales:: other_log::chaos command_load::the_hand_over --nocapture --test-threads 1 $(ARGS)
+	  $(CARGO) test --test it -- crash:: linearizability:: sales:: processes::orders_end other_log::chaos command_load::the_hand_over --nocapture --test-threads 1 $(ARGS)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
 	  $(CARGO) test --lib -- projection::tests::chaos --nocapture
 

@@ -9,6 +9,7 @@ mod dev;
 mod events;
 mod new;
 mod parked;
+mod processes;
 mod progress;
 mod serve;
 mod signals;
@@ -165,6 +166,7 @@ impl Program {
             Command::Views { action } => views::run(action).await,
             Command::Parked { action } => parked::run(action).await,
             Command::Events { action } => events::run(&self.domain, action).await,
+            Command::Processes { action } => processes::run(&self.domain, action).await,
             Command::Topology { action } => topology::run(&self.domain, action).await,
         }
     }

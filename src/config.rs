@@ -23,8 +23,9 @@ pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
-    ControlConfig, EventsAction, ExcludeConfig, LogAddress, OneAggregate, ParkedAction,
-    ParkedAggregate, ParkedChoice, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
+    ControlConfig, EventsAction, ExcludeConfig, InstanceConfig, LogAddress, OneAggregate,
+    ParkedAction, ParkedAggregate, ParkedChoice, ProcessesAction, ProcessesListConfig,
+    ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
@@ -85,6 +86,12 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         action: EventsAction,
+    },
+    /// See the instances of a process, and settle those that cannot go on
+    Processes {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: ProcessesAction,
     },
     /// Create or check the streams and buckets
     Topology {

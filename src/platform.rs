@@ -30,7 +30,7 @@ use crate::{
     },
     http::{Connections, Gateway},
     membership::Membership,
-    processes::{ProcessOptions, Processes, RegisteredProcess},
+    processes::{Operators, ProcessOptions, Processes, RegisteredProcess},
     projection::ViewHandle,
     read_model::ReadModel,
 };
@@ -72,6 +72,7 @@ pub struct Platform {
 struct WaitingProcesses {
     processes: Vec<RegisteredProcess>,
     log: EventLog,
+    operators: Operators,
     options: ProcessOptions,
     io: tokio::runtime::Handle,
 }
@@ -180,6 +181,7 @@ impl Platform {
             &waiting.log,
             &self.commands,
             &self.membership,
+            &waiting.operators,
             waiting.options,
             &waiting.io,
         ));

@@ -11,19 +11,24 @@
 //!   their alarms. A step is acknowledged when all of its commands have answers that the instance has stored.
 //!   So the log is the outbox, and the durable consumer its cursor.
 //! - [`alarms`] gives an instance what has fired, and arms all alarms again where they were lost.
+//! - [`control`] does what operators ask for, and [`told`] is what they are told.
 //!
 //! Whatever is done here is done at least once, and takes effect once: an input that comes again changes
 //! nothing, and a command has an id that says which step sent it.
 
 mod alarms;
+mod control;
 mod desk;
 mod follower;
 mod home;
 mod lanes;
 mod outbox;
 mod registered;
+mod told;
 
+pub use control::{Operators, ProcessAsk};
 pub use registered::RegisteredProcess;
+pub use told::{ToldCommand, ToldInstance, ToldInstances, ToldStatus};
 
 use crate::{command::client::CommandClient, event_log::EventLog, membership::Membership};
 use desk::Desk;
@@ -61,11 +66,12 @@ impl Processes {
         log: &EventLog,
         commands: &CommandClient,
         membership: &Membership,
+        operators: &Operators,
         options: ProcessOptions,
         runtime: &Handle,
     ) -> Self {
         let stopping = CancellationToken::new();
-        let mut tasks = Vec::with_capacity(3 * processes.len());
+        let mut tasks = Vec::with_capacity(4 * processes.len());
         for process in processes {
             let desk = Arc::new(Desk {
                 process: process.clone(),
@@ -77,7 +83,8 @@ impl Processes {
             let stopping = || stopping.child_token();
             tasks.push(runtime.spawn(follower::run(desk.clone(), stopping())));
             tasks.push(runtime.spawn(outbox::run(desk.clone(), stopping())));
-            tasks.push(runtime.spawn(alarms::run(desk, stopping())));
+            tasks.push(runtime.spawn(alarms::run(desk.clone(), stopping())));
+            tasks.push(runtime.spawn(control::run(desk, operators.clone(), stopping())));
         }
         Self { stopping, tasks }
     }

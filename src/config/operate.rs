@@ -1,7 +1,7 @@
 //! The flags of what operates a running system: its views, parked events, the log, streams and buckets.
 
 use super::NatsConfig;
-use crate::{event_log::ApiPrefix, read_model::Generation};
+use crate::{event_log::ApiPrefix, processes::ToldStatus, read_model::Generation};
 use clap::{Args, Subcommand};
 
 /// How running projectors are reached.
@@ -240,6 +240,77 @@ pub struct ExcludeConfig {
     /// Where the log is.
     #[command(flatten)]
     pub log: LogAddress,
+}
+
+/// What to do with the instances of a process.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProcessesAction {
+    /// Show the instances of a process: how they are, and what they wait for
+    List(ProcessesListConfig),
+    /// Show one instance with all of its steps
+    Show(InstanceConfig),
+    /// Let a parked or suspended instance go on with the inputs that wait, or with --all every one
+    Resume(InstanceConfig),
+    /// Drop the first input that waits, and go on with the next
+    Skip(InstanceConfig),
+    /// Stop an instance, or with --all every one that runs; its inputs wait
+    Suspend(InstanceConfig),
+    /// End an instance, whatever waits
+    End(InstanceConfig),
+}
+
+/// Which instances are shown.
+#[derive(Debug, Clone, Args)]
+pub struct ProcessesListConfig {
+    /// The process
+    pub process: String,
+    /// Only those that are so; all unless given
+    #[arg(long, env = "HEADWATER_STATUS")]
+    pub status: Option<ToldStatus>,
+    /// How many to show at most
+    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub limit: u64,
+    /// Print one JSON object for each instance
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+    /// Where the log is.
+    #[command(flatten)]
+    pub log: LogAddress,
+}
+
+/// An instance, and how it is reached.
+#[derive(Clone, Args)]
+pub struct InstanceConfig {
+    /// The process
+    pub process: String,
+    /// The instance
+    #[arg(required_unless_present = "all")]
+    pub id: Option<String>,
+    /// All instances that it can be done with
+    #[arg(long, env = "HEADWATER_ALL")]
+    pub all: bool,
+    /// Why; it is recorded
+    #[arg(long, env = "HEADWATER_REASON")]
+    pub reason: Option<String>,
+    /// Print JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+    /// A token with the scope ops:write, where the replicas ask who asks; better given as the variable, which
+    /// other users do not see
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Where the log is.
+    #[command(flatten)]
+    pub log: LogAddress,
+}
+
+impl std::fmt::Debug for InstanceConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstanceConfig")
+            .field("process", &self.process)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What to do with the streams and buckets.

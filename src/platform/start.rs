@@ -22,6 +22,7 @@ use crate::{
     },
     http::{Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
+    processes::Operators,
     request_reply::ReplyGuard,
     telemetry,
 };
@@ -151,6 +152,11 @@ pub(super) async fn start(
         platform.waiting_processes = Some(WaitingProcesses {
             processes: domain.processes.clone(),
             log: log.clone(),
+            operators: Operators {
+                nats: platform.nats.clone(),
+                guard: guard.clone(),
+                access: options.access.clone(),
+            },
             options: options.processes,
             io: io.clone(),
         });

@@ -97,7 +97,7 @@ impl Desk {
     }
 
     /// Gives a command to a process instance, once.
-    async fn ask(&self, instance: &Id, command: &InstanceCommand) -> Result<Outcome, Problem> {
+    pub async fn ask(&self, instance: &Id, command: &InstanceCommand) -> Result<Outcome, Problem> {
         let (command, body) = untag(command)?;
         let request = CommandRequest {
             aggregate: self.process.name.into(),

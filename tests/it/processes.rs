@@ -10,6 +10,7 @@ use crate::{
         poll::{eventually, eventually_within},
         replica::Replica,
         seed::{Seed, chaos_length},
+        service::{headwater, run},
     },
 };
 use async_nats::jetstream;
@@ -293,6 +294,67 @@ async fn nobody_outside_gives_an_instance_its_inputs() {
     drop(nats);
 }
 
+/// Runs `headwater processes …` and returns what it prints, and whether it has succeeded.
+async fn operate(mart: &Mart, arguments: &[&str]) -> (String, bool) {
+    let mut command = headwater(["processes"]);
+    command.args(arguments).args(["--nats", &mart.nats.url()]);
+    let ran = tokio::task::spawn_blocking(move || run(&mut command));
+    let ran = ran.await.unwrap();
+    let printed = [ran.stdout, ran.stderr].concat();
+    (String::from_utf8(printed).unwrap(), ran.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_cannot_go_on_is_parked_alone_until_an_operator_settles_it() {
+    let mart = Mart::open(&[]).await;
+    let client = mart.client().await;
+    let jetstream = jetstream::new(client.clone());
+    let poison = async |number: u64, kind: &str| {
+        let commit = json!([{
+            "specversion": "1.0", "source": "/order/poison", "id": number.to_string(), "type": kind,
+            "time": "2027-01-01T00:00:00Z", "commandid": format!("poison-{number}"), "data": { "odd": true },
+        }]);
+        let body = serde_json::to_vec(&commit).unwrap();
+        let stored = jetstream.publish("evt.order.poison", body.into()).await;
+        stored.unwrap().await.unwrap();
+    };
+    poison(1, "order.placed.v1").await;
+    for number in 0..10 {
+        let id = format!("o-{number}");
+        mart.place(&id, &[("apple", 1, 4_900)]).await;
+        mart.becomes(&id, "confirmed").await;
+    }
+    poison(2, "order.delivered.v1").await;
+    let parked = eventually("the later input waits", async || {
+        let (parked, _) = operate(&mart, &["list", "fulfilment", "--status", "parked"]).await;
+        parked.contains("2 inputs wait").then_some(parked)
+    })
+    .await;
+    assert!(parked.contains("fulfilment poison  parked: "), "{parked}");
+    assert!(parked.contains("missing field `member`"), "{parked}");
+    assert!(!parked.contains("o-1"), "{parked}");
+    let (waiting, _) = operate(&mart, &["list", "fulfilment", "--status", "waiting"]).await;
+    assert_eq!(waiting.matches("  waiting  ").count(), 10, "{waiting}");
+    assert_eq!(waiting.matches("    payment at ").count(), 10, "{waiting}");
+    let (shown, _) = operate(&mart, &["show", "fulfilment", "o-1"]).await;
+    assert!(shown.contains("fulfilment.confirm_sent.v1"), "{shown}");
+
+    let (_, resumed) = operate(&mart, &["resume", "fulfilment", "--all"]).await;
+    assert!(resumed);
+    let (parked, _) = operate(&mart, &["list", "fulfilment", "--status", "parked"]).await;
+    assert!(parked.contains("2 inputs wait"), "{parked}");
+    let (refused, skipped) = operate(&mart, &["skip", "fulfilment", "poison"]).await;
+    assert!(!skipped && refused.contains("reason"), "{refused}");
+    let skip = ["skip", "fulfilment", "poison", "--reason", "made by a test"];
+    assert!(operate(&mart, &skip).await.1);
+    let (shown, _) = operate(&mart, &["show", "fulfilment", "poison"]).await;
+    assert!(shown.contains("fulfilment poison  waiting"), "{shown}");
+    let end = ["end", "fulfilment", "o-1", "--reason", "no more"];
+    assert!(operate(&mart, &end).await.1);
+    let (again, ended) = operate(&mart, &end).await;
+    assert!(!ended && again.contains("has_ended"), "{again}");
+}
+
 /// What becomes of an order, as chance has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Story {
@@ -421,7 +483,7 @@ async fn live_through<W: Send + 'static>(
             (format!("cmd.product.{sku}.register"), product),
             (
                 format!("cmd.stock.gangnam_{sku}.receive"),
-                json!({ "quantity": 150 }),
+                json!({ "quantity": 1_500 }),
             ),
         ];
         for (subject, body) in commands {

@@ -1,0 +1,261 @@
+//! `headwater processes list|show|resume|skip|suspend|end`. What is shown is read from the log, and needs
+//! nothing but NATS.
+
+use super::Failure;
+use crate::{
+    access::AUTHORIZATION,
+    config::{InstanceConfig, LogAddress, ProcessesAction, ProcessesListConfig},
+    event_log::{
+        EventLog, Timeouts,
+        reader::{Reader, ReaderOptions},
+        subject::{self, Id, STREAM},
+    },
+    outcome::Outcome,
+    platform::Domain,
+    problem::Problem,
+    processes::{ProcessAsk, ToldInstance, ToldInstances, ToldStatus},
+};
+use serde_json::json;
+use std::{process::ExitCode, time::Duration};
+
+/// How many commits are read at once.
+const BATCH: usize = 4_000;
+/// How long a commit is waited for that the log has.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(15);
+
+pub(super) async fn run(domain: &Domain, action: ProcessesAction) -> Result<ExitCode, Failure> {
+    match action {
+        ProcessesAction::List(config) => list(domain, config).await,
+        ProcessesAction::Show(config) => show(domain, config).await,
+        ProcessesAction::Resume(config) => act(domain, config, "resume").await,
+        ProcessesAction::Skip(config) => act(domain, config, "skip").await,
+        ProcessesAction::Suspend(config) => act(domain, config, "suspend").await,
+        ProcessesAction::End(config) => act(domain, config, "end").await,
+    }
+}
+
+fn known(domain: &Domain, process: &str) -> Result<(), Failure> {
+    let mut names = domain.processes().iter().map(|process| process.name);
+    if names.any(|name| name == process) {
+        return Ok(());
+    }
+    let names: Vec<_> = domain.processes().iter().map(|it| it.name).collect();
+    let there = names.join(", ");
+    Err(Failure::configuration(format!(
+        "there is no process {process:?}; there is: {there}"
+    )))
+}
+
+async fn connect(log: &LogAddress) -> Result<EventLog, Failure> {
+    let client = super::connect(&log.nats, "processes").await?;
+    Ok(EventLog::new(client, Timeouts::default()).with_api(log.api()))
+}
+
+async fn list(domain: &Domain, config: ProcessesListConfig) -> Result<ExitCode, Failure> {
+    let process = &config.process;
+    known(domain, process)?;
+    let log = connect(&config.log).await?;
+    let instances = read(&log, process).await?;
+    let chosen = instances
+        .iter()
+        .filter(|(_, told)| config.status.is_none_or(|status| told.status == status));
+    let mut shown = 0;
+    for (id, told) in chosen {
+        if shown == config.limit {
+            if !config.json {
+                println!("there is more: --limit {}", 2 * config.limit);
+            }
+            break;
+        }
+        shown += 1;
+        print(process, id, told, config.json);
+    }
+    if shown == 0 && !config.json {
+        println!("there is no such instance");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Folds all instances of a process.
+async fn read(log: &EventLog, process: &str) -> Result<ToldInstances, Failure> {
+    let end = log.end().await.map_err(Failure::operation)?;
+    let options = ReaderOptions {
+        stream: STREAM.to_owned(),
+        name: format!("process-{process}-list-{}", uuid::Uuid::now_v7().simple()),
+        aggregates: vec![process.to_owned()],
+        prefetch: ReaderOptions::PREFETCH,
+        inactive: ReaderOptions::PASSING,
+    };
+    let reader = Reader::open(log, &options, 0).await;
+    let mut reader = reader.map_err(Failure::operation)?;
+    let mut instances = ToldInstances::new();
+    let mut pending = reader.pending();
+    while pending > 0 {
+        let batch = reader.next_batch(BATCH, WAIT).await;
+        for commit in batch.map_err(Failure::operation)? {
+            pending = match commit.position < end {
+                true => commit.pending,
+                false => 0,
+            };
+            let told = instances.entry(commit.id.clone()).or_default();
+            for event in commit.events.iter().flatten() {
+                told.take(process, event);
+            }
+            let acknowledged = reader.ack(commit.position).await;
+            acknowledged.map_err(Failure::operation)?;
+        }
+    }
+    drop(reader);
+    let forgotten = Reader::forget(log, STREAM, &options.name).await;
+    forgotten.map_err(Failure::operation)?;
+    Ok(instances)
+}
+
+async fn show(domain: &Domain, config: InstanceConfig) -> Result<ExitCode, Failure> {
+    let (process, id) = named(domain, &config)?;
+    let log = connect(&config.log).await?;
+    let subject = subject::events_of(&process, &id);
+    let end = log.end().await.map_err(Failure::operation)?;
+    let messages = log.messages(&subject, 0, end).await;
+    let messages = messages.map_err(Failure::operation)?;
+    let mut told = ToldInstance::default();
+    let mut steps = Vec::new();
+    for message in &messages {
+        let commit = crate::event_log::reader::Commit::of(message);
+        for event in commit.events.iter().flatten() {
+            told.take(&process, event);
+            let record = json!({
+                "version": event.version, "time": event.time, "type": event.event_type, "data": event.data,
+            });
+            steps.push(record);
+        }
+    }
+    if messages.is_empty() {
+        let reason = format!("there is no instance {id} of {process}");
+        return Err(Failure::operation(reason));
+    }
+    print(&process, id.as_str(), &told, config.json);
+    for record in &steps {
+        match config.json {
+            true => println!("{record}"),
+            false => {
+                let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+                let (time, kind) = (text("time"), text("type"));
+                println!(
+                    "    {}  {time}  {kind}  {}",
+                    record["version"], record["data"]
+                );
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named(domain: &Domain, config: &InstanceConfig) -> Result<(String, Id), Failure> {
+    known(domain, &config.process)?;
+    let id = config.id.as_deref().unwrap_or_default();
+    let id = Id::new(id).map_err(Failure::configuration)?;
+    Ok((config.process.clone(), id))
+}
+
+fn print(process: &str, id: &str, told: &ToldInstance, json: bool) {
+    if json {
+        let told = json!({ "process": process, "id": id, "instance": told });
+        println!("{told}");
+        return;
+    }
+    let status = json!(told.status);
+    let mut line = format!("{process} {id}  {}", status.as_str().unwrap_or_default());
+    if let Some(reason) = &told.reason {
+        line.push_str(&format!(": {reason}"));
+    }
+    line.push_str(&format!("  {} steps", told.steps));
+    if let Some(last) = told.last {
+        line.push_str(&format!(", last at {last:.0}"));
+    }
+    println!("{line}");
+    for open in &told.open {
+        let command = &open.command;
+        println!(
+            "    waits for {} {} {}",
+            command.aggregate, command.id, command.command
+        );
+    }
+    for deadline in &told.deadlines {
+        println!("    {} at {:.0}", deadline.name, deadline.at);
+    }
+    if !told.held.is_empty() {
+        println!("    {} inputs wait", told.held.len());
+    }
+}
+
+async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<ExitCode, Failure> {
+    let log = connect(&config.log).await?;
+    if !config.all {
+        let (process, id) = named(domain, &config)?;
+        return match ask(&log, &config, &process, id.as_str(), verb).await? {
+            Ok(outcome) => {
+                println!("{process} {id}: {verb}, {} records", outcome.events.len());
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(problem) => Err(Failure::operation(format!("{process} {id}: {problem}"))),
+        };
+    }
+    known(domain, &config.process)?;
+    let wanted = match verb {
+        "suspend" => [ToldStatus::Running, ToldStatus::Waiting],
+        _ => [ToldStatus::Parked, ToldStatus::Suspended],
+    };
+    let instances = read(&log, &config.process).await?;
+    let chosen = instances
+        .into_iter()
+        .filter(|(_, told)| wanted.contains(&told.status));
+    let (mut done, mut refused) = (0, 0);
+    for (id, _) in chosen {
+        match ask(&log, &config, &config.process, &id, verb).await? {
+            Ok(_) => done += 1,
+            Err(problem) => {
+                refused += 1;
+                eprintln!("{} {id}: {problem}", config.process);
+            }
+        }
+    }
+    println!("{}: {verb} of {done} instances", config.process);
+    Ok(match refused {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// Asks one of the replicas that run the process.
+async fn ask(
+    log: &EventLog,
+    config: &InstanceConfig,
+    process: &str,
+    id: &str,
+    verb: &str,
+) -> Result<Result<Outcome, Problem>, Failure> {
+    let reason = config.reason.clone();
+    let body = serde_json::to_vec(&ProcessAsk { reason }).map_err(Failure::operation)?;
+    let mut headers = async_nats::HeaderMap::new();
+    if let Some(token) = &config.token {
+        headers.insert(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = async_nats::Request::new()
+        .payload(body.into())
+        .headers(headers)
+        .timeout(Some(ANSWER));
+    let subject = format!("ctl.process.{process}.{id}.{verb}");
+    let answer = log.client().send_request(subject, request).await;
+    let answer = answer.map_err(|error| {
+        Failure::operation(format!("no replica that runs {process} answers: {error}"))
+    })?;
+    let refused = answer.headers.as_ref();
+    let refused = refused.is_some_and(|headers| headers.get("Nats-Service-Error-Code").is_some());
+    Ok(match refused {
+        true => Err(serde_json::from_slice(&answer.payload).map_err(Failure::operation)?),
+        false => Ok(serde_json::from_slice(&answer.payload).map_err(Failure::operation)?),
+    })
+}

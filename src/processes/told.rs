@@ -1,0 +1,174 @@
+//! A process instance as its records tell of it, for operators: whatever its facts mean.
+
+use crate::{
+    process::{Arrived, Cause, Deadline, Sending, Step},
+    recorded::Recorded,
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How an instance is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ToldStatus {
+    /// It waits for answers to what it has sent.
+    #[default]
+    Running,
+    /// It waits for an event or a deadline.
+    Waiting,
+    /// It cannot go on.
+    Parked,
+    /// An operator has stopped it.
+    Suspended,
+    /// It has ended.
+    Ended,
+}
+
+/// What is known of an instance from its records.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ToldInstance {
+    /// How it is.
+    pub status: ToldStatus,
+    /// Why it is parked, suspended, or was ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When something came to it last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<Timestamp>,
+    /// How many steps it has made.
+    pub steps: u64,
+    /// The commands that wait for their answers.
+    pub open: Vec<ToldCommand>,
+    /// The deadlines that are set.
+    pub deadlines: Vec<Deadline>,
+    /// The inputs that wait, in order.
+    pub held: VecDeque<Cause>,
+}
+
+/// A command that waits for its answer.
+#[derive(Debug, Clone, Serialize)]
+pub struct ToldCommand {
+    /// The step that sent it.
+    pub step: u64,
+    /// Which of the step's commands it is.
+    pub number: u32,
+    /// The command.
+    #[serde(flatten)]
+    pub command: Sending,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    input: Arrived,
+}
+
+#[derive(Deserialize)]
+struct Parked {
+    reason: String,
+    input: Option<Arrived>,
+}
+
+#[derive(Deserialize)]
+struct Skipped {
+    input: Cause,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    reason: String,
+}
+
+impl ToldInstance {
+    /// Takes the next record of the instance in. What it does not know it passes over.
+    pub fn take(&mut self, process: &str, event: &Recorded) {
+        let rest = event.event_type.strip_prefix(process);
+        let name = rest.and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".v1"));
+        self.last = Some(event.time);
+        let data = event.data.get();
+        match name {
+            Some("stepped") => {
+                if let Ok(step) = serde_json::from_str::<Step>(data) {
+                    self.step(step);
+                }
+            }
+            Some("held") => {
+                let held = serde_json::from_str::<Held>(data);
+                self.held.extend(held.ok().map(|held| held.input.cause()));
+            }
+            Some("parked") => {
+                if let Ok(parked) = serde_json::from_str::<Parked>(data) {
+                    self.status = ToldStatus::Parked;
+                    self.reason = Some(parked.reason);
+                    if let Some(input) = parked.input {
+                        self.held.push_front(input.cause());
+                    }
+                }
+            }
+            Some("skipped") => {
+                if let Ok(skipped) = serde_json::from_str::<Skipped>(data) {
+                    self.pass(&skipped.input);
+                }
+            }
+            Some("resumed") => (self.status, self.reason) = (ToldStatus::Running, None),
+            Some(name @ ("suspended" | "ended")) => {
+                let reason = serde_json::from_str::<Reason>(data).ok();
+                self.reason = reason.map(|reason| reason.reason);
+                self.status = match name {
+                    "ended" => ToldStatus::Ended,
+                    _ => ToldStatus::Suspended,
+                };
+                if name == "ended" {
+                    self.held.clear();
+                    self.deadlines.clear();
+                }
+            }
+            _ => {}
+        }
+        if matches!(self.status, ToldStatus::Running | ToldStatus::Waiting) {
+            self.status = match self.open.is_empty() {
+                true => ToldStatus::Waiting,
+                false => ToldStatus::Running,
+            };
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        self.steps += 1;
+        self.pass(&step.input);
+        self.deadlines.retain(|one| {
+            !step.cancel.contains(one) && step.set.iter().all(|set| set.name != one.name)
+        });
+        self.deadlines.extend(step.set);
+        let sent = (0..).zip(step.send).map(|(number, command)| ToldCommand {
+            step: step.step,
+            number,
+            command,
+        });
+        self.open.extend(sent);
+        if step.ended {
+            self.status = ToldStatus::Ended;
+        }
+    }
+
+    fn pass(&mut self, cause: &Cause) {
+        if self
+            .held
+            .front()
+            .is_some_and(|first| first.is_same_input(cause))
+        {
+            self.held.pop_front();
+        }
+        if let Some(answered) = cause.answered() {
+            self.open
+                .retain(|sent| (sent.step, sent.number) != answered);
+        }
+        if let Cause::Due { name, armed } = cause {
+            self.deadlines
+                .retain(|one| (&one.name, one.armed) != (name, *armed));
+        }
+    }
+}
+
+/// The instances of a process, by id.
+pub type ToldInstances = BTreeMap<String, ToldInstance>;
