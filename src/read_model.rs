@@ -28,6 +28,7 @@ pub(crate) mod serving;
 mod standing;
 pub(crate) mod store;
 mod upkeep;
+mod visible;
 mod waits;
 mod watermark;
 
@@ -76,6 +77,8 @@ pub struct ViewDescription {
     pub document: RefOr<Schema>,
     /// The named schemas that the document refers to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
+    /// The documents that a caller may see.
+    pub visible: fn(&crate::caller::Caller) -> crate::view::Rows,
 }
 
 impl ViewDescription {
@@ -91,6 +94,7 @@ impl ViewDescription {
             query: V::query(),
             document: V::Document::schema(),
             schemas,
+            visible: V::visible,
         }
     }
 }

@@ -56,6 +56,7 @@ impl<A: Aggregate> Appends<A> {
         let command = CommandEvents {
             command_id: format!("{}-{}", self.id, self.version).into(),
             command_hash: None,
+            caller_id: None,
             time: Timestamp::now(),
             version_before: self.version,
             claims: Vec::new(),

@@ -149,8 +149,10 @@ fn print(entry: &Entry) {
         let event = &event.recorded;
         let (kind, command) = (plain(&event.event_type), plain(&event.command_id));
         let data = plain(event.data.get());
+        let caller = event.caller_id.as_deref().map(plain);
+        let caller = caller.map_or_else(String::new, |caller| format!(" of {caller}"));
         println!(
-            "    {}  {kind}  by command {command}  {data}",
+            "    {}  {kind}  by command {command}{caller}  {data}",
             event.version
         );
     }
@@ -182,10 +184,14 @@ fn as_json(entry: &Entry) -> serde_json::Value {
         Some(events) => {
             let events = events.iter().map(|event| &event.recorded);
             let events = events.map(|event| {
-                json!({
+                let mut told = json!({
                     "type": event.event_type, "version": event.version, "time": event.time,
                     "command_id": event.command_id, "data": event.data,
-                })
+                });
+                if let Some(caller) = &event.caller_id {
+                    told["caller_id"] = caller.as_str().into();
+                }
+                told
             });
             told["events"] = events.collect();
         }

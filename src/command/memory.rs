@@ -541,6 +541,7 @@ mod tests {
                 correlation_id: key.clone(),
                 causation_id: key.clone(),
                 command_id: key,
+                caller_id: None,
                 data: serde_json::value::RawValue::from_string("{}".to_owned())
                     .unwrap()
                     .into(),

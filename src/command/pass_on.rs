@@ -12,7 +12,7 @@ use super::{
     client::CommandClient,
     given_id,
     measure::MEASURES,
-    placement::{HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
+    placement::{self, HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
     request::CommandRequest,
     traces::Came,
 };
@@ -85,7 +85,12 @@ impl CommandClient {
         let Some(age) = reply.arrival().age() else {
             return reply.send(Err(Problem::expired()));
         };
+        let own = !request.headers.from_outside;
         match placement.ask_any(&request, age).await {
+            // On `cmd` nobody takes it on trust that it is the program's. Its home is known soon.
+            Ok(answer) if own && placement::is_refused_access(&answer) => {
+                reply.send(Err(Unanswered::Nobody.into()));
+            }
             Ok(answer) => reply.relay(answer),
             Err(unanswered) => reply.send(Err(unanswered.into())),
         }

@@ -11,17 +11,26 @@ use serde::{Deserialize, Serialize};
 pub(super) const CALLER: &str = "Headwater-Caller";
 
 #[derive(Serialize, Deserialize)]
-struct Told {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sub: Option<String>,
-    scopes: Vec<String>,
+#[serde(untagged)]
+enum Told {
+    /// A replica's own: a step of a process.
+    Program { program: bool },
+    /// Somebody from outside.
+    Caller {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sub: Option<String>,
+        scopes: Vec<String>,
+    },
 }
 
 /// Writes who it is: a header holds ASCII alone, and a name may be in any script.
 pub(super) fn written(caller: &Caller) -> String {
-    let told = Told {
-        sub: caller.subject().map(str::to_owned),
-        scopes: caller.scopes().map(str::to_owned).collect(),
+    let told = match caller.is_unrestricted() {
+        true => Told::Program { program: true },
+        false => Told::Caller {
+            sub: caller.subject().map(str::to_owned),
+            scopes: caller.scopes().map(str::to_owned).collect(),
+        },
     };
     let json = serde_json::to_vec(&told).expect("texts are plain data");
     URL_SAFE_NO_PAD.encode(json)
@@ -37,7 +46,11 @@ pub(super) fn read(headers: &impl RequestHeaders) -> Result<Option<Caller>, Prob
     let told = told.ok_or_else(|| {
         Problem::malformed(CALLER.to_owned(), "it does not say who gives the command")
     })?;
-    Ok(Some(Caller::new(told.sub.as_deref(), told.scopes)))
+    match told {
+        Told::Program { program: true } => Ok(Some(Caller::default())),
+        Told::Program { program: false } => Ok(None),
+        Told::Caller { sub, scopes } => Ok(Some(Caller::new(sub.as_deref(), scopes))),
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +64,7 @@ mod tests {
             Caller::new(Some("회원 \"1\""), ["cmd:order:*", "staff"]),
             Caller::new(None, ["qry:*"]),
             Caller::new(Some("m-1"), [""; 0]),
+            Caller::default(),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(CALLER, written(&caller));

@@ -212,6 +212,11 @@ pub(super) fn read_refusal(answer: &Message) -> Option<Problem> {
     Some(serde_json::from_slice(&answer.payload).unwrap_or_else(unreadable))
 }
 
+/// Returns whether another replica has answered that who asks is not known, or may not.
+pub(super) fn is_refused_access(answer: &Message) -> bool {
+    read_refusal(answer).is_some_and(|problem| matches!(problem.status, 401 | 403))
+}
+
 fn unreadable(_: serde_json::Error) -> Problem {
     Problem::unavailable("a replica answered in a form that is not known")
 }

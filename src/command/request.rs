@@ -52,6 +52,9 @@ pub struct CommandHeaders {
     pub asked_again: Option<u64>,
     /// Who gives the command; the program itself by default, which may everything.
     pub caller: Caller,
+    /// Whether it came from outside of the program. Who may everything there, since nobody is asked, is not
+    /// the program to a replica that asks.
+    pub from_outside: bool,
     /// What said so (`Authorization`), for a replica that does not take it on trust.
     pub authorization: Option<Arc<str>>,
 }
@@ -107,6 +110,7 @@ impl CommandHeaders {
             given_id: None,
             asked_again: None,
             caller,
+            from_outside: true,
             authorization,
         })
     }
@@ -117,7 +121,7 @@ impl CommandHeaders {
         let mut headers = async_nats::HeaderMap::new();
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let asked_again = self.asked_again.map(|position| position.to_string());
-        let known = to_home && !self.caller.is_unrestricted();
+        let known = to_home && !(self.caller.is_unrestricted() && self.from_outside);
         let caller = known.then(|| passed_on::written(&self.caller));
         let authorization = self.authorization.as_deref().filter(|_| !to_home);
         let named = [

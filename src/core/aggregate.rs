@@ -5,6 +5,7 @@
 //! with [`Aggregate::evolve`]. The same inputs therefore always give the same decision, which is
 //! what lets a lost race be decided again and a history be replayed.
 
+use crate::caller::Caller;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -198,6 +199,12 @@ pub trait Rejection: std::error::Error + Send + 'static {
         self.code() == "not_found"
     }
 
+    /// The scope that the caller would have to have, where that is why: clients then see 403 `forbidden`,
+    /// which names it. Such a refusal has no code of its own in what is published.
+    fn missing_scope(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Every code that the named command can be refused with, for the published API description.
     fn codes(command: &str) -> &'static [&'static str];
 }
@@ -224,6 +231,8 @@ pub struct Context {
     pub command_id: Arc<str>,
     /// The time of the decision. It becomes the `time` of the events.
     pub now: Timestamp,
+    /// Who gives the command. Who may everything where nobody is asked who they are.
+    pub caller: Caller,
 }
 
 /// The outcome of an accepted command: the events to append, and the unique keys to take or give up

@@ -28,6 +28,9 @@ pub struct Recorded {
     pub correlation_id: String,
     /// The id of what caused the command: an event, or the command itself.
     pub causation_id: String,
+    /// Who gave the command, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_id: Option<String>,
     /// The event's fields as JSON.
     pub data: Arc<RawValue>,
 }

@@ -4,7 +4,10 @@
 //! It knows no database and does no look-ups: the projector hands each document in, with the
 //! *parts* that the view remembered earlier, and stores what comes back.
 
-use crate::recorded::{DecodeError, Recorded};
+use crate::{
+    caller::Caller,
+    recorded::{DecodeError, Recorded},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     cell::RefCell,
@@ -122,6 +125,14 @@ pub trait View: Send + Sync + 'static {
     /// What the documents can be filtered, sorted and searched by.
     fn query() -> Query;
 
+    /// The documents that a caller may see, of every list, search, count and stream, and by their ids. What
+    /// is not visible is as if it were not there. All of them unless it is said.
+    #[must_use]
+    fn visible(caller: &Caller) -> Rows {
+        let _ = caller;
+        Rows::All
+    }
+
     /// Which documents the event touches. Like [`View::apply`] it may be called again, with more
     /// parts loaded, and only the last answer counts.
     ///
@@ -165,6 +176,18 @@ pub trait View: Send + Sync + 'static {
         event: &Recorded,
         parts: &Parts<Self::Part>,
     ) -> Result<Change<Self::Document>, ApplyError>;
+}
+
+/// The documents of a view that a caller may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// All of them.
+    All,
+    /// Those in which this document field is this text. It has to be a field of one value, which a filter of
+    /// the view compares by equality.
+    Where(&'static str, String),
+    /// None.
+    None,
 }
 
 /// What becomes of a document (or a part).

@@ -2,7 +2,8 @@
 //!
 //! `source` is `/<aggregate>/<id>` and `id` the aggregate's version after the event, so that the two are
 //! unique. Extension attributes are `commandid`; `commandhash` where the client chose the command's key;
-//! `correlationid` and `causationid` where they are not the command's id; and `claims` where keys are
+//! `callerid` where it is known who gave the command; `correlationid` and `causationid` where they are not the
+//! command's id; and `claims` where keys are
 //! taken or given up. What is a default is not written. It is a storage format, *form 1*: attributes are
 //! added, never renamed or removed.
 
@@ -65,6 +66,8 @@ pub struct CommandEvents {
     /// The fingerprint of the command's name and body, which tells a reused key from a retry; `None`
     /// when the client chose no key.
     pub command_hash: Option<Fingerprint>,
+    /// Who gave it, where that is known.
+    pub caller_id: Option<Arc<str>>,
     /// When it was decided.
     pub time: Timestamp,
     /// The aggregate's version before its first event.
@@ -88,6 +91,8 @@ struct Read<'a> {
     commandid: Cow<'a, str>,
     #[serde(default, borrow)]
     commandhash: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    callerid: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     correlationid: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
@@ -143,6 +148,8 @@ fn write_events(
     command: &CommandEvents,
 ) -> Result<(), serde_json::Error> {
     let command_id = serde_json::to_string(&command.command_id)?;
+    let caller_id = command.caller_id.as_ref().map(serde_json::to_string);
+    let caller_id = caller_id.transpose()?;
     let mut digits = itoa::Buffer::new();
     for (number, event) in (1_u64..).zip(&command.events) {
         let begin = r#"{"specversion":"1.0","source":"/"#;
@@ -159,6 +166,9 @@ fn write_events(
             put(body, &[r#","commandhash":""#]);
             hash.write(body);
             body.push(b'"');
+        }
+        if let Some(caller_id) = &caller_id {
+            put(body, &[r#","callerid":"#, caller_id]);
         }
         if number == 1 {
             write_claims(body, &command.claims);
@@ -234,6 +244,7 @@ pub fn decode(subject: &str, position: u64, body: &[u8]) -> Result<Vec<StoredEve
                 correlation_id: text(read.correlationid),
                 causation_id: text(read.causationid),
                 command_id: read.commandid.into_owned(),
+                caller_id: read.callerid.map(Cow::into_owned),
                 data: Arc::from(read.data.unwrap_or_else(no_data)),
             },
         })

@@ -130,6 +130,7 @@ pub(super) fn views() -> Vec<ViewDescription> {
         },
         document: ParcelDocument::schema(),
         schemas,
+        visible: |_| crate::view::Rows::All,
     }]
 }
 

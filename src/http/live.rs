@@ -18,7 +18,9 @@ use super::{
 use crate::{
     access::Identified,
     problem::{Age, Problem},
-    read_model::{Delivery, EventId, LiveEvent, LiveKind, Subscription, ViewDescription},
+    read_model::{
+        Delivery, EventId, Freshness, LiveEvent, LiveKind, Subscription, ViewDescription,
+    },
 };
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -65,14 +67,15 @@ pub(super) async fn document(
     let (view, who) = views::allowed_view(&request, &site).await?;
     let following = async {
         let id = input::document_id(&request, 2)?;
-        let freshness = views::freshness(&request)?;
+        let freshness = Freshness::read(request.headers(), who.caller.clone())?;
         let last = last_event(&request)?;
         let slot = Slot::take(&site.live, site.max_live)?;
         let views = &site.backends.views;
         let following = views.follow_document(view.name, &id, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, (view, who), following.await)
+    let following = following.await;
+    respond(&request, &site, (view, who), following)
 }
 
 /// Follows a list.
@@ -80,14 +83,15 @@ pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpR
     let (view, who) = views::allowed_view(&request, &site).await?;
     let following = async {
         let filters = input::parameters(request.uri().query().unwrap_or_default())?;
-        let freshness = views::freshness(&request)?;
+        let freshness = Freshness::read(request.headers(), who.caller.clone())?;
         let last = last_event(&request)?;
         let slot = Slot::take(&site.live, site.max_live)?;
         let views = &site.backends.views;
         let following = views.follow_list(view.name, &filters, last.as_ref(), &freshness);
         Ok((slot, following.await?))
     };
-    respond(&request, &site, (view, who), following.await)
+    let following = following.await;
+    respond(&request, &site, (view, who), following)
 }
 
 fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {

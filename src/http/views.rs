@@ -14,11 +14,11 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 
 /// Reads one document. One that is in memory is answered without waiting for anything.
 pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpResponse, Problem> {
-    let view = allowed_view(request, site).await?.0;
+    let (view, who) = allowed_view(request, site).await?;
     let answer = async {
         let id = input::document_id(request, 2)?;
         input::no_parameters(request)?;
-        let freshness = freshness(request)?;
+        let freshness = Freshness::read(request.headers(), who.caller)?;
         site.backends.views.get(view.name, &id, &freshness).await
     };
     let answer = answer.await.map_err(|problem| aged(problem, site, view))?;
@@ -30,10 +30,10 @@ pub(super) async fn get(request: &HttpRequest, site: &Site) -> Result<HttpRespon
 
 /// Reads a page of a list. One that is in memory is answered without waiting for anything.
 pub(super) async fn list(request: HttpRequest, site: Data<Site>) -> Result<HttpResponse, Refusal> {
-    let view = allowed_view(&request, &site).await?.0;
+    let (view, who) = allowed_view(&request, &site).await?;
     let answer = async {
         let parameters = input::parameters(request.uri().query().unwrap_or_default())?;
-        let freshness = freshness(&request)?;
+        let freshness = Freshness::read(request.headers(), who.caller)?;
         let views = &site.backends.views;
         views.list(view.name, &parameters, &freshness).await
     };
@@ -69,8 +69,4 @@ fn known_view<'a>(request: &HttpRequest, site: &'a Site) -> Result<&'a ViewDescr
     views
         .find(|view| view.name == name)
         .ok_or_else(|| refusal::unknown("view", &name))
-}
-
-pub(super) fn freshness(request: &HttpRequest) -> Result<Freshness, Problem> {
-    Freshness::read(request.headers())
 }

@@ -158,6 +158,9 @@ impl Aggregate for Display {
     type Rejection = Rejection;
 
     fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
+        if !at.caller.has(rules::STAFF) {
+            return Err(Rejection::StaffOnly);
+        }
         // One that was opened before ids were checked can still be emptied and closed.
         let grows = self.section.is_none() || matches!(command, Command::Place { .. });
         if grows && !rules::is_prefix(&at.id) {
@@ -238,6 +241,9 @@ fn valid_rank(rank: i64) -> Result<i64, Invalid> {
 /// Why a section refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Only staff may do that.
+    #[error("only staff may do that")]
+    StaffOnly,
     /// No section has been opened under this id.
     #[error("there is no such section")]
     NotFound,
@@ -274,8 +280,13 @@ pub enum Rejection {
 }
 
 impl aggregate::Rejection for Rejection {
+    fn missing_scope(&self) -> Option<&'static str> {
+        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
+    }
+
     fn code(&self) -> &'static str {
         match self {
+            Self::StaffOnly => "forbidden",
             Self::NotFound => "not_found",
             Self::InvalidId => "invalid_id",
             Self::AlreadyOpened => "already_opened",

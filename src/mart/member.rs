@@ -95,7 +95,10 @@ impl Aggregate for Member {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn decide(&self, command: Command, _at: &Context) -> Result<Decision<Event>, Rejection> {
+    fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
+        if !rules::is_theirs(&at.caller, &at.id) {
+            return Err(Rejection::StaffOnly);
+        }
         Ok(match (self, command) {
             (
                 Self::Unknown,
@@ -196,6 +199,9 @@ fn valid_address(address: &str) -> Result<String, Invalid> {
 /// Why a member refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Only staff may do that.
+    #[error("only staff may do that")]
+    StaffOnly,
     /// Nobody has registered under this id.
     #[error("there is no such member")]
     NotFound,
@@ -211,8 +217,13 @@ pub enum Rejection {
 }
 
 impl aggregate::Rejection for Rejection {
+    fn missing_scope(&self) -> Option<&'static str> {
+        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
+    }
+
     fn code(&self) -> &'static str {
         match self {
+            Self::StaffOnly => "forbidden",
             Self::NotFound => "not_found",
             Self::AlreadyRegistered => "already_registered",
             Self::Withdrawn => "withdrawn",

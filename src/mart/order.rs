@@ -7,7 +7,10 @@ use super::{
     product::PRICES,
     rules::{self, Invalid},
 };
-use headwater_core::aggregate::{self, Aggregate, Context, Decision};
+use headwater_core::{
+    aggregate::{self, Aggregate, Context, Decision},
+    caller::Caller,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 use utoipa::ToSchema;
@@ -117,6 +120,7 @@ pub enum Event {
 pub struct Order {
     status: Option<Status>,
     total: i64,
+    member: String,
 }
 
 /// How far an order is.
@@ -212,13 +216,17 @@ pub enum Command {
 
 impl Aggregate for Order {
     const NAME: &'static str = "order";
+    /// 2: whose it is.
+    const STATE_VERSION: u32 = 2;
 
     type Command = Command;
     type Event = Event;
     type Rejection = Rejection;
 
-    fn decide(&self, command: Command, _at: &Context) -> Result<Decision<Event>, Rejection> {
+    fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
         use Status::{Confirmed, Paid, Placed, Shipped};
+
+        self.check_caller(&command, &at.caller)?;
 
         let event = match (self.status, command) {
             (
@@ -273,8 +281,9 @@ impl Aggregate for Order {
 
     fn evolve(&mut self, event: &Event) {
         self.status = Some(match event {
-            Event::Placed { total, .. } => {
+            Event::Placed { total, member, .. } => {
                 self.total = *total;
+                self.member.clone_from(member);
                 Status::Placed
             }
             Event::Confirmed {} => Status::Confirmed,
@@ -284,6 +293,30 @@ impl Aggregate for Order {
             Event::Delivered {} => Status::Delivered,
             Event::Cancelled { .. } => Status::Cancelled,
         });
+    }
+}
+
+impl Order {
+    /// Members place, pay and cancel their own orders; the rest is for staff. An order of somebody else is
+    /// none, to a member.
+    fn check_caller(&self, command: &Command, caller: &Caller) -> Result<(), Rejection> {
+        let theirs = match command {
+            Command::Place { member, .. } => rules::is_theirs(caller, member),
+            Command::Pay { .. } | Command::Cancel { .. } => {
+                return match rules::is_theirs(caller, &self.member) {
+                    true => Ok(()),
+                    false => Err(Rejection::NotFound),
+                };
+            }
+            Command::Confirm {}
+            | Command::Reject { .. }
+            | Command::Ship {}
+            | Command::Deliver {} => caller.has(rules::STAFF),
+        };
+        match theirs {
+            true => Ok(()),
+            false => Err(Rejection::StaffOnly),
+        }
     }
 }
 
@@ -315,6 +348,9 @@ fn valid_reason(reason: &str) -> Result<String, Invalid> {
 /// Why an order refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Only staff may do that.
+    #[error("only staff may do that")]
+    StaffOnly,
     /// No order has been placed under this id.
     #[error("there is no such order")]
     NotFound,
@@ -347,8 +383,13 @@ pub enum Rejection {
 }
 
 impl aggregate::Rejection for Rejection {
+    fn missing_scope(&self) -> Option<&'static str> {
+        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
+    }
+
     fn code(&self) -> &'static str {
         match self {
+            Self::StaffOnly => "forbidden",
             Self::NotFound => "not_found",
             Self::AlreadyPlaced => "already_placed",
             Self::DuplicateSku { .. } => "duplicate_sku",

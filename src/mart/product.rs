@@ -173,7 +173,10 @@ impl Aggregate for Product {
     type Event = Event;
     type Rejection = Rejection;
 
-    fn decide(&self, command: Command, _at: &Context) -> Result<Decision<Event>, Rejection> {
+    fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
+        if !at.caller.has(rules::STAFF) {
+            return Err(Rejection::StaffOnly);
+        }
         Ok(match (&self.listing, command) {
             (
                 None,
@@ -324,6 +327,9 @@ fn valid_barcode(barcode: String) -> Result<String, Invalid> {
 /// Why a product refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Only staff may do that.
+    #[error("only staff may do that")]
+    StaffOnly,
     /// No product has been registered under this id.
     #[error("there is no such product")]
     NotFound,
@@ -345,8 +351,13 @@ pub enum Rejection {
 }
 
 impl aggregate::Rejection for Rejection {
+    fn missing_scope(&self) -> Option<&'static str> {
+        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
+    }
+
     fn code(&self) -> &'static str {
         match self {
+            Self::StaffOnly => "forbidden",
             Self::NotFound => "not_found",
             Self::AlreadyRegistered => "already_registered",
             Self::Discontinued => "discontinued",

@@ -4,12 +4,21 @@
 //! value of the right type but out of bounds is a refusal of the domain, [`Invalid`], with the code
 //! `invalid_<field>`.
 
-use headwater_core::{aggregate::Decision, text::unseen};
+use headwater_core::{aggregate::Decision, caller::Caller, text::unseen};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use std::{fmt, marker::PhantomData, ops::RangeInclusive};
+
+/// The scope of those who run the mart: they may do and see everything of it.
+pub const STAFF: &str = "staff";
+
+/// Whether a member does something that is theirs, or staff does it.
+#[must_use]
+pub fn is_theirs(caller: &Caller, member: &str) -> bool {
+    caller.has(STAFF) || caller.subject() == Some(member)
+}
 
 /// The longest id, in bytes: of an aggregate, and of whatever a field refers to.
 pub const MAX_ID: usize = 64;

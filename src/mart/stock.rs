@@ -185,6 +185,9 @@ impl Aggregate for Stock {
     type Rejection = Rejection;
 
     fn decide(&self, command: Command, at: &Context) -> Result<Decision<Event>, Rejection> {
+        if !at.caller.has(rules::STAFF) {
+            return Err(Rejection::StaffOnly);
+        }
         if split_id(&at.id).is_none() {
             return Err(Rejection::InvalidId);
         }
@@ -314,6 +317,9 @@ impl Stock {
 /// Why a stock refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
+    /// Only staff may do that.
+    #[error("only staff may do that")]
+    StaffOnly,
     /// The branch has never received the product.
     #[error("there is no such stock")]
     NotFound,
@@ -349,8 +355,13 @@ pub enum Rejection {
 }
 
 impl aggregate::Rejection for Rejection {
+    fn missing_scope(&self) -> Option<&'static str> {
+        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
+    }
+
     fn code(&self) -> &'static str {
         match self {
+            Self::StaffOnly => "forbidden",
             Self::NotFound => "not_found",
             Self::InvalidId => "invalid_id",
             Self::OutOfStock { .. } => "out_of_stock",

@@ -639,6 +639,7 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
             command_id: String::new(),
             correlation_id: String::new(),
             causation_id: String::new(),
+            caller_id: None,
             data: serde_json::value::RawValue::from_string("{}".to_owned())
                 .unwrap()
                 .into(),

@@ -14,10 +14,12 @@ use super::{
     refresh,
     schema::{SchemaError, ViewTables},
     store::{Row, Store, StoreError},
+    visible::Visible,
     waits::Waits,
     watermark::Progress,
 };
 use crate::{
+    caller::Caller,
     event_log::{
         EventLog, LoadError,
         subject::{Id, is_name},
@@ -130,13 +132,16 @@ impl Served<'_> {
         }
     }
 
-    /// A document as it was read after the view had come so far.
+    /// A document as it was read after the view had come so far, if this caller may see it.
     fn found(
         &self,
         id: &str,
         document: Option<ServedDocument>,
         progress: Progress,
+        caller: &Caller,
     ) -> Result<Answer<ServedDocument>, Problem> {
+        let visible = Visible::of(self.view, caller);
+        let document = document.filter(|document| visible.shows(&document.body));
         let serving = self.watermark.serving();
         let parked = match document {
             Some(_) => serving.is_parked(id),
@@ -312,7 +317,7 @@ impl ReadModel {
         let progress = served.watermark.progress();
         let document = self.inner.read(served, id).await;
         let document = document.map_err(|error| Unread::of(served.view.name, &error))?;
-        Ok(served.found(id, document, progress)?)
+        Ok(served.found(id, document, progress, &freshness.caller)?)
     }
 
     /// The document as it goes out, or that there is none, if that is in memory and as fresh as asked:
@@ -340,7 +345,7 @@ impl ReadModel {
         }
         // After the progress, as in every read.
         let document = served.cache?.find(id)?;
-        Some(served.found(id, document, progress))
+        Some(served.found(id, document, progress, &freshness.caller))
     }
 
     /// How fresh a view is now, if there is one of this name.

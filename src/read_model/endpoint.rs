@@ -135,14 +135,14 @@ impl Desk {
         };
         let tokens: Vec<_> = request.subject.split('.').collect();
         let mut views = self.model.views().iter();
-        match tokens[..] {
+        let who = match tokens[..] {
             [_, view, ..] if views.any(|known| known.name == view) => {
-                who.may(Action::Query { view })?;
+                who.may(Action::Query { view })?
             }
             _ if !who.is_known() => return Err(Problem::unauthenticated()),
-            _ => {}
-        }
-        let freshness = Freshness::read(&request.headers)?;
+            _ => who,
+        };
+        let freshness = Freshness::read(&request.headers, who.caller)?;
         if let [_, view, ..] = tokens[..]
             && !self.model.is_fresh(view, &freshness)
         {

@@ -16,9 +16,10 @@ use super::{
     },
     parameters::{ListQuery, MAX_LIMIT},
     store::StoreError,
+    visible::{Visibility, Visible},
     waits::stopping,
 };
-use crate::problem::Problem;
+use crate::{caller::Caller, problem::Problem};
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
@@ -50,12 +51,16 @@ impl ReadModel {
         self.wait(&served, freshness).await?;
         self.until_known(&served, last, freshness).await?;
         for _ in 0..ATTEMPTS {
+            let visible = Visible::of(served.view, &freshness.caller);
+            let sees_all = visible.is_all();
             let subscription = served.live.follow_document(id).map_err(closed)?;
             self.work(&served);
             let from = here(&served);
             let last = Last::of(last, &from);
             let read = self.inner.read(&served, id).await;
             let document = read.map_err(|error| unavailable(view, &error))?;
+            let document = document.filter(|document| visible.shows(&document.body));
+            let subscription = subscription.seen_by(visible);
             let (mut initial, mut has) = (Vec::new(), Vec::new());
             match document {
                 Some(document) => {
@@ -67,7 +72,8 @@ impl ReadModel {
                         initial.push(put);
                     }
                 }
-                None if last.given => {
+                // Who does not see all is not told whether one that is not there has changed.
+                None if last.given && sees_all => {
                     let changed = self.changed_since(&served, &last).await?;
                     if !was_gone(changed.as_deref(), id) {
                         let at = from.position;
@@ -104,7 +110,7 @@ impl ReadModel {
         freshness: &Freshness,
     ) -> Result<Subscription, Problem> {
         let served = self.served(view)?;
-        let query = Arc::new(self.filters(&served, filters)?);
+        let query = Arc::new(self.filters(&served, filters, &freshness.caller)?);
         self.wait(&served, freshness).await?;
         self.until_known(&served, last, freshness).await?;
         for _ in 0..ATTEMPTS {
@@ -116,7 +122,11 @@ impl ReadModel {
             let snapshot = self.snapshot(&served, &query).await?;
             let (has, from) = (&snapshot.documents, &snapshot.from);
             let last = Last::of(last, from);
-            let changed = self.changed_since(&served, &last).await?;
+            // Among what has changed are documents that only others see.
+            let changed = match query.visible {
+                Visibility::All => self.changed_since(&served, &last).await?,
+                Visibility::Where(_) | Visibility::Nothing => None,
+            };
             let initial = begin(&last, changed.as_deref(), has, from);
             if subscription.start(initial, has, from.clone()) {
                 return Ok(subscription);
@@ -192,6 +202,7 @@ impl ReadModel {
         &self,
         served: &Served<'_>,
         parameters: &BTreeMap<String, String>,
+        caller: &Caller,
     ) -> Result<ListQuery, Problem> {
         let declared = &served.view.query;
         let mut names = parameters.keys();
@@ -206,7 +217,8 @@ impl ReadModel {
             ));
         }
         let view = (served.view.name, served.view.version);
-        let mut query = ListQuery::read(view, declared, parameters)?;
+        let rows = (served.view.visible)(caller);
+        let mut query = ListQuery::read_of(view, declared, parameters, &rows)?;
         query.limit = MAX_LIMIT;
         Ok(query)
     }

@@ -3,7 +3,7 @@
 //! The names and limits are the same on NATS and on HTTP.
 
 use crate::{
-    command::request::Outcome, event_log::subject::is_name, problem::Problem,
+    caller::Caller, command::request::Outcome, event_log::subject::is_name, problem::Problem,
     request_headers::RequestHeaders,
 };
 use std::time::Duration;
@@ -21,13 +21,15 @@ const LONGEST_WAIT: Duration = Duration::from_millis(30_000);
 /// The most positions that a reader may ask for at once.
 pub const MAX_POSITIONS: usize = 32;
 
-/// What a reader asks of the age of the answer.
+/// What a reader asks of the age of the answer, and who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freshness {
     /// `Headwater-Min-Position: <aggregate>@<sequence>, …`: wait until the view has applied each of them.
     pub min_positions: Vec<(String, u64)>,
     /// `Headwater-Max-Wait-Ms`: how long to wait at most.
     pub max_wait: Duration,
+    /// Who reads: what they may not see is not there. The program itself by default, which sees all.
+    pub caller: Caller,
 }
 
 impl Default for Freshness {
@@ -36,6 +38,7 @@ impl Default for Freshness {
         Self {
             min_positions: Vec::new(),
             max_wait: DEFAULT_WAIT,
+            caller: Caller::default(),
         }
     }
 }
@@ -58,12 +61,12 @@ impl Freshness {
         self
     }
 
-    /// Reads the two headers of a request.
+    /// Reads the two headers of a request of this caller.
     ///
     /// # Errors
     ///
     /// Returns a `malformed` problem that names the header.
-    pub fn read(headers: &impl RequestHeaders) -> Result<Self, Problem> {
+    pub fn read(headers: &impl RequestHeaders, caller: Caller) -> Result<Self, Problem> {
         let min_positions = headers
             .single(MIN_POSITION)?
             .map(|tokens| {
@@ -90,6 +93,7 @@ impl Freshness {
         Ok(Self {
             min_positions: min_positions.unwrap_or_default(),
             max_wait: max_wait.unwrap_or(DEFAULT_WAIT),
+            caller,
         })
     }
 }
@@ -132,7 +136,7 @@ mod tests {
                 headers.insert(name, value);
             }
         }
-        Freshness::read(&Some(headers))
+        Freshness::read(&Some(headers), Caller::default())
     }
 
     #[test]

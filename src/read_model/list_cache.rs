@@ -13,6 +13,7 @@ use super::{
     announcement::Applied,
     answers::Unread,
     parameters::{ListQuery, Order},
+    visible::Visibility,
     watermark::{FreshDocument, Observer},
 };
 use crate::problem::Problem;
@@ -83,6 +84,7 @@ impl ListKey {
             after,
             log: _,
             fingerprint: _,
+            visible,
         } = query;
         let filters: Vec<_> = filters.iter().map(|(by, value)| (by.name, value)).collect();
         let order = match order {
@@ -93,7 +95,13 @@ impl ListKey {
         let mut facets: Vec<_> = facets.iter().map(|facet| facet.name).collect();
         facets.sort_unstable();
         let search = search.as_ref().map(|search| search.text());
-        let asked = (filters, search, order, limit, count, facets, after);
+        // Facets by the field that says what is visible are of that alone.
+        let visible = match visible {
+            Visibility::All => (0, ""),
+            Visibility::Where(field) => (1, *field),
+            Visibility::Nothing => (2, ""),
+        };
+        let asked = (filters, search, order, limit, count, facets, after, visible);
         let asked = serde_json::to_string(&(edition.as_str(), asked));
         Self {
             view,

@@ -8,6 +8,7 @@ use super::{
     list_slots::ListCost,
     parameters::{ListQuery, MAX_COUNT},
     store::{Listed, Row, StoreError},
+    visible::Visibility,
 };
 use crate::problem::Problem;
 use serde_json::value::RawValue;
@@ -71,7 +72,12 @@ impl ReadModel {
         freshness: &Freshness,
     ) -> Result<Answer<ServedPage>, Unread> {
         let name = (served.view.name, served.view.version);
-        let query = ListQuery::read(name, &served.view.query, parameters)?;
+        let query = ListQuery::read_of(
+            name,
+            &served.view.query,
+            parameters,
+            &(served.view.visible)(&freshness.caller),
+        )?;
         self.wait(served, freshness).await?;
         let serving = served.watermark.serving();
         let edition = serving.edition();
@@ -177,6 +183,9 @@ impl Inner {
         served: &Served<'_>,
         query: &ListQuery,
     ) -> Result<Listed, StoreError> {
+        if query.visible == Visibility::Nothing {
+            return Ok(Listed::nothing(query));
+        }
         let serving = served.watermark.serving();
         let (mut tables, mut fence) = serving.fenced()?;
         loop {

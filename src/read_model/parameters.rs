@@ -5,11 +5,12 @@
 use super::{
     cursor::{Cursor, fingerprint},
     search::Search,
+    visible::{Visibility, narrow},
 };
 use crate::{
     problem::Problem,
     text::composed,
-    view::{Compare, Filter, Kind, Query, Sort},
+    view::{Compare, Filter, Kind, Query, Rows, Sort},
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub(crate) struct ListQuery {
     pub(crate) log: Option<String>,
     /// What ties a cursor to the filters and the text it was made under.
     pub(crate) fingerprint: String,
+    /// How much of it is visible. What the filters say of that is among them.
+    pub(crate) visible: Visibility,
 }
 
 /// The value of the sort field; none where the document has no such field, or the order needs none.
@@ -70,11 +73,22 @@ impl Order {
 }
 
 impl ListQuery {
-    /// Reads the parameters of a list of the named view.
+    /// As [`ListQuery::read_of`], of all documents.
+    #[cfg(test)]
     pub(crate) fn read(
         view: (&str, u32),
         declared: &Query,
         parameters: &BTreeMap<String, String>,
+    ) -> Result<Self, Problem> {
+        Self::read_of(view, declared, parameters, &Rows::All)
+    }
+
+    /// Reads the parameters of a list of the named view, of the documents that are visible.
+    pub(crate) fn read_of(
+        view: (&str, u32),
+        declared: &Query,
+        parameters: &BTreeMap<String, String>,
+        rows: &Rows,
     ) -> Result<Self, Problem> {
         let mut filters = Vec::new();
         let (mut search, mut sort, mut cursor) = (None, None, None);
@@ -103,6 +117,7 @@ impl ListQuery {
             },
             (None, None, None) => Order::Id,
         };
+        let visible = narrow(declared, &mut filters, rows);
         let fingerprint = fingerprint(&filters, search.as_ref().map(Search::text));
         let (after, log) = match cursor {
             None => (None, None),
@@ -122,6 +137,7 @@ impl ListQuery {
             after,
             log,
             fingerprint,
+            visible,
         })
     }
 }

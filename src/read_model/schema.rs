@@ -606,6 +606,7 @@ mod tests {
             },
             document: String::schema(),
             schemas: Vec::new(),
+            visible: |_| crate::view::Rows::All,
         };
         let filter = |name, field, compare, kind| Filter {
             name,

@@ -100,7 +100,8 @@ async fn each_scope_allows_what_it_names_on_both_surfaces_and_nothing_else() {
     ];
     for api in world.both().await {
         for scope in all {
-            let token = world.token(scope);
+            // What the domain asks besides is another matter.
+            let token = world.token(&format!("{scope} staff"));
             let headers = [("Authorization", token.as_str())];
             let reply = register(&api, &unique("scope"), &headers).await;
             match scope {
@@ -209,7 +210,10 @@ async fn a_refused_command_is_answered_before_its_body_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_shows_no_token_may_what_is_said_for_them() {
-    let world = World::start(&["--anonymous-scopes", "qry:product,cmd:product:register"]);
+    let world = World::start(&[
+        "--anonymous-scopes",
+        "qry:product,cmd:product:register,staff",
+    ]);
     let may_else = world.token("qry:sales");
     for api in world.both().await {
         let sku = unique("anonymous");
@@ -281,7 +285,10 @@ async fn a_command_that_is_passed_on_keeps_who_gives_it() {
         Api::Http(gateway.http()),
         Api::Nats(NatsApi::connect(&world.nats.url()).await),
     ];
-    let (may, may_not) = (world.token("cmd:product:*"), world.token("cmd:stock:*"));
+    let (may, may_not) = (
+        world.token("cmd:product:* staff"),
+        world.token("cmd:stock:* staff"),
+    );
     eventually("the replicas know each other", || async {
         let headers = [("Authorization", may.as_str())];
         (register(&apis[0], &unique("known"), &headers).await.status == 200).then_some(())

@@ -108,7 +108,7 @@ async fn the_last_keys_stay_while_the_issuer_is_away() {
     let nats = Nats::start();
     let service = serve(&nats, &keys);
     let [http, over_nats] = apis(&nats, &service).await;
-    let good = signer.token("m-1", "qry:* cmd:*");
+    let good = signer.token("m-1", "qry:* cmd:* staff");
     // It cannot be told whether it is good.
     for api in [&http, &over_nats] {
         assert_eq!(status(api, &good).await, 503);

@@ -71,6 +71,7 @@ pub async fn late_commit(
     let command = CommandEvents {
         command_id: format!("late-{claim}").into(),
         command_hash: None,
+        caller_id: None,
         time: jiff::Timestamp::now(),
         version_before: version,
         claims: vec![claim],

@@ -44,6 +44,7 @@ mod once;
 mod other_log;
 mod processes;
 mod rebuild;
+mod rows;
 mod sales;
 mod serve_run;
 mod shared_store;

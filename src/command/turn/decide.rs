@@ -158,7 +158,14 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
         if let Some(expected) = pending.headers.if_match
             && expected != self.loaded.version
         {
-            let problem = Problem::version_mismatch(self.loaded.version);
+            // Who may not know that there is such a thing is not told its version.
+            let hidden = match pending.headers.caller.is_unrestricted() {
+                true => None,
+                false => self.decide(pending).and_then(Result::err),
+            };
+            let hidden = hidden.filter(|problem| matches!(problem.status, 403 | 404));
+            let mismatch = || Problem::version_mismatch(self.loaded.version);
+            let problem = hidden.unwrap_or_else(mismatch);
             return Ok(self.is(Decided::Refused(problem)));
         }
         let decision = match self.decide(pending) {
@@ -204,6 +211,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             version: self.loaded.version,
             command_id: pending.command_id.clone(),
             now: self.now,
+            caller: pending.headers.caller.clone(),
         };
         let state = &self.loaded.state;
         let deciding = AssertUnwindSafe(|| {
@@ -257,6 +265,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
         claims: Vec<u64>,
     ) -> Result<Room, Attempt> {
         let mut events = Vec::with_capacity(decision.events.len());
+        let caller_id = pending.headers.caller.shared_subject().cloned();
         for event in &decision.events {
             let state = &mut self.loaded.state;
             if catch_unwind(AssertUnwindSafe(|| state.evolve(event))).is_err() {
@@ -266,7 +275,9 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
                 tracing::error!(aggregate.name = A::NAME, %error, "event not encoded");
                 Attempt::Failed(index)
             })?;
-            self.bytes += encoded.data().len() + ENVELOPE + pending.command_id.len();
+            // A name may be in any script, and be escaped.
+            let caller = caller_id.as_ref().map_or(0, |name| 16 + 2 * name.len());
+            self.bytes += encoded.data().len() + ENVELOPE + pending.command_id.len() + caller;
             events.push(encoded);
         }
         let version_before = self.loaded.version;
@@ -285,6 +296,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
         self.commit.push(CommandEvents {
             command_id: pending.command_id.clone(),
             command_hash: pending.hash,
+            caller_id,
             time: self.now,
             version_before,
             claims,
@@ -407,7 +419,9 @@ fn appends(decided: &Decided) -> bool {
 }
 
 fn refusal(rejection: &impl Rejection) -> Problem {
-    if rejection.is_not_found() {
+    if let Some(scope) = rejection.missing_scope() {
+        Problem::forbidden(scope.to_owned())
+    } else if rejection.is_not_found() {
         Problem::not_found(rejection.code(), rejection.to_string())
     } else {
         Problem::refused(rejection.code(), rejection.to_string())

@@ -2,6 +2,7 @@
 
 use crate::{
     aggregate::{Aggregate, Claim, Context, Decision, Rejection},
+    caller::Caller,
     recorded::decode_event,
 };
 use jiff::Timestamp;
@@ -48,6 +49,7 @@ where
                 version: 0,
                 command_id: "command-1".into(),
                 now: "2027-01-01T00:00:00Z".parse().expect("a timestamp"),
+                caller: Caller::default(),
             },
         };
         for event in events {
@@ -62,6 +64,13 @@ where
     #[must_use]
     pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
         self.context.id = id.into();
+        self
+    }
+
+    /// The command is given by this caller. Who may everything does unless it is said.
+    #[must_use]
+    pub fn by(mut self, caller: Caller) -> Self {
+        self.context.caller = caller;
         self
     }
 
@@ -153,6 +162,21 @@ where
             "{code} is not among the published codes of {}: {published:?}",
             self.command
         );
+        self
+    }
+
+    /// The command is refused because its caller lacks this scope.
+    #[track_caller]
+    pub fn then_forbidden(self, scope: &str) -> Self {
+        match &self.answer {
+            Ok(decision) => panic!("{} was accepted: {:?}", self.command, decision.events),
+            Err(rejection) => assert_eq!(
+                rejection.missing_scope(),
+                Some(scope),
+                "{} was refused: {rejection}",
+                self.command
+            ),
+        }
         self
     }
 

@@ -72,6 +72,7 @@ impl Log {
                 correlation_id: command_id.clone(),
                 causation_id: command_id.clone(),
                 command_id,
+                caller_id: None,
                 data: Arc::from(data),
             });
         }

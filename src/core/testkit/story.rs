@@ -51,6 +51,7 @@ where
                 version: 0,
                 command_id: "command-1".into(),
                 now: "2027-01-01T00:00:00Z".parse().expect("a timestamp"),
+                caller: crate::caller::Caller::default(),
             },
             settings: P::Settings::default(),
             log: Log::new(),

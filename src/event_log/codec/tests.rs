@@ -21,6 +21,7 @@ fn command(id: &str, version_before: u64, events: Vec<EncodedEvent>) -> CommandE
     CommandEvents {
         command_id: id.into(),
         command_hash: None,
+        caller_id: None,
         time: "2026-11-27T09:00:00.123456Z".parse().unwrap(),
         version_before,
         claims: Vec::new(),
@@ -58,6 +59,7 @@ fn a_plain_commit_keeps_its_form() {
     assert_eq!(recorded.correlation_id, "k-1");
     assert_eq!(recorded.causation_id, "k-1");
     assert_eq!(read[0].command_hash, None);
+    assert_eq!(recorded.caller_id, None);
     assert!(read[0].claims.is_empty());
 }
 
@@ -68,6 +70,17 @@ fn a_commit_of_a_command_with_a_key_keeps_its_form() {
     let read = hold("with-key", SUBJECT, &[keyed]);
     assert_eq!(read[0].command_hash, Some(Fingerprint(0xab)));
     assert_eq!(read[0].recorded.command_id, r#"a"quote\and"#);
+}
+
+#[test]
+fn a_commit_of_a_known_caller_keeps_its_form() {
+    let mut called = command("k-1", 0, vec![received(1, 1), received(2, 3)]);
+    called.caller_id = Some(r#"회원 "1""#.into());
+    called.command_hash = Some(Fingerprint(0xab));
+    let read = hold("with-caller", SUBJECT, &[called]);
+    for event in read {
+        assert_eq!(event.recorded.caller_id.as_deref(), Some(r#"회원 "1""#));
+    }
 }
 
 #[test]
@@ -119,6 +132,7 @@ fn a_commit_that_something_caused_is_read() {
         (&*recorded.correlation_id, &*recorded.causation_id),
         ("c", "e")
     );
+    assert_eq!(recorded.caller_id.as_deref(), Some("m"));
 }
 
 #[test]

@@ -62,6 +62,7 @@ async fn the_command_side_gets_the_names_the_body_and_the_headers_as_sent() {
             if_match: Some(3),
             traceparent: Some("00-4bf92f35-01".to_owned()),
             tracestate: Some("a=1,b=2".to_owned()),
+            from_outside: true,
             ..CommandHeaders::default()
         }
     );
@@ -160,7 +161,11 @@ async fn a_trace_of_the_wrong_form_is_dropped_and_not_refused() {
         .append_header(("tracestate", "사과"));
     assert_eq!(ask(&fakes, request).await.status, 200);
     let seen = fakes.commands.seen.lock().unwrap();
-    assert_eq!(seen[0].headers, CommandHeaders::default());
+    let outside = CommandHeaders {
+        from_outside: true,
+        ..CommandHeaders::default()
+    };
+    assert_eq!(seen[0].headers, outside);
 }
 
 #[actix_web::test]

@@ -195,7 +195,12 @@ fn a_header_says_by_its_pattern_what_is_taken() {
             .if_match
             .is_some()
     );
-    assert!(!Freshness::read(&headers).unwrap().min_positions.is_empty());
+    assert!(
+        !Freshness::read(&headers, Caller::default())
+            .unwrap()
+            .min_positions
+            .is_empty()
+    );
 }
 
 #[actix_web::test]

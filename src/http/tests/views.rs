@@ -76,6 +76,7 @@ async fn the_query_side_gets_the_decoded_parameters_and_the_position() {
     let freshness = Freshness {
         min_positions: vec![("parcel".to_owned(), 90)],
         max_wait: Duration::from_millis(250),
+        ..Freshness::default()
     };
     let seen = fakes.views.seen.lock().unwrap();
     assert_eq!(*seen, [(BTreeMap::from(parameters), freshness)]);

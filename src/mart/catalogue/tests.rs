@@ -33,6 +33,7 @@ impl<A: Aggregate> Folded<A> {
             version: 0,
             command_id: "sample".into(),
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
+            caller: headwater_core::caller::Caller::default(),
         };
         let decision = state
             .decide(command, &at)

@@ -272,3 +272,13 @@ fn a_section_has_nothing_in_its_id_that_joins_it_to_a_product() {
         .when(open("gangnam", "과일"))
         .then_accepted();
 }
+
+#[test]
+fn sections_are_for_staff() {
+    let by = |scopes: &[&str]| {
+        let caller = headwater_core::caller::Caller::new(Some("m-1"), scopes.iter().copied());
+        section(&[]).by(caller).when(place("apple", 1))
+    };
+    by(&["staff"]).then_accepted();
+    by(&["cmd:*"]).then_forbidden("staff");
+}

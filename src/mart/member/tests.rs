@@ -221,3 +221,14 @@ fn what_nobody_sees_is_refused() {
             .then_rejected("invalid_name");
     }
 }
+
+#[test]
+fn a_member_is_nobody_else() {
+    let by = |subject: &str, scopes: &[&str]| {
+        let caller = headwater_core::caller::Caller::new(Some(subject), scopes.iter().copied());
+        member().by(caller).when(Command::Withdraw {})
+    };
+    by("id-1", &[]).then_accepted();
+    by("s-1", &["staff"]).then_accepted();
+    by("m-2", &["cmd:*"]).then_forbidden("staff");
+}

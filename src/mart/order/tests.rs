@@ -279,3 +279,64 @@ fn a_field_that_a_later_build_stores_is_no_fault() {
     assert_eq!(line.sku, "apple");
     assert!(serde_json::from_str::<NewLine>(stored).is_err());
 }
+
+fn member(id: &str) -> Caller {
+    Caller::new(Some(id), [""; 0])
+}
+
+fn staff() -> Caller {
+    Caller::new(Some("s-1"), ["staff"])
+}
+
+#[test]
+fn a_member_places_an_order_for_nobody_else() {
+    let lines = || vec![line("apple", 2, 4_900)];
+    let nothing = |caller| Given::<Order>::nothing().by(caller).when(place(lines()));
+    nothing(member("m-1")).then_accepted();
+    nothing(staff()).then_accepted();
+    nothing(member("m-2")).then_forbidden("staff");
+    nothing(Caller::new(None, [""; 0])).then_forbidden("staff");
+}
+
+#[test]
+fn an_order_of_somebody_else_is_none_to_a_member() {
+    let confirmed = || order(Status::Confirmed);
+    for command in [pay(11_600), cancel("why")] {
+        confirmed()
+            .by(member("m-1"))
+            .when(command.clone())
+            .then_accepted();
+        confirmed()
+            .by(staff())
+            .when(command.clone())
+            .then_accepted();
+        confirmed()
+            .by(member("m-2"))
+            .when(command.clone())
+            .then_rejected("not_found");
+        // As of one that is not there.
+        Given::<Order>::nothing()
+            .by(member("m-2"))
+            .when(command)
+            .then_rejected("not_found");
+    }
+}
+
+#[test]
+fn what_the_branch_does_is_for_staff() {
+    for (status, command) in [
+        (Status::Placed, Command::Confirm {}),
+        (Status::Placed, reject("why")),
+        (Status::Paid, Command::Ship {}),
+        (Status::Shipped, Command::Deliver {}),
+    ] {
+        order(status)
+            .by(staff())
+            .when(command.clone())
+            .then_accepted();
+        order(status)
+            .by(member("m-1"))
+            .when(command)
+            .then_forbidden("staff");
+    }
+}

@@ -299,3 +299,13 @@ fn a_check_changes_nothing_and_tells_why_an_order_cannot_go_on() {
         .when(check(4_900))
         .then_rejected("discontinued");
 }
+
+#[test]
+fn products_are_for_staff() {
+    let by = |scopes: &[&str]| {
+        let caller = headwater_core::caller::Caller::new(Some("m-1"), scopes.iter().copied());
+        listed().by(caller).when(rename("배", None))
+    };
+    by(&["staff"]).then_accepted();
+    by(&["cmd:*"]).then_forbidden("staff");
+}

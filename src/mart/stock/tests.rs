@@ -334,6 +334,7 @@ proptest! {
             version: 0,
             command_id: "command-1".into(),
             now: "2027-01-01T00:00:00Z".parse().unwrap(),
+            caller: headwater_core::caller::Caller::default(),
         };
         let mut stock = Stock::default();
         let mut on_hand = 0;
@@ -359,4 +360,14 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn stock_is_for_staff() {
+    let by = |scopes: &[&str]| {
+        let caller = headwater_core::caller::Caller::new(Some("m-1"), scopes.iter().copied());
+        given([]).by(caller).when(receive(1))
+    };
+    by(&["staff"]).then_accepted();
+    by(&["cmd:*"]).then_forbidden("staff");
 }

@@ -8,11 +8,13 @@ use crate::{
     member::{self, Member},
     order::{Event, Order, Status},
     product::{self, Product},
+    rules::STAFF,
 };
 use headwater_core::{
     aggregate::Aggregate,
+    caller::Caller,
     recorded::Recorded,
-    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Rows, Sort, View},
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -126,6 +128,14 @@ impl View for OrderView {
             },
             _ => return Err(not_read(event)),
         })
+    }
+
+    fn visible(caller: &Caller) -> Rows {
+        match caller.subject() {
+            _ if caller.has(STAFF) => Rows::All,
+            Some(member) => Rows::Where("member.id", member.to_owned()),
+            None => Rows::None,
+        }
     }
 
     fn erases(event: &Recorded) -> bool {

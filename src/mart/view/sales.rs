@@ -4,11 +4,15 @@
 //! paid is taken off the day it was paid on, whenever that was.
 
 use super::no_document;
-use crate::order::{Event, Order};
+use crate::{
+    order::{Event, Order},
+    rules::STAFF,
+};
 use headwater_core::{
     aggregate::Aggregate,
+    caller::Caller,
     recorded::Recorded,
-    view::{ApplyError, Change, Filter, Parts, Query, Route, Sort, View},
+    view::{ApplyError, Change, Filter, Parts, Query, Route, Rows, Sort, View},
 };
 use jiff::{Timestamp, civil::Date, tz};
 use serde::{Deserialize, Serialize};
@@ -49,6 +53,13 @@ impl View for SalesView {
 
     type Document = SalesDocument;
     type Part = SalePart;
+
+    fn visible(caller: &Caller) -> Rows {
+        match caller.has(STAFF) {
+            true => Rows::All,
+            false => Rows::None,
+        }
+    }
 
     fn query() -> Query {
         Query {

@@ -65,6 +65,7 @@ pub(super) fn at_least(position: u64) -> Freshness {
     Freshness {
         min_positions: vec![("account".to_owned(), position)],
         max_wait: Duration::from_secs(30),
+        ..Freshness::default()
     }
 }
 

@@ -141,6 +141,7 @@ async fn nothing_of_another_log_is_answered_while_the_view_is_filled() {
     let at_once = Freshness {
         min_positions: vec![("account".to_owned(), FIRST)],
         max_wait: Duration::ZERO,
+        ..Freshness::default()
     };
     for freshness in [&now, &at_once] {
         for id in ["lost", "kept"] {

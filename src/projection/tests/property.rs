@@ -193,6 +193,7 @@ fn log(seeds: &[Vec<Seed>]) -> Vec<Commit> {
                         command_id: "c".to_owned(),
                         correlation_id: "c".to_owned(),
                         causation_id: "c".to_owned(),
+                        caller_id: None,
                         data: to_raw_value(&data).unwrap().into(),
                     }
                 })

@@ -52,6 +52,7 @@ async fn the_version_that_is_live_says_which_positions_it_can_have() {
                 .map(|(aggregate, position)| ((*aggregate).to_owned(), *position))
                 .collect(),
             max_wait: Duration::from_millis(1),
+            ..Freshness::default()
         };
         model.get("statement", "a", &freshness).await
     };

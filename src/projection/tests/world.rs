@@ -343,6 +343,7 @@ impl World {
         let command = CommandEvents {
             command_id: "c".into(),
             command_hash: None,
+            caller_id: None,
             time: Timestamp::now(),
             version_before,
             claims: Vec::new(),

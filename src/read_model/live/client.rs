@@ -1,7 +1,7 @@
 //! A client that follows something: what waits to be sent to it, and what it has.
 
 use super::{Delivery, EventId, LiveEvent, LiveKind, hash, hub::ViewLive, pending::Pending};
-use crate::problem::Problem;
+use crate::{problem::Problem, read_model::visible::Visible};
 use futures::Stream;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -246,6 +246,10 @@ pub struct Subscription {
     pub(super) place: Option<Place>,
     /// The last break before it began.
     pub(super) epoch: u64,
+    /// What its client may see of the document that it follows; a list has its filters for that.
+    pub(super) visible: Visible,
+    /// Whether the document is not visible any more.
+    pub(super) hidden: bool,
 }
 
 /// What a client follows, and of which view.
@@ -283,6 +287,12 @@ impl Subscription {
         }
     }
 
+    /// Sends the document only as long as it is among these, and then that it is gone.
+    pub(in crate::read_model) fn seen_by(mut self, visible: Visible) -> Self {
+        self.visible = visible;
+        self
+    }
+
     /// Says what to do at once when this is read too slowly: its reader is not there to be told.
     pub fn on_cut(&self, cut: impl FnOnce() + Send + 'static) {
         self.client.lock().cut = Some(Box::new(cut));
@@ -317,6 +327,8 @@ impl Subscription {
             client,
             place: None,
             epoch: 0,
+            visible: Visible::All,
+            hidden: false,
         }
     }
 }
@@ -324,10 +336,23 @@ impl Subscription {
 impl Stream for Subscription {
     type Item = Delivery;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut queue = self.client.lock();
-        if let Some(event) = queue.pop() {
-            return Poll::Ready(Some(event));
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.hidden {
+            return Poll::Ready(None);
+        }
+        let client = Arc::clone(&self.client);
+        let mut queue = client.lock();
+        if let Some(delivery) = queue.pop() {
+            drop(queue);
+            let event = &delivery.event;
+            if event.kind != LiveKind::Put || self.visible.shows(&event.body) {
+                return Poll::Ready(Some(delivery));
+            }
+            let (id, from) = (&event.id, event.from.clone());
+            let gone = LiveEvent::gone(LiveKind::Delete, id, from, event.version);
+            let event = Arc::new(gone);
+            self.hidden = true;
+            return Poll::Ready(Some(Delivery { event, ..delivery }));
         }
         if queue.ended {
             return Poll::Ready(None);

@@ -11,6 +11,7 @@ use crate::{
     read_model::{
         announcement::Applied,
         parameters::ListQuery,
+        visible::Visible,
         watermark::{FreshDocument, Observer},
     },
 };
@@ -185,6 +186,8 @@ impl ViewLive {
                 what,
             }),
             epoch: state.breaks,
+            visible: Visible::All,
+            hidden: false,
         })
     }
 

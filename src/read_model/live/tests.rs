@@ -32,6 +32,7 @@ fn list(filters: Vec<(Filter, serde_json::Value)>) -> Arc<ListQuery> {
         after: None,
         log: None,
         fingerprint: String::new(),
+        visible: crate::read_model::visible::Visibility::All,
     })
 }
 

@@ -5,7 +5,7 @@
 //! asks for a value that the document has, and those without such a filter.
 
 use super::{Condition, client::Client};
-use crate::read_model::{parameters::ListQuery, schema::FieldPath};
+use crate::read_model::{parameters::ListQuery, schema::FieldPath, visible::Visibility};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
@@ -229,6 +229,9 @@ impl Topics {
 impl Topic {
     /// Whether a document is in the list.
     pub(super) fn holds(&self, document: &Value) -> bool {
+        if self.query.visible == Visibility::Nothing {
+            return false;
+        }
         let mut conditions = self.conditions.iter();
         conditions.all(|condition| condition.holds(document))
     }
@@ -256,5 +259,6 @@ pub(in crate::read_model) fn list_key(query: &ListQuery) -> String {
     let filters: Vec<_> = filters
         .map(|(filter, value)| (filter.name, value))
         .collect();
-    serde_json::to_string(&filters).unwrap_or_default()
+    let nothing = query.visible == Visibility::Nothing;
+    serde_json::to_string(&(nothing, filters)).unwrap_or_default()
 }

@@ -16,6 +16,7 @@ use crate::{
         parameters::{ListQuery, MAX_COUNT, Order},
         schema::{FieldPath, TEXT_INDEX, ViewTables},
         search::RANK,
+        visible::Visibility,
     },
     view::{Compare, Filter, Kind},
 };
@@ -36,6 +37,23 @@ pub(crate) struct Listed {
     pub(crate) by: &'static str,
     /// How many documents were read for the page, where that is known.
     pub(crate) read: Option<u64>,
+}
+
+impl Listed {
+    /// What is known of a list of which nothing is to be seen.
+    pub(crate) fn nothing(query: &ListQuery) -> Self {
+        let counts = |_: &Filter| ValueCounts {
+            counts: BTreeMap::new(),
+            capped: false,
+        };
+        Self {
+            rows: Vec::new(),
+            count: query.count.then_some(0),
+            facets: query.facets.iter().map(counts).collect(),
+            by: "index",
+            read: None,
+        }
+    }
 }
 
 /// How many documents have each value of a field.
@@ -194,6 +212,9 @@ impl<'a> Tally<'a> {
         by: Option<&Filter>,
         kept: bool,
     ) -> Result<Self, StoreError> {
+        // What is visible is no filter that a facet could be without.
+        let is_visible = |by: &Filter| query.visible == Visibility::Where(by.field);
+        let kept = kept && !by.is_some_and(is_visible);
         if kept && let Some(counts) = Counts::of(tables, query, by)? {
             return Ok(Self::Kept(counts));
         }
@@ -202,7 +223,7 @@ impl<'a> Tally<'a> {
             limit: MAX_COUNT,
             ..query.clone()
         };
-        if let Some(by) = by {
+        if let Some(by) = by.filter(|by| !is_visible(by)) {
             all.filters.retain(|(filter, _)| filter.field != by.field);
         }
         let by = by.map(|by| path(by.field)).transpose()?;

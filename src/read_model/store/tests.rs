@@ -63,6 +63,7 @@ fn description() -> ViewDescription {
         },
         document: String::schema(),
         schemas: Vec::new(),
+        visible: |_| crate::view::Rows::All,
     }
 }
 
