@@ -27,6 +27,7 @@ mod search;
 pub(crate) mod serving;
 mod standing;
 pub(crate) mod store;
+mod text_index;
 mod upkeep;
 mod visible;
 mod waits;
@@ -47,6 +48,7 @@ pub use standing::Standing;
 pub(crate) use store::aside;
 pub use store::{Credentials, Store, StoreError, StoreOptions};
 pub use store::{closed, floor, set_aside};
+pub use text_index::DEFAULT_SEARCH_MEMORY;
 pub(crate) use watermark::FreshDocument;
 pub use watermark::{Progress, Watermark, Watermarks};
 

@@ -120,6 +120,49 @@ impl Place {
         }])
     }
 
+    /// What compares as the values do that stand here.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The value that stands at a place that was made of it, if that can be told.
+    pub(crate) fn value(bytes: &[u8]) -> Option<Value> {
+        let (kind, rest) = bytes.split_first()?;
+        match *kind {
+            NULL => Some(Value::Null),
+            TRUTH => Some(Value::Bool(*rest.first()? != 0)),
+            NUMBER => {
+                let bits = u64::from_be_bytes(*rest.first_chunk()?);
+                let whole = rest.get(8..).and_then(|rest| rest.first_chunk());
+                if let Some(whole) = whole {
+                    let whole = u64::from_be_bytes(*whole) ^ (1 << 63);
+                    return Some(whole.cast_signed().into());
+                }
+                let float = f64::from_bits(match bits >> 63 {
+                    1 => bits ^ (1 << 63),
+                    _ => !bits,
+                });
+                match float.fract() == 0.0 {
+                    // Below 2^53, so that none is lost.
+                    true => Some((float as i64).into()),
+                    false => Some(float.into()),
+                }
+            }
+            TEXT => {
+                let mut text = Vec::with_capacity(rest.len());
+                let mut bytes = rest.strip_suffix(&[0, 0])?.iter();
+                while let Some(byte) = bytes.next() {
+                    text.push(*byte);
+                    if *byte == 0 {
+                        bytes.next();
+                    }
+                }
+                String::from_utf8(text).ok().map(Value::String)
+            }
+            _ => None,
+        }
+    }
+
     /// The key that says so in a direction.
     pub(crate) fn key(&self, direction: Direction) -> String {
         SORTED.encode(self.bytes(direction))
@@ -289,6 +332,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_value_is_told_from_its_place() {
+        for value in [
+            Value::Null,
+            json!(true),
+            json!(0),
+            json!(-7),
+            json!(0.5),
+            json!(i64::MAX),
+            json!(i64::MIN),
+            json!("사과"),
+            json!("a\0\0b\0"),
+            json!(""),
+        ] {
+            let place = Place::of(Some(&value)).into_bytes();
+            assert_eq!(Place::value(&place), Some(value));
+        }
+        assert_eq!(Place::value(&Place::of(None).into_bytes()), None);
     }
 
     #[test]

@@ -355,6 +355,11 @@ impl ViewTables {
         sql
     }
 
+    /// The fields that are compared, by filters, sort orders and routes, each once.
+    pub(crate) fn compared_fields(&self) -> &[FieldPath] {
+        &self.compared
+    }
+
     /// What `q` is compared with, in a view with text search.
     pub(crate) fn searched(&self, document: &serde_json::Value) -> Option<Searched> {
         (!self.search.is_empty()).then(|| Searched::of(&self.search, document))
@@ -387,7 +392,7 @@ impl ViewTables {
 
 /// The value to compare in place of this one, if that is another. Several values are none: they are not
 /// one that is equal, more or less.
-fn comparable(value: &serde_json::Value) -> Option<serde_json::Value> {
+pub(crate) fn comparable(value: &serde_json::Value) -> Option<serde_json::Value> {
     match value {
         serde_json::Value::String(text) => match compared(text) {
             same if same == *text => None,

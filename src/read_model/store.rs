@@ -18,6 +18,7 @@ mod ordered;
 mod page;
 pub(crate) mod parked;
 mod routes;
+mod searched;
 mod select;
 mod session;
 #[cfg(test)]
@@ -29,12 +30,15 @@ pub use folder::{closed, set_aside};
 pub(crate) use list::Listed;
 pub(crate) use select::{Row, Text, text};
 
-use super::schema::{TEXT_INDEX, ViewTables};
+use super::{
+    schema::{TEXT_INDEX, ViewTables},
+    text_index::{DEFAULT_SEARCH_MEMORY, TextIndexes},
+};
 use load::followed_id;
 use session::Session;
 use std::{
     borrow::Cow,
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, Weak},
 };
 use surrealdb::{
     IndexedResults,
@@ -61,6 +65,9 @@ pub struct StoreOptions {
     /// Whether to prepare a store that nobody has used yet, which takes the right to write. Without, it
     /// is waited for until somebody else has.
     pub prepares: bool,
+    /// How many bytes of memory each index of texts is written with, where the store is embedded; 0 for no
+    /// such index.
+    pub search_memory: usize,
     /// Where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
     pub runtime: Handle,
 }
@@ -75,6 +82,7 @@ impl StoreOptions {
             database: "views".to_owned(),
             credentials: None,
             prepares: true,
+            search_memory: DEFAULT_SEARCH_MEMORY,
             runtime,
         }
     }
@@ -104,9 +112,23 @@ pub struct Store {
 }
 
 struct Inner {
+    // First: those that keep them are told to end before the store is let go.
+    texts: Option<TextIndexes>,
     session: Session,
     runtime: Handle,
     id: RwLock<String>,
+}
+
+/// A store that may be gone.
+#[derive(Clone)]
+pub(crate) struct WeakStore(Weak<Inner>);
+
+impl WeakStore {
+    /// The store, if it is still there.
+    pub(crate) fn upgrade(&self) -> Result<Store, StoreError> {
+        let inner = self.0.upgrade().ok_or(StoreError::Stopped)?;
+        Ok(Store { inner })
+    }
 }
 
 impl Store {
@@ -117,9 +139,17 @@ impl Store {
     /// Returns a retryable error when a server does not answer, a terminal one when the address or
     /// the credentials are refused.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let session = Session::open(&options).await?;
+        // Of a server others write, and what they write is only told of by ids.
+        let embedded = !session.is_remote() && options.search_memory > 0;
+        let texts = embedded.then(|| {
+            let folder = folder::texts(&options.url);
+            TextIndexes::new(folder, options.search_memory, options.runtime.clone())
+        });
         let unnamed = Self {
             inner: Arc::new(Inner {
-                session: Session::open(&options).await?,
+                texts,
+                session,
                 runtime: options.runtime,
                 id: RwLock::default(),
             }),
@@ -170,6 +200,9 @@ impl Store {
             variables.insert("aggregates", tables.aggregates.clone());
         }
         self.query(sql, variables).await?;
+        if let Some(texts) = &self.inner.texts {
+            texts.open(tables, WeakStore(Arc::downgrade(&self.inner)));
+        }
         Ok(())
     }
 

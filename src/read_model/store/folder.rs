@@ -12,6 +12,12 @@ use std::{
 const SET_ASIDE: &str = "set-aside";
 /// The file in it that is locked while it is open.
 const LOCK: &str = "LOCK";
+/// The end of the name of the folder with the indexes of texts.
+const TEXTS: &str = "-texts";
+/// The file that is locked while an index is written.
+const TEXT_LOCK: &str = ".tantivy-writer.lock";
+/// How often it is looked whether an index is: it can be made anew.
+const TEXT_LOOKS: u32 = 1_000;
 /// How often it is looked whether it still is.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -23,6 +29,25 @@ pub async fn closed(url: &str) {
     while File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err()) {
         tokio::time::sleep(LOOK).await;
     }
+    let mut looks = TEXT_LOOKS;
+    while looks > 0 && texts(url).is_some_and(|texts| is_written(&texts)) {
+        looks -= 1;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The folder of the indexes of texts beside an embedded store, where that has a folder.
+pub(super) fn texts(url: &str) -> Option<PathBuf> {
+    let mut name = folder(url)?.into_os_string();
+    name.push(TEXTS);
+    Some(PathBuf::from(name))
+}
+
+/// Whether some index is still written.
+fn is_written(texts: &Path) -> bool {
+    let indexes = fs::read_dir(texts).into_iter().flatten().flatten();
+    let mut locks = indexes.map(|index| index.path().join(TEXT_LOCK));
+    locks.any(|lock| File::open(lock).is_ok_and(|lock| lock.try_lock().is_err()))
 }
 
 /// Moves the folder of an embedded store that could not be opened out of the way, to its name with

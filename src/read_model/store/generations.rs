@@ -63,6 +63,7 @@ impl Store {
         forward: Option<u64>,
     ) -> Result<bool, StoreError> {
         let mut variables = changing(view, next);
+        let from_tables = from;
         let from = from.map(|from| Value::RecordId(checkpoint_id(from)));
         variables.insert("from", from.unwrap_or(Value::Array(Array::new())));
         variables.insert("to", Value::RecordId(checkpoint_id(to)));
@@ -84,7 +85,12 @@ impl Store {
             change()
         );
         match self.query(sql, variables).await {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                if let Some(texts) = &self.inner.texts {
+                    from_tables.into_iter().chain([to]).for_each(|tables| texts.turn(tables));
+                }
+                Ok(true)
+            }
             Err(StoreError::Unavailable(error)) if error.message().contains(BEHIND) => Ok(false),
             Err(error) => Err(error),
         }
@@ -107,6 +113,9 @@ impl Store {
             tables.documents, tables.parts, tables.counts
         );
         self.query(sql, variables).await?;
+        if let Some(texts) = &self.inner.texts {
+            texts.remove(tables);
+        }
         Ok(())
     }
 }

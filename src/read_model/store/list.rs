@@ -33,7 +33,7 @@ pub(crate) struct Listed {
     pub(crate) count: Option<u64>,
     /// How many documents have each value, for each facet that was asked for.
     pub(crate) facets: Vec<ValueCounts>,
-    /// How the page was come by: `index`, `rows` or `sorted`.
+    /// How the page was come by: `index`, `rows`, `sorted` or `text`.
     pub(crate) by: &'static str,
     /// How many documents were read for the page, where that is known.
     pub(crate) read: Option<u64>,
@@ -75,6 +75,9 @@ impl Store {
         fence: Option<&Fence>,
         query: &ListQuery,
     ) -> Result<Listed, StoreError> {
+        if let Some(found) = self.searched(tables, query).await? {
+            return Ok(found);
+        }
         match self.listed(tables, fence, query, true).await? {
             Some(listed) => Ok(listed),
             None => {
@@ -90,7 +93,7 @@ impl Store {
     }
 
     /// As [`Store::list`], by the counts that are kept, or without; none where those are too many.
-    async fn listed(
+    pub(super) async fn listed(
         &self,
         tables: &ViewTables,
         fence: Option<&Fence>,

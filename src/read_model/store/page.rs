@@ -132,7 +132,7 @@ impl Store {
     }
 }
 
-fn between(table: &TableName, after: Option<&str>, last: Option<&str>) -> Variables {
+pub(super) fn between(table: &TableName, after: Option<&str>, last: Option<&str>) -> Variables {
     let key = |id: &str| RecordIdKey::String(id.to_owned());
     let range = RecordIdKeyRange {
         start: after.map_or(Bound::Unbounded, |id| Bound::Excluded(key(id))),

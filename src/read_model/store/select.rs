@@ -116,6 +116,11 @@ impl Row {
         })
     }
 
+    /// The document as one that a search has found.
+    pub(super) fn ranked(self, rank: Option<i64>) -> Self {
+        Self { rank, ..self }
+    }
+
     /// What the next page goes on after, under this order.
     pub(crate) fn key(&self, order: Order) -> SortKey {
         match order {

@@ -36,6 +36,10 @@ impl Store {
              UPDATE $checkpoint CONTENT $next RETURN NONE;"
         );
         let aside = changes.take_aside();
+        let texts = self.inner.texts.as_ref();
+        let indexed = texts.and_then(|texts| texts.begin(tables));
+        let entries = indexed.as_ref();
+        let entries = entries.map(|indexed| indexed.entries(&changes.documents));
         let Rows {
             inserted,
             changed,
@@ -85,7 +89,25 @@ impl Store {
         );
         aside::write(tables, next.log, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
-        self.query(sql, variables).await?;
+        let written = self.query(sql, variables).await;
+        match (indexed, &written) {
+            (Some(indexed), Ok(_)) => {
+                let entries = entries.unwrap_or_default();
+                indexed.written(fence.revision, &next, entries).await;
+            }
+            (
+                Some(indexed),
+                Err(
+                    StoreError::Fenced
+                    | StoreError::Failed(_)
+                    | StoreError::Conflict(_)
+                    | StoreError::Refused(_),
+                ),
+            ) => indexed.refused(),
+            // It may have been written.
+            (Some(_) | None, _) => {}
+        }
+        written?;
         Ok(next)
     }
 }
