@@ -4,7 +4,10 @@
 //! gives back however the process ends. [`DataDir::reset`] removes only the folders that
 //! Headwater makes, and a folder that has them but no lock file is somebody else's and refused.
 
-use crate::{event_log::secret::Secret, read_model::aside};
+use crate::{
+    event_log::secret::Secret,
+    read_model::{aside, texts_beside},
+};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
@@ -153,7 +156,8 @@ impl DataDir {
         };
         crate::dev::nats_server::wait_until_unused(&self.nats()).map_err(failed)?;
         let aside = aside(&self.views());
-        for folder in [self.nats(), self.views(), aside, self.refold()] {
+        let texts = texts_beside(&self.views());
+        for folder in [self.nats(), self.views(), aside, texts, self.refold()] {
             match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}

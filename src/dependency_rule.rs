@@ -15,6 +15,11 @@ fn only_the_read_model_speaks_to_surrealdb() {
     only("surrealdb", "read_model");
 }
 
+#[test]
+fn only_the_read_model_speaks_to_tantivy() {
+    only("tantivy", "read_model");
+}
+
 /// Holds every file beside `owner` to not naming this module of another crate, in a path or an import.
 #[track_caller]
 fn only(module: &str, owner: &str) {

@@ -15,7 +15,7 @@ use crate::{
     http,
     platform::{Domain, Platform, PlatformOptions, StartError},
     projection::VerifyOptions,
-    read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE},
+    read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_SEARCH_MEMORY},
     request_reply::Inboxes,
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
@@ -41,6 +41,8 @@ pub struct DevOptions {
     pub cache: usize,
     /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
     pub list_cache: usize,
+    /// How many bytes of memory each index of texts is written with; 0 for no such index.
+    pub search_memory: usize,
     /// About how many documents a minute are compared with the log unasked; 0 for none.
     pub verify_per_minute: u32,
     /// Whether those that differ are set right.
@@ -77,6 +79,7 @@ impl DevOptions {
             reset: false,
             cache: DEFAULT_CACHE,
             list_cache: DEFAULT_LIST_CACHE,
+            search_memory: DEFAULT_SEARCH_MEMORY,
             verify_per_minute: VerifyOptions::PER_MINUTE,
             repair: false,
             command: CommandOptions::default(),
@@ -121,6 +124,7 @@ impl Dev {
         platform.http = options.http;
         platform.cache = options.cache;
         platform.list_cache = options.list_cache;
+        platform.search_memory = options.search_memory;
         platform.verify =
             VerifyOptions::new(data.refold()).unasked(options.verify_per_minute, options.repair);
         platform.command = options.command;

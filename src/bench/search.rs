@@ -2,7 +2,7 @@
 //!
 //! Beside a page of the same size without `q`, which an index holds in its order: what remains is the
 //! search. The names are Korean, of three words and an amount; half of the searches are for one word,
-//! half for two that some name has.
+//! half for two that some name has. Beside both, searches for a word that a third of the names have.
 
 use super::{
     Bench, BenchError, LoadThreads, Rounds, closed_loop,
@@ -23,6 +23,8 @@ const SECOND: [char; 20] = [
 ];
 /// How many words there are. Each is in three of so many names.
 const WORDS: usize = FIRST.len() * SECOND.len();
+/// The word that every third name has.
+const COMMON: &str = "국산";
 /// How many different searches there are.
 const SEARCHES: usize = 4 * WORDS;
 
@@ -30,7 +32,12 @@ const SEARCHES: usize = 4 * WORDS;
 #[must_use]
 pub fn name(number: usize) -> String {
     let [first, second, third] = words(number);
-    format!("{first} {second} {third} {}kg", number % 20 + 1)
+    let common = if number.is_multiple_of(3) {
+        COMMON
+    } else {
+        "수입"
+    };
+    format!("{first} {second} {third} {common} {}kg", number % 20 + 1)
 }
 
 /// Numbers that are next to each other have nothing in common.
@@ -49,10 +56,15 @@ fn path(number: usize, documents: usize) -> String {
         0 => first,
         _ => format!("{first} {second}"),
     };
+    searching(&q, "")
+}
+
+/// The path of a search, with more parameters.
+fn searching(q: &str, more: &str) -> String {
     let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("q", &q)
+        .append_pair("q", q)
         .finish();
-    format!("/views/product?{query}")
+    format!("/views/product?{query}{more}")
 }
 
 /// Measures searches.
@@ -68,6 +80,8 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
         let searches = (0..SEARCHES).map(|number| path(number, options.documents));
         let searches: Arc<[_]> = searches.map(|path| http::get(&path, &[])).collect();
         let list: Arc<[_]> = [http::get("/views/product?sort=name", &[])].into();
+        let common: Arc<[_]> = [http::get(&searching(COMMON, ""), &[])].into();
+        let sorted: Arc<[_]> = [http::get(&searching(COMMON, "&sort=name"), &[])].into();
         let mut connections = Vec::new();
         for _ in 0..options.clients {
             let connection = Connection::open(mart.address).await?;
@@ -88,12 +102,14 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
             closed_loop(threads.handle(), options.clients, length, operation).await
         };
         let length = options.length / options.rounds.max(1);
-        for requests in [&list, &searches] {
+        for requests in [&list, &searches, &common, &sorted] {
             measure(requests, length.min(Duration::from_secs(1))).await?;
         }
         let mut rounds = Rounds::default();
         for _ in 0..options.rounds.max(1) {
             rounds.floor("list", &measure(&list, length).await?);
+            rounds.floor("common word", &measure(&common, length).await?);
+            rounds.floor("common word, sorted", &measure(&sorted, length).await?);
             rounds.ours(&measure(&searches, length).await?);
         }
         let mut settings = common_settings();

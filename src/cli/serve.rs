@@ -56,6 +56,7 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
     options.inboxes = config.sides.inboxes();
     options.cache = config.sides.gateway.cache();
     options.list_cache = config.sides.gateway.list_cache();
+    options.search_memory = config.sides.gateway.search_memory();
     options.verify = config.sides.verify.options(data.refold());
     options.command = config.sides.command.options();
     options.server.api = config.topology.log.api();

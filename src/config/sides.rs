@@ -131,6 +131,11 @@ pub struct GatewayConfig {
     /// of the view changes; 0 for nothing
     #[arg(long, env = "HEADWATER_LIST_CACHE_MB", default_value_t = 32)]
     pub list_cache_mb: usize,
+    /// How much memory each index of texts is written with, in MiB, where documents are kept in this process;
+    /// 0 for none: searches then read all that match
+    // What the library takes at least is 15 MiB. More makes larger steps of a first filling.
+    #[arg(long, env = "HEADWATER_SEARCH_MEMORY_MB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(0..=2_048))]
+    pub search_memory_mb: u16,
     /// How many clients may be connected at once, as far as there are open files for them; where all
     /// connections are in use, further ones are answered 503
     // Beside as many live clients as there may be, room for those that come and go.
@@ -160,6 +165,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn list_cache(&self) -> usize {
         self.list_cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// How many bytes of memory each index of texts is written with.
+    #[must_use]
+    pub fn search_memory(&self) -> usize {
+        usize::from(self.search_memory_mb) << 20
     }
 
     /// How HTTP is served at an address, with the defaults of what cannot be set from outside.

@@ -9,7 +9,7 @@ use crate::{
     http,
     processes::ProcessOptions,
     projection::VerifyOptions,
-    read_model::{Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE},
+    read_model::{Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_SEARCH_MEMORY},
     request_reply::Inboxes,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -38,6 +38,9 @@ pub struct PlatformOptions {
     pub cache: usize,
     /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
     pub list_cache: usize,
+    /// How many bytes of memory each index of texts is written with, where documents are kept in this
+    /// process; 0 for no such index.
+    pub search_memory: usize,
     /// How the views are compared with the log.
     pub verify: VerifyOptions,
     /// How the command side is sized.
@@ -81,6 +84,7 @@ impl PlatformOptions {
             http: http::Options::default(),
             cache: DEFAULT_CACHE,
             list_cache: DEFAULT_LIST_CACHE,
+            search_memory: DEFAULT_SEARCH_MEMORY,
             verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
             command: CommandOptions::default(),
             processes: ProcessOptions::default(),

@@ -136,6 +136,7 @@ async fn open_store(
             let mut store = StoreOptions::new(&options.store, threads.clone());
             store.credentials.clone_from(&options.credentials);
             store.prepares = options.prepares();
+            store.search_memory = options.search_memory;
             let opened = Store::open(store.clone()).await;
             let Err(error) = &opened else {
                 return Ok(opened?);

@@ -9,7 +9,7 @@ use super::{
     generation::Generation,
     ordering::{self, Direction, KeyColumn, ListOrder},
     parameters::MAX_TEXT,
-    search::Searched,
+    search::{Searched, searched_text},
 };
 use crate::{
     event_log::subject::is_name,
@@ -358,6 +358,11 @@ impl ViewTables {
     /// The fields that are compared, by filters, sort orders and routes, each once.
     pub(crate) fn compared_fields(&self) -> &[FieldPath] {
         &self.compared
+    }
+
+    /// The text that `q` is compared with, in a view with text search.
+    pub(crate) fn searched_text(&self, document: &serde_json::Value) -> Option<String> {
+        (!self.search.is_empty()).then(|| searched_text(&self.search, document))
     }
 
     /// What `q` is compared with, in a view with text search.

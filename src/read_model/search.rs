@@ -40,32 +40,43 @@ pub(crate) struct Searched {
 impl Searched {
     /// Makes them from these fields of a document.
     pub(super) fn of(fields: &[FieldPath], document: &Value) -> Self {
-        let mut all = "\n".to_owned();
-        for field in fields {
-            field.each(document, &mut |value| {
-                if let Some(value) = value.as_str() {
-                    for (number, word) in text::searchable(value).split_whitespace().enumerate() {
-                        if number > 0 {
-                            all.push(' ');
-                        }
-                        all.push_str(word);
-                    }
-                    all.push('\n');
-                }
-            });
-        }
-        let mut pieces = BTreeSet::new();
-        for run in all.split_whitespace().flat_map(Run::all) {
-            for one in run.0.chars() {
-                pieces.insert(Piece(one, None));
-            }
-            pieces.extend(run.pairs());
-        }
+        let text = searched_text(fields, document);
         Self {
-            pieces: joined(&pieces),
-            text: all,
+            pieces: pieces_of(&text),
+            text,
         }
     }
+}
+
+/// The text that `q` is compared with, of these fields of a document.
+pub(super) fn searched_text(fields: &[FieldPath], document: &Value) -> String {
+    let mut all = "\n".to_owned();
+    for field in fields {
+        field.each(document, &mut |value| {
+            if let Some(value) = value.as_str() {
+                for (number, word) in text::searchable(value).split_whitespace().enumerate() {
+                    if number > 0 {
+                        all.push(' ');
+                    }
+                    all.push_str(word);
+                }
+                all.push('\n');
+            }
+        });
+    }
+    all
+}
+
+/// The pieces of a text, each once.
+fn pieces_of(text: &str) -> String {
+    let mut pieces = BTreeSet::new();
+    for run in text.split_whitespace().flat_map(Run::all) {
+        for one in run.0.chars() {
+            pieces.insert(Piece(one, None));
+        }
+        pieces.extend(run.pairs());
+    }
+    joined(&pieces)
 }
 
 /// What is searched for.

@@ -25,7 +25,7 @@ mod session;
 mod tests;
 mod write;
 
-pub(crate) use folder::aside;
+pub(crate) use folder::{aside, texts_beside};
 pub use folder::{closed, set_aside};
 pub(crate) use list::Listed;
 pub(crate) use select::{Row, Text, text};

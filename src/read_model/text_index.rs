@@ -145,7 +145,13 @@ impl TextIndexes {
         let name = tables.documents.as_str();
         let removed = self.lock().remove(name);
         match removed {
-            Some(index) => *index.0.removed.lock().unwrap_or_else(PoisonError::into_inner) = true,
+            Some(index) => {
+                *index
+                    .0
+                    .removed
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) = true
+            }
             None => {
                 let _: io::Result<()> = files::remove(&self.home(name));
             }
@@ -189,19 +195,26 @@ impl TextIndexes {
         // What is declared may be another since than when the index was opened.
         let tables = &shared.tables;
         let question = Question::of(tables, query)?;
-        let facets: Vec<_> = query.facets.iter().map(|facet| {
-            let mut all = query.clone();
-            all.after = None;
-            all.filters.retain(|(filter, _)| filter.field != facet.field);
-            let question = Question::of(tables, &all)?;
-            let fields = tables.compared_fields();
-            let path = FieldPath::parse(facet.field).ok()?;
-            let field = fields.iter().position(|field| *field == path)?;
-            Some((question, field))
-        }).collect::<Option<_>>()?;
+        let facets: Vec<_> = query
+            .facets
+            .iter()
+            .map(|facet| {
+                let mut all = query.clone();
+                all.after = None;
+                all.filters
+                    .retain(|(filter, _)| filter.field != facet.field);
+                let question = Question::of(tables, &all)?;
+                let fields = tables.compared_fields();
+                let path = FieldPath::parse(facet.field).ok()?;
+                let field = fields.iter().position(|field| *field == path)?;
+                Some((question, field))
+            })
+            .collect::<Option<_>>()?;
         let moment = shared.recent().moment()?;
         let count = query.count;
-        let asked = self.runtime.spawn_blocking(move || moment.find(question, count, facets));
+        let asked = self
+            .runtime
+            .spawn_blocking(move || moment.find(question, count, facets));
         let error = match asked.await {
             Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => error,
@@ -216,7 +229,8 @@ impl TextIndexes {
 
     fn of(&self, tables: &ViewTables) -> Option<Arc<Shared>> {
         let open = self.lock();
-        open.get(tables.documents.as_str()).map(|index| Arc::clone(&index.0))
+        open.get(tables.documents.as_str())
+            .map(|index| Arc::clone(&index.0))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, TextIndex>> {
@@ -253,12 +267,7 @@ impl Transaction {
     }
 
     /// It was written, with these changes.
-    pub(crate) async fn written(
-        mut self,
-        from: u64,
-        next: &Checkpoint,
-        changes: Vec<EntryChange>,
-    ) {
+    pub(crate) async fn written(mut self, from: u64, next: &Checkpoint, changes: Vec<EntryChange>) {
         let Some(shared) = self.0.take() else { return };
         shared.recent().note(from, stamp(next), changes);
         shared.changed.notify_all();
@@ -272,7 +281,10 @@ impl Transaction {
             }
         };
         if shared.recent().is_full() && timeout(PATIENCE, room).await.is_err() {
-            tracing::warn!(view.name = shared.tables.view, "the index of texts does not keep up, and is compared with the store later");
+            tracing::warn!(
+                view.name = shared.tables.view,
+                "the index of texts does not keep up, and is compared with the store later"
+            );
             shared.doubt();
         }
     }
@@ -377,7 +389,9 @@ impl Moment {
                 Some(count.min(most) as u64)
             }
         };
-        let facets = facets.iter().map(|(question, field)| self.values(question, *field));
+        let facets = facets
+            .iter()
+            .map(|(question, field)| self.values(question, *field));
         Ok(Found {
             facets: facets.collect::<Result<_, _>>()?,
             hits,
@@ -397,7 +411,9 @@ impl Moment {
         let capped = count == left && self.view.count(question, left + 1)? > left;
         for entry in matches {
             let value = entry.values.get(field).and_then(|values| values.first());
-            *values.entry(value.cloned().unwrap_or_default()).or_default() += 1;
+            *values
+                .entry(value.cloned().unwrap_or_default())
+                .or_default() += 1;
         }
         let values = values.into_iter().filter_map(|(place, count)| {
             let value = Place::value(&place).filter(|value| !value.is_null())?;

@@ -214,6 +214,11 @@ fn describe_queries() {
         "pages of lists in memory",
     );
     gauge(
+        "headwater_search_index_ready",
+        count,
+        "whether searches of the view are answered by an index of texts",
+    );
+    gauge(
         "headwater_live_clients",
         count,
         "clients that follow documents",

@@ -38,9 +38,14 @@ pub async fn closed(url: &str) {
 
 /// The folder of the indexes of texts beside an embedded store, where that has a folder.
 pub(super) fn texts(url: &str) -> Option<PathBuf> {
-    let mut name = folder(url)?.into_os_string();
+    folder(url).map(|folder| texts_beside(&folder))
+}
+
+/// The folder of the indexes of texts of a store in this folder.
+pub(crate) fn texts_beside(folder: &Path) -> PathBuf {
+    let mut name = folder.as_os_str().to_owned();
     name.push(TEXTS);
-    Some(PathBuf::from(name))
+    PathBuf::from(name)
 }
 
 /// Whether some index is still written.

@@ -87,7 +87,10 @@ impl Store {
         match self.query(sql, variables).await {
             Ok(_) => {
                 if let Some(texts) = &self.inner.texts {
-                    from_tables.into_iter().chain([to]).for_each(|tables| texts.turn(tables));
+                    from_tables
+                        .into_iter()
+                        .chain([to])
+                        .for_each(|tables| texts.turn(tables));
                 }
                 Ok(true)
             }

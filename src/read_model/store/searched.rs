@@ -1,13 +1,8 @@
 //! Searches that the index of texts answers, and what it is compared with.
 
 use super::{
-    Listed, Row, Store, StoreError,
-    list::ValueCounts,
-    load::document_id,
-    page::between,
-    rows,
-    select::LIMITED,
-    take,
+    Listed, Row, Store, StoreError, list::ValueCounts, load::document_id, page::between, rows,
+    select::LIMITED, take,
 };
 use crate::read_model::{
     parameters::ListQuery,
@@ -64,9 +59,11 @@ impl Store {
 
     /// Begins a transaction of which it is never said what becomes of it.
     #[cfg(test)]
-    pub(crate) fn begin_text_transaction(&self, tables: &ViewTables) -> impl Drop {
+    pub(crate) fn begin_text_transaction(&self, tables: &ViewTables) -> impl Drop + use<> {
         let texts = self.inner.texts.as_ref();
-        texts.and_then(|texts| texts.begin(tables)).expect("there is an index")
+        texts
+            .and_then(|texts| texts.begin(tables))
+            .expect("there is an index")
     }
 
     /// As [`Store::list`], without the index of texts.

@@ -26,7 +26,7 @@ impl Entry {
         position: u64,
         document: &Value,
     ) -> Option<Self> {
-        let searched = tables.searched(document)?;
+        let text = tables.searched_text(document)?;
         let values = tables.compared_fields().iter().map(|field| {
             let mut places = Vec::new();
             field.each(document, &mut |value| {
@@ -45,14 +45,17 @@ impl Entry {
             id: id.to_owned(),
             position,
             values: values.collect(),
-            text: searched.text,
+            text,
         })
     }
 
     /// How many bytes of memory it takes, about.
     pub(super) fn size(&self) -> usize {
         let values = self.values.iter().flatten();
-        self.id.len() * 2 + self.text.len() + values.map(|value| value.len() + 24).sum::<usize>() + 200
+        self.id.len() * 2
+            + self.text.len()
+            + values.map(|value| value.len() + 24).sum::<usize>()
+            + 200
     }
 }
 

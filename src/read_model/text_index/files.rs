@@ -1,10 +1,6 @@
 //! The index's files: their form, and where they are.
 
-use super::{
-    IndexError,
-    entry::Entry,
-    pieces::Cutter,
-};
+use super::{IndexError, entry::Entry, pieces::Cutter};
 use crate::read_model::schema::ViewTables;
 use serde::{Deserialize, Serialize};
 use std::{fs, io, path::PathBuf};
@@ -125,7 +121,12 @@ impl Files {
         if !damaged.is_empty() {
             return Err(IndexError::Damaged);
         }
-        Ok(Some(Self::of(index, fields, form.to_owned(), payload.stamp)?))
+        Ok(Some(Self::of(
+            index,
+            fields,
+            form.to_owned(),
+            payload.stamp,
+        )?))
     }
 
     fn of(
@@ -189,7 +190,10 @@ impl Fields {
         let mut document = TantivyDocument::default();
         document.add_bytes(self.id, entry.id.as_bytes());
         document.add_text(self.text, &entry.text);
-        document.add_u64(self.length, super::question::length(&entry.text).unsigned_abs());
+        document.add_u64(
+            self.length,
+            super::question::length(&entry.text).unsigned_abs(),
+        );
         document.add_u64(self.position, entry.position);
         for (field, places) in self.values.iter().zip(&entry.values) {
             for place in places {

@@ -116,7 +116,10 @@ impl Keeper {
             Err(interrupted) => return interrupted,
         };
         loop {
-            match self.prepare(&mut writing).and_then(|()| self.follow(&mut writing)) {
+            match self
+                .prepare(&mut writing)
+                .and_then(|()| self.follow(&mut writing))
+            {
                 Err(Interrupted::Doubtful) => {}
                 Err(interrupted) => return interrupted,
                 Ok(()) => return Interrupted::Stopping,
@@ -286,7 +289,9 @@ impl<'a> Known<'a> {
             searcher,
             fields: writing.files.fields.clone(),
             positions: positions.collect::<Result<_, _>>()?,
-            seen: segments.map(|segment| vec![false; segment.max_doc() as usize]).collect(),
+            seen: segments
+                .map(|segment| vec![false; segment.max_doc() as usize])
+                .collect(),
         })
     }
 

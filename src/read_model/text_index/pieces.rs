@@ -67,7 +67,11 @@ fn is_between(c: char) -> bool {
 /// Calls `found` with the place of each piece and its bytes, in the order of places.
 fn cut(text: &str, found: &mut impl FnMut(usize, Range<usize>)) {
     let characters: Vec<(usize, char)> = text.char_indices().collect();
-    let start = |place: usize| characters.get(place).map_or(text.len(), |(start, _)| *start);
+    let start = |place: usize| {
+        characters
+            .get(place)
+            .map_or(text.len(), |(start, _)| *start)
+    };
     let between = |place: usize| characters.get(place).is_none_or(|(_, c)| is_between(*c));
     for (place, &(begin, character)) in characters.iter().enumerate() {
         let mut emit = |end: usize| found(place, begin..start(end));
@@ -168,13 +172,28 @@ mod tests {
 
     #[test]
     fn what_is_searched_for_most_is_one_piece() {
-        for part in ["사", "사과", "햇사과", "\n사과", " 사과\u{301}", "\n햇사과", "\n제주 햇사과 ", "\n제주\n"] {
+        for part in [
+            "사",
+            "사과",
+            "햇사과",
+            "\n사과",
+            " 사과\u{301}",
+            "\n햇사과",
+            "\n제주 햇사과 ",
+            "\n제주\n",
+        ] {
             assert_eq!(pieces_of(part), [(0, part.to_owned())]);
         }
         let owned = |pieces: &[(usize, &str)]| -> Vec<(usize, String)> {
-            pieces.iter().map(|(at, piece)| (*at, (*piece).to_owned())).collect()
+            pieces
+                .iter()
+                .map(|(at, piece)| (*at, (*piece).to_owned()))
+                .collect()
         };
-        assert_eq!(pieces_of("사과주스"), owned(&[(0, "사과주"), (1, "과주스")]));
+        assert_eq!(
+            pieces_of("사과주스"),
+            owned(&[(0, "사과주"), (1, "과주스")])
+        );
         assert_eq!(
             pieces_of("\n제주 사과주스"),
             owned(&[(0, "\n제주"), (3, " 사과주"), (5, "과주스")])

@@ -85,7 +85,10 @@ impl Question {
             }
         }
         let after = query.after.as_ref().map(|(key, id)| After {
-            rank: key.as_ref().and_then(serde_json::Value::as_i64).unwrap_or(0),
+            rank: key
+                .as_ref()
+                .and_then(serde_json::Value::as_i64)
+                .unwrap_or(0),
             value: Place::of(key.as_ref()).into_bytes(),
             id: id.clone(),
         });
@@ -128,8 +131,14 @@ impl Question {
         };
         let mut words = self.search.words().iter();
         words.all(|word| entry.text.contains(word))
-            && self.equal.iter().all(|(field, wanted)| has(*field, &|value| value == wanted))
-            && self.ranges.iter().all(|range| has(range.field, &|value| range.has(value)))
+            && self
+                .equal
+                .iter()
+                .all(|(field, wanted)| has(*field, &|value| value == wanted))
+            && self
+                .ranges
+                .iter()
+                .all(|range| has(range.field, &|value| range.has(value)))
     }
 
     /// The document as one that was found, if it matches and comes after where the page begins.

@@ -110,7 +110,11 @@ impl Recent {
             }
             self.put(id, entry.map(Arc::new));
         }
-        if self.told.as_ref().is_some_and(|told| told.len() > 50 * MOST) {
+        if self
+            .told
+            .as_ref()
+            .is_some_and(|told| told.len() > 50 * MOST)
+        {
             self.doubt();
         }
     }
@@ -258,7 +262,12 @@ fn size(entry: Option<&Entry>) -> usize {
 /// Leaves a document of the index out of what is found.
 fn hide(view: &mut View, id: &str) -> Result<(), IndexError> {
     let term = view.fields.id_term(id);
-    for (segment, changed) in view.searcher.segment_readers().iter().zip(&mut view.changed) {
+    for (segment, changed) in view
+        .searcher
+        .segment_readers()
+        .iter()
+        .zip(&mut view.changed)
+    {
         let ids = segment.inverted_index(view.fields.id)?;
         let Some(mut found) = ids.read_postings(&term, IndexRecordOption::Basic)? else {
             continue;

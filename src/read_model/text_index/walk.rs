@@ -17,7 +17,9 @@ use std::{
 use tantivy::{
     COLLECT_BLOCK_BUFFER_LEN, DocId, DocSet, Searcher, SegmentReader, Term,
     columnar::{BytesColumn, Cardinality, ColumnValues, TermOrdHit},
-    query::{BooleanQuery, EnableScoring, PhraseQuery, Query, Scorer, TermQuery, Weight},
+    query::{
+        BooleanQuery, EnableScoring, PhraseQuery, Query, QueryClone, Scorer, TermQuery, Weight,
+    },
     schema::IndexRecordOption,
 };
 
@@ -46,7 +48,10 @@ impl View {
             self.walk(&mut found, 0, &*weight, &[])?;
             return Ok(found.hits);
         }
-        let first = question.after.as_ref().map_or(0, |after| after.rank / LENGTHS);
+        let first = question
+            .after
+            .as_ref()
+            .map_or(0, |after| after.rank / LENGTHS);
         let mut better: Vec<Box<dyn Weight>> = Vec::new();
         for class in 0..=ELSEWHERE {
             let part = match class {
@@ -198,10 +203,13 @@ impl View {
     }
 
     fn equal(&self, question: &Question) -> impl Iterator<Item = Box<dyn Query>> {
-        question.equal.iter().map(|(field, value)| -> Box<dyn Query> {
-            let term = Term::from_field_bytes(self.fields.values[*field], value);
-            Box::new(TermQuery::new(term, IndexRecordOption::Basic))
-        })
+        question
+            .equal
+            .iter()
+            .map(|(field, value)| -> Box<dyn Query> {
+                let term = Term::from_field_bytes(self.fields.values[*field], value);
+                Box::new(TermQuery::new(term, IndexRecordOption::Basic))
+            })
     }
 
     /// The documents whose text contains this.
@@ -285,10 +293,11 @@ impl Keys {
             after: None,
         };
         let after = question.after.as_ref();
-        keys.after = match after.filter(|after| question.sort.is_some() || after.rank / LENGTHS == class) {
-            None => None,
-            Some(after) => Some(keys.place(after.rank, &after.value, &after.id)?),
-        };
+        keys.after =
+            match after.filter(|after| question.sort.is_some() || after.rank / LENGTHS == class) {
+                None => None,
+                Some(after) => Some(keys.place(after.rank, &after.value, &after.id)?),
+            };
         Ok(keys)
     }
 
@@ -324,7 +333,8 @@ impl Keys {
     fn hit(&self, document: DocId) -> Result<Hit, IndexError> {
         let number = self.first.get_val(document);
         let (mut id, mut value) = (Vec::new(), Vec::new());
-        self.ids.ord_to_bytes(self.id_ordinals.get_val(document), &mut id)?;
+        self.ids
+            .ord_to_bytes(self.id_ordinals.get_val(document), &mut id)?;
         let rank = match &self.values {
             None => Some(self.class * LENGTHS + i64::try_from(number).unwrap_or(0)),
             Some(values) => {
@@ -369,7 +379,8 @@ impl Page<'_> {
         let mut numbers = [0; COLLECT_BLOCK_BUFFER_LEN];
         loop {
             let length = scorer.fill_buffer(&mut block);
-            keys.first.get_vals(&block[..length], &mut numbers[..length]);
+            keys.first
+                .get_vals(&block[..length], &mut numbers[..length]);
             for (&document, &number) in block[..length].iter().zip(&numbers) {
                 let first = keys.first_of(number);
                 let outside = end.is_some_and(|end| first > end.0)
@@ -398,7 +409,8 @@ impl Page<'_> {
         for (_, document) in heap {
             self.hits.push(keys.hit(document)?);
         }
-        self.hits.sort_by(|one, other| self.question.compare(one, other));
+        self.hits
+            .sort_by(|one, other| self.question.compare(one, other));
         self.hits.truncate(most);
         Ok(())
     }
