@@ -212,7 +212,7 @@ pub(crate) struct ViewTables {
     pub(crate) generation: Generation,
     /// Whether the indexes are known to be there: those of another version may be others.
     pub(crate) indexed: bool,
-    /// Whether there is an index of what is searched, which another version may not have.
+    /// Whether there is what is searched by, which another version may not have.
     pub(crate) searchable: bool,
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
@@ -315,8 +315,8 @@ impl ViewTables {
         indexes.find(|index| index.key.is_none() && index.fields == fields)
     }
 
-    /// The statements that define the tables, none of which harms what exists.
-    pub(crate) fn definitions(&self) -> String {
+    /// The statements that define the tables, with or without an index of texts. None harms what exists.
+    pub(crate) fn definitions(&self, full_text: bool) -> String {
         let (documents, parts, counts) = (&self.documents, &self.parts, &self.counts);
         let mut sql = format!(
             "{SHARED} DEFINE TABLE IF NOT EXISTS {documents} SCHEMALESS; \
@@ -344,7 +344,7 @@ impl ViewTables {
             )
             .expect("a string takes all that is written");
         }
-        if !self.search.is_empty() {
+        if full_text && !self.search.is_empty() {
             write!(
                 sql,
                 " {ANALYZER} DEFINE INDEX IF NOT EXISTS {TEXT_INDEX} ON {documents} FIELDS pieces \

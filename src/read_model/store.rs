@@ -28,6 +28,7 @@ mod write;
 pub(crate) use folder::{aside, texts_beside};
 pub use folder::{closed, set_aside};
 pub(crate) use list::Listed;
+pub(crate) use searched::TextRows;
 pub(crate) use select::{Row, Text, text};
 
 use super::{
@@ -68,6 +69,8 @@ pub struct StoreOptions {
     /// How many bytes of memory each index of texts is written with, where the store is embedded; 0 for no
     /// such index.
     pub search_memory: usize,
+    /// Whether the store's own full-text index is kept and asked in its place, as at a server.
+    pub(crate) full_text: bool,
     /// Where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
     pub runtime: Handle,
 }
@@ -83,6 +86,7 @@ impl StoreOptions {
             credentials: None,
             prepares: true,
             search_memory: DEFAULT_SEARCH_MEMORY,
+            full_text: false,
             runtime,
         }
     }
@@ -114,6 +118,8 @@ pub struct Store {
 struct Inner {
     // First: those that keep them are told to end before the store is let go.
     texts: Option<TextIndexes>,
+    /// Whether the store itself has an index of texts.
+    full_text: bool,
     session: Session,
     runtime: Handle,
     id: RwLock<String>,
@@ -141,14 +147,15 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let session = Session::open(&options).await?;
         // Of a server others write, and what they write is only told of by ids.
-        let embedded = !session.is_remote() && options.search_memory > 0;
-        let texts = embedded.then(|| {
+        let full_text = session.is_remote() || options.full_text;
+        let texts = (!full_text && options.search_memory > 0).then(|| {
             let folder = folder::texts(&options.url);
             TextIndexes::new(folder, options.search_memory, options.runtime.clone())
         });
         let unnamed = Self {
             inner: Arc::new(Inner {
                 texts,
+                full_text,
                 session,
                 runtime: options.runtime,
                 id: RwLock::default(),
@@ -169,6 +176,7 @@ impl Store {
     #[cfg(test)]
     pub(crate) async fn for_tests(url: &str, runtime: Handle) -> Result<Self, StoreError> {
         let mut options = StoreOptions::new(url, runtime);
+        options.full_text = true;
         if let (Ok(server), "mem://") = (std::env::var("HEADWATER_TEST_SURREAL"), url) {
             options.url = server;
             options.database = format!("t{}", uuid::Uuid::now_v7().simple());
@@ -192,7 +200,7 @@ impl Store {
 
     /// Defines the tables and indexes of a view. What exists stays.
     pub(crate) async fn define(&self, tables: &ViewTables) -> Result<(), StoreError> {
-        let mut sql = tables.definitions();
+        let mut sql = tables.definitions(self.inner.full_text);
         let mut variables = Variables::new();
         if tables.indexed {
             sql.push_str(" UPSERT $followed CONTENT { aggregates: $aggregates } RETURN NONE;");
@@ -200,16 +208,25 @@ impl Store {
             variables.insert("aggregates", tables.aggregates.clone());
         }
         self.query(sql, variables).await?;
+        self.index_texts(tables);
+        Ok(())
+    }
+
+    /// Keeps an index of these documents' texts from now on, where that is for this program to do.
+    fn index_texts(&self, tables: &ViewTables) {
         if let Some(texts) = &self.inner.texts {
             texts.open(tables, WeakStore(Arc::downgrade(&self.inner)));
         }
-        Ok(())
     }
 
     /// Looks in the store what tables of another version can do: whether they can be searched, and which
     /// aggregates they follow.
     pub(crate) async fn look_into(&self, tables: &mut ViewTables) -> Result<(), StoreError> {
-        tables.searchable = self.has_index(tables, TEXT_INDEX).await?;
+        tables.searchable = match self.inner.full_text {
+            true => self.has_index(tables, TEXT_INDEX).await?,
+            false => self.has_texts(tables).await?,
+        };
+        self.index_texts(tables);
         let mut variables = Variables::new();
         variables.insert("followed", Value::RecordId(followed_id(tables)));
         let sql = "SELECT VALUE aggregates FROM ONLY $followed;";
@@ -226,6 +243,18 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// Returns whether the documents have texts to be searched by.
+    async fn has_texts(&self, tables: &ViewTables) -> Result<bool, StoreError> {
+        let sql = format!("SELECT VALUE text FROM {} LIMIT 1;", tables.documents);
+        let mut results = match self.query(sql, Variables::new()).await {
+            Ok(results) => results,
+            Err(StoreError::Unavailable(error)) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let first = rows(take(&mut results, 0)?).pop();
+        Ok(matches!(first, Some(Value::String(_))))
     }
 
     /// Returns whether the documents have an index of this name.

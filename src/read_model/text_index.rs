@@ -100,7 +100,7 @@ impl TextIndexes {
 
     /// Keeps an index of these documents from now on, if they are searched.
     pub(crate) fn open(&self, tables: &ViewTables, store: WeakStore) {
-        if tables.search.is_empty() || !tables.indexed {
+        if tables.search.is_empty() || !tables.searchable {
             return;
         }
         let name = tables.documents.as_str();
@@ -145,13 +145,7 @@ impl TextIndexes {
         let name = tables.documents.as_str();
         let removed = self.lock().remove(name);
         match removed {
-            Some(index) => {
-                *index
-                    .0
-                    .removed
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) = true
-            }
+            Some(index) => index.0.remove(),
             None => {
                 let _: io::Result<()> = files::remove(&self.home(name));
             }
@@ -327,6 +321,11 @@ impl Shared {
 
     fn has_room(&self) {
         self.room.notify_waiters();
+    }
+
+    /// Has the keeper remove the files when it ends.
+    fn remove(&self) {
+        *self.removed.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     fn is_removed(&self) -> bool {

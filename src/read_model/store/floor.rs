@@ -1,6 +1,9 @@
 //! What the store does alone: the floor that the query side is measured against.
 
-use super::{Store, StoreError, StoreOptions, load::document_id, ordered::insert_keys, take};
+use super::{
+    Store, StoreError, StoreOptions, load::document_id, ordered::insert_keys, take,
+    write::insert_text,
+};
 use crate::read_model::{OpenError, ViewDescription, refresh, schema::ViewTables};
 use serde_json::Value as Json;
 use std::sync::OnceLock;
@@ -69,10 +72,8 @@ impl Floor {
                     Value::RecordId(document_id(&self.tables.documents, &id)),
                 );
                 row.insert("seq", 1_i64);
-                if let Some(searched) = self.tables.searched(&document) {
-                    row.insert("text", searched.text);
-                    row.insert("pieces", searched.pieces);
-                }
+                let full_text = self.store.inner.full_text;
+                insert_text(&mut row, &self.tables, &document, full_text);
                 insert_keys(&mut row, &self.tables, &id, &document);
                 row.insert("doc", document.into_value());
                 Value::Object(row)

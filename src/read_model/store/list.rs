@@ -106,7 +106,7 @@ impl Store {
             end,
             mut variables,
             ..
-        } = Statement::of(tables, query)?;
+        } = Statement::of(tables, query, self.inner.full_text)?;
         if !query.count && query.facets.is_empty() {
             let mut results = self
                 .read_fenced(format!("{page} {LIMITED}"), variables, tables, fence)
@@ -122,10 +122,16 @@ impl Store {
         }
         let mut tallies = Vec::new();
         if query.count {
-            tallies.push(Tally::of(tables, query, None, kept)?);
+            tallies.push(Tally::of(tables, query, None, kept, self.inner.full_text)?);
         }
         for filter in &query.facets {
-            tallies.push(Tally::of(tables, query, Some(filter), kept)?);
+            tallies.push(Tally::of(
+                tables,
+                query,
+                Some(filter),
+                kept,
+                self.inner.full_text,
+            )?);
         }
         // One statement is one transaction, and so of one moment.
         let mut sql = format!("RETURN [({page} {LIMITED})");
@@ -183,7 +189,7 @@ impl Store {
         tables: &ViewTables,
         query: &ListQuery,
     ) -> Result<String, StoreError> {
-        let statement = Statement::of(tables, query)?;
+        let statement = Statement::of(tables, query, self.inner.full_text)?;
         let sql = format!("{explain} {}", statement.sql);
         let mut results = self.query(sql, statement.variables).await?;
         Ok(match take(&mut results, 0)? {
@@ -214,6 +220,7 @@ impl<'a> Tally<'a> {
         query: &ListQuery,
         by: Option<&Filter>,
         kept: bool,
+        full_text: bool,
     ) -> Result<Self, StoreError> {
         // What is visible is no filter that a facet could be without.
         let is_visible = |by: &Filter| query.visible == Visibility::Where(by.field);
@@ -230,7 +237,7 @@ impl<'a> Tally<'a> {
             all.filters.retain(|(filter, _)| filter.field != by.field);
         }
         let by = by.map(|by| path(by.field)).transpose()?;
-        Ok(Self::Walked(Statement::of(tables, &all)?, by))
+        Ok(Self::Walked(Statement::of(tables, &all, full_text)?, by))
     }
 
     /// The statement, and what it is bound to.
@@ -311,7 +318,7 @@ struct Statement {
 }
 
 impl Statement {
-    fn of(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
+    fn of(tables: &ViewTables, query: &ListQuery, full_text: bool) -> Result<Self, StoreError> {
         match Ordered::of(tables, query)? {
             Some(Ordered {
                 matches,
@@ -333,13 +340,13 @@ impl Statement {
                     variables,
                 })
             }
-            None => Self::sorted(tables, query),
+            None => Self::sorted(tables, query, full_text),
         }
     }
 
-    /// Of what a text index finds, and of tables that may not have the indexes that are declared here: all
-    /// that matches is sorted.
-    fn sorted(tables: &ViewTables, query: &ListQuery) -> Result<Self, StoreError> {
+    /// Of what is searched for, which the store's own index finds where it has one, and of tables that may not
+    /// have the indexes that are declared here: all that matches is sorted.
+    fn sorted(tables: &ViewTables, query: &ListQuery, full_text: bool) -> Result<Self, StoreError> {
         let mut variables = Variables::new();
         let mut conditions = Vec::new();
         let sort = match query.order {
@@ -350,7 +357,9 @@ impl Statement {
             if !tables.searchable {
                 return Err(StoreError::NotSearchable);
             }
-            conditions.push("pieces @0@ $q".to_owned());
+            if full_text {
+                conditions.push("pieces @0@ $q".to_owned());
+            }
             for (number, word) in search.words().iter().enumerate() {
                 conditions.push(format!("text CONTAINS $w{number}"));
                 variables.insert(format!("w{number}"), word.as_str());
@@ -382,7 +391,7 @@ impl Statement {
             _ => "id ASC".to_owned(),
         };
         let mut matches = format!("FROM {}", tables.documents);
-        if query.search.is_some() {
+        if full_text && query.search.is_some() {
             matches = format!("{matches} WITH INDEX {TEXT_INDEX}");
         }
         if !conditions.is_empty() {

@@ -1,8 +1,13 @@
 //! Searches that the index of texts answers, and what it is compared with.
 
 use super::{
-    Listed, Row, Store, StoreError, list::ValueCounts, load::document_id, page::between, rows,
-    select::LIMITED, take,
+    Listed, Row, Store, StoreError, field,
+    list::ValueCounts,
+    load::document_id,
+    page::between,
+    rows,
+    select::{LIMITED, identified},
+    take,
 };
 use crate::read_model::{
     parameters::ListQuery,
@@ -105,19 +110,39 @@ impl Store {
             .collect()
     }
 
-    /// Reads the documents after an id, in the order of ids, at most so many.
+    /// Reads the documents after an id, in the order of ids, at most so many, with the text that each is
+    /// searched by.
     pub(crate) async fn rows_after(
         &self,
         tables: &ViewTables,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<TextRows, StoreError> {
         let variables = between(&tables.documents, after, None);
-        let sql = format!("SELECT id, seq, doc, given FROM $between LIMIT {limit};");
+        let sql = format!("SELECT id, seq, doc, given, text FROM $between LIMIT {limit};");
         let mut results = self.query(sql, variables).await?;
-        let found = rows(take(&mut results, 0)?).into_iter();
-        found.map(Row::read).collect()
+        let mut found = TextRows::default();
+        for row in rows(take(&mut results, 0)?) {
+            // What is no document is nobody's to find.
+            let Ok((id, mut row)) = identified(row) else {
+                continue;
+            };
+            found.last = Some(id.clone());
+            let text = field(&mut row, "text");
+            if let (Ok(text), Ok(row)) = (text, Row::of(id, row)) {
+                found.rows.push((row, text));
+            }
+        }
+        Ok(found)
     }
+}
+
+/// Some documents, each with the text that it is searched by.
+#[derive(Default)]
+pub(crate) struct TextRows {
+    pub(crate) rows: Vec<(Row, Option<String>)>,
+    /// The last id that was looked at; none at the end.
+    pub(crate) last: Option<String>,
 }
 
 /// The documents that were found, as they were when they were found. Where one has changed since, none, so

@@ -11,6 +11,7 @@ use crate::read_model::{
     exchange::{Changes, Checkpoint, DocumentChange, PartChange, Within},
     schema::ViewTables,
 };
+use serde_json::Value as Json;
 use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
 
 impl Store {
@@ -45,7 +46,7 @@ impl Store {
             changed,
             removed,
             counts,
-        } = documents(tables, changes.documents);
+        } = documents(tables, changes.documents, self.inner.full_text);
         let parts = parts(tables, changes.parts);
         bulk(
             &mut sql,
@@ -150,7 +151,17 @@ impl Rows {
     }
 }
 
-fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
+/// Adds what a document is searched by to its row.
+pub(super) fn insert_text(row: &mut Object, tables: &ViewTables, document: &Json, full_text: bool) {
+    if full_text && let Some(searched) = tables.searched(document) {
+        row.insert("text", searched.text);
+        row.insert("pieces", searched.pieces);
+    } else if let Some(text) = tables.searched_text(document) {
+        row.insert("text", text);
+    }
+}
+
+fn documents(tables: &ViewTables, changes: Vec<DocumentChange>, full_text: bool) -> Rows {
     let mut documents = Rows::default();
     for change in changes {
         let id = Value::RecordId(document_id(&tables.documents, &change.id));
@@ -159,10 +170,7 @@ fn documents(tables: &ViewTables, changes: Vec<DocumentChange>) -> Rows {
         match change.document {
             Some(document) => {
                 let mut row = Object::new();
-                if let Some(searched) = tables.searched(&document) {
-                    row.insert("text", searched.text);
-                    row.insert("pieces", searched.pieces);
-                }
+                insert_text(&mut row, tables, &document, full_text);
                 let (compared, given) = tables.compared(document);
                 insert_keys(&mut row, tables, &change.id, &compared);
                 row.insert("seq", integer(change.position));

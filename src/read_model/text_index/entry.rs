@@ -27,6 +27,17 @@ impl Entry {
         document: &Value,
     ) -> Option<Self> {
         let text = tables.searched_text(document)?;
+        Some(Self::with(tables, id, position, document, text))
+    }
+
+    /// Makes it of a document with the text that it is searched by.
+    pub(super) fn with(
+        tables: &ViewTables,
+        id: &str,
+        position: u64,
+        document: &Value,
+        text: String,
+    ) -> Self {
         let values = tables.compared_fields().iter().map(|field| {
             let mut places = Vec::new();
             field.each(document, &mut |value| {
@@ -41,12 +52,12 @@ impl Entry {
             }
             places
         });
-        Some(Self {
+        Self {
             id: id.to_owned(),
             position,
             values: values.collect(),
             text,
-        })
+        }
     }
 
     /// How many bytes of memory it takes, about.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::read_model::{
     schema::ViewTables,
-    store::{Row, StoreError, WeakStore},
+    store::{StoreError, TextRows, WeakStore},
 };
 use std::{
     sync::Arc,
@@ -198,12 +198,15 @@ impl Keeper {
         let (mut after, mut count) = (None::<String>, 0);
         loop {
             let page = self.page(after.as_deref())?;
-            for row in &page {
+            for (row, text) in &page.rows {
                 count += 1;
                 let is_same = known.has(&row.id, row.position)?;
                 if !is_same && !self.is_told(&row.id)? {
                     let tables = &self.shared.tables;
-                    let entry = Entry::of(tables, &row.id, row.position, &row.document);
+                    // As it is stored: another version of the view may be searched by other fields.
+                    let entry = text.clone().map(|text| {
+                        Entry::with(tables, &row.id, row.position, &row.document, text)
+                    });
                     writing.replace(&row.id, entry.as_ref())?;
                 }
             }
@@ -212,8 +215,8 @@ impl Keeper {
             if full {
                 self.write(writing, false)?;
             }
-            match page.into_iter().next_back() {
-                Some(last) => after = Some(last.id),
+            match page.last {
+                Some(last) => after = Some(last),
                 None => break,
             }
         }
@@ -248,7 +251,7 @@ impl Keeper {
         Ok(checkpoint.map(|checkpoint| super::stamp(&checkpoint)))
     }
 
-    fn page(&self, after: Option<&str>) -> Result<Vec<Row>, Interrupted> {
+    fn page(&self, after: Option<&str>) -> Result<TextRows, Interrupted> {
         let store = self.store.upgrade()?;
         let tables: &ViewTables = &self.shared.tables;
         Ok(self.runtime.block_on(async move {
