@@ -177,7 +177,6 @@ impl TextIndexes {
     }
 
     /// Whether these documents' index is asked.
-    #[cfg(test)]
     pub(crate) fn is_ready(&self, tables: &ViewTables) -> bool {
         let shared = self.of(tables);
         shared.is_some_and(|shared| shared.recent().phase == Phase::Ready)

@@ -89,7 +89,12 @@ impl Store {
 
     /// Returns whether a list compares or sorts documents that it does not answer.
     pub(crate) fn walks(&self, tables: &ViewTables, query: &ListQuery) -> bool {
-        Statement::of(tables, query).is_ok_and(|statement| statement.by != "index")
+        let texts = self.inner.texts.as_ref().filter(|_| query.search.is_some());
+        if texts.is_some_and(|texts| texts.is_ready(tables)) {
+            return false;
+        }
+        Statement::of(tables, query, self.inner.full_text)
+            .is_ok_and(|statement| statement.by != "index")
     }
 
     /// As [`Store::list`], by the counts that are kept, or without; none where those are too many.
