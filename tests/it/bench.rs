@@ -114,9 +114,10 @@ fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form(
     has_the_form(&result, "get_uncached", &["select"]);
     let result = bench(
         &[&["search"], &few[..]].concat(),
-        &["floor list", "ratio list"],
+        &["floor list", "ratio list", "floor common word"],
     );
-    has_the_form(&result, "search", &["list"]);
+    let floors = ["list", "common word", "common word, sorted"];
+    has_the_form(&result, "search", &floors);
     for aggregates in ["20", "200"] {
         let arguments = ["catchup", "--events", "200", "--aggregates", aggregates];
         let result = bench(&arguments, &["floor bulk_insert", "ratio bulk_insert"]);
