@@ -97,11 +97,25 @@ impl Scratch {
         if let Nats::Started(nats) = self.nats {
             nats.stop().await;
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
-            tracing::warn!(%error, "the temporary folder stays");
+        let mut looks = LOOKS;
+        loop {
+            match std::fs::remove_dir_all(&self.folder) {
+                Ok(()) => break,
+                // A store that was in it still tidies up after its last owner is gone.
+                Err(_) if looks > 0 => looks -= 1,
+                Err(error) => {
+                    tracing::warn!(%error, "the temporary folder stays");
+                    break;
+                }
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
+
+/// How often it is looked whether the folder can be removed, and the pause between two looks.
+const LOOKS: u32 = 100;
+const LOOK: Duration = Duration::from_millis(50);
 
 fn new_folder() -> PathBuf {
     let name = format!("headwater-bench-{}", uuid::Uuid::now_v7().simple());
