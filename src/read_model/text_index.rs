@@ -31,6 +31,7 @@ use super::{
     parameters::{ListQuery, MAX_COUNT},
     schema::{FieldPath, ViewTables},
     store::{StoreError, WeakStore},
+    visible::Visibility,
 };
 use files::{Home, Stamp};
 use keeper::Keeper;
@@ -194,8 +195,11 @@ impl TextIndexes {
             .map(|facet| {
                 let mut all = query.clone();
                 all.after = None;
-                all.filters
-                    .retain(|(filter, _)| filter.field != facet.field);
+                // What is visible is no filter that a facet could be without.
+                if query.visible != Visibility::Where(facet.field) {
+                    all.filters
+                        .retain(|(filter, _)| filter.field != facet.field);
+                }
                 let question = Question::of(tables, &all)?;
                 let fields = tables.compared_fields();
                 let path = FieldPath::parse(facet.field).ok()?;

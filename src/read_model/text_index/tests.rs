@@ -55,6 +55,7 @@ fn description() -> ViewDescription {
             search: vec!["name", "name_en"],
             routes: Vec::new(),
         },
+        visible: |_| crate::view::Rows::All,
         document: String::schema(),
         schemas: Vec::new(),
     }
@@ -592,4 +593,34 @@ async fn a_store_that_has_gone_back_has_what_it_says() {
     // Of the same number as the one that is gone.
     world.write(vec![("e", named("사과 e"))]).await;
     assert_eq!(same(&world.store, &[("q", "사과")]).await, ["a", "e", "b"]);
+}
+
+#[tokio::test]
+async fn facets_count_only_what_is_visible() {
+    let mut world = World::new("mem://").await;
+    world.ready().await;
+    for (id, category) in [("a", "fruit"), ("b", "fruit"), ("c", "bread")] {
+        let document = json!({"name": "사과", "category": category});
+        world.write(vec![(id, Some(document))]).await;
+    }
+    let parameters = [("q", "사과"), ("facets", "category")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let rows = crate::view::Rows::Where("category", "bread".to_owned());
+    let declared = description().query;
+    let query = ListQuery::read_of(
+        ("product", 1),
+        &declared,
+        &BTreeMap::from(parameters),
+        &rows,
+    );
+    let query = query.unwrap();
+    for flushed in [false, true] {
+        if flushed {
+            world.store.flush_texts(&tables()).await;
+        }
+        let texts = pages(&world.store, &query, "text").await;
+        assert_eq!(texts, pages(&world.store, &query, "sorted").await);
+        assert_eq!(texts.0, [["c"]]);
+        assert_eq!(texts.2, [BTreeMap::from([("\"bread\"".to_owned(), 1)])]);
+    }
 }
