@@ -48,11 +48,9 @@ enum FollowError {
 pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
     let mut tries = Tries::begin();
     loop {
-        if !home::is_here(&desk.membership, desk.process.name) {
-            tokio::select! {
-                () = home::changed(&desk.membership) => continue,
-                () = stopping.cancelled() => return,
-            }
+        tokio::select! {
+            () = home::here(&desk.membership, desk.process.name) => {}
+            () = stopping.cancelled() => return,
         }
         let failed = tokio::select! {
             followed = follow(&desk, &stopping) => followed.err(),

@@ -11,11 +11,13 @@ pub(super) fn is_here(membership: &Membership, process: &str) -> bool {
     membership.home(Role::Process, key) == Home::Here
 }
 
-/// Waits until the live replicas change.
-pub(super) async fn changed(membership: &Membership) {
+/// Waits until this replica is the one.
+pub(super) async fn here(membership: &Membership, process: &str) {
+    // Heard from before it is looked, so that no change is missed in between.
     let mut members = membership.watch();
-    members.mark_unchanged();
-    if members.changed().await.is_err() {
-        std::future::pending::<()>().await;
+    while !is_here(membership, process) {
+        if members.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
         replica::Replica,
         seed::{Seed, chaos_length},
         service::{headwater, run},
+        tokens::{self, Signer, bearer},
     },
 };
 use async_nats::jetstream;
@@ -292,6 +293,37 @@ async fn nobody_outside_gives_an_instance_its_inputs() {
     mart.replica.kill();
     let nats = mart.client().await;
     drop(nats);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_give_commands_to_homes_that_ask_who_asks() {
+    let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("k-1"));
+    let nats = Nats::start();
+    let flags = tokens::flags(&tokens::written(folder.path(), &signer));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let more = [&BARE[..], &flags].concat();
+    let _replicas: Vec<_> = (0..3).map(|_| Replica::of(&nats.url(), &more)).collect();
+    let api = Api::Nats(NatsApi::connect(&nats.url()).await);
+    let token = bearer(&signer.token("m-1", "cmd:* staff"));
+    let give = async |[aggregate, id, command]: [&str; 3], body: Value| {
+        let headers = [("Authorization", token.as_str())];
+        let reply = api.command_with(aggregate, id, command, body, &headers);
+        reply.await.expect(200)
+    };
+    let product = json!({ "name": "apple", "price": 4_900, "category": "food" });
+    give(["product", "apple", "register"], product).await;
+    let stock = "gangnam_apple";
+    give(["stock", stock, "receive"], json!({ "quantity": 100 })).await;
+    // Enough that each replica is the home of some.
+    for number in 0..20 {
+        let id = format!("o-{number}");
+        let lines = order(&[("apple", 1, 4_900)]);
+        give(["order", &id, "place"], lines).await;
+    }
+    let client = nats.client().await;
+    let confirmed =
+        |log: &Log| (0..20).all(|number| types(log, &format!("order.o-{number}")).len() == 2);
+    at_rest(&client, 20, confirmed).await;
 }
 
 /// Runs `headwater processes …` and returns what it prints, and whether it has succeeded.
