@@ -7,6 +7,7 @@ mod bench;
 mod control;
 mod dev;
 mod events;
+mod nats_config;
 mod new;
 mod parked;
 mod processes;
@@ -161,6 +162,7 @@ impl Program {
 
     async fn perform(&self, command: Command) -> Result<ExitCode, Failure> {
         match command {
+            Command::NatsConfig(config) => nats_config::run(&config),
             Command::Dev(config) => dev::run(self, *config).await,
             Command::Serve(config) => serve::run(self, *config).await,
             Command::Views { action } => views::run(action).await,

@@ -20,7 +20,7 @@ pub use bench::{
     QueryBenchConfig, ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
-pub use nats::{NatsAccessConfig, NatsConfig, nats_variables};
+pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
     ControlConfig, EventsAction, ExcludeConfig, InstanceConfig, LogAddress, OneAggregate,
@@ -99,6 +99,8 @@ pub enum Command {
         #[command(subcommand)]
         action: TopologyAction,
     },
+    /// Write users for NATS, each with the subjects that its part takes: a server's configuration, and their seeds
+    NatsConfig(NatsFilesConfig),
 }
 
 /// How the program tells what it does.

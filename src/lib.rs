@@ -30,6 +30,7 @@ pub use headwater_core::{
 pub use headwater_mart as mart;
 
 pub mod access;
+pub mod permissions;
 pub mod request_headers;
 pub mod request_reply;
 

@@ -61,6 +61,14 @@ pub struct NatsAccessConfig {
     pub nats_tls_first: bool,
 }
 
+/// `headwater nats-config`.
+#[derive(Debug, Clone, Args)]
+pub struct NatsFilesConfig {
+    /// The folder to write to. Seeds that are there already are kept: delete one, and it is made anew
+    #[arg(long, env = "HEADWATER_OUT")]
+    pub out: PathBuf,
+}
+
 impl std::fmt::Debug for NatsConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.access.at(&self.servers).fmt(f)

@@ -39,6 +39,7 @@ mod live_breaks;
 mod log_health;
 mod membership;
 mod metrics;
+mod nats_permissions;
 mod nats_sign_in;
 mod once;
 mod other_log;
