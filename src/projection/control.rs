@@ -40,6 +40,9 @@ const HOLD: Duration = Duration::from_secs(5);
 /// The token that stands for every replica, or every view.
 pub const ALL: &str = "all";
 
+/// The target of the lines that say what operators do.
+const AUDIT: &str = "headwater::audit";
+
 /// How many of the documents that differed from the log are named.
 const DRIFTED: usize = 10;
 
@@ -172,7 +175,15 @@ impl Answering {
             _ => Action::Operate,
         };
         let who = self.access.identified(&message.headers).await;
-        if let Err(problem) = who.and_then(|who| who.may(action)) {
+        let subject = who.as_ref().ok().and_then(|who| who.caller.subject());
+        let by = subject.unwrap_or("nobody known").to_owned();
+        let allowed = who.and_then(|who| who.may(action));
+        if action == Action::Operate || allowed.is_err() {
+            let refused = allowed.as_ref().err().map(|problem| problem.code.as_str());
+            let view = view.view();
+            tracing::info!(target: AUDIT, by, view.name = view, doing = tokens[4], refused, "an operator");
+        }
+        if let Err(problem) = allowed {
             let reason = problem.detail;
             return send(ReplyBody::Refused { reason }).await;
         }

@@ -313,8 +313,8 @@ async fn a_command_that_is_passed_on_keeps_who_gives_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_show_a_token_too() {
-    let world = World::start(&[]);
+async fn operators_show_a_token_too_and_what_they_do_is_on_record() {
+    let world = World::start(&["--log", "warn,headwater::audit=info"]);
     let views = |action: &[&str], scopes: Option<&str>| {
         let mut command = headwater(["views"]);
         command.args(action).args(["--nats", &world.nats.url()]);
@@ -350,6 +350,22 @@ async fn operators_show_a_token_too() {
         assert_eq!(ended, Some(code), "{action:?} {scopes:?}: {told}");
         assert!(told.contains(said), "{action:?} {scopes:?}: {told}");
     }
+    let said = world.service.transcript();
+    let audit: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("headwater::audit"))
+        .collect();
+    let has = |words: &[&str]| {
+        audit
+            .iter()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    assert!(has(&["operator", "rebuild", "product"]), "{audit:?}");
+    assert!(has(&["operator", "rebuild", "forbidden"]), "{audit:?}");
+    assert!(
+        has(&["nobody known", "rebuild", "unauthenticated"]),
+        "{audit:?}"
+    );
 }
 
 /// A stream is no way around the end of a token.
