@@ -8,7 +8,7 @@ mod config;
 
 pub use config::{User, render};
 
-use Party::{Client, Command, Gateway, Operator, Projector};
+use Party::{Client, Command, Gateway, Operator, Process, Projector};
 use std::fmt::Write;
 
 /// Who connects to NATS.
@@ -20,6 +20,8 @@ pub enum Party {
     Projector,
     /// A replica that serves HTTP, and queries.
     Gateway,
+    /// A replica that runs processes.
+    Process,
     /// Who runs `headwater topology`, `views`, `parked` and `events`.
     Operator,
     /// A caller from outside: a template, which places orders and reads products and orders.
@@ -28,7 +30,7 @@ pub enum Party {
 
 impl Party {
     /// All of them, as they are shown.
-    pub const ALL: [Self; 5] = [Command, Projector, Gateway, Operator, Client];
+    pub const ALL: [Self; 6] = [Command, Projector, Gateway, Process, Operator, Client];
 
     /// The name of the user.
     #[must_use]
@@ -37,6 +39,7 @@ impl Party {
             Command => "command",
             Projector => "projector",
             Gateway => "gateway",
+            Process => "process",
             Operator => "operator",
             Client => "client",
         }
@@ -55,7 +58,9 @@ pub struct Rule {
 }
 
 const NOBODY: &[Party] = &[];
-const REPLICAS: &[Party] = &[Command, Projector, Gateway];
+const REPLICAS: &[Party] = &[Command, Projector, Gateway, Process];
+/// Those that answer somebody.
+const ANSWER: &[Party] = &[Command, Projector, Gateway];
 
 const fn rule(
     subject: &'static str,
@@ -75,7 +80,7 @@ pub const CLIENT_INBOX: &str = "_INBOX_client";
 /// The table.
 pub const TABLE: &[Rule] = &[
     // What clients ask.
-    rule("cmd.>", &[Command, Gateway], &[Command]),
+    rule("cmd.>", &[Command, Gateway, Process], &[Command]),
     rule("cmd.order.*.place", &[Client], NOBODY),
     rule("cmd.order.*.cancel", &[Client], NOBODY),
     // A replica with documents answers queries, whether or not it serves HTTP.
@@ -84,16 +89,16 @@ pub const TABLE: &[Rule] = &[
     rule("qry.product.*", &[Client], NOBODY),
     rule("qry.order", &[Client], NOBODY),
     rule("qry.order.*", &[Client], NOBODY),
-    rule("$SRV.>", &[Operator, Client], REPLICAS),
+    rule("$SRV.>", &[Operator, Client], ANSWER),
     // Answers. A client has a prefix of its own, or it could read those of others.
     rule(
         "_INBOX.>",
         REPLICAS,
-        &[Command, Projector, Gateway, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
     ),
-    rule("_INBOX_client.>", REPLICAS, &[Client]),
+    rule("_INBOX_client.>", ANSWER, &[Client]),
     // Between replicas. Here it is taken on trust who gives a command.
-    rule("own.>", &[Command, Gateway], &[Command]),
+    rule("own.>", &[Command, Gateway, Process], &[Command]),
     rule("member.*", REPLICAS, REPLICAS),
     rule("applied.*", &[Projector], &[Projector, Gateway]),
     // For operators.
@@ -103,45 +108,78 @@ pub const TABLE: &[Rule] = &[
     rule("claim.>", &[Command], NOBODY),
     rule("log.>", &[Command], NOBODY),
     rule("log.excluded.>", &[Operator], NOBODY),
+    rule("log.process.*", &[Process], NOBODY),
     rule("$KV.snapshots.>", &[Command], NOBODY),
+    // The alarms of processes. What is due comes from the server.
+    rule("sched.>", &[Process], NOBODY),
+    rule("armed.*", &[Process], NOBODY),
     // JetStream's own.
     rule(
         "$JS.API.INFO",
-        &[Command, Projector, Gateway, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.STREAM.INFO.*",
-        &[Command, Projector, Gateway, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
         NOBODY,
     ),
     rule("$JS.API.STREAM.CREATE.*", &[Operator], NOBODY),
     rule("$JS.API.STREAM.UPDATE.*", &[Operator], NOBODY),
     rule(
         "$JS.API.STREAM.MSG.GET.EVENTS",
-        &[Command, Projector, Gateway, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.DIRECT.GET.EVENTS",
-        &[Command, Projector, Operator],
+        &[Command, Projector, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.DIRECT.GET.EVENTS.>",
-        &[Command, Projector, Operator],
+        &[Command, Projector, Process, Operator],
         NOBODY,
     ),
     rule("$JS.API.DIRECT.GET.KV_snapshots.>", &[Command], NOBODY),
-    rule("$JS.API.CONSUMER.CREATE.EVENTS.>", &[Projector], NOBODY),
-    rule("$JS.API.CONSUMER.INFO.EVENTS.>", &[Projector], NOBODY),
-    rule("$JS.API.CONSUMER.RESET.EVENTS.>", &[Projector], NOBODY),
-    rule("$JS.API.CONSUMER.MSG.NEXT.EVENTS.>", &[Projector], NOBODY),
-    rule("$JS.API.CONSUMER.DELETE.EVENTS.>", &[Projector], NOBODY),
+    rule(
+        "$JS.API.CONSUMER.CREATE.EVENTS.>",
+        &[Projector, Process],
+        NOBODY,
+    ),
+    rule(
+        "$JS.API.CONSUMER.INFO.EVENTS.>",
+        &[Projector, Process],
+        NOBODY,
+    ),
+    rule(
+        "$JS.API.CONSUMER.RESET.EVENTS.>",
+        &[Projector, Process],
+        NOBODY,
+    ),
+    rule(
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
+        &[Projector, Process],
+        NOBODY,
+    ),
+    rule(
+        "$JS.API.CONSUMER.DELETE.EVENTS.>",
+        &[Projector, Process],
+        NOBODY,
+    ),
     rule("$JS.API.CONSUMER.LIST.EVENTS", &[Operator], NOBODY),
+    rule("$JS.API.STREAM.MSG.GET.DEADLINES", &[Process], NOBODY),
+    rule("$JS.API.STREAM.MSG.DELETE.DEADLINES", &[Process], NOBODY),
+    rule("$JS.API.STREAM.PURGE.DEADLINES", &[Process], NOBODY),
+    rule("$JS.API.CONSUMER.CREATE.DEADLINES.>", &[Process], NOBODY),
+    rule("$JS.API.CONSUMER.INFO.DEADLINES.>", &[Process], NOBODY),
+    rule("$JS.API.CONSUMER.MSG.NEXT.DEADLINES.>", &[Process], NOBODY),
+    rule("$JS.API.CONSUMER.DELETE.DEADLINES.>", &[Process], NOBODY),
     // With a domain and an account, or without: both forms of acknowledgements (ADR-15).
-    rule("$JS.ACK.EVENTS.>", &[Projector], NOBODY),
-    rule("$JS.ACK.*.*.EVENTS.>", &[Projector], NOBODY),
+    rule("$JS.ACK.EVENTS.>", &[Projector, Process], NOBODY),
+    rule("$JS.ACK.*.*.EVENTS.>", &[Projector, Process], NOBODY),
+    rule("$JS.ACK.DEADLINES.>", &[Process], NOBODY),
+    rule("$JS.ACK.*.*.DEADLINES.>", &[Process], NOBODY),
     rule("$JS.EVENT.ADVISORY.STREAM.*.EVENTS", NOBODY, REPLICAS),
 ];
 
@@ -257,7 +295,7 @@ mod tests {
         for subject in ["_INBOX.>", "cmd.>", "own.>", "evt.>", ">", "_INBOX_client"] {
             assert!(!allows(&[Client], Doing::Subscribe, subject), "{subject}");
         }
-        for party in [Projector, Gateway] {
+        for party in [Projector, Gateway, Process] {
             assert!(
                 !allows(&[party], Doing::Publish, "evt.order.o-1"),
                 "{party:?}"

@@ -18,7 +18,12 @@ impl User {
     /// The users that there are, and the parts of each: one a party, and one for replicas of all roles.
     #[must_use]
     pub fn names() -> Vec<(String, Vec<Party>)> {
-        let replica = vec![Party::Command, Party::Projector, Party::Gateway];
+        let replica = vec![
+            Party::Command,
+            Party::Projector,
+            Party::Gateway,
+            Party::Process,
+        ];
         let one = |party: Party| (party.name().to_owned(), vec![party]);
         let all = Party::ALL.into_iter().map(one);
         std::iter::once(("replica".to_owned(), replica))

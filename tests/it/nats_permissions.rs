@@ -190,30 +190,30 @@ fn seeds_are_for_nobody_else_and_stay() {
         files
     };
     let first = all();
+    let is_seed = |file: &Path| file.extension().is_some_and(|kind| kind == "nk");
+    let seeds: Vec<&str> = first
+        .iter()
+        .filter(|(_, file)| is_seed(file))
+        .map(|(seed, _)| seed.trim())
+        .collect();
+    assert_eq!(seeds.len(), User::names().len());
     for (content, file) in &first {
-        if file.extension().is_some_and(|kind| kind == "nk") {
-            assert_eq!(mode(file), 0o600, "{file:?}");
-            assert!(content.starts_with("SU"));
-        } else {
-            assert!(!content.contains("SU"), "{content}");
+        match is_seed(file) {
+            true => assert_eq!(mode(file), 0o600, "{file:?}"),
+            false => assert!(seeds.iter().all(|seed| !content.contains(seed))),
         }
     }
     let again = write();
     assert_eq!(all(), first);
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
-    assert!(
-        said.contains("kept") && !said.contains("made") && !said.contains("SU"),
-        "{said}"
-    );
-    fs::remove_file(folder.join("gateway.nk")).unwrap();
+    assert!(said.contains("kept") && !said.contains("made"), "{said}");
+    assert!(seeds.iter().all(|seed| !said.contains(seed)), "{said}");
+    let gateway = folder.join("gateway.nk");
+    let before = fs::read_to_string(&gateway).unwrap();
+    fs::remove_file(&gateway).unwrap();
     assert_eq!(write().status.code(), Some(0));
-    let changed = all()
-        .iter()
-        .zip(&first)
-        .filter(|(now, then)| now != then)
-        .count();
-    assert!((1..=2).contains(&changed) || all().len() == first.len());
-    fs::write(folder.join("gateway.nk"), "no seed").unwrap();
+    assert_ne!(fs::read_to_string(&gateway).unwrap(), before);
+    fs::write(&gateway, "no seed").unwrap();
     let refused = write();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("gateway.nk"));
@@ -246,7 +246,7 @@ async fn a_system_runs_with_these_users_and_a_client_does_what_it_may() {
         Service::serve(&nats.url(), &flags)
     };
     let command = serve("command", "command");
-    let replica = serve("replica", "command,projector,gateway");
+    let replica = serve("replica", "command,projector,gateway,process");
     let http = replica.http();
     eventually("the replica is ready", || async {
         (http.get("/readyz", &[]).await.status == 200).then_some(())
