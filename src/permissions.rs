@@ -103,6 +103,7 @@ pub const TABLE: &[Rule] = &[
     rule("applied.*", &[Projector], &[Projector, Gateway]),
     // For operators.
     rule("ctl.projector.>", &[Operator], &[Projector]),
+    rule("ctl.process.>", &[Operator], &[Process]),
     // The log.
     rule("evt.>", &[Command, Operator], NOBODY),
     rule("claim.>", &[Command], NOBODY),
