@@ -26,13 +26,13 @@ use token::{Claims, Signed};
 pub const AUTHORIZATION: &str = "Authorization";
 /// The longest token, in bytes.
 const LONGEST_TOKEN: usize = 8 * 1024;
-/// How many requests at once wait for the keys of the issuer.
+/// The number of requests at once that wait for the keys of the issuer.
 const WAITING: usize = 1_024;
 
 /// How it is found out who asks.
 #[derive(Debug, Clone)]
 pub struct AccessOptions {
-    /// Where the keys are that sign tokens.
+    /// The place where the keys are that sign tokens.
     pub keys: KeySource,
     /// Who issues tokens (`iss`); anybody with such a key unless given.
     pub issuer: Option<String>,
@@ -100,7 +100,7 @@ impl Identified {
         self.until.is_some() || self.caller.is_unrestricted()
     }
 
-    /// What to answer about something that is not there: who has not said who they are is told nothing of
+    /// Returns what to answer about something that is not there: who has not said who they are is told nothing of
     /// what is.
     #[must_use]
     pub fn refused(&self, problem: Problem) -> Problem {
@@ -110,7 +110,7 @@ impl Identified {
         }
     }
 
-    /// How long it is still so; `None` for good.
+    /// Returns how long it is still so; `None` for good.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
         let until = self.until?;
@@ -163,7 +163,7 @@ impl Access {
         self.0.is_none()
     }
 
-    /// Who shows no token.
+    /// Returns who shows no token.
     #[must_use]
     pub fn anonymous(&self) -> Caller {
         self.0

@@ -7,7 +7,7 @@ use async_nats::Client;
 use futures::StreamExt;
 use std::{fmt, time::Duration};
 
-/// How long a connection is waited for.
+/// The time a connection is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The connection is away, or too slow.

@@ -88,19 +88,19 @@ impl DataDir {
         &self.path
     }
 
-    /// Where the nats-server child keeps its streams, configuration and log.
+    /// Returns where the nats-server child keeps its streams, configuration and log.
     #[must_use]
     pub fn nats(&self) -> PathBuf {
         self.path.join(NATS)
     }
 
-    /// Where the embedded store keeps the views.
+    /// Returns where the embedded store keeps the views.
     #[must_use]
     pub fn views(&self) -> PathBuf {
         self.path.join(VIEWS)
     }
 
-    /// Where views that are folded again to be verified are kept meanwhile. Nothing in it lasts: what a
+    /// Returns where views that are folded again to be verified are kept meanwhile. Nothing in it lasts: what a
     /// killed process has left there is gone when the folder is opened.
     #[must_use]
     pub fn refold(&self) -> PathBuf {

@@ -49,7 +49,7 @@ fn only(module: &str, owner: &str) {
     assert!(owners > 0 && others > 0, "nothing was looked at");
 }
 
-/// Whether code, not a comment, has the module in a path (`module::`) or in a list of imports.
+/// Returns whether code, not a comment, has the module in a path (`module::`) or in a list of imports.
 fn names(source: &str, module: &str) -> bool {
     source.lines().any(|line| {
         let code = line.split("//").next().unwrap_or_default();

@@ -35,17 +35,17 @@ pub struct DevOptions {
     pub nats_port: Option<u16>,
     /// The nats-server to run; found by [`nats_server::find`] when `None`.
     pub nats_server: Option<PathBuf>,
-    /// Whether to delete what is in the folder first.
+    /// True if what is in the folder is deleted first.
     pub reset: bool,
-    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
     pub cache: usize,
-    /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
+    /// The number of bytes of pages of lists that are kept in memory as they are served; 0 for none.
     pub list_cache: usize,
-    /// How many bytes of memory each index of texts is written with; 0 for no such index.
+    /// The number of bytes of memory each index of texts is written with; 0 for no such index.
     pub search_memory: usize,
     /// About how many documents a minute are compared with the log unasked; 0 for none.
     pub verify_per_minute: u32,
-    /// Whether those that differ are set right.
+    /// True if those that differ are set right.
     pub repair: bool,
     /// How the command side is sized.
     pub command: CommandOptions,
@@ -54,13 +54,13 @@ pub struct DevOptions {
     /// Under what unique keys are hidden in the log; a secret that is made up and kept in the folder
     /// when `None`.
     pub secret: Option<Secret>,
-    /// Where answers over NATS may go.
+    /// The place where answers over NATS may go.
     pub inboxes: Inboxes,
     /// Finds out who asks, and what they may.
     pub access: Access,
-    /// Whether the processes of the domain are run.
+    /// True if the processes of the domain are run.
     pub processes: bool,
-    /// Whether they wait for [`Dev::begin_processes`].
+    /// True if they wait for [`Dev::begin_processes`].
     pub processes_later: bool,
 }
 
@@ -184,13 +184,13 @@ impl Dev {
         &self.platform
     }
 
-    /// Where NATS clients connect.
+    /// Returns where NATS clients connect.
     #[must_use]
     pub fn nats_url(&self) -> String {
         self.nats.client_url()
     }
 
-    /// What an acknowledged append is worth.
+    /// Returns what an acknowledged append is worth.
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.nats.durability()
@@ -202,7 +202,7 @@ impl Dev {
         self.data.path()
     }
 
-    /// Where it is noted that the log has had its sample data: beside the log, so that both go
+    /// Returns where it is noted that the log has had its sample data: beside the log, so that both go
     /// together.
     #[must_use]
     pub fn seeded_marker(&self) -> PathBuf {

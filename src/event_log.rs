@@ -162,7 +162,7 @@ impl EventLog {
         Self(Arc::new(inner))
     }
 
-    /// What is wrong with the log, as far as this process has noticed.
+    /// Returns what is wrong with the log, as far as this process has noticed.
     #[must_use]
     pub fn health(&self) -> &LogHealth {
         &self.0.health
@@ -193,7 +193,7 @@ impl EventLog {
         &self.0.client
     }
 
-    /// Where JetStream is reached.
+    /// Returns where JetStream is reached.
     #[must_use]
     pub fn api_prefix(&self) -> &ApiPrefix {
         &self.0.api

@@ -75,20 +75,20 @@ pub struct Options {
     pub max_connections: usize,
     /// Connections that the kernel holds while none of ours is free.
     pub backlog: u32,
-    /// How long a client may take to send the head of a request.
+    /// The time a client may take to send the head of a request.
     pub head_timeout: Duration,
-    /// How long a client may take to send the body, all of it.
+    /// The time a client may take to send the body, all of it.
     pub body_timeout: Duration,
-    /// How long a client may take nothing of an answer.
+    /// The time a client may take nothing of an answer.
     pub write_timeout: Duration,
-    /// How long a connection may idle. Longer than the 60 s after which common load balancers
+    /// The time a connection may idle. Longer than the 60 s after which common load balancers
     /// close theirs, so that it is never this side that closes under a request.
     pub keep_alive: Duration,
-    /// How long a connection that is being closed may take to go.
+    /// The time a connection that is being closed may take to go.
     pub disconnect_timeout: Duration,
-    /// How long requests in flight may take once the server is stopped gracefully.
+    /// The time requests in flight may take once the server is stopped gracefully.
     pub shutdown_timeout: Duration,
-    /// How many clients may follow documents live at once. Each holds a connection.
+    /// The number of clients that may follow documents live at once. Each holds a connection.
     pub max_live: usize,
     /// How often such a client hears that its connection stands.
     pub live_heartbeat: Duration,
@@ -269,7 +269,7 @@ struct Site {
     backends: Backends,
     access: Access,
     body_timeout: Duration,
-    /// How many clients follow documents live.
+    /// The number of clients that follow documents live.
     live: Arc<AtomicUsize>,
     max_live: usize,
     live_heartbeat: Duration,
@@ -320,7 +320,7 @@ fn routes(config: &mut ServiceConfig, site: &Data<Site>) {
     operations(config);
 }
 
-/// What is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
+/// Returns what is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
 /// instead of two to try.
 fn document_or_live() -> Resource {
     let live = || {

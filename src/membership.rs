@@ -28,7 +28,7 @@ pub struct MembershipOptions {
     pub heartbeat: Duration,
     /// A replica that was silent for so long is gone; 3 s, so that two may be lost.
     pub gone_after: Duration,
-    /// How long the answers to the first announcement are waited for at the least; 100 ms, a hundred times
+    /// The time the answers to the first announcement are waited for at the least; 100 ms, a hundred times
     /// what they take on a network of one site. On a slow network it is four times what the replica's own
     /// announcement takes to come back.
     pub answers: Duration,
@@ -222,7 +222,7 @@ impl Membership {
         self.0.members.subscribe()
     }
 
-    /// Whether this replica is leaving.
+    /// Returns whether this replica is leaving.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         *self.0.voice.borrow() == Voice::Leaving

@@ -105,7 +105,7 @@ impl Platform {
         &self.nats
     }
 
-    /// How appends reach the log, and why so; `None` without the command role.
+    /// Returns how appends reach the log, and why so; `None` without the command role.
     #[must_use]
     pub fn append(&self) -> Option<&ChosenAppend> {
         self.append.as_ref()
@@ -117,13 +117,13 @@ impl Platform {
         &self.told
     }
 
-    /// What is wrong with the log, if anything is.
+    /// Returns what is wrong with the log, if anything is.
     #[must_use]
     pub fn log_health(&self) -> &LogHealth {
         &self.health
     }
 
-    /// Who is there, and which replica is the home of what.
+    /// Returns who is there, and which replica is the home of what.
     #[must_use]
     pub fn membership(&self) -> &Membership {
         &self.membership
@@ -147,7 +147,7 @@ impl Platform {
             .expect("this replica keeps no documents")
     }
 
-    /// Where HTTP is served: the whole surface with the gateway role, otherwise only how the replica
+    /// Returns where HTTP is served: the whole surface with the gateway role, otherwise only how the replica
     /// is and what it measures.
     #[must_use]
     pub fn http_addr(&self) -> Option<SocketAddr> {

@@ -154,13 +154,13 @@ pub struct Page {
     pub items: Vec<StoredDocument>,
     /// What to pass as `cursor` for the next page; `null` on the last.
     pub next: Option<String>,
-    /// How many documents match, on all pages, when that was asked for; at most 10,000.
+    /// The number of documents match, on all pages, when that was asked for; at most 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// Whether more match than were counted.
+    /// True if more match than were counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub count_capped: bool,
-    /// How many documents have each value of a field, by the name of its filter, for each that was asked
+    /// The number of documents that have each value of a field, by the name of its filter, for each that was asked
     /// for: of those that match all filters but those by that field.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facets: BTreeMap<String, Facet>,
@@ -193,10 +193,10 @@ impl ServedPage {
 pub struct Facet {
     /// The values that most documents have, at most 100, the most frequent first.
     pub values: Vec<FacetValue>,
-    /// Whether more documents match than were counted, so that each count is of at least as many.
+    /// True if more documents match than were counted, so that each count is of at least as many.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub capped: bool,
-    /// Whether there are values besides.
+    /// True if there are values besides.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -206,7 +206,7 @@ pub struct Facet {
 pub struct FacetValue {
     /// The value, as the filter takes it.
     pub value: serde_json::Value,
-    /// How many documents have it.
+    /// The number of documents that have it.
     pub count: u64,
 }
 
@@ -241,12 +241,12 @@ pub struct Answer<T> {
     pub applied: u64,
     /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
-    /// Whether something in it is behind because of an event that could not be applied.
+    /// True if something in it is behind because of an event that could not be applied.
     pub parked: bool,
 }
 
 impl<T> Answer<T> {
-    /// How fresh it is.
+    /// Returns how fresh it is.
     #[must_use]
     pub fn age(&self) -> Age {
         Age {

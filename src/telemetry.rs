@@ -31,7 +31,7 @@ pub fn init(config: &LogConfig) -> Result<(), TelemetryError> {
     started.map_err(|error| TelemetryError(error.to_string()))
 }
 
-/// Whether lines are coloured: on a terminal, unless NO_COLOR says that they are not to be
+/// Returns whether lines are coloured: on a terminal, unless NO_COLOR says that they are not to be
 /// (no-color.org).
 fn is_colourful() -> bool {
     let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 /// The most keys of a set, and its most bytes.
 const MOST_KEYS: usize = 100;
 const MOST_BYTES: usize = 256 * 1024;
-/// How long a set is good for, unless the issuer says so, and at least and at the most.
+/// The time a set is good for, unless the issuer says so, and at least and at the most.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 const GOOD_FOR_AT_LEAST: Duration = Duration::from_secs(60);
 /// How soon they are asked for again when they could not be read.
@@ -37,9 +37,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 const AGAIN_WITHOUT: Duration = Duration::from_secs(2);
 /// How often a key that is not there has them read at the most.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
-/// How long the issuer may take to answer.
+/// The time the issuer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many keys are tried for a token that does not name one.
+/// The number of keys that are tried for a token that does not name one.
 const MOST_TRIED: usize = 8;
 
 /// Where the keys are that sign tokens.
@@ -152,7 +152,7 @@ impl Keys {
         self.number.load(Ordering::Acquire)
     }
 
-    /// Whether they could be read at least once.
+    /// Returns whether they could be read at least once.
     pub(super) fn are_there(&self) -> bool {
         self.set().is_some()
     }
@@ -293,7 +293,7 @@ async fn ask(
     Ok((Some(text), good_for))
 }
 
-/// How long the issuer says that a set is good for.
+/// Returns how long the issuer says that a set is good for.
 fn good_for(headers: &HeaderMap) -> Duration {
     let values = headers.get_all(CACHE_CONTROL).iter();
     let directives = values.filter_map(|value| value.to_str().ok());

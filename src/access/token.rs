@@ -149,7 +149,7 @@ impl Claims {
         Ok(())
     }
 
-    /// Who it is about.
+    /// Returns who it is about.
     pub(super) fn identified(&self, leeway: Duration) -> Result<Identified, &'static str> {
         let subject = self.sub.as_deref();
         let is_name = |name: &str| {

@@ -61,13 +61,13 @@ pub struct CommandsOptions {
     pub length: Duration,
     /// In how many rounds.
     pub rounds: u32,
-    /// How many connections the load comes by.
+    /// The number of connections the load comes by.
     pub connections: usize,
-    /// Whether commands are given within the replica's process, by the short way.
+    /// True if commands are given within the replica's process, by the short way.
     pub in_process: bool,
     /// A NATS that is there, with a replica on it; started when `None`.
     pub nats: Option<NatsAddress>,
-    /// Whether a nats-server that is started syncs each append.
+    /// True if a nats-server that is started syncs each append.
     pub durable: bool,
     /// The nats-server to start.
     pub nats_server: Option<PathBuf>,

@@ -31,13 +31,13 @@ use std::{
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-/// How many categories there are.
+/// The number of categories there are.
 const CATEGORIES: u64 = 20;
 /// The list that is asked for again and again.
 const REPEATED: &str = "category={c}&sort=price";
 /// The dearest list that the view offers: it walks through all documents, compares each, and finds none.
 const FLOOD: &str = "price_min=99000000&sort=name";
-/// How many documents are read by id beside it.
+/// The number of documents that are read by id beside it.
 const BY_ID: usize = 1_000;
 /// Which page a later one is.
 const LATER: usize = 50;
@@ -167,7 +167,7 @@ struct Load<'a> {
     threads: &'a LoadThreads,
     address: SocketAddr,
     connections: Vec<Arc<Mutex<Connection>>>,
-    /// How long one measurement of a round takes.
+    /// The time one measurement of a round takes.
     length: Duration,
 }
 

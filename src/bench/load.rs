@@ -32,7 +32,7 @@ impl LoadThreads {
         Ok(Self(Some(runtime)))
     }
 
-    /// Where to spawn what makes load.
+    /// Returns where to spawn what makes load.
     ///
     /// # Panics
     ///

@@ -14,7 +14,7 @@ use crate::{
 use jiff::Timestamp;
 use std::marker::PhantomData;
 
-/// How many appends are under way while the log is made.
+/// The number of appends that are under way while the log is made.
 pub(super) const MAKING: usize = 256;
 
 /// Opens the log of a server that has just been started, by a connection that the load's threads serve.

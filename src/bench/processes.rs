@@ -77,7 +77,7 @@ impl Scratch {
         }
     }
 
-    /// Where clients connect.
+    /// Returns where clients connect.
     #[must_use]
     pub fn nats(&self) -> NatsAddress {
         match &self.nats {

@@ -19,29 +19,29 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// How many commands are under way while the products are made.
+/// The number of commands that are under way while the products are made.
 const MAKING: usize = 128;
-/// How long the view may take to have them.
+/// The time the view may take to have them.
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// How the query side is measured.
 #[derive(Debug, Clone)]
 pub struct QueriesOptions {
-    /// How many documents there are.
+    /// The number of documents there are.
     pub documents: usize,
     /// The name of the product of a number.
     pub names: fn(usize) -> String,
-    /// How many connections or clients there are.
+    /// The number of connections or clients there are.
     pub clients: usize,
     /// How long ours, and each floor, is measured altogether.
     pub length: Duration,
     /// In how many rounds.
     pub rounds: u32,
-    /// Whether documents are kept in the gateway's memory.
+    /// True if documents are kept in the gateway's memory.
     pub cached: bool,
-    /// How many commands a second are given, where commands are.
+    /// The number of commands a second that are given, where commands are.
     pub rate: u64,
-    /// Whether the nats-server that is started syncs each append.
+    /// True if the nats-server that is started syncs each append.
     pub durable: bool,
     /// The nats-server to start.
     pub nats_server: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct QueriesOptions {
 pub struct There {
     /// Its NATS.
     pub nats: NatsAddress,
-    /// Where its gateway serves HTTP.
+    /// The place where its gateway serves HTTP.
     pub http: SocketAddr,
 }
 
@@ -182,7 +182,7 @@ impl Mart {
         format!("/views/product/{}", self.products.sku(number))
     }
 
-    /// How many products there are.
+    /// Returns how many products there are.
     #[must_use]
     pub fn documents(&self) -> usize {
         self.products.count

@@ -118,7 +118,7 @@ impl fmt::Display for Bench {
     }
 }
 
-/// How many cores there are.
+/// Returns how many cores there are.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -19,7 +19,7 @@ impl Sample {
         Self { latencies, elapsed }
     }
 
-    /// How many operations there were.
+    /// Returns how many operations there were.
     #[must_use]
     pub fn count(&self) -> usize {
         self.latencies.len()

@@ -21,7 +21,7 @@ const SECOND: [char; 20] = [
     '과', '추', '자', '차', '나', '물', '치', '말', '전', '국', '살', '떡', '죽', '빵', '묵', '장',
     '면', '술', '탕', '밥',
 ];
-/// How many words there are. Each is in three of so many names.
+/// The number of words there are. Each is in three of so many names.
 const WORDS: usize = FIRST.len() * SECOND.len();
 /// The word that every third name has.
 const COMMON: &str = "국산";

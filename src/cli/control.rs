@@ -14,10 +14,10 @@ use std::{
 };
 use tokio::time::{Instant, timeout_at};
 
-/// How long an answer may take of a replica that was there a moment ago: after as long without a sign it
+/// The time an answer may take of a replica that was there a moment ago: after as long without a sign it
 /// counts as gone.
 const FIRST: Duration = Duration::from_secs(3);
-/// How long a replica that works may say nothing. Retrying waits for a batch that is under way.
+/// The time a replica that works may say nothing. Retrying waits for a batch that is under way.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// A connection to the projectors.
@@ -147,7 +147,7 @@ struct Heard {
     answered: BTreeMap<String, (usize, usize)>,
     /// Who is to answer.
     asked: BTreeSet<String>,
-    /// Whether only one was asked.
+    /// True if only one was asked.
     one: bool,
 }
 
@@ -188,14 +188,14 @@ impl Heard {
         answered.is_some_and(|(answers, of)| answers >= of)
     }
 
-    /// Whether all have answered that were there to be asked.
+    /// Returns whether all have answered that were there to be asked.
     fn is_complete(&self) -> bool {
         self.working.is_empty()
             && !self.answered.is_empty()
             && self.asked.iter().all(|replica| self.has_answered(replica))
     }
 
-    /// How long to wait for one more.
+    /// Returns how long to wait for one more.
     fn patience(&self) -> Duration {
         if self.working.is_empty() {
             FIRST
@@ -204,7 +204,7 @@ impl Heard {
         }
     }
 
-    /// Who has not answered.
+    /// Returns who has not answered.
     fn missing(&self) -> Vec<String> {
         let asked = self.asked.iter();
         asked.filter(|it| !self.has_answered(it)).cloned().collect()

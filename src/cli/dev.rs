@@ -12,11 +12,11 @@ use crate::{
 use futures::{TryStreamExt, stream};
 use std::{process::ExitCode, time::Duration};
 
-/// How many sample commands are under way at once.
+/// The number of sample commands that are under way at once.
 const SEEDING: usize = 64;
 /// How often a sample command is given, where the log does not answer in time.
 const SEEDING_ATTEMPTS: u32 = 10;
-/// How long the views may take to read the log at the start before the banner is printed anyway.
+/// The time the views may take to read the log at the start before the banner is printed anyway.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode, Failure> {

@@ -41,7 +41,7 @@ pub(super) fn run(config: &NewConfig) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether Cargo takes it as the name of a package, and a folder can have it everywhere. That of the
+/// Returns whether Cargo takes it as the name of a package, and a folder can have it everywhere. That of the
 /// library is taken.
 fn is_name(name: &str) -> bool {
     name.len() <= LONGEST
@@ -52,7 +52,7 @@ fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
 }
 
-/// What follows `headwater = ` in the manifest.
+/// Returns what follows `headwater = ` in the manifest.
 fn source(config: &NewConfig) -> Result<String, String> {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     if let Some(path) = &config.path {

@@ -18,11 +18,11 @@ use crate::{
 use serde_json::json;
 use std::{process::ExitCode, time::Duration};
 
-/// How many commits are read at once.
+/// The number of commits that are read at once.
 const BATCH: usize = 4_000;
-/// How long a commit is waited for that the log has.
+/// The time a commit is waited for that the log has.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long an answer is waited for.
+/// The time an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(domain: &Domain, action: ProcessesAction) -> Result<ExitCode, Failure> {

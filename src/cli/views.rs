@@ -141,7 +141,7 @@ async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What came of comparing the documents with the log all the time.
+/// Returns what came of comparing the documents with the log all the time.
 fn drift(report: &DriftReport) -> String {
     let DriftReport {
         checked,

@@ -26,7 +26,7 @@ pub struct Execute {
     pub body: Bytes,
     /// Its headers.
     pub headers: CommandHeaders,
-    /// Where the answer goes.
+    /// The place where the answer goes.
     pub reply: Reply,
 }
 

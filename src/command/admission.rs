@@ -15,10 +15,10 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long commands may take on average before fewer are let in: a quarter of what an append is waited
+/// The time commands may take on average before fewer are let in: a quarter of what an append is waited
 /// for, and more than a log takes that keeps up.
 const TARGET: Duration = Duration::from_secs(1);
-/// How long commands are watched before the bound changes.
+/// The time commands are watched before the bound changes.
 const WATCHED: Duration = Duration::from_millis(100);
 /// At least so many are let in, which a log can do that answers twenty times a second.
 const FLOOR: u32 = 64;

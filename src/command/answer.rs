@@ -33,7 +33,7 @@ pub struct Reply {
     pub(super) span: Span,
     /// The command's turn, where it is decided here.
     pub(super) turn: Option<Turn>,
-    /// Whether another home was asked before, which may still carry it out.
+    /// True if another home was asked before, which may still carry it out.
     pub(super) asked_again: bool,
     _place: Place,
 }

@@ -68,7 +68,7 @@ impl Aggregates {
         assert!(!taken, "there are two aggregates {}", A::NAME);
     }
 
-    /// What there is, without those of within.
+    /// Returns what there is, without those of within.
     #[must_use]
     pub fn descriptions(&self) -> &[AggregateDescription] {
         &self.descriptions
@@ -131,7 +131,7 @@ pub(super) struct Endpoint {
     kind: usize,
     /// How it ends.
     pub measures: CommandMeasures,
-    /// Whether it is for the program itself only.
+    /// True if it is for the program itself only.
     pub internal: bool,
 }
 

@@ -17,7 +17,7 @@ const NEVER: u64 = 9_999_999_999;
 pub struct Drainable {
     nats: Client,
     requests: Subscriber,
-    /// Whether the server sends no more, and all that it sent is here.
+    /// True if the server sends no more, and all that it sent is here.
     complete: bool,
 }
 

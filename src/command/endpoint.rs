@@ -79,7 +79,7 @@ struct Desk {
     discovery: Arc<Discovery>,
     guard: ReplyGuard,
     access: Access,
-    /// Whether they come from other replicas.
+    /// True if they come from other replicas.
     passed_on: bool,
 }
 

@@ -18,7 +18,7 @@ use std::{
 
 /// The most actors that save what they hold at once: few enough to leave the connection to appends.
 const SAVING: usize = 64;
-/// How long a replica that stops waits for actors to be saved.
+/// The time a replica that stops waits for actors to be saved.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The actors of this process.

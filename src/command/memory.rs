@@ -24,7 +24,7 @@ use std::{
 
 /// The number of commands that are always remembered.
 pub const KEEP: usize = 256;
-/// How long every command is remembered, in seconds, within [`KEEP_AT_MOST`].
+/// The time every command is remembered, in seconds, within [`KEEP_AT_MOST`].
 pub const KEEP_FOR: i64 = 120;
 /// The most commands that are ever remembered.
 pub const KEEP_AT_MOST: usize = 65_536;
@@ -144,7 +144,7 @@ pub fn outcomes_of(events: &[StoredEvent], time: i64) -> Vec<Remembered> {
     commands.map(outcome).collect()
 }
 
-/// How long a copy of a command that was passed on may come after another copy was carried out, in seconds:
+/// The time a copy of a command that was passed on may come after another copy was carried out, in seconds:
 /// twice what a command is carried out after its arrival.
 pub const LATE: i64 = 20;
 /// The most commands without a key of which copies are known.
@@ -177,7 +177,7 @@ impl PassedOn {
 #[serde(from = "VecDeque<Remembered>", into = "VecDeque<Remembered>")]
 pub struct Memory {
     commands: VecDeque<Remembered>,
-    /// How many commands have been forgotten: the number of the first in `commands`.
+    /// The number of commands that have been forgotten: the number of the first in `commands`.
     forgotten: u64,
     /// From the hash of a key to the number of its command. Kept once a scan would be slow.
     numbers: FxHashMap<u64, u64>,
@@ -250,19 +250,19 @@ impl Memory {
         }
     }
 
-    /// How many commands are remembered.
+    /// Returns how many commands are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.commands.len()
     }
 
-    /// Whether none is remembered.
+    /// Returns whether none is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
     }
 
-    /// What of the memory goes into a snapshot taken at `position`, and the position after which
+    /// Returns what of the memory goes into a snapshot taken at `position`, and the position after which
     /// the log has the rest.
     ///
     /// A busy aggregate remembers far more than a message holds. Most of it is in the log too, so the
@@ -280,7 +280,7 @@ impl Memory {
         }
     }
 
-    /// What the log does not have: the commands that were accepted without events.
+    /// Returns what the log does not have: the commands that were accepted without events.
     pub fn unlogged(&self) -> impl DoubleEndedIterator<Item = &Remembered> {
         let commands = self.commands.iter();
         commands.filter(|remembered| remembered.events.is_empty())

@@ -24,9 +24,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a home's answer is waited for: an append in doubt is settled within six seconds.
+/// The time a home's answer is waited for: an append in doubt is settled within six seconds.
 pub(super) const HOME_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long an answer on `cmd` is waited for: whoever takes it may pass it on.
+/// The time an answer on `cmd` is waited for: whoever takes it may pass it on.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Finds the homes of aggregates and asks them.
@@ -94,7 +94,7 @@ impl Placement {
         &self.membership
     }
 
-    /// Where the home of an aggregate is.
+    /// Returns where the home of an aggregate is.
     #[must_use]
     pub fn home(&self, aggregate: &str, id: &Id) -> Home {
         let key = Key::of(&[aggregate, id.as_str()]);

@@ -73,7 +73,7 @@ pub struct Live {
 /// What an actor and its registry know of each other.
 #[derive(Debug, Default)]
 pub struct Status {
-    /// How many commands are on their way to the actor, wait there or are under way. The registry counts
+    /// The number of commands that are on their way to the actor, wait there or are under way. The registry counts
     /// them in and the actor counts them out.
     pub waiting: Cell<usize>,
     /// Whether the actor holds what would be lost with it, or be slow to find again.

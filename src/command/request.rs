@@ -52,7 +52,7 @@ pub struct CommandHeaders {
     pub asked_again: Option<u64>,
     /// Who gives the command; the program itself by default, which may everything.
     pub caller: Caller,
-    /// Whether it came from outside of the program. Who may everything there, since nobody is asked, is not
+    /// True if it came from outside of the program. Who may everything there, since nobody is asked, is not
     /// the program to a replica that asks.
     pub from_outside: bool,
     /// What said so (`Authorization`), for a replica that does not take it on trust.
@@ -161,7 +161,7 @@ pub fn empty_body() -> Problem {
     )
 }
 
-/// Whether a content type is `application/json`, in UTF-8 if it says anything of that.
+/// Returns whether a content type is `application/json`, in UTF-8 if it says anything of that.
 #[must_use]
 pub fn is_json(content_type: &str) -> bool {
     let mut parts = content_type.split(';').map(str::trim);

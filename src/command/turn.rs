@@ -41,12 +41,12 @@ const ATTEMPTS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(4);
 /// The most commands that one commit carries.
 pub const MAX_GROUP: usize = 256;
-/// How long appends that were surely not stored are tried again: what a new leader needs, and not so long
+/// The time appends that were surely not stored are tried again: what a new leader needs, and not so long
 /// that nobody is told of a log that is gone or full.
 const RETRY_FOR: Duration = Duration::from_millis(700);
-/// How long a snapshot is waited for that has an outcome which nothing else has.
+/// The time a snapshot is waited for that has an outcome which nothing else has.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long what could not be read is remembered instead of being read again.
+/// The time what could not be read is remembered instead of being read again.
 const UNREADABLE_FOR: Duration = Duration::from_secs(1);
 
 /// A decoded command with its caller.
@@ -55,13 +55,13 @@ pub struct Pending<A: Aggregate> {
     pub command: A::Command,
     /// Its id: the idempotency key, or a generated one.
     pub command_id: Arc<str>,
-    /// Whether the id may come again: the client chose it, or another replica gave it.
+    /// True if the id may come again: the client chose it, or another replica gave it.
     pub repeatable: bool,
     /// The fingerprint of the command, when the client chose the id.
     pub hash: Option<Fingerprint>,
     /// The headers it came with.
     pub headers: CommandHeaders,
-    /// Where the answer goes.
+    /// The place where the answer goes.
     pub reply: Reply,
 }
 
@@ -161,7 +161,7 @@ struct Turn<'a, A: Aggregate> {
     attempt: u32,
     /// So many commands are decided at once, at the most.
     most: usize,
-    /// Whether the last attempt has not been stored.
+    /// True if the last attempt has not been stored.
     lost: bool,
     /// Since when nothing was stored that surely was not.
     refused_since: Option<Instant>,
@@ -271,7 +271,7 @@ impl<A: Aggregate> Turn<'_, A> {
         }
     }
 
-    /// What was kept, if it is of this log.
+    /// Returns what was kept, if it is of this log.
     async fn take_kept(&mut self) -> Result<Vec<Remembered>, LoadError> {
         let Some((place, epoch)) = self.kept.of else {
             return Ok(Vec::new());
@@ -460,7 +460,7 @@ fn answer_contended<A: Aggregate>(queue: &mut Queue<A>) {
     answer_all(queue, queue.len(), &problem);
 }
 
-/// How long the first of the queue has waited.
+/// Returns how long the first of the queue has waited.
 fn oldest<A: Aggregate>(queue: &Queue<A>) -> Duration {
     let first = queue.front().map(|first| first.reply.arrived().elapsed());
     first.unwrap_or_default()

@@ -50,13 +50,13 @@ pub struct BenchConfig {
     /// The nats-server to start; by default the one on PATH, then the one in .tools
     #[arg(long, env = "HEADWATER_NATS_SERVER")]
     pub nats_server: Option<PathBuf>,
-    /// How long ours and each floor is measured, in seconds
+    /// The time ours and each floor is measured, in seconds
     #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// In how many rounds the seconds are taken; medians of the rounds are told
     #[arg(long, env = "HEADWATER_ROUNDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: u32,
-    /// How many connections the load comes by
+    /// The number of connections the load comes by
     // Two threads make the load on the machine that the targets are set for; more connections than
     // that only make smaller writes.
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
@@ -67,7 +67,7 @@ pub struct BenchConfig {
 }
 
 impl BenchConfig {
-    /// How long ours and each floor is measured.
+    /// Returns how long ours and each floor is measured.
     #[must_use]
     pub fn length(&self) -> Duration {
         Duration::from_secs(self.seconds)
@@ -83,7 +83,7 @@ pub struct BenchCommandsConfig {
     /// Over how many aggregates the commands are spread
     #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub aggregates: u32,
-    /// How many commands are in flight
+    /// The number of commands that are in flight
     #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
     /// Give the commands within the replica's process
@@ -97,7 +97,7 @@ pub struct BenchHotConfig {
     /// What every bench is told.
     #[command(flatten)]
     pub bench: BenchConfig,
-    /// How many commands are in flight
+    /// The number of commands that are in flight
     #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
     /// Give the commands within the replica's process
@@ -114,10 +114,10 @@ pub struct BenchClaimsConfig {
     /// Over how many aggregates the commands without a key are spread
     #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub aggregates: u32,
-    /// How many commands are in flight
+    /// The number of commands that are in flight
     #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
-    /// How many commands that take a key are given a second beside the others
+    /// The number of commands that take a key are given a second beside the others
     #[arg(long, env = "HEADWATER_RATE", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
 }
@@ -142,7 +142,7 @@ pub struct QueryBenchConfig {
     /// The nats-server to start; by default the one on PATH, then the one in .tools
     #[arg(long, env = "HEADWATER_NATS_SERVER")]
     pub nats_server: Option<PathBuf>,
-    /// How long ours and each floor is measured, in seconds
+    /// The time ours and each floor is measured, in seconds
     #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     pub seconds: u64,
     /// In how many rounds; medians of the rounds are told
@@ -184,10 +184,10 @@ pub struct BenchGetConfig {
     /// A mart that runs already.
     #[command(flatten)]
     pub there: ThereConfig,
-    /// How many connections there are, each with one request in flight
+    /// The number of connections there are, each with one request in flight
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
-    /// How many documents the reads are spread over
+    /// The number of documents the reads are spread over
     #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub documents: u32,
     /// Read from the store each time
@@ -204,10 +204,10 @@ pub struct BenchSearchConfig {
     /// A mart that runs already.
     #[command(flatten)]
     pub there: ThereConfig,
-    /// How many connections there are, each with one request in flight
+    /// The number of connections there are, each with one request in flight
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
-    /// How many documents are searched
+    /// The number of documents that are searched
     #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub documents: u32,
 }
@@ -218,7 +218,7 @@ pub struct BenchCatchupConfig {
     /// What every bench of the query side is told.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
-    /// How many events there are
+    /// The number of events there are
     #[arg(long, env = "HEADWATER_EVENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub events: u32,
     /// Of how many aggregates, each of which makes one document
@@ -232,7 +232,7 @@ pub struct BenchFanoutConfig {
     /// What every bench of the query side is told.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
-    /// How many documents the event changes
+    /// The number of documents the event changes
     #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub documents: u32,
 }
@@ -246,7 +246,7 @@ pub struct BenchFreshConfig {
     /// A mart that runs already.
     #[command(flatten)]
     pub there: ThereConfig,
-    /// How many commands are given a second
+    /// The number of commands that are given a second
     #[arg(long, env = "HEADWATER_RATE", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
     /// By how many connections the documents are read
@@ -263,7 +263,7 @@ pub struct BenchLiveConfig {
     /// A mart that runs already.
     #[command(flatten)]
     pub there: ThereConfig,
-    /// How many clients follow the document
+    /// The number of clients that follow the document
     #[arg(long, env = "HEADWATER_CLIENTS", default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
     pub clients: u16,
 }
@@ -274,10 +274,10 @@ pub struct BenchListsConfig {
     /// What every bench of the query side is told; the seconds are those of each list.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
-    /// How many documents there are
+    /// The number of documents there are
     #[arg(long, env = "HEADWATER_DOCUMENTS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub documents: u32,
-    /// How many connections there are, each with one request in flight
+    /// The number of connections there are, each with one request in flight
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 }

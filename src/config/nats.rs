@@ -82,7 +82,7 @@ impl std::fmt::Debug for NatsAccessConfig {
 }
 
 impl NatsConfig {
-    /// Where NATS is and how to connect to it, when all that it takes can be read.
+    /// Returns where NATS is and how to connect to it, when all that it takes can be read.
     ///
     /// # Errors
     ///
@@ -93,7 +93,7 @@ impl NatsConfig {
 }
 
 impl NatsAccessConfig {
-    /// How to connect to these servers, when all that it takes can be read.
+    /// Returns how to connect to these servers, when all that it takes can be read.
     ///
     /// # Errors
     ///

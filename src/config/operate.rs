@@ -111,7 +111,7 @@ pub enum ParkedAction {
         /// The generation, such as v2.1; the live one unless given
         #[arg(long, requires = "view", env = "HEADWATER_GENERATION")]
         generation: Option<Generation>,
-        /// How many commits to show at most; all unless given
+        /// The number of commits to show at most; all unless given
         #[arg(long, env = "HEADWATER_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
         /// How to reach the projectors.
@@ -209,7 +209,7 @@ pub struct ShowEventsConfig {
     /// Begin after this position
     #[arg(long, env = "HEADWATER_AFTER", default_value_t = 0)]
     pub after: u64,
-    /// How many commits to show at most
+    /// The number of commits to show at most
     #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: u64,
     /// Print one JSON object for each commit
@@ -342,13 +342,13 @@ pub struct TopologyConfig {
     /// Where they are.
     #[command(flatten)]
     pub log: LogAddress,
-    /// How many copies NATS keeps of each stream; as it is now, or 1, unless given
+    /// The number of copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
 }
 
 impl LogAddress {
-    /// Where JetStream is reached.
+    /// Returns where JetStream is reached.
     #[must_use]
     pub fn api(&self) -> ApiPrefix {
         let given = self.js_domain.as_ref().or(self.js_api_prefix.as_ref());

@@ -48,7 +48,7 @@ pub struct ServeConfig {
     /// in seconds: as long as whoever sends requests here needs to notice
     #[arg(long, env = "HEADWATER_DRAIN_DELAY_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=3600))]
     pub drain_delay_seconds: u64,
-    /// How long a stop may take after that before what is left is cut off, in seconds
+    /// The time a stop may take after that before what is left is cut off, in seconds
     // Kubernetes kills after 30 s.
     #[arg(long, env = "HEADWATER_GRACE_SECONDS", default_value_t = 25)]
     pub grace_seconds: u64,
@@ -64,7 +64,7 @@ impl ServeConfig {
         Duration::from_secs(self.drain_delay_seconds)
     }
 
-    /// How long a stop may take.
+    /// Returns how long a stop may take.
     #[must_use]
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)

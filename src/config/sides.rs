@@ -37,7 +37,7 @@ pub struct SidesConfig {
 }
 
 impl SidesConfig {
-    /// Where answers over NATS may go.
+    /// Returns where answers over NATS may go.
     #[must_use]
     pub fn inboxes(&self) -> Inboxes {
         Inboxes::with(self.inbox_prefix.iter().cloned())
@@ -67,7 +67,7 @@ pub struct CommandConfig {
     // Long enough that a shopper's next click finds it there.
     #[arg(long, env = "HEADWATER_IDLE_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub idle_seconds: u64,
-    /// How many threads decide commands, each by a connection to NATS of its own; by default one for
+    /// The number of threads that decide commands, each by a connection to NATS of its own; by default one for
     /// each two cores, up to 4
     #[arg(long, env = "HEADWATER_COMMAND_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub command_threads: Option<u8>,
@@ -114,7 +114,7 @@ pub struct VerifyConfig {
 }
 
 impl VerifyConfig {
-    /// How the views are compared, with a folder for what that takes.
+    /// Returns how the views are compared, with a folder for what that takes.
     #[must_use]
     pub fn options(&self, folder: PathBuf) -> VerifyOptions {
         VerifyOptions::new(folder).unasked(self.verify_per_minute, self.repair)
@@ -136,12 +136,12 @@ pub struct GatewayConfig {
     // What the library takes at least is 15 MiB. More makes larger steps of a first filling.
     #[arg(long, env = "HEADWATER_SEARCH_MEMORY_MB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(0..=2_048))]
     pub search_memory_mb: u16,
-    /// How many clients may be connected at once, as far as there are open files for them; where all
+    /// The number of clients that may be connected at once, as far as there are open files for them; where all
     /// connections are in use, further ones are answered 503
     // Beside as many live clients as there may be, room for those that come and go.
     #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = MAX_CONNECTIONS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
-    /// How many clients may follow documents live at once; an eighth of all connections is left to others
+    /// The number of clients that may follow documents live at once; an eighth of all connections is left to others
     #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
     pub max_live: usize,
     /// How often a client that follows documents live hears that the connection stands, in seconds
@@ -155,25 +155,25 @@ pub struct GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// How many bytes of documents are kept in memory.
+    /// Returns how many bytes of documents are kept in memory.
     #[must_use]
     pub fn cache(&self) -> usize {
         self.cache_mb.saturating_mul(1 << 20)
     }
 
-    /// How many bytes of pages of lists are kept in memory.
+    /// Returns how many bytes of pages of lists are kept in memory.
     #[must_use]
     pub fn list_cache(&self) -> usize {
         self.list_cache_mb.saturating_mul(1 << 20)
     }
 
-    /// How many bytes of memory each index of texts is written with.
+    /// Returns how many bytes of memory each index of texts is written with.
     #[must_use]
     pub fn search_memory(&self) -> usize {
         usize::from(self.search_memory_mb) << 20
     }
 
-    /// How HTTP is served at an address, with the defaults of what cannot be set from outside.
+    /// Returns how HTTP is served at an address, with the defaults of what cannot be set from outside.
     #[must_use]
     pub fn http(&self, address: SocketAddr) -> http::Options {
         http::Options {

@@ -32,7 +32,7 @@ pub struct TraceConfig {
 }
 
 impl TraceConfig {
-    /// What is exported, by the flags and then by the variables of OpenTelemetry; `None` when nothing
+    /// Returns what is exported, by the flags and then by the variables of OpenTelemetry; `None` when nothing
     /// says where to.
     ///
     /// # Errors

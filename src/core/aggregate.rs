@@ -193,7 +193,7 @@ pub trait Rejection: std::error::Error + Send + 'static {
     /// The stable snake case code that clients match on, for example `"out_of_stock"`.
     fn code(&self) -> &'static str;
 
-    /// Whether the refusal means that the aggregate has no events yet, which clients see as 404
+    /// Returns whether the refusal means that the aggregate has no events yet, which clients see as 404
     /// rather than 409.
     fn is_not_found(&self) -> bool {
         self.code() == "not_found"

@@ -18,7 +18,7 @@ pub struct Outcome {
     pub position: u64,
     /// The events that the command caused; none when it changed nothing.
     pub events: Vec<OutcomeEvent>,
-    /// Whether this is the remembered outcome of an earlier command with the same key.
+    /// True if this is the remembered outcome of an earlier command with the same key.
     pub replayed: bool,
 }
 

@@ -57,7 +57,7 @@ pub struct Age {
     pub applied: u64,
     /// How far behind the log it was, in milliseconds.
     pub lag_ms: u64,
-    /// Whether something is behind because of an event that could not be applied.
+    /// True if something is behind because of an event that could not be applied.
     pub parked: bool,
 }
 
@@ -119,7 +119,7 @@ impl Problem {
         }
     }
 
-    /// How to be let in, as `WWW-Authenticate` says it (RFC 6750, 3); `None` where that is not what is
+    /// Returns how to be let in, as `WWW-Authenticate` says it (RFC 6750, 3); `None` where that is not what is
     /// wrong.
     #[must_use]
     pub fn challenge(&self) -> Option<String> {

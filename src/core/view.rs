@@ -122,7 +122,7 @@ pub trait View: Send + Sync + 'static {
     /// What is remembered of one source aggregate; `()` in a view that remembers nothing.
     type Part: Serialize + DeserializeOwned + Clone + Send + 'static;
 
-    /// What the documents can be filtered, sorted and searched by.
+    /// Returns what the documents can be filtered, sorted and searched by.
     fn query() -> Query;
 
     /// The documents that a caller may see, of every list, search, count and stream, and by their ids. What
@@ -391,7 +391,7 @@ impl<P> Default for Parts<P> {
 }
 
 impl<P> Parts<P> {
-    /// What is remembered of this aggregate, if anything.
+    /// Returns what is remembered of this aggregate, if anything.
     pub fn get(&self, aggregate: &str, id: &str) -> Option<&P> {
         let key = (aggregate.to_owned(), id.to_owned());
         if !self.watched.is_empty() && self.watched.contains(&key) {
@@ -412,7 +412,7 @@ impl<P> Parts<P> {
             .insert((aggregate.to_owned(), id.to_owned()), part);
     }
 
-    /// Whether it is known what is remembered of this aggregate.
+    /// Returns whether it is known what is remembered of this aggregate.
     #[must_use]
     pub fn knows(&self, aggregate: &str, id: &str) -> bool {
         self.known

@@ -50,7 +50,7 @@ const RESTART_TIMEOUT: Duration = Duration::from_secs(600);
 /// How a server is started. Every field has a default but the folder.
 #[derive(Debug, Clone)]
 pub struct NatsServerOptions {
-    /// Where the store, the configuration and the log are. Created if need be.
+    /// The place where the store, the configuration and the log are. Created if need be.
     pub folder: PathBuf,
     /// The server's file; found by [`find`] when `None`, the default.
     pub binary: Option<PathBuf>,
@@ -58,7 +58,7 @@ pub struct NatsServerOptions {
     pub port: Option<u16>,
     /// [`Durability::Dev`], the default, or [`Durability::SingleDurable`].
     pub durability: Durability,
-    /// How long the first start may take, recovery of the store included; 60 s.
+    /// The time the first start may take, recovery of the store included; 60 s.
     pub start_timeout: Duration,
 }
 
@@ -137,7 +137,7 @@ impl NatsServer {
         })
     }
 
-    /// Where clients connect: `nats://127.0.0.1:<port>`.
+    /// Returns where clients connect: `nats://127.0.0.1:<port>`.
     #[must_use]
     pub fn client_url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
@@ -155,13 +155,13 @@ impl NatsServer {
         self.version
     }
 
-    /// What the server promises of an acknowledged append.
+    /// Returns what the server promises of an acknowledged append.
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Where the server logs to.
+    /// Returns where the server logs to.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log

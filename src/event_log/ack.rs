@@ -23,7 +23,7 @@ struct Ack {
 pub(super) struct Published {
     /// The position of the message, or of a batch's last.
     pub position: u64,
-    /// How many messages a batch had.
+    /// The number of messages a batch had.
     pub count: Option<u64>,
 }
 
@@ -83,7 +83,7 @@ fn plainly_stored(ack: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// What a refusal means, by its code: the status beside it says "bad request" of a full disk as well.
+/// Returns what a refusal means, by its code: the status beside it says "bad request" of a full disk as well.
 fn refusal(error: &async_nats::jetstream::Error) -> AppendError {
     match error.error_code() {
         ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {

@@ -45,7 +45,7 @@ pub(super) type Answer = Result<Published, AppendError>;
 #[derive(Debug)]
 pub(super) struct Acks {
     client: Client,
-    /// How long one is waited for.
+    /// The time one is waited for.
     within: Duration,
     /// Is told what the server refuses.
     health: LogHealth,
@@ -226,7 +226,7 @@ fn lock(window: &Mutex<Window>) -> MutexGuard<'_, Window> {
 /// Closes the window when nobody receives any more.
 struct Receiving {
     window: Arc<Mutex<Window>>,
-    /// Where the number stands in the subject of an acknowledgement.
+    /// The place where the number stands in the subject of an acknowledgement.
     prefix: usize,
     health: LogHealth,
 }

@@ -14,7 +14,7 @@ use std::{error::Error as StdError, time::Duration};
 
 /// The stream that the alarms are in.
 pub const STREAM: &str = "DEADLINES";
-/// How long an answer is waited for.
+/// The time an answer is waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One alarm.

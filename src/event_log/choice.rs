@@ -12,7 +12,7 @@ use http_client::{Client, Url};
 use serde::Deserialize;
 use std::{fmt, time::Duration};
 
-/// How long the monitoring endpoint may take to answer, how often it is asked, and the pause between.
+/// The time the monitoring endpoint may take to answer, how often it is asked, and the pause between.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
@@ -39,7 +39,7 @@ pub struct ServerKnowledge {
     pub durability: Option<Durability>,
     /// Where it can be asked: its monitoring endpoint, such as `http://127.0.0.1:8222`.
     pub monitor: Option<Url>,
-    /// Where its JetStream is reached.
+    /// The place where its JetStream is reached.
     pub api: ApiPrefix,
 }
 

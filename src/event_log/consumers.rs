@@ -16,12 +16,12 @@ pub struct Consumer {
     pub name: String,
     /// After how long without a reader the server removes it; never when `None`.
     pub inactive: Option<Duration>,
-    /// Whether somebody reads from it now.
+    /// True if somebody reads from it now.
     pub is_read: bool,
 }
 
 impl Consumer {
-    /// Whether Headwater has made it and nobody reads from it: its reader is gone, or about to come back.
+    /// Returns whether Headwater has made it and nobody reads from it: its reader is gone, or about to come back.
     #[must_use]
     pub fn is_stray(&self) -> bool {
         !self.is_read && OURS.iter().any(|start| self.name.starts_with(start))

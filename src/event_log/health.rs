@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long a trouble that an append reported is taken to last while none succeeds and none fails.
+/// The time a trouble that an append reported is taken to last while none succeeds and none fails.
 const REPORT_LASTS: Duration = Duration::from_secs(10);
 
 /// The health of the log as one process sees it. Cheap to clone; all clones are one.
@@ -149,7 +149,7 @@ impl fmt::Debug for LogHealth {
     }
 }
 
-/// What is found out by looking weighs more than what was reported: it is newer.
+/// Returns what is found out by looking weighs more than what was reported: it is newer.
 fn current(state: &mut State) -> Option<Trouble> {
     if let Some((_, at)) = &state.reported
         && at.elapsed() > REPORT_LASTS

@@ -91,7 +91,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a stored message stands.
+    /// Returns where a stored message stands.
     #[must_use]
     pub fn of(message: &StoredMessage) -> Self {
         Self {

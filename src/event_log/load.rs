@@ -16,14 +16,14 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-/// How many messages one batch direct get asks for.
+/// The number of messages one batch direct get asks for.
 const BATCH: usize = 256;
-/// How many bytes one batch direct get asks for.
+/// The number of bytes one batch direct get asks for.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// How often it is looked further back for messages that came before others.
 const LOOKS_BACK: usize = 16;
 
-/// How many histories are read at once. The server looks through all that lies between the messages
+/// The number of histories that are read at once. The server looks through all that lies between the messages
 /// of one: were those of a thousand aggregates asked for together, all answers would be late, and
 /// be asked for again.
 pub(super) const AT_ONCE: usize = 16;
@@ -61,7 +61,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// Whether the same load may work later.
+    /// Returns whether the same load may work later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_))

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::time::Duration;
 
-/// How many messages are asked for ahead of those that are handled.
+/// The number of messages that are asked for ahead of those that are handled.
 const PREFETCH: usize = 64;
 /// The most messages, of all replicas, that are handled or wait to come again. Past it no other comes.
 const MAX_ACK_PENDING: i64 = 65_536;
-/// How long one pull request stands.
+/// The time one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it is still there; two missed ones are an error.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub struct QueueOptions {
     pub name: String,
     /// The subjects of the messages.
     pub subject: String,
-    /// Where a consumer begins that is not there yet: after this position.
+    /// The place where a consumer begins that is not there yet: after this position.
     pub after: u64,
     /// After how long without a sign of life a message comes again.
     pub ack_wait: Duration,
@@ -51,7 +51,7 @@ pub struct Delivery {
     pub position: u64,
     /// Its body.
     pub payload: Bytes,
-    /// Whether it has come before.
+    /// True if it has come before.
     pub repeated: bool,
     message: Message,
 }

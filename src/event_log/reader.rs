@@ -22,10 +22,10 @@ use std::{
 };
 use tokio::{task::coop::unconstrained, time::timeout};
 
-/// How many messages are asked for ahead of what has been handed out. Two of the largest batches of a
+/// The number of messages that are asked for ahead of what has been handed out. Two of the largest batches of a
 /// projector: one can be on its way while the other is being applied.
 const PREFETCH: usize = 8_000;
-/// How many bytes are asked for at a time, unless one message may be larger. While what was asked for
+/// The number of bytes that are asked for at a time, unless one message may be larger. While what was asked for
 /// first comes in, as much is asked for again, so twice this is under way at the most.
 const PREFETCH_BYTES: usize = 4 << 20;
 /// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
@@ -34,13 +34,13 @@ const MAX_ACK_PENDING: i64 = 30_000;
 /// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
 /// it only has to be longer than all that is read ahead takes where the store is slow.
 const ACK_WAIT: Duration = Duration::from_secs(600);
-/// How long one pull request stands.
+/// The time one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server says that it is still there; two missed ones are an error.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long to wait for a next message that the server has said is there.
 const LINGER: Duration = Duration::from_millis(5);
-/// How long deliveries that the server has said are there may take to come. They may have gone to
+/// The time deliveries that the server has said are there may take to come. They may have gone to
 /// another reader of the consumer, which has left.
 const STARVED: Duration = Duration::from_secs(3);
 /// A batch ends at this many bytes of bodies. One is in its owner's hands, one is read ahead.
@@ -55,7 +55,7 @@ pub struct ReaderOptions {
     pub name: String,
     /// The aggregates whose commits are read.
     pub aggregates: Vec<String>,
-    /// How many messages are asked for ahead of what has been handed out: fewer where each takes long.
+    /// The number of messages that are asked for ahead of what has been handed out: fewer where each takes long.
     pub prefetch: usize,
     /// After this long without a reader the server removes the consumer. Nothing is lost with it: a
     /// reader is opened at a position that its owner knows.
@@ -63,7 +63,7 @@ pub struct ReaderOptions {
 }
 
 impl ReaderOptions {
-    /// How many messages are asked for ahead where all is read as fast as it goes.
+    /// The number of messages that are asked for ahead where all is read as fast as it goes.
     pub const PREFETCH: usize = PREFETCH;
     /// For how long a consumer may be left alone that somebody is to read from again.
     pub const LASTING: Duration = Duration::from_secs(3_600);
@@ -335,7 +335,7 @@ impl Reader {
         refused.expect("the connection is open");
     }
 
-    /// How many commits are waiting in the log after the last one handed out, as far as is known.
+    /// Returns how many commits are waiting in the log after the last one handed out, as far as is known.
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.pending
@@ -378,7 +378,7 @@ impl Reader {
     }
 }
 
-/// How many bytes to ask for at a time: a message that is larger would never be sent. What counts is the
+/// Returns how many bytes to ask for at a time: a message that is larger would never be sent. What counts is the
 /// whole message, with its subject and headers.
 fn prefetch_bytes(max_payload: usize) -> usize {
     PREFETCH_BYTES.max(max_payload.saturating_mul(2))
@@ -426,7 +426,7 @@ async fn create(
 }
 
 impl Commit {
-    /// Where it stands in the log.
+    /// Returns where it stands in the log.
     #[must_use]
     pub fn place(&self) -> Place {
         Place {
@@ -509,7 +509,7 @@ impl ReadError {
         Self::Unavailable(error.into())
     }
 
-    /// Whether opening a new reader may help.
+    /// Returns whether opening a new reader may help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::Replaced { .. })

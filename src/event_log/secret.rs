@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where the salt and the check value stand.
+/// The place where the salt and the check value stand.
 const SUBJECT: &str = "log.secret";
 /// How long it is taken for granted that the log is still the same: it may be replaced without a sign.
 const AGREED_FOR: Duration = Duration::from_secs(1);

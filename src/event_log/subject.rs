@@ -90,7 +90,7 @@ pub fn is_word(word: &str, limit: usize) -> bool {
     (1..=limit).contains(&word.len()) && word.bytes().all(allowed)
 }
 
-/// Whether a name may stand in subjects, paths and table names: `[a-z][a-z0-9_]*`, at most 32.
+/// Returns whether a name may stand in subjects, paths and table names: `[a-z][a-z0-9_]*`, at most 32.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     name.len() <= 32
@@ -100,7 +100,7 @@ pub fn is_name(name: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Whether a claim's scope may stand in a subject: 1 to 32 of `A-Z a-z 0-9 _`.
+/// Returns whether a claim's scope may stand in a subject: 1 to 32 of `A-Z a-z 0-9 _`.
 #[must_use]
 pub fn is_scope(scope: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';

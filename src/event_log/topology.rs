@@ -168,7 +168,7 @@ impl Topology {
         Ok(differences)
     }
 
-    /// What must hold of an existing stream.
+    /// Returns what must hold of an existing stream.
     fn wanted(&self, file: &Map<String, Value>) -> Map<String, Value> {
         let mut wanted = file.clone();
         match self.replicas {
@@ -224,14 +224,14 @@ impl Topology {
     }
 }
 
-/// Whether JetStream answers within a second: a server that has just started takes connections a
+/// Returns whether JetStream answers within a second: a server that has just started takes connections a
 /// little before, and a cluster without a leader does not answer at all.
 pub async fn is_ready(client: &Client) -> bool {
     let request = async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
     client.send_request("$JS.API.INFO", request).await.is_ok()
 }
 
-/// How many copies NATS keeps of the log.
+/// Returns how many copies NATS keeps of the log.
 ///
 /// # Errors
 ///
@@ -349,7 +349,7 @@ pub enum TopologyError {
 }
 
 impl TopologyError {
-    /// Whether trying again, later, can help.
+    /// Returns whether trying again, later, can help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {

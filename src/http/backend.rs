@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// Takes commands to where they are decided.
 pub trait Commands: Send + Sync {
-    /// What can be commanded.
+    /// Returns what can be commanded.
     fn aggregates(&self) -> &[AggregateDescription];
 
     /// Executes one command. Its body has been bounded, not decoded.
@@ -36,10 +36,10 @@ pub type Reading<'a> = Either<
 
 /// Answers queries.
 pub trait Views: Send + Sync {
-    /// What can be queried.
+    /// Returns what can be queried.
     fn views(&self) -> &[ViewDescription];
 
-    /// How fresh a view is now.
+    /// Returns how fresh a view is now.
     fn age(&self, view: &str) -> Option<Age>;
 
     /// Reads one document.
@@ -131,7 +131,7 @@ impl Views for ReadModel {
 /// Whether the replica can do its work now, and why not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Readiness {
-    /// Whether every check holds.
+    /// True if every check holds.
     pub ready: bool,
     /// What was checked.
     pub checks: Vec<ReadinessCheck>,
@@ -153,7 +153,7 @@ impl Readiness {
 pub struct ReadinessCheck {
     /// What is checked, for example `nats`.
     pub name: String,
-    /// Whether it holds.
+    /// True if it holds.
     pub ready: bool,
     /// In a few words, for a person.
     pub detail: String,

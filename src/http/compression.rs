@@ -31,7 +31,7 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    /// How a body of this length is sent to who asks.
+    /// Returns how a body of this length is sent to who asks.
     pub(super) fn of(request: &HttpRequest, length: usize) -> Self {
         if length < WORTH_IT {
             return Self::Small;

@@ -24,7 +24,7 @@ pub(super) fn tag_of(bytes: &[u8]) -> String {
     format!("\"{}\"", BASE64_URL_SAFE_NO_PAD.encode(&hash[..16]))
 }
 
-/// Whether the client has what `tag` names already. Comparison is weak, as it is to be for this
+/// Returns whether the client has what `tag` names already. Comparison is weak, as it is to be for this
 /// header; a list of tags may come in parts.
 pub(super) fn is_known(request: &HttpRequest, tag: &HeaderValue) -> bool {
     let mut given = request.headers().get_all(IF_NONE_MATCH);

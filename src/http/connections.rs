@@ -198,12 +198,12 @@ impl Connection {
 pub(super) struct Occupied(Arc<Connection>);
 
 impl Occupied {
-    /// Whether the connection is beyond the limit, and only there for those who ask how the replica is.
+    /// Returns whether the connection is beyond the limit, and only there for those who ask how the replica is.
     pub(super) fn is_spare(&self) -> bool {
         self.0.spare
     }
 
-    /// Whether the client is to connect anew after its next answer.
+    /// Returns whether the client is to connect anew after its next answer.
     pub(super) fn is_to_close(&self) -> bool {
         self.0.spare || self.0.shared.draining.load(Relaxed)
     }

@@ -92,7 +92,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What pages of these origins may do. Those of others are answered as any client is, and their
+/// Returns what pages of these origins may do. Those of others are answered as any client is, and their
 /// browsers keep the answer from them.
 pub(super) fn policy(origins: &[Origin]) -> Cors {
     let policy = Cors::default()

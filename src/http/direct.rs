@@ -39,7 +39,7 @@ pub(super) enum Direct {
 }
 
 impl Direct {
-    /// What the request asks for, if it is one of these.
+    /// Returns what the request asks for, if it is one of these.
     pub(super) fn of(request: &ServiceRequest) -> Option<Self> {
         match *request.method() {
             Method::GET | Method::HEAD => {
@@ -63,7 +63,7 @@ impl Direct {
     }
 }
 
-/// Where an id would stand, `live` is none, and an empty one is: the answer says what is wrong with it.
+/// Returns where an id would stand, `live` is none, and an empty one is: the answer says what is wrong with it.
 fn is_document(path: &str) -> bool {
     let Some((view, id)) = path
         .strip_prefix("/views/")
@@ -74,7 +74,7 @@ fn is_document(path: &str) -> bool {
     !view.is_empty() && !is_live(id) && !id.contains('/')
 }
 
-/// Whether a segment of a path is `live`, as it stands or percent-encoded: both are the same path
+/// Returns whether a segment of a path is `live`, as it stands or percent-encoded: both are the same path
 /// (RFC 3986, 6.2.2.2).
 pub(super) fn is_live(segment: &str) -> bool {
     segment == "live" || (segment.contains('%') && percent::decoded(segment) == b"live")

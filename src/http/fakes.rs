@@ -158,7 +158,7 @@ impl Commands for FakeCommands {
 pub(super) struct FakeViews {
     views: Vec<ViewDescription>,
     refusal: Option<Problem>,
-    /// Where the changes of lists come from, unless it is always the same ones.
+    /// The place where the changes of lists come from, unless it is always the same ones.
     feed: Option<Arc<Feed>>,
     /// The parameters and the freshness of each read that reached the query side.
     pub(super) seen: Mutex<Vec<(BTreeMap<String, String>, Freshness)>>,

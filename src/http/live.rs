@@ -172,7 +172,7 @@ fn stream(age: Option<Age>) -> HttpResponseBuilder {
     response
 }
 
-/// Whether the client comes again, and says that it reads events, as a browser's `EventSource` does.
+/// Returns whether the client comes again, and says that it reads events, as a browser's `EventSource` does.
 fn comes_again(request: &HttpRequest) -> bool {
     let again = request.headers().get(LAST_EVENT_ID);
     if again.is_none_or(|id| id.is_empty()) {
@@ -194,14 +194,14 @@ struct Frames {
     subscription: Subscription,
     heartbeat: Interval,
     begun: bool,
-    /// Whether the client has been told how far it all was at the start: the last event that was there
+    /// True if the client has been told how far it all was at the start: the last event that was there
     /// only says how far that one was.
     marked: bool,
-    /// Where the client was last told to go on from.
+    /// The place where the client was last told to go on from.
     told: Option<EventId>,
     /// When the client's token does not count any more; nothing comes after it.
     end: Option<Pin<Box<Sleep>>>,
-    /// Whether the client has been told so.
+    /// True if the client has been told so.
     ended: bool,
     _slot: Slot,
     /// It is never idle, however long nothing changes.
@@ -261,7 +261,7 @@ impl Frames {
         rendered.slice(line.map_or(0, |line| line + 1)..)
     }
 
-    /// Where to go on from now, if that is news.
+    /// Returns where to go on from now, if that is news.
     fn mark(&mut self) -> Option<Bytes> {
         let reached = self.subscription.reached()?;
         self.marked = true;
@@ -273,7 +273,7 @@ impl Frames {
         Some(mark.into())
     }
 
-    /// What is written where nothing changes.
+    /// Returns what is written where nothing changes.
     fn heartbeat(&mut self) -> Bytes {
         let mark = self.mark().unwrap_or_default();
         match mark.is_empty() {

@@ -61,7 +61,7 @@ pub(super) fn route_of(path: &str) -> &'static str {
     }
 }
 
-/// Whether it is asked how the replica is.
+/// Returns whether it is asked how the replica is.
 pub(super) fn is_operation(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics")
 }

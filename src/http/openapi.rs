@@ -23,7 +23,7 @@ use utoipa::openapi::{
     ServerBuilder, path::OperationBuilder, response::Response, tag::TagBuilder,
 };
 
-/// What the gateway offers over these aggregates and views, as an OpenAPI 3.1 document.
+/// Returns what the gateway offers over these aggregates and views, as an OpenAPI 3.1 document.
 #[must_use]
 pub fn describe(
     aggregates: &[AggregateDescription],
@@ -97,7 +97,7 @@ pub fn describe(
     document
 }
 
-/// What is read is asked for by `HEAD` too, which answers the same without the body; what goes on and on
+/// Returns what is read is asked for by `HEAD` too, which answers the same without the body; what goes on and on
 /// is not.
 fn readable(operation: OperationBuilder) -> PathItem {
     let operation = operation.build();

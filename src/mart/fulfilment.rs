@@ -27,7 +27,7 @@ pub const PAYMENT: &str = "payment";
 /// What a deployment sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// How long the payment of a confirmed order is waited for.
+    /// The time the payment of a confirmed order is waited for.
     pub payment_deadline: SignedDuration,
 }
 
@@ -140,7 +140,7 @@ pub struct Fulfilment {
     confirmed_at: u64,
     /// The first reason against it.
     reason: Option<String>,
-    /// Whether the order was asked to be confirmed or rejected.
+    /// True if the order was asked to be confirmed or rejected.
     answered: bool,
 }
 
@@ -274,7 +274,7 @@ impl Process for Fulfilment {
 }
 
 impl Fulfilment {
-    /// What an input says.
+    /// Returns what an input says.
     fn noted(&self, input: &Input) -> Result<Vec<Fact>, ReactError> {
         Ok(match input {
             Input::Event(event) => self.happened(event)?,
@@ -325,7 +325,7 @@ impl Fulfilment {
         reaction
     }
 
-    /// What is to be done next, all answers being in or not.
+    /// Returns what is to be done next, all answers being in or not.
     fn go_on(&self, reaction: Reaction<Fact>, at: &Context) -> Reaction<Fact> {
         let order = at.id.to_string();
         match self.order {
@@ -429,7 +429,7 @@ fn began(branch: String, lines: Vec<order::OrderLine>) -> Vec<Fact> {
     facts
 }
 
-/// What an answer says: why the command was refused, if it was.
+/// Returns what an answer says: why the command was refused, if it was.
 fn answered(sent: &Sent, refused: Option<&str>) -> Option<Fact> {
     let because = |sku: String, why: &str| {
         let reason = format!("{sku}: {why}");

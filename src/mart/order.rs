@@ -374,7 +374,7 @@ pub enum Rejection {
     /// The order is not where the command applies.
     #[error("that cannot be done to an order that is {status}")]
     IllegalTransition {
-        /// Where the order is.
+        /// The place where the order is.
         status: Status,
     },
     /// A field is out of bounds.

@@ -14,7 +14,7 @@ use std::{fmt, marker::PhantomData, ops::RangeInclusive};
 /// The scope of those who run the mart: they may do and see everything of it.
 pub const STAFF: &str = "staff";
 
-/// Whether a member does something that is theirs, or staff does it.
+/// Returns whether a member does something that is theirs, or staff does it.
 #[must_use]
 pub fn is_theirs(caller: &Caller, member: &str) -> bool {
     caller.has(STAFF) || caller.subject() == Some(member)
@@ -146,7 +146,7 @@ pub fn branch(value: String) -> Result<String, Invalid> {
     Err(Invalid::new("invalid_branch", must))
 }
 
-/// Whether this is an id.
+/// Returns whether this is an id.
 #[must_use]
 pub fn is_id(value: &str) -> bool {
     value != "live"

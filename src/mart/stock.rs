@@ -289,7 +289,7 @@ impl Aggregate for Stock {
 }
 
 impl Stock {
-    /// What is available after this difference.
+    /// Returns what is available after this difference.
     fn plus(&self, delta: i64) -> Result<i64, Rejection> {
         let available = self.available + delta;
         if available < 0 {

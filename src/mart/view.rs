@@ -15,7 +15,7 @@ use headwater_core::{
     view::{ApplyError, Change},
 };
 
-/// What becomes of a document: nothing, when the event leaves it as it is.
+/// Returns what becomes of a document: nothing, when the event leaves it as it is.
 fn put_if_changed<D: PartialEq>(before: Option<&D>, after: D) -> Change<D> {
     if before == Some(&after) {
         Change::Keep

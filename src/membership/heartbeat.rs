@@ -28,7 +28,7 @@ struct Heartbeat {
     views: BTreeMap<String, u32>,
     #[serde(default)]
     leaving: bool,
-    /// Whether the others are asked to tell of themselves at once.
+    /// True if the others are asked to tell of themselves at once.
     #[serde(default)]
     hello: bool,
 }

@@ -8,7 +8,7 @@ use tokio::runtime::{Handle, Runtime, RuntimeMetrics};
 /// The stack of the threads that run SurrealDB's queries, in bytes: its parser and planner recurse
 /// deeper than the usual 2 MiB.
 const QUERY_STACK: usize = 10 << 20;
-/// How long a stop waits for tasks whose owners are gone, at most.
+/// The time a stop waits for tasks whose owners are gone, at most.
 const SETTLING: Duration = Duration::from_secs(10);
 /// After how long without one more that has ended they are taken to have.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -38,12 +38,12 @@ impl IoThreads {
         })
     }
 
-    /// Where everything runs that speaks to NATS.
+    /// Returns where everything runs that speaks to NATS.
     pub(super) fn handle(&self) -> Handle {
         running(self.nats.as_ref())
     }
 
-    /// Where queries run.
+    /// Returns where queries run.
     pub(super) fn store(&self) -> Handle {
         running(self.store.as_ref())
     }

@@ -11,7 +11,7 @@ use crate::event_log::{health::LogHealth, version};
 use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerError};
 use std::time::Duration;
 
-/// How long one attempt to connect is given, over all servers of a list.
+/// The time one attempt to connect is given, over all servers of a list.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads a list of NATS servers, `nats://a:4222,nats://user:password@b:4222`.

@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{collections::BTreeSet, time::Duration};
 
-/// How long a start waits where nobody says otherwise.
+/// The time a start waits where nobody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where and as what a replica runs.
@@ -24,7 +24,7 @@ pub struct PlatformOptions {
     pub nats: NatsAddress,
     /// What the replica does.
     pub roles: BTreeSet<Role>,
-    /// Where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
+    /// The place where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
     /// Who to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
     /// suffices for queries alone.
@@ -34,11 +34,11 @@ pub struct PlatformOptions {
     pub replica: String,
     /// How HTTP is served.
     pub http: http::Options,
-    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
     pub cache: usize,
-    /// How many bytes of pages of lists are kept in memory as they are served; 0 for none.
+    /// The number of bytes of pages of lists that are kept in memory as they are served; 0 for none.
     pub list_cache: usize,
-    /// How many bytes of memory each index of texts is written with, where documents are kept in this
+    /// The number of bytes of memory each index of texts is written with, where documents are kept in this
     /// process; 0 for no such index.
     pub search_memory: usize,
     /// How the views are compared with the log.
@@ -47,7 +47,7 @@ pub struct PlatformOptions {
     pub command: CommandOptions,
     /// How processes are run, where there is the role for it.
     pub processes: ProcessOptions,
-    /// Whether processes wait for [`super::Platform::begin_processes`].
+    /// True if processes wait for [`super::Platform::begin_processes`].
     pub processes_later: bool,
     /// How appends reach the log.
     pub append: AppendChoice,
@@ -56,14 +56,14 @@ pub struct PlatformOptions {
     pub server: ServerKnowledge,
     /// Under what unique keys are hidden in the log; its own salt when `None`.
     pub secret: Option<Secret>,
-    /// How many copies NATS keeps of each stream; as it is, or as the files say, when `None`.
+    /// The number of copies NATS keeps of each stream; as it is, or as the files say, when `None`.
     pub stream_replicas: Option<u8>,
-    /// Where answers over NATS may go; a request that wants its answer elsewhere is not carried out.
+    /// The place where answers over NATS may go; a request that wants its answer elsewhere is not carried out.
     pub inboxes: Inboxes,
     /// Finds out who asks, and what they may: over HTTP and over NATS. Everybody may everything unless it
     /// is said.
     pub access: Access,
-    /// How long the start waits for what is not there yet; 10 s.
+    /// The time the start waits for what is not there yet; 10 s.
     pub patience: Patience,
 }
 
@@ -107,7 +107,7 @@ impl PlatformOptions {
         self.store.starts_with("ws")
     }
 
-    /// Whether it makes the tables. On a shared server that is for those who may write there.
+    /// Returns whether it makes the tables. On a shared server that is for those who may write there.
     pub(super) fn prepares(&self) -> bool {
         self.has(Role::Projector) || !self.is_shared()
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-/// What `GET /readyz` asks.
+/// Returns what `GET /readyz` asks.
 pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let membership = platform.membership.clone();
     let connections = connections(platform);
@@ -72,7 +72,7 @@ pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     })
 }
 
-/// How a view stands that other replicas keep. That none of them runs now is told, and takes nobody who can
+/// Returns how a view stands that other replicas keep. That none of them runs now is told, and takes nobody who can
 /// still answer from what there is out of service.
 fn view_elsewhere((standing, placement): (&Standing, &ViewPlacement)) -> ReadinessCheck {
     let Standing {

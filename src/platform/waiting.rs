@@ -45,7 +45,7 @@ impl Waiting {
         }
     }
 
-    /// What `/readyz` asks until the parts are up.
+    /// Returns what `/readyz` asks until the parts are up.
     pub(super) fn probe(&self) -> ReadinessProbe {
         let waiting = self.clone();
         Arc::new(move || Readiness::of(vec![waiting.check().clone()]))

@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 const MOST: usize = 512;
 /// How many are armed at once where all are armed again.
 const ARMING: usize = 256;
-/// How many commits are read at once where all are armed again.
+/// The number of commits that are read at once where all are armed again.
 const BATCH: usize = 4_000;
-/// How long a commit is waited for that the log has.
+/// The time a commit is waited for that the log has.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Acts on alarms until it is told to stop.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: &str = "process";
 /// The longest reason, in bytes.
 const LONGEST: usize = 500;
-/// How many requests are answered at once.
+/// The number of requests that are answered at once.
 const MOST: usize = 64;
 
 /// Who may ask, and how they are answered.
@@ -29,7 +29,7 @@ const MOST: usize = 64;
 pub struct Operators {
     /// The connection that they ask by.
     pub nats: async_nats::Client,
-    /// Where answers may go.
+    /// The place where answers may go.
     pub guard: ReplyGuard,
     /// Finds out who asks, and what they may.
     pub access: Access,

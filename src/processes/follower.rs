@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 /// The most inputs that are read and not settled. Past it nothing more is read until some are.
 const MOST: usize = 4_096;
-/// How many commits are read at once.
+/// The number of commits that are read at once.
 const BATCH: usize = 256;
-/// How many commits are asked for ahead.
+/// The number of commits that are asked for ahead.
 const PREFETCH: usize = 1_000;
-/// How long a commit is waited for before it is looked whether there is something else to do.
+/// The time a commit is waited for before it is looked whether there is something else to do.
 const WAIT: Duration = Duration::from_secs(1);
-/// How long what is under way is waited for when the process is to be followed elsewhere.
+/// The time what is under way is waited for when the process is to be followed elsewhere.
 const LEAVING: Duration = Duration::from_secs(2);
 /// The consumer is kept for as long as the process may be away: its place is the cursor.
 const INACTIVE: Duration = Duration::from_secs(400 * 24 * 3_600);

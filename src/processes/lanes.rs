@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 pub(super) struct Lanes {
     /// What waits for the input before it, by instance. An instance is here as long as one is under way.
     waiting: HashMap<Id, VecDeque<(u64, Arrived)>>,
-    /// How many inputs of each position are not settled.
+    /// The number of inputs of each position that are not settled.
     unsettled: BTreeMap<u64, usize>,
     /// How far the log was read.
     read: u64,
@@ -66,7 +66,7 @@ impl Lanes {
         }
     }
 
-    /// How many inputs are not settled.
+    /// Returns how many inputs are not settled.
     pub fn len(&self) -> usize {
         self.count
     }

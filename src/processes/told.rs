@@ -36,7 +36,7 @@ pub struct ToldInstance {
     /// When something came to it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
-    /// How many steps it has made.
+    /// The number of steps it has made.
     pub steps: u64,
     /// The commands that wait for their answers.
     pub open: Vec<ToldCommand>,

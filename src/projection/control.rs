@@ -34,7 +34,7 @@ use std::{error::Error as StdError, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long the live generation is held still for the previous one to come up to it.
+/// The time the live generation is held still for the previous one to come up to it.
 const HOLD: Duration = Duration::from_secs(5);
 
 /// The token that stands for every replica, or every view.
@@ -241,7 +241,7 @@ async fn respond(client: &Client, to: async_nats::Subject, reply: Reply) {
 }
 
 impl Shared {
-    /// Whether this program is the one that does this: it folds the generation that is meant, or the live
+    /// Returns whether this program is the one that does this: it folds the generation that is meant, or the live
     /// one; where nobody does, it is the view's home.
     fn does(&self, ask: &Ask) -> bool {
         let meant = ask.generation.or(self.known().find(GenerationState::Live));
@@ -378,7 +378,7 @@ impl Shared {
         })
     }
 
-    /// What comparing a generation with the log all the time has come to, unless the store is away.
+    /// Returns what comparing a generation with the log all the time has come to, unless the store is away.
     async fn drift(&self, tables: &ViewTables) -> Result<Option<DriftReport>, ControlError> {
         let store = &self.options.store;
         let found = async {

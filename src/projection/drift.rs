@@ -25,9 +25,9 @@ use tokio::time::Instant;
 
 /// The fewest documents of a pass.
 const FEWEST: u64 = 50;
-/// How many commits are read for each document that is compared.
+/// The number of commits that are read for each document that is compared.
 const COMMITS: u64 = 500;
-/// How many commits are read ahead: few, so that they do not come again for not being taken.
+/// The number of commits that are read ahead: few, so that they do not come again for not being taken.
 const AHEAD: usize = 500;
 /// The most differences that a pass takes note of one by one. The next one begins after the last of them.
 const MOST: usize = 1_000;

@@ -55,10 +55,10 @@ pub trait Fold: Send {
     /// Sets the most that one transaction takes.
     fn limit(&mut self, limits: Limits);
 
-    /// How many documents of one route are to be read at once, at the most.
+    /// Returns how many documents of one route are to be read at once, at the most.
     fn rows(&self) -> usize;
 
-    /// What the next batch will need first, if the last one left an event of many documents in the middle:
+    /// Returns what the next batch will need first, if the last one left an event of many documents in the middle:
     /// nothing that is written meanwhile changes it.
     fn next_page(&self) -> Option<Needs>;
 
@@ -101,7 +101,7 @@ pub trait Fold: Send {
     /// Keeps the last batch's results as what the store now holds.
     fn committed(&mut self);
 
-    /// How many aggregates are parked.
+    /// Returns how many aggregates are parked.
     fn parked(&self) -> usize;
 }
 
@@ -112,7 +112,7 @@ pub struct Again {
     pub tried: TriedAgain,
     /// The position that the changed documents get, since they may have gone on without it.
     pub position: u64,
-    /// Whether every event that still cannot be applied is left out from now on.
+    /// True if every event that still cannot be applied is left out from now on.
     pub skips: bool,
 }
 
@@ -158,7 +158,7 @@ pub(super) struct ViewFold<V: View> {
     /// The routes of parked commits that were followed, and those followed in this batch.
     told: HashSet<(PartKey, RouteKey)>,
     telling: HashSet<(PartKey, RouteKey)>,
-    /// Where this batch withdraws personal data last.
+    /// The place where this batch withdraws personal data last.
     erases: Option<u64>,
     /// The positions of the commits that are passed over.
     excluded: HashSet<u64>,
@@ -169,9 +169,9 @@ pub(super) struct ViewFold<V: View> {
     /// As what it folds, if it only folds to compare.
     rehearsal: Option<Rehearsal>,
     limits: Limits,
-    /// How many rows a transaction takes now: fewer than it may where documents are large.
+    /// The number of rows a transaction takes now: fewer than it may where documents are large.
     rows: usize,
-    /// Whether this pass has had a page of one event's many documents.
+    /// True if this pass has had a page of one event's many documents.
     paged: bool,
     /// The events that cannot be written, and why.
     refused: HashMap<(u64, EventPlace), String>,
@@ -455,7 +455,7 @@ impl<V: View> ViewFold<V> {
         })
     }
 
-    /// Whether a transaction of this size is within the limits. If not, the next has fewer rows.
+    /// Returns whether a transaction of this size is within the limits. If not, the next has fewer rows.
     fn fits(&mut self, bytes: usize) -> bool {
         let limit = self.limits.bytes;
         if bytes > limit && self.rows > 1 {

@@ -130,7 +130,7 @@ impl ViewHandle {
         self.shared.options.view.description().name
     }
 
-    /// How the projector of what is read is doing, or of what is being filled where the other is of a
+    /// Returns how the projector of what is read is doing, or of what is being filled where the other is of a
     /// version that this program does not have.
     #[must_use]
     pub fn status(&self) -> ProjectorStatus {
@@ -143,7 +143,7 @@ impl ViewHandle {
         self.status.clone()
     }
 
-    /// How much of the log a generation that is being filled here has applied, from 0 to 1; `None` when
+    /// Returns how much of the log a generation that is being filled here has applied, from 0 to 1; `None` when
     /// none is.
     #[must_use]
     pub fn rebuilding(&self) -> Option<f64> {
@@ -153,7 +153,7 @@ impl ViewHandle {
         Some(status.applied as f64 / whole as f64)
     }
 
-    /// Whether nothing of the view is served, as the log is another one than it was filled from.
+    /// Returns whether nothing of the view is served, as the log is another one than it was filled from.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.shared.options.watermark.serving().is_lost()
@@ -196,7 +196,7 @@ impl Shared {
         known.clone_from(generations);
     }
 
-    /// How the projector of a generation is doing, if it runs here.
+    /// Returns how the projector of a generation is doing, if it runs here.
     pub(super) fn status_of(&self, generation: Generation) -> Option<ProjectorStatus> {
         self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.status()))
     }
@@ -224,7 +224,7 @@ impl Shared {
         }
     }
 
-    /// What is cancelled when the view is not kept any more.
+    /// Returns what is cancelled when the view is not kept any more.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
@@ -342,7 +342,7 @@ impl Shared {
         self.options.view.description().version
     }
 
-    /// Whether this program is the one that does what operators ask about generations of this version.
+    /// Returns whether this program is the one that does what operators ask about generations of this version.
     pub(super) fn answers_for(&self, version: u32) -> bool {
         let mine = version == self.version() || !self.home.is_folded_elsewhere(version);
         mine && self.home.is_here()

@@ -48,7 +48,7 @@ impl ViewPlacement {
         }
     }
 
-    /// Whether it does now.
+    /// Returns whether it does now.
     pub(super) fn is_here(&self) -> bool {
         self.among.as_ref().is_none_or(|among| {
             let members = among.now.borrow();
@@ -57,7 +57,7 @@ impl ViewPlacement {
         })
     }
 
-    /// Whether another live replica folds the view in this version.
+    /// Returns whether another live replica folds the view in this version.
     #[must_use]
     pub fn is_folded_elsewhere(&self, version: u32) -> bool {
         self.among.as_ref().is_some_and(|among| {

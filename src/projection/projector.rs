@@ -65,7 +65,7 @@ const PACE: Duration = Duration::from_millis(2);
 /// The same while nobody waits for the view to come further, where it is known who does.
 const UNHURRIED: Duration = Duration::from_millis(50);
 
-/// How long a step waits for commits while there is something else to do.
+/// The time a step waits for commits while there is something else to do.
 const SOON: Duration = Duration::from_millis(1);
 
 /// What a projector is made of.
@@ -73,7 +73,7 @@ const SOON: Duration = Duration::from_millis(1);
 pub struct ProjectorOptions {
     /// The view.
     pub view: RegisteredView,
-    /// Where its documents are kept.
+    /// The place where its documents are kept.
     pub store: Store,
     /// The log.
     pub log: EventLog,
@@ -132,7 +132,7 @@ impl ProjectorOptions {
         }
     }
 
-    /// What it follows, by a consumer of this name.
+    /// Returns what it follows, by a consumer of this name.
     pub(super) fn reader(&self, name: String) -> ReaderOptions {
         let view = self.view.description();
         ReaderOptions {
@@ -159,17 +159,17 @@ pub(super) struct Projector {
     parked: ParkedSet,
     /// What is parked as unknown and still to be tried again by this program.
     unknown: VecDeque<PartKey>,
-    /// Whether it was looked at what there is of that.
+    /// True if it was looked at what there is of that.
     looked: bool,
     /// The positions of the commits that are passed over.
     excluded: HashSet<u64>,
-    /// Whether something may be parked because of one of them.
+    /// True if something may be parked because of one of them.
     releases: bool,
     /// The highest revision of the checkpoint that it has known.
     revision: u64,
     /// The commit up to which it has told that everything is applied.
     told: Place,
-    /// Whether the store or the log has gone back, so that what was told at later positions is not so.
+    /// True if the store or the log has gone back, so that what was told at later positions is not so.
     renews: bool,
     /// What cannot be written, if something cannot.
     trouble: Option<Trouble>,
@@ -220,7 +220,7 @@ pub(super) struct Written {
     /// How many of its commits.
     commits: usize,
     pending: u64,
-    /// Whether the stored checkpoint has yet to follow.
+    /// True if the stored checkpoint has yet to follow.
     deferred: bool,
 }
 
@@ -659,7 +659,7 @@ impl Projector {
         }
     }
 
-    /// Whether the stored checkpoint is one that this projector wrote, so that a fence that refused it
+    /// Returns whether the stored checkpoint is one that this projector wrote, so that a fence that refused it
     /// was its own, from a transaction of which it never learnt the end; or one that was written
     /// because its generation has got another place.
     pub(super) async fn wrote_last(&self) -> bool {

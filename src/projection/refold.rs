@@ -41,11 +41,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many documents are compared at a time.
+/// The number of documents that are compared at a time.
 const PAGE: usize = if cfg!(test) { 8 } else { 200 };
-/// How long the log may say nothing of what it must have.
+/// The time the log may say nothing of what it must have.
 const WAIT: Duration = Duration::from_secs(10);
-/// How long a next commit is waited for before the log is asked whether there is one.
+/// The time a next commit is waited for before the log is asked whether there is one.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A document that is not what the log says.
@@ -97,7 +97,7 @@ pub(super) struct Refold {
     /// What was read and is not folded yet.
     ahead: Vec<Commit>,
     position: u64,
-    /// Where the view was when this was opened.
+    /// The place where the view was when this was opened.
     started: Place,
     rehearsal: Rehearsal,
     skipped: HashSet<SkippedPlace>,
@@ -149,17 +149,17 @@ impl Refold {
         })
     }
 
-    /// How many commits there were to read when it was opened.
+    /// Returns how many commits there were to read when it was opened.
     pub(super) fn pending(&self) -> u64 {
         self.reader.pending()
     }
 
-    /// How far it is.
+    /// Returns how far it is.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// How many aggregates the view has set aside.
+    /// Returns how many aggregates the view has set aside.
     pub(super) fn parked(&self) -> usize {
         self.rehearsal.set_aside.len()
     }
@@ -296,7 +296,7 @@ impl Refold {
         Ok(differences)
     }
 
-    /// Whether what was taken as given, up to where this is, is still so, and the log is still the one:
+    /// Returns whether what was taken as given, up to where this is, is still so, and the log is still the one:
     /// otherwise differences may be only of that.
     pub(super) async fn is_still_given(&mut self) -> Result<bool, RefoldError> {
         if !self.options.log.holds(self.started).await? {
@@ -375,7 +375,7 @@ fn same_document(stored: Option<&Value>, folded: Option<&Value>) -> bool {
     }
 }
 
-/// Whether a stored value is what storing `folded` makes of it: a whole number that does not fit 64 bits
+/// Returns whether a stored value is what storing `folded` makes of it: a whole number that does not fit 64 bits
 /// with a sign becomes a floating one.
 fn same(stored: &Value, folded: &Value) -> bool {
     match (stored, folded) {

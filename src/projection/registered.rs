@@ -20,7 +20,7 @@ impl RegisteredView {
         }
     }
 
-    /// What the view declares.
+    /// Returns what the view declares.
     #[must_use]
     pub fn description(&self) -> &ViewDescription {
         &self.description

@@ -14,7 +14,7 @@ use std::{collections::VecDeque, panic::AssertUnwindSafe, time::Duration};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How long a step waits for a commit before it looks whether there is something else to do.
+/// The time a step waits for a commit before it looks whether there is something else to do.
 const WAIT: Duration = Duration::from_secs(1);
 /// The pauses after failures that may pass by themselves.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -74,7 +74,7 @@ impl ProjectorHandle {
         self.view
     }
 
-    /// How it is doing.
+    /// Returns how it is doing.
     #[must_use]
     pub fn status(&self) -> ProjectorStatus {
         self.status.borrow().clone()
@@ -118,7 +118,7 @@ impl ProjectorHandle {
             .await;
     }
 
-    /// Whether the actor is still there.
+    /// Returns whether the actor is still there.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.address.connected()

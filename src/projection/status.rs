@@ -27,15 +27,15 @@ pub struct ProjectorStatus {
     pub state: ProjectorState,
     /// The stream sequence of the last commit applied.
     pub applied: u64,
-    /// How many commits the log is ahead, as far as is known.
+    /// The number of commits the log is ahead, as far as is known.
     pub lag_commits: u64,
     /// The time of the first commit that is not applied; `None` when all are, as far as is known.
     pub behind_since: Option<Timestamp>,
     /// Since when it has been stalled, and why.
     pub stalled: Option<Stalled>,
-    /// How many aggregates are parked.
+    /// The number of aggregates that are parked.
     pub parked: usize,
-    /// Whether it has read the log to its end once since it was started.
+    /// True if it has read the log to its end once since it was started.
     pub ready: bool,
 }
 
@@ -58,7 +58,7 @@ impl Stalled {
 }
 
 impl ProjectorStatus {
-    /// How far behind the log the view is at time `now`, in milliseconds.
+    /// Returns how far behind the log the view is at time `now`, in milliseconds.
     #[must_use]
     pub fn lag_ms(&self, now: Timestamp) -> u64 {
         crate::read_model::Progress {

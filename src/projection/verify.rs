@@ -28,7 +28,7 @@ pub struct VerifyOptions {
     pub folder: PathBuf,
     /// About how many documents a minute it compares by itself; 0 for none.
     pub per_minute: u32,
-    /// Whether it sets right what it finds by itself.
+    /// True if it sets right what it finds by itself.
     pub repair: bool,
     /// One view of the replica is verified at a time, and one by itself.
     asked: Arc<Mutex<()>>,
@@ -36,7 +36,7 @@ pub struct VerifyOptions {
 }
 
 impl VerifyOptions {
-    /// How many documents a minute are compared unless somebody says otherwise.
+    /// The number of documents a minute that are compared unless somebody says otherwise.
     pub const PER_MINUTE: u32 = 60;
 
     /// Compares only when asked, and changes nothing.
@@ -62,13 +62,13 @@ impl VerifyOptions {
 /// What came of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
-    /// How many documents were compared.
+    /// The number of documents that were compared.
     pub checked: u64,
     /// How many differ.
     pub different: u64,
     /// The first of those: at most a hundred, and fewer where they are large.
     pub differences: Vec<Difference>,
-    /// How many aggregates are parked. Documents were compared as they are without what is parked.
+    /// The number of aggregates that are parked. Documents were compared as they are without what is parked.
     #[serde(default)]
     pub parked: u64,
 }

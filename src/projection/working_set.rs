@@ -32,7 +32,7 @@ const WRITTEN: usize = if cfg!(test) { 16 } else { 1_000_000 };
 pub(super) struct WorkingSet<V: View> {
     /// The declared routes, each sorted by field.
     routes: Vec<Vec<&'static str>>,
-    /// Whether documents are counted by their values, and so by those that they had.
+    /// True if documents are counted by their values, and so by those that they had.
     counts: bool,
     /// What the store holds.
     stored: HashMap<String, Stored<V::Document>>,
@@ -172,17 +172,17 @@ impl<V: View> WorkingSet<V> {
         (!written.may_have(id)).then_some(None)
     }
 
-    /// Whether the store holds something of this id that is no document.
+    /// Returns whether the store holds something of this id that is no document.
     pub(super) fn is_foreign(&self, id: &str) -> bool {
         !self.foreign.is_empty() && self.foreign.contains(id)
     }
 
-    /// How many rows a transaction of what the batch has changed would have.
+    /// Returns how many rows a transaction of what the batch has changed would have.
     pub(super) fn rows(&self) -> usize {
         self.changed.len() + self.parts_before.len()
     }
 
-    /// How many bytes of documents were read for this batch.
+    /// Returns how many bytes of documents were read for this batch.
     pub(super) fn read_bytes(&self) -> usize {
         self.read_bytes
     }
@@ -404,7 +404,7 @@ impl<V: View> WorkingSet<V> {
         }
     }
 
-    /// What the batch has changed.
+    /// Returns what the batch has changed.
     pub(super) fn changes(&mut self) -> Result<WrittenOut, FoldError> {
         let mut written = WrittenOut {
             documents: Vec::with_capacity(self.changed.len()),

@@ -39,7 +39,7 @@ pub struct Applied {
     /// with the last of them. None where a transaction has whole commits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page: Option<u32>,
-    /// Whether any document may have changed: there are more than can be named.
+    /// True if any document may have changed: there are more than can be named.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
     /// Who wrote it.
@@ -63,9 +63,9 @@ pub struct BehindChange {
     /// announcement can hold, and it is to be read from the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
-    /// How many aggregates are parked now.
+    /// The number of aggregates that are parked now.
     pub aggregates: usize,
-    /// Whether there is one of which it cannot be told which documents are behind.
+    /// True if there is one of which it cannot be told which documents are behind.
     #[serde(default)]
     pub vague: bool,
     /// The documents that are behind since.

@@ -33,7 +33,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many bytes of documents are kept in memory unless set.
+/// The number of bytes of documents that are kept in memory unless set.
 pub const DEFAULT_CACHE: usize = 64 << 20;
 
 /// How often an answer is read while the store's server turns out to have other data than before.
@@ -41,7 +41,7 @@ pub(super) const READS: usize = 3;
 
 /// What queries are answered from.
 pub struct ReadModelOptions {
-    /// Where the documents are.
+    /// The place where the documents are.
     pub store: Store,
     /// The views, in the order in which they are shown.
     pub views: Vec<ViewDescription>,
@@ -49,12 +49,12 @@ pub struct ReadModelOptions {
     pub aggregates: Vec<&'static str>,
     /// How far the views have come.
     pub watermarks: Watermarks,
-    /// How many bytes of documents are kept in memory as they are served; 0 for none.
+    /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
     pub cache: usize,
-    /// How many bytes of pages of lists are kept in memory as they are served; with 0, equal lists that are
+    /// The number of bytes of pages of lists that are kept in memory as they are served; with 0, equal lists that are
     /// asked for at the same time are read one by one, too.
     pub list_cache: usize,
-    /// Whether this program may prepare the views' tables: it keeps documents, and does not only
+    /// True if this program may prepare the views' tables: it keeps documents, and does not only
     /// read them.
     pub prepares: bool,
 }
@@ -118,7 +118,7 @@ impl Served<'_> {
 }
 
 impl Served<'_> {
-    /// How fresh it is now.
+    /// Returns how fresh it is now.
     pub(super) fn age(&self) -> Age {
         let progress = self.watermark.progress();
         answer((), progress, 0, false).age()
@@ -249,7 +249,7 @@ impl ReadModel {
         &self.inner.views
     }
 
-    /// Whether the store answered when it was last asked.
+    /// Returns whether the store answered when it was last asked.
     #[must_use]
     pub fn store_answers(&self) -> bool {
         self.inner.store.answers()
@@ -348,7 +348,7 @@ impl ReadModel {
         Some(served.found(id, document, progress, &freshness.caller))
     }
 
-    /// How fresh a view is now, if there is one of this name.
+    /// Returns how fresh a view is now, if there is one of this name.
     #[must_use]
     pub fn age(&self, view: &str) -> Option<Age> {
         self.served(view).ok().map(|served| served.age())
@@ -612,7 +612,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Whether trying again may help: a server that does not answer yet, or a store that no projector
+    /// Returns whether trying again may help: a server that does not answer yet, or a store that no projector
     /// has prepared yet.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

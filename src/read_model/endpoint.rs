@@ -29,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How many queries are worked on at once. Those that wait for a position do not count.
+/// The number of queries that are worked on at once. Those that wait for a position do not count.
 const CONCURRENT: usize = 256;
 /// The largest body of a query, in bytes.
 const MAX_BODY: usize = 16 * 1024;

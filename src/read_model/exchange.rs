@@ -38,13 +38,13 @@ pub struct PageKey {
 }
 
 impl Needs {
-    /// Whether nothing is needed.
+    /// Returns whether nothing is needed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How much is needed.
+    /// Returns how much is needed.
     #[must_use]
     pub fn len(&self) -> usize {
         let routes = self.routes.len() + self.alone.len() + usize::from(self.page.is_some());
@@ -94,7 +94,7 @@ pub struct DocumentChange {
     pub id: String,
     /// The position of the last event that changed it.
     pub position: u64,
-    /// Whether the store has a document of this id.
+    /// True if the store has a document of this id.
     pub exists: bool,
     /// That document, in a view that counts documents by their values.
     pub before: Option<Value>,
@@ -107,7 +107,7 @@ pub struct DocumentChange {
 pub struct PartChange {
     /// The aggregate it belongs to.
     pub key: PartKey,
-    /// Whether the store has one.
+    /// True if the store has one.
     pub exists: bool,
     /// The part as JSON text, or `None` when it is removed.
     pub part: Option<String>,
@@ -126,11 +126,11 @@ pub struct Parked {
     pub reason: String,
     /// The documents that it would have changed, those that are not known to be behind yet.
     pub documents: Vec<String>,
-    /// Whether it is the first of its aggregate that is set aside, for which the others wait.
+    /// True if it is the first of its aggregate that is set aside, for which the others wait.
     pub first: bool,
-    /// Whether this program does not know what it is; a later one may.
+    /// True if this program does not know what it is; a later one may.
     pub unknown: bool,
-    /// Whether it cannot be told which documents are behind because of it.
+    /// True if it cannot be told which documents are behind because of it.
     pub vague: bool,
     /// The last document, in the order of ids, that the first event was applied to before, if it was to
     /// some.
@@ -166,7 +166,7 @@ pub struct TriedAgain {
     pub aggregate: PartKey,
     /// The position of the last of them. What is parked up to it is replaced.
     pub through: u64,
-    /// Whether nothing is parked of the aggregate after it.
+    /// True if nothing is parked of the aggregate after it.
     pub last: bool,
 }
 
@@ -201,7 +201,7 @@ pub struct Changes {
     pub skipped: Vec<Skipped>,
     /// The position of the last event among those applied that withdraws personal data.
     pub erases: Option<u64>,
-    /// Whether documents are exchanged out of their turn, where the view is, though nothing is tried again.
+    /// True if documents are exchanged out of their turn, where the view is, though nothing is tried again.
     pub in_place: bool,
 }
 
@@ -228,7 +228,7 @@ impl Changes {
         }
     }
 
-    /// Whether nothing changes.
+    /// Returns whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.documents.is_empty()
@@ -253,7 +253,7 @@ pub struct Within {
     /// The last document, in the order of ids, that this event is applied to; then it is remembered, too.
     /// None if it has not been begun.
     pub after: Option<String>,
-    /// How many transactions the commit has taken so far.
+    /// The number of transactions the commit has taken so far.
     pub pages: u32,
 }
 

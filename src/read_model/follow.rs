@@ -166,7 +166,7 @@ impl ReadModel {
         }
     }
 
-    /// What has changed for a reader who comes again, up to what was read before this; none where that is
+    /// Returns what has changed for a reader who comes again, up to what was read before this; none where that is
     /// not known.
     async fn changed_since(
         &self,
@@ -285,7 +285,7 @@ impl ListError {
 
 /// What is known of a reader who comes again.
 struct Last {
-    /// Whether it says that it does.
+    /// True if it says that it does.
     given: bool,
     /// The position that it has all changes up to, where they are changes of what is sent now.
     position: Option<u64>,
@@ -301,7 +301,7 @@ impl Last {
     }
 }
 
-/// What is sent from now on, and what is read from now on has every change up to.
+/// Returns what is sent from now on, and what is read from now on has every change up to.
 fn here(served: &Served<'_>) -> EventId {
     // The edition first: documents of a later one are then sent as of this one, which nobody goes on
     // from once there is another.
@@ -310,7 +310,7 @@ fn here(served: &Served<'_>) -> EventId {
     EventId::new(edition.as_str().into(), position)
 }
 
-/// What the stream of a list begins with: for who comes again, what has changed, or else all of it.
+/// Returns what the stream of a list begins with: for who comes again, what has changed, or else all of it.
 fn begin(
     last: &Last,
     changed: Option<&[Arc<Applied>]>,
@@ -333,7 +333,7 @@ fn begin(
     gone.chain(news.cloned()).collect()
 }
 
-/// Whether a reader who comes again knew already that the document is gone, by what has changed since.
+/// Returns whether a reader who comes again knew already that the document is gone, by what has changed since.
 fn was_gone(changed: Option<&[Arc<Applied>]>, id: &str) -> bool {
     changed.is_some_and(|changed| {
         let mut ids = changed.iter().flat_map(|applied| &applied.ids);

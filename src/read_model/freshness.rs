@@ -13,7 +13,7 @@ pub const MIN_POSITION: &str = "Headwater-Min-Position";
 /// `Headwater-Max-Wait-Ms: <milliseconds>`.
 pub const MAX_WAIT: &str = "Headwater-Max-Wait-Ms";
 
-/// How long a reader waits for its position when it does not say.
+/// The time a reader waits for its position when it does not say.
 const DEFAULT_WAIT: Duration = Duration::from_millis(2_000);
 /// The longest wait that a reader may ask for: a request is no subscription.
 const LONGEST_WAIT: Duration = Duration::from_millis(30_000);

@@ -23,7 +23,7 @@ impl Generation {
         Self { version, number: 0 }
     }
 
-    /// What the names of its tables end with.
+    /// Returns what the names of its tables end with.
     pub(super) fn suffix(self) -> String {
         match self.number {
             0 => format!("v{}", self.version),
@@ -87,7 +87,7 @@ impl Edition {
         Self(format!("{log}.{era}-{generation}-{exchanges}").into())
     }
 
-    /// Whether it is the edition of a checkpoint of this log after so many exchanges, as far as that tells.
+    /// Returns whether it is the edition of a checkpoint of this log after so many exchanges, as far as that tells.
     pub(crate) fn is_of(&self, log: LogName, exchanges: u64) -> bool {
         let ends = self.0.rsplit_once('-');
         let begins = self.0.split_once('.');
@@ -172,7 +172,7 @@ impl Generations {
         dropping.map(|(generation, _)| *generation)
     }
 
-    /// What a program that has the view in this version makes of them: a first one where there is
+    /// Returns what a program that has the view in this version makes of them: a first one where there is
     /// none, one to fill where all are of older versions. `None` when nothing is to be done.
     #[must_use]
     pub fn joined(&self, version: u32) -> Option<Self> {

@@ -32,7 +32,7 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// How many bytes of pages are kept in memory unless set.
+/// The number of bytes of pages that are kept in memory unless set.
 pub const DEFAULT_LIST_CACHE: usize = 32 << 20;
 
 /// What an entry takes beside its page and its key, in bytes.
@@ -120,7 +120,7 @@ pub(super) struct FoundPage {
 #[derive(Clone)]
 struct KeptPage {
     found: FoundPage,
-    /// How many changes were known when the reading of it began.
+    /// The number of changes that were known when the reading of it began.
     changes: u64,
 }
 

@@ -136,7 +136,7 @@ impl LiveEvent {
 pub struct Delivery {
     /// The event.
     pub event: Arc<LiveEvent>,
-    /// Whether the client may go on from this event: nothing more of its position is to come.
+    /// True if the client may go on from this event: nothing more of its position is to come.
     pub resumes: bool,
 }
 

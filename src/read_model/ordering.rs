@@ -95,14 +95,14 @@ pub(crate) fn orders(query: &Query) -> Result<Vec<ListOrder>, SchemaError> {
 pub(crate) struct Place(Vec<u8>);
 
 impl Place {
-    /// Where the documents with this value stand: before the first of them in either direction.
+    /// Returns where the documents with this value stand: before the first of them in either direction.
     pub(crate) fn of(value: Option<&Value>) -> Self {
         let mut bytes = Vec::new();
         write_value(&mut bytes, value);
         Self(bytes)
     }
 
-    /// Where this document stands.
+    /// Returns where this document stands.
     pub(crate) fn of_document(value: Option<&Value>, id: &str) -> Self {
         let mut bytes = Vec::with_capacity(id.len() + 12);
         write_value(&mut bytes, value);
@@ -111,7 +111,7 @@ impl Place {
         Self(bytes)
     }
 
-    /// Where values of this kind stand: before all of them upwards.
+    /// Returns where values of this kind stand: before all of them upwards.
     pub(crate) fn of_kind(kind: Kind) -> Self {
         Self(vec![match kind {
             Kind::Boolean => TRUTH,
@@ -120,7 +120,7 @@ impl Place {
         }])
     }
 
-    /// What compares as the values do that stand here.
+    /// Returns what compares as the values do that stand here.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -185,7 +185,7 @@ impl Place {
         }
     }
 
-    /// Whether what stands at `other` is of the value or the kind that stands here.
+    /// Returns whether what stands at `other` is of the value or the kind that stands here.
     pub(crate) fn holds(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
     }

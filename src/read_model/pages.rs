@@ -168,7 +168,7 @@ impl ReadModel {
 }
 
 impl Inner {
-    /// What a list costs. One that cannot be read costs nothing: the reading says why.
+    /// Returns what a list costs. One that cannot be read costs nothing: the reading says why.
     pub(super) fn cost(&self, served: &Served<'_>, query: &ListQuery) -> ListCost {
         let tables = served.watermark.serving().fenced();
         match tables.is_ok_and(|(tables, _)| self.store.walks(&tables, query)) {

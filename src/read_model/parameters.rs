@@ -15,7 +15,7 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// How many documents a page has unless the reader says otherwise.
+/// The number of documents a page has unless the reader says otherwise.
 pub const DEFAULT_LIMIT: usize = 20;
 /// The most documents that a page can have.
 pub const MAX_LIMIT: usize = 200;
@@ -31,7 +31,7 @@ pub(crate) struct ListQuery {
     pub(crate) search: Option<Search>,
     pub(crate) order: Order,
     pub(crate) limit: usize,
-    /// Whether to count what matches, on all pages.
+    /// True if what matches on all pages is counted.
     pub(crate) count: bool,
     /// The filters by equality for each of whose values what matches the other filters is counted.
     pub(crate) facets: Vec<Filter>,

@@ -136,7 +136,7 @@ impl Run {
         }
     }
 
-    /// What waits, up to a bound; when nothing does, that is the end.
+    /// Returns what waits, up to a bound; when nothing does, that is the end.
     fn take(&mut self) -> Option<Vec<Asked>> {
         let mut state = self.reads.lock();
         if state.waiting.is_empty() {

@@ -106,7 +106,7 @@ impl FieldPath {
         Ok(Self { segments })
     }
 
-    /// Whether the path reaches into the elements of an array.
+    /// Returns whether the path reaches into the elements of an array.
     pub(crate) fn is_many(&self) -> bool {
         self.segments.iter().any(|segment| segment.each)
     }
@@ -210,9 +210,9 @@ pub(crate) struct Index {
 pub(crate) struct ViewTables {
     pub(crate) view: &'static str,
     pub(crate) generation: Generation,
-    /// Whether the indexes are known to be there: those of another version may be others.
+    /// True if the indexes are known to be there: those of another version may be others.
     pub(crate) indexed: bool,
-    /// Whether there is what is searched by, which another version may not have.
+    /// True if there is what is searched by, which another version may not have.
     pub(crate) searchable: bool,
     pub(crate) documents: TableName,
     pub(crate) parts: TableName,
@@ -290,7 +290,7 @@ impl ViewTables {
         })
     }
 
-    /// Whether events of this aggregate are in the documents.
+    /// Returns whether events of this aggregate are in the documents.
     pub(crate) fn follows(&self, aggregate: &str) -> bool {
         self.aggregates.iter().any(|followed| followed == aggregate)
     }
@@ -365,7 +365,7 @@ impl ViewTables {
         (!self.search.is_empty()).then(|| searched_text(&self.search, document))
     }
 
-    /// What `q` is compared with, in a view with text search.
+    /// Returns what `q` is compared with, in a view with text search.
     pub(crate) fn searched(&self, document: &serde_json::Value) -> Option<Searched> {
         (!self.search.is_empty()).then(|| Searched::of(&self.search, document))
     }

@@ -129,7 +129,7 @@ impl Search {
         variable("q", self.pieces());
     }
 
-    /// What the index is asked for: all pairs of a run imply its single characters, which are many more
+    /// Returns what the index is asked for: all pairs of a run imply its single characters, which are many more
     /// documents' than a pair is.
     fn pieces(&self) -> String {
         let mut pieces = BTreeSet::new();
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether a character is a letter or a digit; `None` for a sign.
+/// Returns whether a character is a letter or a digit; `None` for a sign.
 fn class(c: char) -> Option<bool> {
     c.is_alphanumeric().then(|| c.is_alphabetic())
 }

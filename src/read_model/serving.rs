@@ -18,9 +18,9 @@ use std::{
 /// What readers are told of what is parked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Behind {
-    /// How many aggregates are parked.
+    /// The number of aggregates that are parked.
     pub(crate) aggregates: usize,
-    /// Whether there is one of which it cannot be told which documents are behind.
+    /// True if there is one of which it cannot be told which documents are behind.
     pub(crate) vague: bool,
     /// The documents that are behind.
     pub(crate) documents: HashSet<String>,
@@ -68,7 +68,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What the store told.
+    /// Returns what the store told.
     pub(crate) fn of(edition: Edition, generations: u64, revision: u64) -> Self {
         Self {
             edition,
@@ -112,7 +112,7 @@ impl Serving {
         })
     }
 
-    /// Whether nothing is served until the view has been filled from the log that there is now.
+    /// Returns whether nothing is served until the view has been filled from the log that there is now.
     pub(crate) fn is_lost(&self) -> bool {
         self.read(|state| state.lost.is_some())
     }
@@ -147,7 +147,7 @@ impl Serving {
         }
     }
 
-    /// What is known now. To be asked for before the store is: see [`Serving::turn`].
+    /// Returns what is known now. To be asked for before the store is: see [`Serving::turn`].
     pub(crate) fn seen(&self) -> Seen {
         self.read(|state| state.seen.clone())
     }
@@ -220,12 +220,12 @@ impl Serving {
         state.stands_still = because;
     }
 
-    /// Whether a document is behind because of something parked.
+    /// Returns whether a document is behind because of something parked.
     pub(crate) fn is_parked(&self, id: &str) -> bool {
         self.read(|state| state.parked.documents.contains(id))
     }
 
-    /// Whether anything is parked: a list may be another one without it.
+    /// Returns whether anything is parked: a list may be another one without it.
     pub(crate) fn has_parked(&self) -> bool {
         self.read(|state| state.parked.aggregates > 0)
     }
@@ -235,7 +235,7 @@ impl Serving {
         self.read(|state| state.parked_at)
     }
 
-    /// Whether the document of this id, which is not there, may be missing because of something parked.
+    /// Returns whether the document of this id, which is not there, may be missing because of something parked.
     pub(crate) fn may_miss(&self, id: &str) -> bool {
         self.read(|state| state.parked.vague || state.parked.documents.contains(id))
     }

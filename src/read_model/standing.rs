@@ -11,7 +11,7 @@ pub struct Standing {
     pub view: &'static str,
     /// The position up to which it is applied.
     pub applied: u64,
-    /// Whether nothing of it is served, as the log is another one than it was filled from.
+    /// True if nothing of it is served, as the log is another one than it was filled from.
     pub is_lost: bool,
     /// Why nobody keeps it up to date, as far as those who should have told.
     pub stands_still: Option<Arc<str>>,

@@ -63,15 +63,15 @@ pub struct StoreOptions {
     pub database: String,
     /// Who to sign in as, at a server.
     pub credentials: Option<Credentials>,
-    /// Whether to prepare a store that nobody has used yet, which takes the right to write. Without, it
+    /// True if a store that nobody has used yet is prepared, which takes the right to write. Without, it
     /// is waited for until somebody else has.
     pub prepares: bool,
-    /// How many bytes of memory each index of texts is written with, where the store is embedded; 0 for no
+    /// The number of bytes of memory each index of texts is written with, where the store is embedded; 0 for no
     /// such index.
     pub search_memory: usize,
-    /// Whether the store's own full-text index is kept and asked in its place, as at a server.
+    /// True if the store's own full-text index is kept and asked in its place, as at a server.
     pub(crate) full_text: bool,
-    /// Where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
+    /// The place where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
     pub runtime: Handle,
 }
 
@@ -118,7 +118,7 @@ pub struct Store {
 struct Inner {
     // First: those that keep them are told to end before the store is let go.
     texts: Option<TextIndexes>,
-    /// Whether the store itself has an index of texts.
+    /// True if the store itself has an index of texts.
     full_text: bool,
     session: Session,
     runtime: Handle,
@@ -188,12 +188,12 @@ impl Store {
         Self::open(options).await
     }
 
-    /// Whether the server answered when it was last asked; what is embedded does.
+    /// Returns whether the server answered when it was last asked; what is embedded does.
     pub(crate) fn answers(&self) -> bool {
         self.inner.session.answers()
     }
 
-    /// Where queries run.
+    /// Returns where queries run.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.inner.runtime
     }
@@ -439,7 +439,7 @@ impl StoreError {
         Self::Shape(what.into())
     }
 
-    /// Whether the same may succeed later.
+    /// Returns whether the same may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -462,7 +462,7 @@ impl StoreError {
         }
     }
 
-    /// Whether it may be what was asked that is at fault, so that a part of it may succeed.
+    /// Returns whether it may be what was asked that is at fault, so that a part of it may succeed.
     #[must_use]
     pub fn may_be_the_contents(&self) -> bool {
         match self {

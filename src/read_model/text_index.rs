@@ -51,7 +51,7 @@ use tokio::{runtime::Handle, sync::Notify, time::timeout};
 pub const DEFAULT_SEARCH_MEMORY: usize = 32 << 20;
 /// The least that the library takes.
 const LEAST: usize = 16 << 20;
-/// How long a projector waits for an index that is behind with its writing.
+/// The time a projector waits for an index that is behind with its writing.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a search is made of which a document changes before it is read.
 const SEARCHES: usize = 3;
@@ -63,7 +63,7 @@ pub(crate) struct Found {
     pub(crate) hits: Vec<Hit>,
     /// How many there are on all pages, where that was asked for, up to one more than the bound.
     pub(crate) count: Option<u64>,
-    /// How many documents have each value, by its JSON, for each facet that was asked for; and whether
+    /// The number of documents that have each value, by its JSON, for each facet that was asked for; and whether
     /// there are documents that were not looked at.
     pub(crate) facets: Vec<(BTreeMap<String, u64>, bool)>,
 }
@@ -177,7 +177,7 @@ impl TextIndexes {
         behind
     }
 
-    /// Whether these documents' index is asked.
+    /// Returns whether these documents' index is asked.
     pub(crate) fn is_ready(&self, tables: &ViewTables) -> bool {
         let shared = self.of(tables);
         shared.is_some_and(|shared| shared.recent().phase == Phase::Ready)
@@ -247,7 +247,7 @@ impl Drop for TextIndex {
 pub(crate) struct Transaction(Option<Arc<Shared>>);
 
 impl Transaction {
-    /// What the index has of documents that change.
+    /// Returns what the index has of documents that change.
     pub(crate) fn entries(&self, changes: &[DocumentChange]) -> Vec<EntryChange> {
         let entry = |change: &DocumentChange| {
             let (shared, document) = (self.0.as_ref()?, change.document.as_ref()?);
@@ -425,12 +425,12 @@ impl Moment {
     }
 }
 
-/// How often a search is made of which a document changes before it is read.
+/// Returns how often a search is made of which a document changes before it is read.
 pub(crate) const fn searches() -> usize {
     SEARCHES
 }
 
-/// Whether a document is one that a list asks for.
+/// Returns whether a document is one that a list asks for.
 pub(crate) fn matches(tables: &ViewTables, query: &ListQuery, id: &str, document: &Value) -> bool {
     let asked = Question::of(tables, query).zip(Entry::of(tables, id, 0, document));
     asked.is_some_and(|(question, entry)| question.takes(&entry))

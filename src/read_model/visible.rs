@@ -87,7 +87,7 @@ impl Visible {
         matches!(self, Self::All)
     }
 
-    /// Whether a stored document, as JSON, is among them.
+    /// Returns whether a stored document, as JSON, is among them.
     pub(super) fn shows(&self, body: &[u8]) -> bool {
         #[derive(Deserialize)]
         struct Stored {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How many readers may wait for a position at once.
+/// The number of readers that may wait for a position at once.
 const MOST: usize = 4_096;
 
 /// The readers that wait.

@@ -37,7 +37,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// How far behind the log the view is at time `now`, in milliseconds.
+    /// Returns how far behind the log the view is at time `now`, in milliseconds.
     #[must_use]
     pub fn lag_ms(&self, now: Timestamp) -> u64 {
         self.behind_since.map_or(0, |since| {
@@ -55,12 +55,12 @@ pub(super) trait Observer: Send + Sync {
     /// Up to `position`, any document may have changed.
     fn lost(&self, position: u64);
 
-    /// Whether it has a copy of a document that it would like to have anew when it changes.
+    /// Returns whether it has a copy of a document that it would like to have anew when it changes.
     fn wants(&self, _id: &str) -> bool {
         false
     }
 
-    /// Whether somebody follows the view, and so waits for each change.
+    /// Returns whether somebody follows the view, and so waits for each change.
     fn is_followed(&self) -> bool {
         false
     }
@@ -86,7 +86,7 @@ struct Shared {
     /// Told when somebody begins to wait.
     awaited: Notify,
     serving: Serving,
-    /// How many transactions of the commit after the position are told, under the lock of the observers.
+    /// The number of transactions of the commit after the position that are told, under the lock of the observers.
     pages: AtomicU32,
     /// The last message of the log that it is known to stand on, or to have stood on.
     place: Mutex<Place>,
@@ -114,7 +114,7 @@ impl fmt::Debug for Watermark {
 }
 
 impl Watermark {
-    /// How far the view has come.
+    /// Returns how far the view has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
         *self.shared.progress.borrow()
@@ -141,7 +141,7 @@ impl Watermark {
         place.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the view is served from.
+    /// Returns what the view is served from.
     pub(crate) fn serving(&self) -> &Serving {
         &self.shared.serving
     }
@@ -240,7 +240,7 @@ impl Watermark {
         }
     }
 
-    /// Whether somebody would like to have the document when it changes.
+    /// Returns whether somebody would like to have the document when it changes.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.observers().iter().any(|observer| observer.wants(id))
     }
@@ -274,7 +274,7 @@ impl Watermark {
         });
     }
 
-    /// How many wait for a position now.
+    /// Returns how many wait for a position now.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.shared.progress.receiver_count()

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-/// Where clients take answers unless they are told otherwise; the replicas and the command line do.
+/// The place where clients take answers unless they are told otherwise; the replicas and the command line do.
 const USUAL: &str = "_INBOX";
 /// What a NATS server puts in the place of an inbox of another account. It takes no request of a client
 /// that names such a subject itself, and publishes the answer in the other account, with the rights of

@@ -59,7 +59,7 @@ impl ReplyGuard {
         false
     }
 
-    /// How many to log as refused, if it is time to.
+    /// Returns how many to log as refused, if it is time to.
     fn to_log(&self, now: Instant) -> Option<u64> {
         let mut logged = self.0.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, refused) = &mut *logged;

@@ -24,7 +24,7 @@ static TRACER: OnceLock<Tracer> = OnceLock::new();
 /// Where spans are exported to, and which.
 #[derive(Debug, Clone)]
 pub struct TraceOptions {
-    /// Where the collector takes OTLP over HTTP, path and all: `http://127.0.0.1:4318/v1/traces`.
+    /// The place where the collector takes OTLP over HTTP, path and all: `http://127.0.0.1:4318/v1/traces`.
     pub endpoint: url::Url,
     /// Headers of every request to it, for example one that says who is sending.
     pub headers: HeaderMap,
@@ -82,7 +82,7 @@ pub fn install(options: &TraceOptions) -> Result<Exporter, TraceError> {
     Ok(Exporter(sending))
 }
 
-/// Whether spans are exported.
+/// Returns whether spans are exported.
 #[must_use]
 pub fn is_on() -> bool {
     TRACER.get().is_some()

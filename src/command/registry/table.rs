@@ -32,7 +32,7 @@ pub(super) struct Table {
     log: EventLog,
     kinds: Arc<[Arc<dyn Kind>]>,
     pub(super) options: RegistryOptions,
-    /// Where homes are; `None` when all are here.
+    /// The place where homes are; `None` when all are here.
     placement: Option<Placement>,
     live: HashMap<Key, Live>,
     /// Those that go when they are saved and were not told to save yet.

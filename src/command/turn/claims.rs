@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The pauses between looks at a claim that another aggregate has not decided yet, in milliseconds. Its
 /// commit comes a moment after it, almost always; all together they are more than a busy log takes for it.
 const PAUSES_MS: [u64; 7] = [10, 20, 40, 80, 160, 320, 640];
-/// How long a key is tried for: not so long that the commands behind this one are not decided any more.
+/// The time a key is tried for: not so long that the commands behind this one are not decided any more.
 const TRY_FOR: Duration = Duration::from_secs(3);
 
 /// Why a decision cannot have its keys.
@@ -23,7 +23,7 @@ pub(super) enum ClaimFault {
     /// A key belongs to another aggregate.
     Taken {
         problem: Problem,
-        /// Whether another key of the decision is claimed now.
+        /// True if another key of the decision is claimed now.
         claimed: bool,
     },
     /// The aggregate has moved on: load and decide again.
@@ -221,7 +221,7 @@ struct Awaited {
 }
 
 impl Awaited {
-    /// How long the claim at this position is waited for before the next look; `None` once it has been
+    /// Returns how long the claim at this position is waited for before the next look; `None` once it has been
     /// long enough.
     fn pause(&mut self, position: u64) -> Option<Duration> {
         if self.position != position {

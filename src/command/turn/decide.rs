@@ -90,16 +90,16 @@ pub(super) struct Deciding<'a, A: Aggregate> {
     loaded: &'a mut Loaded<A>,
     /// Commands of earlier attempts that were found in the log.
     found: &'a FxHashMap<Arc<str>, Remembered>,
-    /// Whether the state is known to be the log's latest.
+    /// True if the state is known to be the log's latest.
     fresh: bool,
     now: Timestamp,
     version_before: u64,
     decided: Vec<Decided>,
     commit: Vec<CommandEvents>,
     bytes: usize,
-    /// Whether the commit names claims.
+    /// True if the commit names claims.
     claimed: bool,
-    /// Whether keys are claimed that the commit will not name.
+    /// True if keys are claimed that the commit will not name.
     abandoned: bool,
 }
 

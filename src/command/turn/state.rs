@@ -47,7 +47,7 @@ pub struct Loaded<A> {
     pub(super) memory: Memory,
     /// The log's time.
     pub(super) clock: LogClock,
-    /// How many outcomes were remembered that the log does not have.
+    /// The number of outcomes that were remembered that the log does not have.
     unlogged: u64,
     saved: Arc<Saved>,
     /// The version at which a snapshot was tried last.
@@ -62,13 +62,13 @@ struct Saved {
 }
 
 impl<A> Loaded<A> {
-    /// Whether the aggregate would lose, or be slow to find again, what no snapshot holds.
+    /// Returns whether the aggregate would lose, or be slow to find again, what no snapshot holds.
     #[must_use]
     pub fn is_worth_a_snapshot(&self) -> bool {
         self.has_unsaved_outcomes() || self.events_since_snapshot() >= WORTH_A_SNAPSHOT
     }
 
-    /// Whether neither the log nor a snapshot has something that is remembered.
+    /// Returns whether neither the log nor a snapshot has something that is remembered.
     #[must_use]
     pub fn has_unsaved_outcomes(&self) -> bool {
         self.unlogged > self.saved.unlogged.load(Ordering::Acquire)
@@ -154,7 +154,7 @@ pub(super) async fn last_place(desk: &Desk, aggregate: &str) -> Result<Place, Lo
     Ok(last.as_ref().map_or(Place::default(), Place::of))
 }
 
-/// Whether the log still has the commit that a state in memory was folded up to.
+/// Returns whether the log still has the commit that a state in memory was folded up to.
 pub(super) async fn is_of_this_log<A: Aggregate>(
     desk: &Desk,
     loaded: &mut Loaded<A>,
@@ -235,7 +235,7 @@ impl From<LoadError> for LoadFault {
 }
 
 impl LoadFault {
-    /// Whether the log itself is at fault, so that the next load meets the same.
+    /// Returns whether the log itself is at fault, so that the next load meets the same.
     fn is_lasting(&self) -> bool {
         let failed = |error: &LoadError| matches!(error, LoadError::Unreadable { .. });
         match self {

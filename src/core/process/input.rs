@@ -109,7 +109,7 @@ pub enum Answer {
 }
 
 impl Arrived {
-    /// What is stored of it with the step.
+    /// Returns what is stored of it with the step.
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {

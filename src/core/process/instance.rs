@@ -81,7 +81,7 @@ impl<P: Process> Instance<P> {
         &self.process
     }
 
-    /// How it is.
+    /// Returns how it is.
     #[must_use]
     pub fn status(&self) -> &Status {
         &self.status

@@ -18,7 +18,7 @@ pub struct Reaction<F> {
     pub sets: Vec<(String, Timestamp)>,
     /// The deadlines to cancel.
     pub cancels: Vec<String>,
-    /// Whether the instance has ended: no event and no deadline reaches it any more.
+    /// True if the instance has ended: no event and no deadline reaches it any more.
     pub ends: bool,
 }
 

@@ -65,7 +65,7 @@ pub struct Step {
     /// The deadlines that are cancelled or moved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancel: Vec<Deadline>,
-    /// Whether the instance has ended with it.
+    /// True if the instance has ended with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
 }

@@ -40,7 +40,7 @@ impl<'a, P: Process> Work<'a, P> {
         }
     }
 
-    /// What has been decided.
+    /// Returns what has been decided.
     pub fn decided(self) -> Decision<Record<P>> {
         Decision::events(self.records)
     }

@@ -262,7 +262,7 @@ where
         &self.instance
     }
 
-    /// What the last input has stored.
+    /// Returns what the last input has stored.
     #[must_use]
     pub fn last(&self) -> &[Record<P>] {
         &self.last

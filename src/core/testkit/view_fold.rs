@@ -119,7 +119,7 @@ impl<V: View> ViewFold<V> {
         &self.documents
     }
 
-    /// What the view remembers, by aggregate and id.
+    /// Returns what the view remembers, by aggregate and id.
     #[must_use]
     pub fn parts(&self) -> &BTreeMap<PartKey, Value> {
         &self.parts
@@ -188,7 +188,7 @@ fn with_parts<P, T>(
     }
 }
 
-/// Whether the path, such as `member.id` or `lines[].sku`, reaches this value in the document.
+/// Returns whether the path, such as `member.id` or `lines[].sku`, reaches this value in the document.
 fn reaches(document: &Value, path: &str, value: &str) -> bool {
     let (step, rest) = path.split_once('.').unwrap_or((path, ""));
     let (field, each) = match step.strip_suffix("[]") {

@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 const NAME: &str = "nats-server";
 const TOOLS: &str = ".tools/nats-server";
-/// Where the program was built.
+/// The place where the program was built.
 const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 /// From the program's own file up: `target/debug/headwater` is two folders below the checkout.
 const FOLDERS_UP: usize = 4;

@@ -18,7 +18,7 @@ const GUARDIAN: &str = include_str!("guardian.sh");
 /// Seconds from SIGTERM to SIGKILL.
 const GRACE_SECONDS: u64 = 10;
 const POLL: Duration = Duration::from_millis(20);
-/// How long a start waits for the server of a killed process to end: its grace, and some.
+/// The time a start waits for the server of a killed process to end: its grace, and some.
 const UNUSED_TIMEOUT: Duration = Duration::from_secs(GRACE_SECONDS + 5);
 /// A log over this size, in bytes, starts anew with the next server.
 const LONG_LOG: u64 = 4 << 20;

@@ -26,7 +26,7 @@ impl Waiting {
 /// another one has.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// Whether anybody receives.
+    /// True if anybody receives.
     pub open: bool,
     /// How many have left at the front: the number of the first that waits.
     gone: u64,

@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::MissedTickBehavior};
 
 /// The pause between two looks.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long an answer is waited for. A log that is very busy takes this long now and then.
+/// The time an answer is waited for. A log that is very busy takes this long now and then.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many looks in a row without an answer are a trouble.
 const SILENT: u32 = 2;
@@ -182,7 +182,7 @@ impl Monitor {
     }
 }
 
-/// Whether an advisory is of what is done to a stream, and not of what is done with it, such as a snapshot
+/// Returns whether an advisory is of what is done to a stream, and not of what is done with it, such as a snapshot
 /// for a backup.
 fn is_a_change(subject: &str) -> bool {
     let what = subject.rsplit('.').nth(1).unwrap_or_default();

@@ -122,7 +122,7 @@ fn mentioned(wanted: &Value, found: &Value) -> Value {
     }
 }
 
-/// What an operator has set that no file mentions and that is worth telling.
+/// Returns what an operator has set that no file mentions and that is worth telling.
 pub(super) fn told(
     stream: &str,
     wanted: &Map<String, Value>,

@@ -14,12 +14,12 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a client that is refused may take to hear it.
+/// The time a client that is refused may take to hear it.
 const HEARING: Duration = Duration::from_secs(1);
 /// The longest request that is read before the connection is closed, in bytes.
 const REQUEST: usize = 16 * 1024;
 
-/// How long the head of a request is waited for that may name the page that asks, where there are pages that may
+/// The time the head of a request is waited for that may name the page that asks, where there are pages that may
 /// read the refusal.
 const NAMING: Duration = Duration::from_millis(200);
 

@@ -21,7 +21,7 @@ use tokio::{
 pub(in crate::http) struct ClientStream {
     stream: TcpStream,
     place: Place,
-    /// How long a client may take nothing.
+    /// The time a client may take nothing.
     patience: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     instead: Option<Instead>,
@@ -40,7 +40,7 @@ enum Instead {
     Lingering(Pin<Box<Sleep>>),
 }
 
-/// How long a client whose request is refused may take to hear it.
+/// The time a client whose request is refused may take to hear it.
 const LINGERING: Duration = Duration::from_secs(1);
 
 impl ClientStream {

@@ -14,7 +14,7 @@ use utoipa::openapi::{
     request_body::RequestBodyBuilder, response::Response, schema::AdditionalProperties,
 };
 
-/// What groups the commands of an aggregate.
+/// Returns what groups the commands of an aggregate.
 pub(super) fn tag(aggregate: &AggregateDescription) -> String {
     format!("{} commands", aggregate.name)
 }

@@ -18,7 +18,7 @@ use utoipa::openapi::{
     schema::{KnownFormat, SchemaFormat, SchemaType},
 };
 
-/// What groups the reads of a view.
+/// Returns what groups the reads of a view.
 pub(super) fn tag(view: &ViewDescription) -> String {
     format!("{} view", view.name)
 }
@@ -126,7 +126,7 @@ const LIST_STREAM: &str = "Server-sent events: the documents that fulfil all fil
     changes by one event only the last has an `id`. A list that comes to have more than 2,000 documents \
     ends with a `problem`. For the rest it is as with one document.";
 
-/// What is answered to `facets`.
+/// Returns what is answered to `facets`.
 fn facets() -> ObjectBuilder {
     let value = ObjectBuilder::new()
         .property(
@@ -155,7 +155,7 @@ fn facets() -> ObjectBuilder {
         .additional_properties(Some(facet))
 }
 
-/// What both streams take and answer.
+/// Returns what both streams take and answer.
 fn followed(mut operation: OperationBuilder) -> OperationBuilder {
     for parameter in ["LastEventId", "MinPosition", "MaxWait"] {
         operation = operation.parameter_ref(parameter_ref(parameter));
@@ -196,7 +196,7 @@ fn with_refusals(operation: OperationBuilder) -> OperationBuilder {
     refused(operation).response("304", unchanged)
 }
 
-/// How any read is refused.
+/// Returns how any read is refused.
 fn refused(operation: OperationBuilder) -> OperationBuilder {
     operation
         .response("400", response_ref("Malformed"))

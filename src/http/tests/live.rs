@@ -32,7 +32,7 @@ async fn a_document_is_sent_with_its_position_and_the_form_that_a_get_has() {
     );
 }
 
-/// What follows on when to come again, which is not the same for all.
+/// Returns what follows on when to come again, which is not the same for all.
 fn after_hello(answer: Answered) -> String {
     let body = String::from_utf8(answer.body).unwrap();
     let (hello, rest) = body.split_once("\n\n").unwrap();

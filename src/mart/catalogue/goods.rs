@@ -30,7 +30,7 @@ pub(super) struct Pack {
     pub(super) unit: &'static str,
     /// The price in percent of the good's.
     pub(super) percent: i64,
-    /// Whether a barcode is printed on it.
+    /// True if a barcode is printed on it.
     pub(super) barcode: bool,
 }
 

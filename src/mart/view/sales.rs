@@ -29,9 +29,9 @@ pub struct SalesDocument {
     /// The day in Seoul, as `YYYY-MM-DD`.
     #[schema(format = Date)]
     pub day: String,
-    /// How many orders.
+    /// The number of orders.
     pub orders: i64,
-    /// How many pieces in them.
+    /// The number of pieces in them.
     pub units: i64,
     /// What they cost, in whole won.
     pub revenue: i64,
@@ -132,7 +132,7 @@ impl View for SalesView {
     }
 }
 
-/// What the event adds to a day, negative for what it takes off.
+/// Returns what the event adds to a day, negative for what it takes off.
 fn change_of(
     event: &Recorded,
     parts: &Parts<SalePart>,

@@ -50,7 +50,7 @@ pub struct StorefrontDocument {
     pub status: Option<ProductStatus>,
     /// How many the branch has available; 0 when it never had any.
     pub available: i64,
-    /// Whether none is available.
+    /// True if none is available.
     pub sold_out: bool,
     /// The beginning of the section's period; `null` when it is not limited.
     #[schema(value_type = Option<String>, format = DateTime, required)]

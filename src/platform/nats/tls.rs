@@ -17,7 +17,7 @@ pub struct NatsTls {
     pub ca: Option<PathBuf>,
     /// A certificate, with those between it and its authority, and its key, in PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// Whether TLS comes before anything that the server says of itself (`handshake_first`).
+    /// True if TLS comes before anything that the server says of itself (`handshake_first`).
     pub first: bool,
 }
 

@@ -33,7 +33,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Whether more than telling is asked for.
+    /// Returns whether more than telling is asked for.
     #[must_use]
     pub fn changes(self) -> bool {
         !matches!(self, Self::Status | Self::Parked | Self::Verify)
@@ -75,10 +75,10 @@ pub struct Ask {
     /// Of what is parked, all that the names choose, and of each aggregate all events.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    /// Where the last page of what is parked ended.
+    /// The place where the last page of what is parked ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<ParkedCursor>,
-    /// How many parked commits to show at most; as many as a page has unless given.
+    /// The number of parked commits to show at most; as many as a page has unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Take over although something is parked that the live generation has applied.
@@ -87,7 +87,7 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Whether it is about this aggregate, among others or not.
+    /// Returns whether it is about this aggregate, among others or not.
     pub(super) fn concerns(&self, (aggregate, id): &PartKey) -> bool {
         self.aggregate
             .as_ref()
@@ -105,7 +105,7 @@ pub struct Reply {
     pub store: String,
     /// The view.
     pub view: String,
-    /// Whether this replica keeps the view.
+    /// True if this replica keeps the view.
     pub here: bool,
     /// The replicas that were there to be asked, as far as this one knows.
     #[serde(default)]
@@ -160,7 +160,7 @@ pub enum ReplyBody {
 }
 
 impl ReplyBody {
-    /// Whether more follows from the same replica about the same view.
+    /// Returns whether more follows from the same replica about the same view.
     #[must_use]
     pub fn is_last(&self) -> bool {
         !matches!(self, Self::Taken {} | Self::Progress { .. })
@@ -185,11 +185,11 @@ pub struct GenerationReport {
     pub state: GenerationState,
     /// The stream sequence of the last commit that it has applied.
     pub position: u64,
-    /// How many commits it is behind, where it is kept up to date.
+    /// The number of commits it is behind, where it is kept up to date.
     pub lag_commits: Option<u64>,
     /// How far it is behind in milliseconds, where it is kept up to date.
     pub lag_ms: Option<u64>,
-    /// How many aggregates it has parked.
+    /// The number of aggregates it has parked.
     pub parked: usize,
     /// Why it does not take over although it is filled, if an operator must decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +207,7 @@ pub struct GenerationReport {
 /// What came of comparing a generation with the log all the time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct DriftReport {
-    /// How many documents were compared, those that were so again included.
+    /// The number of documents that were compared, those that were so again included.
     pub checked: u64,
     /// How often one was not what the log says.
     pub different: u64,
@@ -224,7 +224,7 @@ pub struct DriftReport {
 pub struct ParkedPage {
     /// The commits, by aggregate and in stream order.
     pub items: Vec<ParkedReport>,
-    /// Where the next page begins; none after the last.
+    /// The place where the next page begins; none after the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<ParkedCursor>,
 }
@@ -259,7 +259,7 @@ impl ParkedCursor {
 pub struct Settled {
     /// How many were tried.
     pub aggregates: usize,
-    /// How many commits are applied now.
+    /// The number of commits that are applied now.
     pub applied: usize,
     /// Of how many aggregates something is parked still.
     pub still_parked: usize,
@@ -280,7 +280,7 @@ pub struct ParkedReport {
     pub from_event: usize,
     /// Why.
     pub reason: String,
-    /// Whether the program that parked it did not know what it is. One that does tries it again by itself.
+    /// True if the program that parked it did not know what it is. One that does tries it again by itself.
     #[serde(default)]
     pub unknown: bool,
     /// Some documents that are behind because of its aggregate: with the first of its commits, when one

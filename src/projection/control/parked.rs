@@ -20,11 +20,11 @@ use std::collections::HashMap;
 /// How many commits a page has at most, and how many with their events.
 const PAGE: usize = 500;
 const PAGE_WITH_EVENTS: usize = 50;
-/// How many bytes of JSON a page has at most: half of what a message may be unless NATS is told otherwise.
+/// The number of bytes of JSON a page has at most: half of what a message may be unless NATS is told otherwise.
 const PAGE_BYTES: usize = if cfg!(test) { 8 << 10 } else { 512 << 10 };
-/// How many bytes of one commit's events are shown.
+/// The number of bytes of one commit's events that are shown.
 const EVENTS_BYTES: usize = PAGE_BYTES / 8;
-/// How many documents are named that are behind because of an aggregate.
+/// The number of documents that are named that are behind because of an aggregate.
 const DOCUMENTS: usize = 100;
 /// Of how many aggregates that are parked still it is told when many are tried again.
 const LEFT: usize = 100;

@@ -15,9 +15,9 @@ use crate::{
 use std::time::Duration;
 use tokio::{sync::oneshot, time::timeout};
 
-/// How many documents are set right in one transaction.
+/// The number of documents that are set right in one transaction.
 const AT_ONCE: usize = 25;
-/// How long the projector may take to stand still. It may be waiting for something that is away.
+/// The time the projector may take to stand still. It may be waiting for something that is away.
 const ASKED: Duration = Duration::from_secs(30);
 
 /// Sets documents right; returns how many. What cannot be now is found again by a later pass.

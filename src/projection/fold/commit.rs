@@ -77,7 +77,7 @@ impl<V: View> ViewFold<V> {
         })
     }
 
-    /// Whether this aggregate is the one that is tried again.
+    /// Returns whether this aggregate is the one that is tried again.
     pub(super) fn retries(&self, aggregate: &PartKey) -> bool {
         let again = self.retrying.as_ref();
         again.is_some_and(|again| again.tried.aggregate == *aggregate)

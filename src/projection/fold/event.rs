@@ -77,7 +77,7 @@ impl<V: View> ViewFold<V> {
         }
     }
 
-    /// What the event makes of these documents.
+    /// Returns what the event makes of these documents.
     fn documents(
         &mut self,
         ids: Vec<String>,
@@ -129,7 +129,7 @@ impl<V: View> ViewFold<V> {
         Ok(Some(before))
     }
 
-    /// What the event makes of one document; `None` when it stays.
+    /// Returns what the event makes of one document; `None` when it stays.
     fn document(
         &mut self,
         id: String,
@@ -161,7 +161,7 @@ impl<V: View> ViewFold<V> {
             Change::Delete => Some((id, None)),
         })
     }
-    /// Whether a document is folded at all.
+    /// Returns whether a document is folded at all.
     fn is_wanted(&self, id: &str) -> bool {
         let rehearsal = self.rehearsal.as_ref();
         rehearsal.is_none_or(|rehearsal| rehearsal.only.has(id))

@@ -8,13 +8,13 @@ use crate::{
 /// The most of a batch that one transaction takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many rows: documents, parts, and what is set aside.
+    /// The number of rows: documents, parts, and what is set aside.
     pub rows: usize,
-    /// How many bytes of documents and parts, as JSON. A single row may have more.
+    /// The number of bytes of documents and parts, as JSON. A single row may have more.
     pub bytes: usize,
-    /// How many bytes of documents are read for it before it takes what it has.
+    /// The number of bytes of documents that are read for it before it takes what it has.
     pub read_bytes: usize,
-    /// Whether each event is to have a transaction of its own.
+    /// True if each event is to have a transaction of its own.
     pub one_event: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Span<'a> {
     pub(super) from: usize,
     /// The last document that this event is applied to already.
     pub(super) after: Option<&'a str>,
-    /// How many transactions it has taken so far.
+    /// The number of transactions it has taken so far.
     pub(super) pages: u32,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// What is left of a commit after `within`.
+    /// Returns what is left of a commit after `within`.
     pub(super) fn rest(commit: &'a Commit, within: &'a Within) -> Self {
         Self {
             commit,
@@ -82,7 +82,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// Whether nothing of it comes before this place.
+    /// Returns whether nothing of it comes before this place.
     pub(super) fn begins_at(&self, (event, after): &EventPlace) -> bool {
         (self.from, self.after) == (*event, after.as_deref())
     }

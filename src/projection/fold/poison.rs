@@ -22,7 +22,7 @@ pub(super) enum Failure {
 /// An event that the view cannot apply.
 pub(super) struct Poison {
     pub(super) reason: String,
-    /// Whether this program does not know what it is; a later one may.
+    /// True if this program does not know what it is; a later one may.
     pub(super) unknown: bool,
 }
 

@@ -14,18 +14,18 @@ use crate::{
 };
 use std::collections::HashSet;
 
-/// How many routes of a crowd are followed alone at once.
+/// The number of routes of a crowd that are followed alone at once.
 const ALONE: usize = 16;
 
 /// Documents that an event touches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Targets {
     pub(super) ids: Vec<String>,
-    /// Whether there are more after them, for which there is no room.
+    /// True if there are more after them, for which there is no room.
     pub(super) more: bool,
-    /// Where these end, if there are more: none if there is no room for any.
+    /// The place where these end, if there are more: none if there is no room for any.
     pub(super) through: Option<String>,
-    /// Whether they are a page that the store was asked for.
+    /// True if they are a page that the store was asked for.
     pub(super) page: bool,
 }
 

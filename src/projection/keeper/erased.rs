@@ -38,7 +38,7 @@ impl Shared {
         Ok(next.map(|next| Generations { revision, ..next }))
     }
 
-    /// Whether personal data was withdrawn after what a generation has applied.
+    /// Returns whether personal data was withdrawn after what a generation has applied.
     pub(in crate::projection) async fn holds_erased(
         &self,
         generation: Generation,

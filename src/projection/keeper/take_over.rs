@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// How few commits a filled generation must be behind before the live one is held still for it.
 const NEAR: u64 = 256;
-/// How long the live generation is held still for it.
+/// The time the live generation is held still for it.
 const HOLD: Duration = Duration::from_secs(1);
 /// The pause after it has not come up to the live one in that time; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -41,7 +41,7 @@ pub enum ProjectorError {
 }
 
 impl ProjectorError {
-    /// Whether trying again may help without anybody doing something.
+    /// Returns whether trying again may help without anybody doing something.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -53,7 +53,7 @@ impl ProjectorError {
         }
     }
 
-    /// Whether another projector wrote the view.
+    /// Returns whether another projector wrote the view.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         matches!(self, Self::Store(StoreError::Fenced))

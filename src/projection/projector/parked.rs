@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How many commits before a parked one are looked at to tell which documents it concerns.
+/// The number of commits before a parked one that are looked at to tell which documents it concerns.
 const HISTORY: usize = 100;
 /// How many histories are read at once, and how many events of them are kept for one batch.
 const HISTORIES: usize = 8;
@@ -32,7 +32,7 @@ const HISTORY_EVENTS: usize = 50_000;
 /// How many parked commits are tried again in one transaction, and how many bytes of them.
 const CHUNK: usize = if cfg!(test) { 4 } else { 500 };
 const CHUNK_BYTES: usize = 4 << 20;
-/// How long what is unknown is tried again at a time, while the view has other things to do.
+/// The time what is unknown is tried again at a time, while the view has other things to do.
 const UNKNOWN: Duration = Duration::from_millis(50);
 
 /// How to try again.
@@ -49,13 +49,13 @@ pub enum Try {
 /// What came of trying again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
-    /// How many commits of the aggregate are applied now.
+    /// The number of commits of the aggregate that are applied now.
     pub applied: usize,
     /// How many are parked still.
     pub parked: usize,
     /// Why the first of those could not be applied.
     pub reason: Option<String>,
-    /// Whether it was only a part of what is parked, and the rest is to be tried next.
+    /// True if it was only a part of what is parked, and the rest is to be tried next.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -335,7 +335,7 @@ impl Projector {
     }
 }
 
-/// Whether nothing is other than it was before what is parked was tried again.
+/// Returns whether nothing is other than it was before what is parked was tried again.
 fn comes_to_the_same(first: &Parked, commits: usize, changes: &Changes) -> bool {
     let same = changes.parked.first().is_some_and(|again| {
         (

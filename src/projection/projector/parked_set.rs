@@ -11,10 +11,10 @@ use crate::{
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// How many documents are known to be behind because of one aggregate. Of more it is only known that
+/// The number of documents that are known to be behind because of one aggregate. Of more it is only known that
 /// there are.
 const BEHIND: usize = if cfg!(test) { 50 } else { 10_000 };
-/// How many documents an announcement names at most; beyond, readers read them all.
+/// The number of documents an announcement names at most; beyond, readers read them all.
 const TOLD: usize = 1_000;
 
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use crate::{
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How long telling that the view stalls may take.
+/// The time telling that the view stalls may take.
 const TELLING: Duration = Duration::from_secs(1);
 
 impl Projector {

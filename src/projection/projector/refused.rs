@@ -41,7 +41,7 @@ pub(super) struct Attempt {
     /// How many commits, of how many events the first of them.
     commits: usize,
     events: usize,
-    /// How many rows.
+    /// The number of rows.
     rows: usize,
     /// Where it began.
     begins: Option<Within>,

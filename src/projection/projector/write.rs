@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long the stored checkpoint may stay where it is while nothing changes. Long in tests, which say
+/// The time the stored checkpoint may stay where it is while nothing changes. Long in tests, which say
 /// themselves when it follows.
 const DEFERRED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
@@ -97,7 +97,7 @@ impl Projector {
         })
     }
 
-    /// How far the view is once these commits, and that much of the next one, are applied.
+    /// Returns how far the view is once these commits, and that much of the next one, are applied.
     fn reached(&self, done: &[Commit], within: Option<Within>) -> Reached {
         let before = self.open.as_ref().map(|open| open.place);
         let place = done.last().map(Commit::place).or(before);
@@ -126,7 +126,7 @@ impl Projector {
         fresh.collect()
     }
 
-    /// Whether so many more commits that change nothing may wait for a later transaction to write the
+    /// Returns whether so many more commits that change nothing may wait for a later transaction to write the
     /// checkpoint. A crash then costs reading them again. Not those of a generation that is being
     /// filled: by its checkpoint it is told that it is.
     fn may_defer(&self, commits: usize) -> bool {
@@ -195,7 +195,7 @@ impl Projector {
         }
     }
 
-    /// How far the view is now, where changes are made in place.
+    /// Returns how far the view is now, where changes are made in place.
     pub(super) fn here(&self) -> Option<Reached> {
         let open = self.open.as_ref()?;
         Some(Reached {

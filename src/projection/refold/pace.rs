@@ -3,14 +3,14 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How many commits are folded at a time.
+/// The number of commits that are folded at a time.
 const BATCH: f64 = 500.0;
 /// The fewest. So it pauses for a second or so at a time: a reader of the log must not be left alone.
 const LEAST: f64 = 10.0;
 
 /// The pace of a fold.
 pub(in crate::projection) struct Pace<'a> {
-    /// How many commits a second are folded at most.
+    /// The number of commits a second that are folded at most.
     per_second: Option<f64>,
     /// When the next commit is due.
     due: Instant,
@@ -42,7 +42,7 @@ impl<'a> Pace<'a> {
         self.per_second = self.per_second.map(|rate| rate * 2.0);
     }
 
-    /// How many commits to fold at a time.
+    /// Returns how many commits to fold at a time.
     pub(super) fn batch(&self) -> usize {
         let rate = self.per_second.unwrap_or(BATCH);
         rate.clamp(LEAST, BATCH) as usize

@@ -15,7 +15,7 @@ pub(in crate::projection) enum Sample {
 }
 
 impl Sample {
-    /// Whether a document belongs to it.
+    /// Returns whether a document belongs to it.
     pub(in crate::projection) fn has(&self, id: &str) -> bool {
         match self {
             Self::All => true,

@@ -53,7 +53,7 @@ impl Scratch {
         }
     }
 
-    /// What of these there is.
+    /// Returns what of these there is.
     pub(super) fn find(&self, needs: &Needs) -> Result<Found, ScratchError> {
         match &self.kept {
             Kept::Memory(memory) => Ok(memory.find(needs)),

@@ -45,7 +45,7 @@ impl View for Cards {
         }
     }
 
-    /// How often an owner was named.
+    /// Returns how often an owner was named.
     fn remember(part: Option<u64>, event: &Recorded) -> Result<Change<u64>, ApplyError> {
         Ok(match event.aggregate.as_str() {
             "owner" => Change::Put(part.unwrap_or(0) + 1),

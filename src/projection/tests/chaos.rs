@@ -166,7 +166,7 @@ async fn step(projector: &mut Projector, chance: &mut Chance) {
     }
 }
 
-/// What the log says that the documents are, one event after another.
+/// Returns what the log says that the documents are, one event after another.
 async fn expected<S: Scene>(scene: &S, world: &World) -> BTreeMap<String, Value> {
     let mut commits = Vec::new();
     for (aggregate, id) in scene.aggregates() {

@@ -42,7 +42,7 @@ impl Follower {
         }
     }
 
-    /// What both streams tell next of the document: its total. A reset on the way is passed over.
+    /// Returns what both streams tell next of the document: its total. A reset on the way is passed over.
     async fn total(&mut self) -> i64 {
         let mut totals = Vec::new();
         for (stream, last) in &mut self.streams {

@@ -243,7 +243,7 @@ enum Knows {
     Restarts,
 }
 
-/// What a store finds that reads no more than so many documents of a route.
+/// Returns what a store finds that reads no more than so many documents of a route.
 fn at_most(rows: usize, needs: &Needs, mut found: Found) -> Found {
     for (route, led) in &mut found.routes {
         if matches!(led, Led::To(documents) if documents.len() > rows) {

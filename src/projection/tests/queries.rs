@@ -357,7 +357,7 @@ async fn an_answer_that_is_larger_than_a_message_can_be_is_refused_and_headers_c
 }
 
 impl Queries {
-    /// How many queries wait on the watermark.
+    /// Returns how many queries wait on the watermark.
     fn served_queries(&self) -> usize {
         self.world.watermark.waiting()
     }

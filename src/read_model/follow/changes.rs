@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// How many documents are read at once.
+/// The number of documents that are read at once.
 const READS: usize = 16;
 /// How long to wait at first, and at most, before what could not be read is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));

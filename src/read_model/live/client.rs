@@ -13,12 +13,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many documents may wait to be sent to one client before it is cut off: more than a list has.
+/// The number of documents that may wait to be sent to one client before it is cut off: more than a list has.
 pub(super) const MAX_PENDING: usize = 4 * super::MAX_LIVE_DOCUMENTS;
-/// How many bytes may wait to be sent to one client before it is cut off. Clients of the same
+/// The number of bytes that may wait to be sent to one client before it is cut off. Clients of the same
 /// documents share them.
 pub(super) const MAX_PENDING_BYTES: usize = 16 << 20;
-/// How long something may wait for a client that takes nothing before it is cut off.
+/// The time something may wait for a client that takes nothing before it is cut off.
 pub(super) const MAX_BEHIND: Duration = Duration::from_secs(10);
 
 /// A client that follows something.
@@ -29,7 +29,7 @@ pub(in crate::read_model) struct Client {
 
 #[derive(Default)]
 struct Queue {
-    /// Whether it has begun.
+    /// True if it has begun.
     started: bool,
     /// What it begins with, once that has been read.
     start: Option<Start>,
@@ -69,7 +69,7 @@ impl Seen {
 }
 
 impl Queue {
-    /// Whether the event is news to the client; notes that it has it. In general the version tells. What
+    /// Returns whether the event is news to the client; notes that it has it. In general the version tells. What
     /// makes up for a break may be of any version, and is news where it is not the same.
     fn admit(&mut self, event: &LiveEvent) -> bool {
         let key = hash(event.id.as_bytes());
@@ -242,13 +242,13 @@ fn end(mut queue: MutexGuard<'_, Queue>, cut: bool) {
 /// or when what is followed has grown beyond bounds; who is told how far it came may follow again.
 pub struct Subscription {
     pub(super) client: Arc<Client>,
-    /// Where the client is to be taken from when it goes.
+    /// The place where the client is to be taken from when it goes.
     pub(super) place: Option<Place>,
     /// The last break before it began.
     pub(super) epoch: u64,
     /// What its client may see of the document that it follows; a list has its filters for that.
     pub(super) visible: Visible,
-    /// Whether the document is not visible any more.
+    /// True if the document is not visible any more.
     pub(super) hidden: bool,
 }
 
@@ -298,7 +298,7 @@ impl Subscription {
         self.client.lock().cut = Some(Box::new(cut));
     }
 
-    /// Where to go on from now, if all that there was to send has been taken.
+    /// Returns where to go on from now, if all that there was to send has been taken.
     #[must_use]
     pub fn reached(&self) -> Option<EventId> {
         // First: what is offered after this look is beyond it.

@@ -45,7 +45,7 @@ impl Condition {
         }
     }
 
-    /// Whether the document fulfils it. What is missing, or of another type, does not.
+    /// Returns whether the document fulfils it. What is missing, or of another type, does not.
     pub(crate) fn holds(&self, document: &Value) -> bool {
         let mut holds = false;
         self.path.each(document, &mut |found| {

@@ -23,7 +23,7 @@ use tokio::{sync::Notify, time::Instant};
 
 /// For how many changes back a client that comes again can be told what it missed.
 const RECENT: usize = 8_192;
-/// How many changes may wait to be read. Beyond, all that is followed is read again: it is cheaper.
+/// The number of changes that may wait to be read. Beyond, all that is followed is read again: it is cheaper.
 const MAX_BACKLOG: usize = 65_536;
 /// How long to stay away from a list that has grown too large, in seconds.
 const GROWN_RETRY: u32 = 60;
@@ -52,7 +52,7 @@ struct State {
     broken: Option<u64>,
     /// What is sent from, and up to where everything has been offered; not known while nobody follows.
     done: Option<EventId>,
-    /// Whether somebody works on the backlog.
+    /// True if somebody works on the backlog.
     running: bool,
     closed: bool,
 }
@@ -216,7 +216,7 @@ impl ViewLive {
         true
     }
 
-    /// Whether nobody works for the view yet; the caller then does, with [`ViewLive::next`].
+    /// Returns whether nobody works for the view yet; the caller then does, with [`ViewLive::next`].
     pub(in crate::read_model) fn begin(&self) -> bool {
         !std::mem::replace(&mut self.lock().running, true)
     }
@@ -239,7 +239,7 @@ impl ViewLive {
         }
     }
 
-    /// What has changed after `position`, if that is known.
+    /// Returns what has changed after `position`, if that is known.
     pub(in crate::read_model) fn changed_since(&self, position: u64) -> Option<Vec<Arc<Applied>>> {
         let state = self.lock();
         let entries = state.recent.entries.iter();
@@ -430,7 +430,7 @@ impl ViewLive {
 }
 
 impl State {
-    /// What changes are sent as of.
+    /// Returns what changes are sent as of.
     fn edition(&self) -> EventId {
         let unknown = || EventId::new("".into(), 0);
         self.done.clone().unwrap_or_else(unknown)

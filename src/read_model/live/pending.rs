@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-/// How many places of events that have been replaced may be left over.
+/// The number of places of events that have been replaced may be left over.
 const MAX_HOLES: usize = 64;
 
 /// Events in their order. A newer one of the same document takes the place of the one before, and

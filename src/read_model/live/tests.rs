@@ -74,7 +74,7 @@ fn applied(previous: u64, position: u64, ids: &[&str]) -> Applied {
     }
 }
 
-/// What is there to be sent: kind, id, and where to go on from, if the client may from there.
+/// Returns what is there to be sent: kind, id, and where to go on from, if the client may from there.
 fn sent(subscription: &mut Subscription) -> Vec<(LiveKind, String, Option<u64>)> {
     let mut events = Vec::new();
     while let Some(Some(Delivery { event, resumes })) = subscription.next().now_or_never() {

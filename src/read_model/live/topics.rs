@@ -22,7 +22,7 @@ pub(super) struct Topic {
     pub(super) clients: Vec<Arc<Client>>,
     /// The documents that some client may have.
     members: HashSet<Arc<str>>,
-    /// How many clients have not begun: what they will have is not known yet.
+    /// The number of clients that have not begun: what they will have is not known yet.
     starting: usize,
     /// Under what it is found, beside its members.
     entry: Entry,
@@ -227,7 +227,7 @@ impl Topics {
 }
 
 impl Topic {
-    /// Whether a document is in the list.
+    /// Returns whether a document is in the list.
     pub(super) fn holds(&self, document: &Value) -> bool {
         if self.query.visible == Visibility::Nothing {
             return false;
@@ -253,7 +253,7 @@ fn release(holders: &mut HashMap<Arc<str>, Vec<TopicId>>, document: &str, id: To
     }
 }
 
-/// What tells the lists of a view apart.
+/// Returns what tells the lists of a view apart.
 pub(in crate::read_model) fn list_key(query: &ListQuery) -> String {
     let filters = query.filters.iter();
     let filters: Vec<_> = filters

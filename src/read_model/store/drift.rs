@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, SurrealValue, Value, Variables};
 
-/// How many documents' evidence is kept of a generation.
+/// The number of documents whose evidence is kept of a generation.
 const KEPT: usize = 100;
 /// For how long. It holds what documents hold, of persons too.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -19,7 +19,7 @@ pub(crate) struct Verification {
     pub(crate) after: Option<String>,
     /// When.
     pub(crate) at: Timestamp,
-    /// How many documents were compared.
+    /// The number of documents that were compared.
     pub(crate) checked: u64,
     /// How often one differed.
     pub(crate) different: u64,

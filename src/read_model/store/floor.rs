@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use surrealdb::types::{Array, Object, SurrealValue, Value, Variables};
 use tokio::runtime::Runtime;
 
-/// How many documents are inserted at once: what a projector that catches up writes at once.
+/// The number of documents that are inserted at once: what a projector that catches up writes at once.
 const BATCH: usize = 4_000;
 /// How many are updated at once: the rows of a projector's transaction.
 const UPDATED: usize = 2_000;

@@ -48,7 +48,7 @@ pub(crate) fn texts_beside(folder: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether some index is still written.
+/// Returns whether some index is still written.
 fn is_written(texts: &Path) -> bool {
     let indexes = fs::read_dir(texts).into_iter().flatten().flatten();
     let mut locks = indexes.map(|index| index.path().join(TEXT_LOCK));
@@ -78,7 +78,7 @@ pub fn set_aside(url: &str, error: &StoreError) -> io::Result<Option<PathBuf>> {
     Ok(Some(aside))
 }
 
-/// Where a folder is moved that cannot be opened.
+/// Returns where a folder is moved that cannot be opened.
 pub(crate) fn aside(folder: &Path) -> PathBuf {
     let mut name = folder.as_os_str().to_owned();
     name.push(".");
@@ -92,7 +92,7 @@ fn folder(url: &str) -> Option<PathBuf> {
     Some(PathBuf::from(path))
 }
 
-/// Whether an error says that the files themselves cannot be used, and not that they are in use, or that
+/// Returns whether an error says that the files themselves cannot be used, and not that they are in use, or that
 /// the machine or the program may not.
 fn is_of_the_files(error: &StoreError) -> bool {
     const OTHERWISE: [&str; 5] = [

@@ -31,16 +31,16 @@ pub(crate) struct Listed {
     pub(crate) rows: Vec<Row>,
     /// How many there are on all pages, where that was asked for; not told apart beyond the bound.
     pub(crate) count: Option<u64>,
-    /// How many documents have each value, for each facet that was asked for.
+    /// The number of documents that have each value, for each facet that was asked for.
     pub(crate) facets: Vec<ValueCounts>,
     /// How the page was come by: `index`, `rows`, `sorted` or `text`.
     pub(crate) by: &'static str,
-    /// How many documents were read for the page, where that is known.
+    /// The number of documents that were read for the page, where that is known.
     pub(crate) read: Option<u64>,
 }
 
 impl Listed {
-    /// What is known of a list of which nothing is to be seen.
+    /// Returns what is known of a list of which nothing is to be seen.
     pub(crate) fn nothing(query: &ListQuery) -> Self {
         let counts = |_: &Filter| ValueCounts {
             counts: BTreeMap::new(),
@@ -61,7 +61,7 @@ impl Listed {
 pub(crate) struct ValueCounts {
     /// By the value's JSON.
     pub(crate) counts: BTreeMap<String, u64>,
-    /// Whether there are documents that were not looked at.
+    /// True if there are documents that were not looked at.
     pub(crate) capped: bool,
 }
 
@@ -167,7 +167,7 @@ impl Store {
         }))
     }
 
-    /// How the engine would go about a list, as it describes it.
+    /// Returns how the engine would go about a list, as it describes it.
     #[cfg(test)]
     pub(crate) async fn explain(
         &self,
@@ -177,7 +177,7 @@ impl Store {
         self.explained("EXPLAIN", tables, query).await
     }
 
-    /// How the engine went about a list, with how many rows each step has had.
+    /// Returns how the engine went about a list, with how many rows each step has had.
     #[cfg(test)]
     pub(crate) async fn analyze(
         &self,
@@ -259,7 +259,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// What the statement found; none where that were too many counts.
+    /// Returns what the statement found; none where that were too many counts.
     fn read(&self, found: Value) -> Result<Option<ValueCounts>, StoreError> {
         let by = match self {
             Self::Kept(counts) => {
@@ -289,7 +289,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// How many rows were read for these. An index gives what is answered; where rows are compared or sorted on
+/// Returns how many rows were read for these. An index gives what is answered; where rows are compared or sorted on
 /// the way, only the engine knows how many there were.
 fn read_for(by: &str, rows: &[Row]) -> Option<u64> {
     (by == "index").then_some(rows.len() as u64)
@@ -430,7 +430,7 @@ impl Statement {
     }
 }
 
-/// What comes before every value of a kind in the engine's order: none, null, truths, numbers, text, arrays.
+/// Returns what comes before every value of a kind in the engine's order: none, null, truths, numbers, text, arrays.
 fn before(kind: Kind) -> &'static str {
     match kind {
         Kind::Boolean => "NULL",
@@ -439,7 +439,7 @@ fn before(kind: Kind) -> &'static str {
     }
 }
 
-/// What comes after every value of a kind.
+/// Returns what comes after every value of a kind.
 fn beyond(kind: Kind) -> &'static str {
     match kind {
         Kind::Boolean => "-math::inf",
@@ -448,7 +448,7 @@ fn beyond(kind: Kind) -> &'static str {
     }
 }
 
-/// What comes after the last key.
+/// Returns what comes after the last key.
 fn after(order: Order, sort: Option<&FieldPath>) -> String {
     match (order, sort) {
         (Order::Rank, _) => {
@@ -462,7 +462,7 @@ fn after(order: Order, sort: Option<&FieldPath>) -> String {
     }
 }
 
-/// What a filter says of a field. Values of other types, and none at all, have their place in the engine's
+/// Returns what a filter says of a field. Values of other types, and none at all, have their place in the engine's
 /// order too.
 pub(super) fn condition(filter: &Filter, field: &FieldPath, value: &str) -> String {
     match filter.compare {

@@ -79,7 +79,7 @@ impl Store {
         }))
     }
 
-    /// Whether a view has neither documents nor parts.
+    /// Returns whether a view has neither documents nor parts.
     pub(crate) async fn is_empty(&self, tables: &ViewTables) -> Result<bool, StoreError> {
         let sql = format!(
             "SELECT VALUE id FROM {} LIMIT 1; SELECT VALUE id FROM {} LIMIT 1;",

@@ -31,11 +31,11 @@ pub(super) fn insert_keys(row: &mut Object, tables: &ViewTables, id: &str, docum
 pub(super) struct Ordered {
     /// From where, and which.
     pub(super) matches: String,
-    /// Whether rows are compared on the way, so that more are read than are answered.
+    /// True if rows are compared on the way, so that more are read than are answered.
     pub(super) compares: bool,
     /// What the order is by.
     pub(super) key: KeyColumn,
-    /// Where the list ends, if that is before the end of the walk.
+    /// The place where the list ends, if that is before the end of the walk.
     pub(super) end: Option<RowsUpTo>,
     pub(super) variables: Variables,
 }
@@ -146,7 +146,7 @@ struct Range {
     low: Option<Place>,
     /// What comes highest, and the documents that are of it.
     high: Option<Place>,
-    /// Where the page before ended.
+    /// The place where the page before ended.
     after: Option<Place>,
 }
 
@@ -228,7 +228,7 @@ pub(super) struct RowsUpTo {
 }
 
 impl RowsUpTo {
-    /// How many of the rows, in the order of the walk, belong to the list.
+    /// Returns how many of the rows, in the order of the walk, belong to the list.
     pub(super) fn within(&self, rows: &[Row]) -> usize {
         rows.partition_point(|row| {
             let place = Place::of_document(row.key(self.order).as_ref(), &row.id);

@@ -9,7 +9,7 @@ use std::{
 };
 use surrealdb::types::{RecordId, RecordIdKey, RecordIdKeyRange, Value, Variables};
 
-/// How long a commit may be applied in part.
+/// The time a commit may be applied in part.
 const WHOLE: Duration = Duration::from_secs(120);
 /// How long to wait before looking again whether it is applied.
 const AGAIN: Duration = Duration::from_millis(50);

@@ -18,7 +18,7 @@ use crate::{
 use std::collections::{HashMap, HashSet};
 use surrealdb::types::{Array, Object, RecordId, RecordIdKey, Value, Variables};
 
-/// How many rows are read at once.
+/// The number of rows that are read at once.
 const PAGE: usize = 10_000;
 
 /// Which rows of what is parked: those of one aggregate, of all of its name, or all.

@@ -82,7 +82,7 @@ impl Store {
         listed.ok_or_else(|| StoreError::shape("count"))
     }
 
-    /// Whether the index of texts is asked for these documents.
+    /// Returns whether the index of texts is asked for these documents.
     #[cfg(test)]
     pub(crate) fn is_text_indexed(&self, tables: &ViewTables) -> bool {
         let texts = self.inner.texts.as_ref();

@@ -121,7 +121,7 @@ impl Row {
         Self { rank, ..self }
     }
 
-    /// What the next page goes on after, under this order.
+    /// Returns what the next page goes on after, under this order.
     pub(crate) fn key(&self, order: Order) -> SortKey {
         match order {
             Order::Id => None,

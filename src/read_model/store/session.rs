@@ -26,11 +26,11 @@ use tokio::{
     time::timeout,
 };
 
-/// How long connecting to a server and signing in may take.
+/// The time connecting to a server and signing in may take.
 const OPENING: Duration = Duration::from_secs(10);
 /// The pause between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a server may think about a trifle, busy as it may be.
+/// The time a server may think about a trifle, busy as it may be.
 const SILENCE: Duration = Duration::from_secs(5);
 
 /// The client that is asked now.
@@ -78,17 +78,17 @@ impl Session {
         Ok(Self { current, pulse })
     }
 
-    /// What queries are given to.
+    /// Returns what queries are given to.
     pub(super) fn client(&self) -> Arc<Surreal<Any>> {
         of(&self.current)
     }
 
-    /// Whether the store is a server's.
+    /// Returns whether the store is a server's.
     pub(super) fn is_remote(&self) -> bool {
         self.pulse.is_some()
     }
 
-    /// Whether the server answered when it was last asked.
+    /// Returns whether the server answered when it was last asked.
     pub(super) fn answers(&self) -> bool {
         let pulse = self.pulse.as_ref();
         pulse.is_none_or(|pulse| *pulse.answers.borrow())

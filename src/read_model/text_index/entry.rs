@@ -60,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// How many bytes of memory it takes, about.
+    /// Returns how many bytes of memory it takes, about.
     pub(super) fn size(&self) -> usize {
         let values = self.values.iter().flatten();
         self.id.len() * 2
@@ -74,7 +74,7 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct EntryChange {
     pub(super) id: String,
-    /// Whether it was there before.
+    /// True if it was there before.
     pub(super) existed: bool,
     /// As it is now; none where it is gone.
     pub(super) entry: Option<Entry>,

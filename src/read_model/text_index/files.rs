@@ -147,7 +147,7 @@ impl Files {
         })
     }
 
-    /// What writes the index, with so many bytes of memory.
+    /// Returns what writes the index, with so many bytes of memory.
     pub(super) fn writer(&self, memory: usize) -> Result<IndexWriter, IndexError> {
         let options = IndexWriterOptions::builder()
             .num_worker_threads(1)
@@ -181,7 +181,7 @@ impl Files {
 }
 
 impl Fields {
-    /// What finds a document by its id.
+    /// Returns what finds a document by its id.
     pub(super) fn id_term(&self, id: &str) -> Term {
         Term::from_field_bytes(self.id, id.as_bytes())
     }
@@ -235,7 +235,7 @@ fn schema(tables: &ViewTables) -> (Schema, Fields) {
     (schema.build(), fields)
 }
 
-/// What tells files of which all is the same from others.
+/// Returns what tells files of which all is the same from others.
 fn form(tables: &ViewTables, store: &str) -> String {
     let paths = |fields: &[_]| -> Vec<String> { fields.iter().map(ToString::to_string).collect() };
     let search = paths(&tables.search);

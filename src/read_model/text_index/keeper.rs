@@ -20,7 +20,7 @@ use tantivy::{
 };
 use tokio::runtime::Handle;
 
-/// How many documents are read from the store at once.
+/// The number of documents that are read from the store at once.
 const PAGE: usize = 500;
 /// How long to wait after an index could not be written, or could not keep up.
 const PAUSES: [Duration; 4] = [
@@ -228,7 +228,7 @@ impl Keeper {
         Ok(count)
     }
 
-    /// Whether a document has changed since they began to be read: what was read of it may be older.
+    /// Returns whether a document has changed since they began to be read: what was read of it may be older.
     fn is_told(&self, id: &str) -> Result<bool, Interrupted> {
         let recent = self.shared.recent();
         match (&recent.told, recent.stopping) {
@@ -298,7 +298,7 @@ impl<'a> Known<'a> {
         })
     }
 
-    /// Whether the index has the document as of this position.
+    /// Returns whether the index has the document as of this position.
     fn has(&mut self, id: &str, position: u64) -> Result<bool, IndexError> {
         let term = self.fields.id_term(id);
         let segments = self.searcher.segment_readers().iter().zip(&self.positions);

@@ -59,7 +59,7 @@ impl TokenStream for Cut<'_> {
     }
 }
 
-/// Whether a character stands between words.
+/// Returns whether a character stands between words.
 fn is_between(c: char) -> bool {
     c == ' ' || c == '\n'
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 use std::cmp::Ordering;
 
-/// How many texts a class of ranks tells apart by their length.
+/// The number of texts a class of ranks tells apart by their length.
 pub(super) const LENGTHS: i64 = 10_000;
 /// The last class: every word occurs, somewhere.
 pub(super) const ELSEWHERE: i64 = 4;
@@ -28,7 +28,7 @@ pub(super) struct Question {
     /// The field that the order is by, and whether downwards; none where it is by rank.
     pub(super) sort: Option<(usize, bool)>,
     pub(super) after: Option<After>,
-    /// How many documents are wanted.
+    /// The number of documents that are wanted.
     pub(super) most: usize,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Hit {
 }
 
 impl Question {
-    /// What a list asks; none where that is no search, or by a field that the index does not have.
+    /// Returns what a list asks; none where that is no search, or by a field that the index does not have.
     pub(super) fn of(tables: &ViewTables, query: &ListQuery) -> Option<Self> {
         let search = query.search.clone()?;
         let number = |field: &str| {
@@ -102,7 +102,7 @@ impl Question {
         })
     }
 
-    /// What a text contains that is of one of the better classes.
+    /// Returns what a text contains that is of one of the better classes.
     pub(super) fn part(&self, class: i64) -> String {
         let text = self.search.text();
         match class {
@@ -113,7 +113,7 @@ impl Question {
         }
     }
 
-    /// How well a text matches, if it does.
+    /// Returns how well a text matches, if it does.
     fn rank(&self, text: &str) -> Option<i64> {
         let words = self.search.words();
         if !words.iter().all(|word| text.contains(word)) {
@@ -123,7 +123,7 @@ impl Question {
         Some(class.unwrap_or(ELSEWHERE) * LENGTHS + length(text))
     }
 
-    /// Whether a document that was not looked for in the index matches.
+    /// Returns whether a document that was not looked for in the index matches.
     pub(super) fn takes(&self, entry: &Entry) -> bool {
         let has = |field: usize, wanted: &dyn Fn(&[u8]) -> bool| {
             let values = entry.values.get(field);

@@ -48,7 +48,7 @@ pub(super) struct Recent {
     bytes: usize,
     /// Since when there are some.
     since: Option<Instant>,
-    /// How many changes there were.
+    /// The number of changes there were.
     number: u64,
     /// The last transaction that was told.
     pub(super) stamp: Option<Stamp>,
@@ -158,12 +158,12 @@ impl Recent {
         self.told = Some(HashSet::new());
     }
 
-    /// Whether no more can be kept.
+    /// Returns whether no more can be kept.
     pub(super) fn is_full(&self) -> bool {
         self.changes.len() >= MOST || self.bytes >= MOST_BYTES
     }
 
-    /// How long what is kept may still wait to be written; none while there is nothing.
+    /// Returns how long what is kept may still wait to be written; none while there is nothing.
     pub(super) fn due(&self) -> Option<Duration> {
         let since = self.since?.elapsed();
         let after = match self.changes.len() {
@@ -183,7 +183,7 @@ impl Recent {
         self.since.is_some()
     }
 
-    /// What is to be written now.
+    /// Returns what is to be written now.
     pub(super) fn batch(&self) -> Batch {
         let changes = self.changes.iter();
         let changes = changes.map(|(id, change)| (id.clone(), change.entry.clone()));
@@ -242,7 +242,7 @@ impl Recent {
         Ok(())
     }
 
-    /// What is asked now; none while the index is not ready.
+    /// Returns what is asked now; none while the index is not ready.
     pub(super) fn moment(&self) -> Option<Moment> {
         if self.phase != Phase::Ready {
             return None;

@@ -77,14 +77,14 @@ impl View {
         Ok(found.hits)
     }
 
-    /// How many documents match, up to a bound.
+    /// Returns how many documents match, up to a bound.
     pub(super) fn count(&self, question: &Question, most: usize) -> Result<usize, IndexError> {
         let mut count = 0;
         self.each(question, most, &mut |_, _| count += 1)?;
         Ok(count)
     }
 
-    /// How many of the documents that match have each value of a field, and how many there are, up to a
+    /// Returns how many of the documents that match have each value of a field, and how many there are, up to a
     /// bound.
     pub(super) fn values(
         &self,
@@ -169,7 +169,7 @@ impl View {
         Ok(())
     }
 
-    /// What a document is compared with beside the query.
+    /// Returns what a document is compared with beside the query.
     fn filter(&self, number: usize, question: &Question) -> Result<Filter<'_>, IndexError> {
         let segment = &self.searcher.segment_readers()[number];
         let mut ranges = Vec::new();
@@ -416,7 +416,7 @@ impl Page<'_> {
     }
 }
 
-/// Whether a set that is asked for ever higher documents has this one.
+/// Returns whether a set that is asked for ever higher documents has this one.
 fn has(set: &mut dyn Scorer, document: DocId) -> bool {
     if set.doc() < document {
         set.seek(document);

@@ -46,7 +46,7 @@ impl TraceContext {
         self.span.get()
     }
 
-    /// Whether the trace is recorded, as whoever began it decided.
+    /// Returns whether the trace is recorded, as whoever began it decided.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0

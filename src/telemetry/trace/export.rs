@@ -25,16 +25,16 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 8_192;
 /// The most spans of one request.
 const BATCH: usize = 512;
-/// How long the first span of a batch waits for others.
+/// The time the first span of a batch waits for others.
 const DELAY: Duration = Duration::from_secs(1);
-/// How long a collector may take to answer, as other exporters have it.
+/// The time a collector may take to answer, as other exporters have it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a batch is sent at most, and the first pause between two attempts, which then doubles.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// A collector that asks for a longer pause than this is not given it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long the last spans may take when the process stops: less than is left of the usual grace
+/// The time the last spans may take when the process stops: less than is left of the usual grace
 /// period once the roles have stopped.
 const LAST: Duration = Duration::from_secs(3);
 
@@ -168,7 +168,7 @@ struct Collector {
     resource: Resource,
     exported: Counter,
     refused: Counter,
-    /// Whether the last batch did not get there: it is said once, not for every batch.
+    /// True if the last batch did not get there: it is said once, not for every batch.
     away: bool,
     /// Pauses end when it is.
     stopping: CancellationToken,

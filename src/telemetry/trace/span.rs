@@ -175,7 +175,7 @@ impl Span {
         }
     }
 
-    /// Whether it will be exported, and what is said of it is heard.
+    /// Returns whether it will be exported, and what is said of it is heard.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         matches!(self.0, State::Open(_))

@@ -17,7 +17,7 @@ use std::{
 };
 use surrealkv::{Durability, LSMIterator, Mode, Transaction, Tree, TreeBuilder};
 
-/// How many documents a page has of a route that leads to many.
+/// The number of documents a page has of a route that leads to many.
 const PAGE: usize = 500;
 /// What is written and not yet in a file of the tree, at most: two such buffers.
 const BUFFER: usize = 8 << 20;

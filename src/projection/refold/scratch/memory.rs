@@ -11,7 +11,7 @@ use std::{
     ops::Bound,
 };
 
-/// How many documents a page has of a route that leads to many.
+/// The number of documents a page has of a route that leads to many.
 const PAGE: usize = 500;
 
 /// The documents and parts of a view, and by what its routes find them.

@@ -241,7 +241,7 @@ async fn counts_and_facets_are_what_they_would_be_by_hand_while_documents_come_c
     assert_counted(&store, &[]).await;
 }
 
-/// How many rows the plan says that were read from the index.
+/// Returns how many rows the plan says that were read from the index.
 fn rows_read(plan: &str) -> usize {
     let scan = plan.lines().find(|line| line.contains("IndexScan"));
     let scan = scan.unwrap_or_else(|| panic!("no index is walked: {plan}"));
