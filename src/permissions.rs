@@ -74,7 +74,7 @@ const fn rule(
     }
 }
 
-/// Where the client of the template takes its answers: what `--inbox-prefix` tells the replicas.
+/// The place where the client of the template takes its answers: what `--inbox-prefix` tells the replicas.
 pub const CLIENT_INBOX: &str = "_INBOX_client";
 
 /// The table.

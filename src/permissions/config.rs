@@ -32,7 +32,7 @@ impl User {
     }
 }
 
-/// What a server's configuration includes: an account of its own, and its users.
+/// Returns what a server's configuration includes: an account of its own, and its users.
 #[must_use]
 pub fn render(users: &[User]) -> String {
     let mut text = String::from(
