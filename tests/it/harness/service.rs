@@ -165,6 +165,13 @@ impl Service {
         self.output.lock().unwrap().clone()
     }
 
+    /// Waits until the service has printed this, or logged it. It may be ready before.
+    pub fn tells(&self, text: &str) {
+        eventually_blocking(END, &format!("the service tells {text:?}"), || {
+            self.transcript().contains(text).then_some(())
+        });
+    }
+
     /// Standard output and error, for a message.
     pub fn transcript(&self) -> String {
         let error = std::fs::read_to_string(self._temp.path().join("stderr")).unwrap_or_default();
