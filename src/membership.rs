@@ -133,11 +133,12 @@ impl Membership {
 
     /// Tells the others that this replica is there, and waits until they had time to answer. From
     /// then on it is the home of its share, so what it is to be reached by must be in place.
-    /// Calling it again does nothing.
+    /// Calling it again does nothing, once it has been told.
     ///
     /// # Errors
     ///
-    /// Returns [`MembershipError::NameTaken`] when another live process has this replica's name.
+    /// Returns [`MembershipError::NameTaken`] when another live process has this replica's name, and
+    /// [`MembershipError::Nats`] when NATS does not take it.
     pub async fn announce(&self) -> Result<(), MembershipError> {
         let first = self.0.voice.send_if_modified(|voice| {
             let silent = *voice == Voice::Silent;
@@ -151,7 +152,17 @@ impl Membership {
         }
         let begun = Instant::now();
         let mut heard = self.0.heard_itself.subscribe();
-        self.0.say(true).await?;
+        if let Err(error) = self.0.say(true).await {
+            // Nobody may have heard it: the next call tells it, and looks for a namesake, as the first does.
+            self.0.voice.send_if_modified(|voice| {
+                let said = *voice == Voice::Here;
+                if said {
+                    *voice = Voice::Silent;
+                }
+                said
+            });
+            return Err(error);
+        }
         // Others answer when they hear what comes back here at the same time.
         let echo = tokio::time::timeout(self.0.options.gone_after, heard.changed());
         let _ = echo.await;
