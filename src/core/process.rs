@@ -108,7 +108,7 @@ mod reaction;
 mod record;
 mod step;
 
-pub use input::{Answer, Arrived, Cause, Deadline, Input, Sent};
+pub use input::{Answer, Arrived, Cause, Deadline, Input, Sent, command_id};
 pub use instance::{Instance, InstanceCommand, InstanceRejection, Parked, Status};
 pub use reaction::{ReactError, Reaction, Sending};
 pub use record::{Record, Step};

@@ -11,7 +11,7 @@ use async_nats::jetstream::{
     stream::ConsumerErrorKind,
 };
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream::FuturesUnordered};
 use std::time::Duration;
 
 /// The number of messages that are asked for ahead of those that are handled.
@@ -105,12 +105,30 @@ impl Queue {
         Ok(Self { messages })
     }
 
-    /// Waits for the next message. Cancelling it loses nothing.
+    /// Handles each message that comes, up to `most` of them at once, for as long as there is a queue.
     ///
     /// # Errors
     ///
     /// Returns [`ReadError`] when the connection or the consumer failed; another queue is to be opened then.
-    pub async fn next(&mut self) -> Result<Delivery, ReadError> {
+    /// What is under way is dropped, and comes again.
+    pub async fn for_each<F: Future<Output = ()>>(
+        mut self,
+        most: usize,
+        handle: impl Fn(Delivery) -> F,
+    ) -> Result<(), ReadError> {
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            let room = under_way.len() < most;
+            tokio::select! {
+                biased;
+                _ = under_way.next(), if !under_way.is_empty() => {}
+                delivery = self.next(), if room => under_way.push(handle(delivery?)),
+            }
+        }
+    }
+
+    /// Waits for the next message. Cancelling it loses nothing.
+    async fn next(&mut self) -> Result<Delivery, ReadError> {
         let message = match self.messages.next().await {
             Some(message) => message.map_err(ReadError::unavailable)?,
             None => return Err(ReadError::Ended),
@@ -132,8 +150,21 @@ impl Delivery {
         self.acknowledge(AckKind::Ack).await;
     }
 
-    /// Says that it is still being handled.
-    pub async fn working(&self) {
+    /// Does the work, and says all the while that the message is being handled.
+    pub async fn while_working<T>(&self, every: Duration, work: impl Future<Output = T>) -> T {
+        let signs = async {
+            loop {
+                tokio::time::sleep(every).await;
+                self.working().await;
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            never = signs => never,
+        }
+    }
+
+    async fn working(&self) {
         self.acknowledge(AckKind::Progress).await;
     }
 

@@ -17,7 +17,7 @@ use crate::{
     process::{Arrived, Cause, Deadline},
     recorded::Recorded,
 };
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -80,18 +80,11 @@ async fn act_on_all(desk: &Desk) -> Result<(), RestoreError> {
         after: 0,
         ack_wait: desk.options.take_over,
     };
-    let mut queue = Queue::open(&desk.log, &options).await?;
-    let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
-    loop {
-        let room = under_way.len() < MOST;
-        tokio::select! {
-            biased;
-            _ = under_way.next(), if !under_way.is_empty() => {}
-            delivery = queue.next(), if room => {
-                under_way.push(Box::pin(act_on(desk, delivery?)));
-            }
-        }
-    }
+    let queue = Queue::open(&desk.log, &options).await?;
+    queue
+        .for_each(MOST, |delivery| act_on(desk, delivery))
+        .await?;
+    Ok(())
 }
 
 /// Gives one alarm to its instance. It is forgotten before it is acknowledged, so that none is left over.
@@ -107,16 +100,10 @@ async fn act_on(desk: &Desk, delivery: Delivery) {
             tracing::debug!(process.name = desk.process.name, %error, "an alarm is not forgotten");
         }
     };
-    let signs = async {
-        loop {
-            tokio::time::sleep(desk.options.take_over / 3).await;
-            delivery.working().await;
-        }
-    };
-    tokio::select! {
-        () = work => delivery.done().await,
-        () = signs => {}
-    }
+    delivery
+        .while_working(desk.options.take_over / 3, work)
+        .await;
+    delivery.done().await;
 }
 
 /// Why the alarms cannot be armed again.

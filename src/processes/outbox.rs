@@ -13,13 +13,9 @@ use crate::{
         reader::ReadError,
         subject::{self, Id, STREAM},
     },
-    process::{Arrived, Deadline, Sending, Step},
+    process::{Arrived, Deadline, Sending, Step, command_id},
 };
-use futures::{
-    StreamExt,
-    future::{BoxFuture, join, join_all},
-    stream::FuturesUnordered,
-};
+use futures::future::{join, join_all};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -58,20 +54,12 @@ async fn carry_out_all(desk: &Arc<Desk>) -> Result<(), ReadError> {
         after: beginning.map_err(ReadError::unavailable)?,
         ack_wait: desk.options.take_over,
     };
-    let mut queue = Queue::open(&desk.log, &options).await?;
+    let queue = Queue::open(&desk.log, &options).await?;
     // A step that was there before may have been carried out before: the consumer may have been lost.
     let end = desk.log.end().await.map_err(ReadError::unavailable)?;
-    let mut under_way: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
-    loop {
-        let room = under_way.len() < MOST;
-        tokio::select! {
-            biased;
-            _ = under_way.next(), if !under_way.is_empty() => {}
-            delivery = queue.next(), if room => {
-                under_way.push(Box::pin(carry_out(desk, delivery?, end)));
-            }
-        }
-    }
+    queue
+        .for_each(MOST, |delivery| carry_out(desk, delivery, end))
+        .await
 }
 
 /// Carries out the steps of one commit, and acknowledges it. Where it may have been carried out before, or
@@ -96,16 +84,10 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
     let disarm_ended = join_all(ended.iter().map(|one| disarm(desk, &instance, one)));
     let steps = steps.iter().map(|step| take(desk, &instance, step, sent));
     let work = join(join_all(steps), disarm_ended);
-    let signs = async {
-        loop {
-            tokio::time::sleep(desk.options.take_over / 3).await;
-            delivery.working().await;
-        }
-    };
-    tokio::select! {
-        _ = work => delivery.done().await,
-        () = signs => {}
-        () = tokio::time::sleep(PATIENCE) => delivery.later(LATER).await,
+    let work = delivery.while_working(desk.options.take_over / 3, work);
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(_) => delivery.done().await,
+        Err(_) => delivery.later(LATER).await,
     }
 }
 
@@ -125,7 +107,7 @@ async fn send(desk: &Desk, instance: &Id, step: u64, number: u32, sending: &Send
     if sent.again && !desk.is_awaited(instance, step, number).await {
         return;
     }
-    let command_id = format!("{}/{instance}/{step}/{number}", desk.process.name);
+    let command_id = command_id(desk.process.name, instance.as_str(), step, number);
     let answer = desk.send(sending, &command_id, sent).await;
     let answered = Arrived::Answered {
         step,

@@ -58,9 +58,16 @@ impl Sent {
     /// The command's id, by which it takes effect once: the same however often it is sent.
     #[must_use]
     pub fn command_id(&self, process: &str, instance: &str) -> String {
-        let Self { step, number, .. } = self;
-        format!("{process}/{instance}/{step}/{number}")
+        command_id(process, instance, self.step, self.number)
     }
+}
+
+/// The id of the command that a step of an instance sends under this number.
+///
+/// It is a storage format: by it a repeat is known for as long as the log lives.
+#[must_use]
+pub fn command_id(process: &str, instance: &str, step: u64, number: u32) -> String {
+    format!("{process}/{instance}/{step}/{number}")
 }
 
 /// A deadline of a process instance. It is a fact; what wakes the instance is only an alarm clock.
