@@ -1,12 +1,12 @@
 //! `headwater serve`: one replica against a NATS that is there, until SIGTERM.
 
 use super::{Failure, Program, signals};
-use crate::read_model::Credentials;
 use crate::{
     config::{Role, ServeConfig},
     data_dir::DataDir,
     event_log::secret::SecretError,
     platform::{Patience, Platform, PlatformOptions, StartError},
+    read_model::Credentials,
 };
 use std::{fs, io, path::Path, pin::pin, process::ExitCode, time::Duration};
 
@@ -128,11 +128,10 @@ async fn drain(platform: &Platform, delay: Duration) -> Result<(), Failure> {
 
 fn failure(error: StartError) -> Failure {
     match error {
-        StartError::Bind { .. }
-        | StartError::Servers(_)
-        | StartError::Unauthorized { .. }
-        | StartError::Secret(SecretError::Another) => Failure::configuration(error),
-        _ => Failure::operation(error),
+        StartError::Bind { .. } | StartError::Secret(SecretError::Another) => {
+            Failure::configuration(error)
+        }
+        _ => Failure::connection(error),
     }
 }
 

@@ -78,11 +78,7 @@ async fn connect(
     config: TopologyConfig,
 ) -> Result<(async_nats::Client, Topology), Failure> {
     let client = super::connect(&config.log.nats, "topology").await?;
-    let topology = match domain.processes().is_empty() {
-        true => Topology::embedded(),
-        false => Topology::embedded().with_deadlines(),
-    };
-    let topology = topology.with_api(config.log.api());
+    let topology = domain.topology().with_api(config.log.api());
     Ok(match config.stream_replicas {
         Some(replicas) => (client, topology.with_replicas(replicas)),
         None => (client, topology),

@@ -3,6 +3,7 @@
 use crate::{
     aggregate::Aggregate,
     command::{client::Aggregates, describe::AggregateDescription},
+    event_log::topology::Topology,
     mart,
     process::{Instance, Process},
     processes::RegisteredProcess,
@@ -88,6 +89,14 @@ impl Domain {
         self.aggregates = self.aggregates.with_internal::<Instance<P>>();
         self.processes.push(RegisteredProcess::of::<P>(settings));
         self
+    }
+
+    /// The streams and buckets that it takes.
+    pub(crate) fn topology(&self) -> Topology {
+        match self.processes.is_empty() {
+            true => Topology::embedded(),
+            false => Topology::embedded().with_deadlines(),
+        }
     }
 
     /// Its processes.

@@ -18,7 +18,7 @@ use crate::{
     event_log::{
         AppendMode, ChosenAppend, EventLog, Timeouts,
         health::{LogHealth, Monitor},
-        topology::{Difference, Topology},
+        topology::Difference,
     },
     http::{Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
@@ -202,11 +202,7 @@ async fn set_up(
     domain: &Domain,
     options: &PlatformOptions,
 ) -> Result<Vec<Difference>, StartError> {
-    let topology = Topology::embedded().with_api(options.server.api.clone());
-    let topology = match domain.processes.is_empty() {
-        true => topology,
-        false => topology.with_deadlines(),
-    };
+    let topology = domain.topology().with_api(options.server.api.clone());
     let topology = match options.stream_replicas {
         Some(replicas) => topology.with_replicas(replicas),
         None => topology,
