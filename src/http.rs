@@ -26,6 +26,7 @@ mod meters;
 mod metrics;
 mod openapi;
 mod refusal;
+mod routes;
 mod server;
 mod trace;
 mod views;
@@ -39,15 +40,15 @@ pub use backend::{Backends, Commands, Readiness, ReadinessCheck, ReadinessProbe,
 pub use connections::Connections;
 pub use cors::Origin;
 pub use openapi::describe;
+pub use routes::Surface;
 
 use crate::access::Access;
 use actix_web::{
-    App, HttpServer, Resource,
+    App, HttpServer,
     dev::{Server, ServiceRequest},
-    guard,
-    http::{ConnectionType, Method},
+    http::ConnectionType,
     middleware::Condition,
-    web::{self, Data, ServiceConfig},
+    web::{Data, ServiceConfig},
 };
 use boundary::Refuses;
 use std::{
@@ -61,6 +62,9 @@ use tokio::net::TcpSocket;
 /// Connections held open at once while a replica starts: probes, mostly.
 const EARLY_CONNECTIONS: usize = 256;
 
+/// Connections of operators held open at once, where they have an address of their own.
+const MAX_OPERATORS: usize = 256;
+
 /// Connections held open at once, unless it is said otherwise.
 pub const MAX_CONNECTIONS: usize = 12_000;
 
@@ -69,6 +73,10 @@ pub const MAX_CONNECTIONS: usize = 12_000;
 pub struct Options {
     /// Where to listen. Port 0 takes a free one, which the listener then has.
     pub address: SocketAddr,
+    /// Where operators are served, apart from callers; there as well unless given.
+    pub admin: Option<SocketAddr>,
+    /// Who is served.
+    pub surface: Surface,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
     /// Connections held open at once, over all workers. Where all are in use, further ones are refused.
@@ -102,6 +110,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            admin: None,
+            surface: Surface::Everyone,
             workers: 2,
             // Beside as many live clients as there may be, room for those that come and go.
             max_connections: MAX_CONNECTIONS,
@@ -117,6 +127,28 @@ impl Default for Options {
             allowed_origins: Vec::new(),
             access: Access::open(),
         }
+    }
+}
+
+impl Options {
+    /// How callers are served: without what is for operators, where those have an address of their own.
+    #[must_use]
+    pub fn for_callers(&self) -> Self {
+        Self {
+            surface: self.admin.map_or(self.surface, |_| Surface::Callers),
+            ..self.clone()
+        }
+    }
+
+    /// How operators are served, where they have an address of their own.
+    #[must_use]
+    pub fn for_operators(&self) -> Option<Self> {
+        Some(Self {
+            address: self.admin?,
+            surface: Surface::Operators,
+            max_connections: MAX_OPERATORS.min(self.max_connections),
+            ..self.clone()
+        })
     }
 }
 
@@ -155,9 +187,9 @@ impl Gateway {
         backends: Backends,
     ) -> io::Result<Server> {
         let site = Site::new(backends, options);
-        let direct = Some(Data::clone(&site));
+        let direct = options.surface.has_callers().then(|| Data::clone(&site));
         serve(listener, options, connections, direct, move |config| {
-            routes(config, &site);
+            routes::all(config, &site);
         })
     }
 
@@ -175,10 +207,11 @@ impl Gateway {
     ) -> io::Result<Server> {
         let readiness = Data::new(readiness);
         let access = Data::new(options.access.clone());
+        let surface = options.surface;
         serve(listener, options, connections, None, move |config| {
             config.app_data(readiness.clone());
             config.app_data(access.clone());
-            operations(config);
+            routes::operations(config, surface);
         })
     }
 }
@@ -198,6 +231,7 @@ impl Gateway {
         let readiness = Data::new(readiness);
         let access = Data::new(options.access.clone());
         let origins = options.allowed_origins.clone();
+        let surface = options.surface;
         let server = HttpServer::new(move || {
             let closing = |request: ServiceRequest, service: &_| {
                 let answered = boundary::guard(request, service, None, Refuses::Within);
@@ -217,10 +251,7 @@ impl Gateway {
                 .wrap_fn(closing)
                 .app_data(readiness.clone())
                 .app_data(access.clone())
-                .service(readable("/healthz").to(health::alive))
-                .service(readable("/readyz").to(health::ready))
-                .service(readable("/metrics").to(metrics::serve))
-                .default_service(web::to(refusal::starting))
+                .configure(|config| routes::early(config, surface))
         })
         .workers(1)
         .max_connections(EARLY_CONNECTIONS.min(options.max_connections))
@@ -268,6 +299,7 @@ fn serve(
 struct Site {
     backends: Backends,
     access: Access,
+    surface: Surface,
     body_timeout: Duration,
     /// The number of clients that follow documents live.
     live: Arc<AtomicUsize>,
@@ -281,12 +313,15 @@ impl Site {
     fn new(backends: Backends, options: &Options) -> Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
-        let openapi = openapi::describe(aggregates, views, &options.access).to_string();
+        let mut openapi = openapi::describe(aggregates, views, &options.access);
+        options.surface.leave_out(&mut openapi);
+        let openapi = openapi.to_string();
         Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
             index: index::Index::new(aggregates, views),
             backends,
             access: options.access.clone(),
+            surface: options.surface,
             body_timeout: options.body_timeout,
             live: Arc::default(),
             max_live: options
@@ -294,93 +329,5 @@ impl Site {
                 .min(options.max_connections - options.max_connections / 8),
             live_heartbeat: options.live_heartbeat,
         }))
-    }
-}
-
-/// The paths. An id is matched even when it is empty, so that the answer can say what is wrong
-/// with it; it is read from the undecoded path (see [`input`]). Reading a document and giving a command
-/// is not among what gets here: see [`direct`].
-fn routes(config: &mut ServiceConfig, site: &Data<Site>) {
-    // The router tries one after the other: what is asked most stands first.
-    config
-        .app_data(site.clone())
-        .service(readable("/views/{view}").to(views::list))
-        .service(document_or_live())
-        .service(
-            web::resource("/commands/{aggregate}/{id:[^/]*}/{command}")
-                .default_service(web::to(|| refusal::method_not_allowed("POST"))),
-        )
-        .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
-        .service(readable("/openapi.json").to(openapi::serve))
-        .service(readable("/docs").to(docs::redirect))
-        .service(readable("/docs/{file:.*}").to(docs::serve))
-        .service(readable("/").to(index::serve))
-        .app_data(Data::new(site.backends.readiness.clone()))
-        .app_data(Data::new(site.access.clone()));
-    operations(config);
-}
-
-/// Returns what is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
-/// instead of two to try.
-fn document_or_live() -> Resource {
-    let live = || {
-        guard::fn_guard(|context| {
-            let last = context.head().uri.path().rsplit('/').next();
-            last.is_some_and(direct::is_live)
-        })
-    };
-    web::resource("/views/{view}/{id:[^/]*}")
-        .route(web::get().guard(live()).to(live::list))
-        .route(
-            web::route()
-                .guard(live())
-                .to(|| refusal::method_not_allowed("GET")),
-        )
-        .default_service(web::to(|| refusal::method_not_allowed("GET, HEAD")))
-}
-
-/// How the replica is and what it measures.
-fn operations(config: &mut ServiceConfig) {
-    config
-        .service(readable("/healthz").to(health::alive))
-        .service(readable("/readyz").to(health::ready))
-        .service(readable("/metrics").to(metrics::serve))
-        .default_service(web::to(refusal::no_such_path));
-}
-
-/// A resource that is read: `GET` and `HEAD`, and nothing else.
-struct Readable(Resource, bool);
-
-fn readable(path: &str) -> Readable {
-    let resource = web::resource(path);
-    Readable(
-        resource.default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
-        true,
-    )
-}
-
-/// A resource that goes on and on: `GET`, and nothing else.
-fn followable(path: &str) -> Readable {
-    let resource = web::resource(path);
-    Readable(
-        resource.default_service(web::to(|| refusal::method_not_allowed("GET"))),
-        false,
-    )
-}
-
-impl Readable {
-    fn to<F, Args>(self, handler: F) -> Resource
-    where
-        F: actix_web::Handler<Args>,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: actix_web::Responder + 'static,
-    {
-        let Self(resource, head) = self;
-        let read = guard::fn_guard(move |context| match context.head().method {
-            Method::GET => true,
-            Method::HEAD => head,
-            _ => false,
-        });
-        resource.route(web::route().guard(read).to(handler))
     }
 }

@@ -28,7 +28,7 @@ use crate::{
     event_log::{
         ChosenAppend, EventLog, health::LogHealth, identity::LogError, topology::Difference,
     },
-    http::{Connections, Gateway},
+    http::{self, Connections, Gateway},
     membership::Membership,
     processes::{Operators, ProcessOptions, Processes, RegisteredProcess},
     projection::ViewHandle,
@@ -64,6 +64,7 @@ pub struct Platform {
     processes: Option<Processes>,
     waiting_processes: Option<WaitingProcesses>,
     gateway: Option<(ServerHandle, SocketAddr)>,
+    operators: Option<(ServerHandle, SocketAddr)>,
     connections: Connections,
     draining: Arc<AtomicBool>,
 }
@@ -90,9 +91,15 @@ impl Platform {
     pub async fn start(domain: Domain, mut options: PlatformOptions) -> Result<Self, StartError> {
         options.http.max_connections = open_files::connections_within(options.http.max_connections);
         options.http.access = options.access.clone();
-        let listener = Gateway::listen(&options.http).map_err(|source| options.unbound(source))?;
+        let listen = |http: http::Options| {
+            let listener = Gateway::listen(&http);
+            let listener = listener.map_err(|source| StartError::unbound(&http, source))?;
+            Ok::<_, StartError>((listener, http))
+        };
+        let callers = listen(options.http.for_callers())?;
+        let operators = options.http.for_operators().map(listen).transpose()?;
         let io = IoThreads::start(&options.store)?;
-        let started = start::start(&domain, &options, listener, &io).await?;
+        let started = start::start(&domain, &options, callers, operators, &io).await?;
         Ok(Self {
             _io: Some(io),
             ..started
@@ -154,6 +161,12 @@ impl Platform {
         self.gateway.as_ref().map(|(_, address)| *address)
     }
 
+    /// Returns where operators are served, if that is at an address of its own.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.operators.as_ref().map(|(_, address)| *address)
+    }
+
     /// Waits until every view has read the log to its end once.
     pub async fn wait_caught_up(&self) {
         for projector in &self.projectors {
@@ -207,6 +220,7 @@ impl Platform {
         }
         // What still comes to this replica finds its way to others, or is finished here.
         let gateway = self.gateway.take();
+        let operators = self.operators.take();
         let endpoint = self.command_endpoint.take();
         futures::future::join(
             async {
@@ -230,6 +244,10 @@ impl Platform {
         futures::future::join_all(self.projectors.iter().map(ViewHandle::stop)).await;
         if let Some(arbiter) = self.projector_arbiter.take() {
             arbiter.stop();
+        }
+        // To the end it can be seen how the replica is.
+        if let Some((operators, _)) = operators {
+            operators.stop(true).await;
         }
         self.membership.stop();
         let _ = connection::flush(&self.nats).await;

@@ -21,7 +21,7 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
-    let access = config.sides.auth.access(config.http_addr);
+    let access = config.sides.access(config.http_addr);
     let access = access.map_err(Failure::configuration)?;
     let exporter = super::export_traces(&config.sides.trace, "dev")?;
     let options = DevOptions {
@@ -138,13 +138,19 @@ fn print_banner(program: &Program, dev: &Dev) {
         .platform()
         .http_addr()
         .map_or_else(String::new, |address| format!("http://{address}"));
+    let admin = dev
+        .platform()
+        .admin_addr()
+        .map_or_else(String::new, |address| {
+            format!("; operators: http://{address}")
+        });
     let append = dev
         .platform()
         .append()
         .map_or_else(String::new, ToString::to_string);
     println!(
         "{name} {version} runs; Ctrl-C stops it
-  HTTP        {http}  (try it out: {http}/docs)
+  HTTP        {http}  (try it out: {http}/docs{admin})
   NATS        {nats}
   data        {folder}
   durability  {durability}

@@ -28,7 +28,7 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
             "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
         );
     }
-    let access = config.sides.auth.access(config.http_addr);
+    let access = config.sides.access(config.http_addr);
     let access = access.map_err(Failure::configuration)?;
     let nats = config.topology.log.nats.address();
     let nats = nats.map_err(Failure::configuration)?;
@@ -84,6 +84,9 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
     println!("  NATS   {}", nats.shown());
     if let Some(address) = platform.http_addr() {
         println!("  HTTP   http://{address}");
+    }
+    if let Some(address) = platform.admin_addr() {
+        println!("  admin  http://{address}");
     }
     if keeps_documents {
         println!("  data   {}", data.path().display());

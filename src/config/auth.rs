@@ -29,19 +29,23 @@ pub struct AuthConfig {
 }
 
 impl AuthConfig {
-    /// Finds out who asks, for a replica that serves HTTP there.
+    /// Finds out who asks, for a replica that serves HTTP at these addresses, each with the flag that says so.
     ///
     /// # Errors
     ///
     /// Returns what is wrong with the keys, or that nothing is said of who may do what where others than
     /// this machine can ask.
-    pub fn access(&self, http: SocketAddr) -> Result<Access, String> {
+    pub fn access(
+        &self,
+        served: impl IntoIterator<Item = (&'static str, SocketAddr)>,
+    ) -> Result<Access, String> {
         if self.auth_jwks.is_none() && self.anonymous_scopes.is_empty() {
-            return match self.insecure || http.ip().is_loopback() {
-                true => Ok(Access::open()),
-                false => Err(format!(
-                    "--http-addr {http}: whoever reaches it could do everything; say who may do what with --auth-jwks, or that this is meant with --insecure"
+            let beyond = |(_, address): &(_, SocketAddr)| !address.ip().is_loopback();
+            return match served.into_iter().find(beyond) {
+                Some((flag, address)) if !self.insecure => Err(format!(
+                    "{flag} {address}: whoever reaches it could do everything; say who may do what with --auth-jwks, or that this is meant with --insecure"
                 )),
+                _ => Ok(Access::open()),
             };
         }
         if self.auth_jwks.is_some() && self.auth_audience.is_none() {
@@ -82,7 +86,17 @@ mod tests {
     fn access(http: &str, flags: &[&str]) -> Result<Access, String> {
         let flags = std::iter::once(&"test").chain(flags);
         let flags = Flags::try_parse_from(flags).map_err(|error| error.to_string())?;
-        flags.auth.access(http.parse().unwrap())
+        flags.auth.access([("--http-addr", http.parse().unwrap())])
+    }
+
+    #[test]
+    fn what_operators_are_served_at_is_looked_at_too() {
+        let flags = Flags::try_parse_from(["test"]).unwrap();
+        let here = ("--http-addr", "127.0.0.1:1".parse().unwrap());
+        let beyond = ("--admin-addr", "0.0.0.0:1".parse().unwrap());
+        let error = flags.auth.access([here, beyond]).unwrap_err();
+        assert!(error.starts_with("--admin-addr 0.0.0.0:1"), "{error}");
+        assert!(flags.auth.access([here, here]).unwrap().is_open());
     }
 
     #[test]

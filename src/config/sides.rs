@@ -2,6 +2,7 @@
 
 use super::{AuthConfig, TraceConfig};
 use crate::{
+    access::Access,
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
     http::{self, MAX_CONNECTIONS, Origin},
@@ -37,6 +38,17 @@ pub struct SidesConfig {
 }
 
 impl SidesConfig {
+    /// Finds out who asks, for a replica that serves HTTP there.
+    ///
+    /// # Errors
+    ///
+    /// As [`AuthConfig::access`].
+    pub fn access(&self, http: SocketAddr) -> Result<Access, String> {
+        let admin = self.gateway.admin_addr.map(|admin| ("--admin-addr", admin));
+        let served = std::iter::once(("--http-addr", http)).chain(admin);
+        self.auth.access(served)
+    }
+
     /// Returns where answers over NATS may go.
     #[must_use]
     pub fn inboxes(&self) -> Inboxes {
@@ -124,6 +136,10 @@ impl VerifyConfig {
 /// How a gateway answers.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayConfig {
+    /// Where operators are served, apart from callers: /metrics, /ops and /console are there then, and not at
+    /// --http-addr; port 0 takes a free one
+    #[arg(long, env = "HEADWATER_ADMIN_ADDR")]
+    pub admin_addr: Option<SocketAddr>,
     /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
     #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
     pub cache_mb: usize,
@@ -178,6 +194,7 @@ impl GatewayConfig {
     pub fn http(&self, address: SocketAddr) -> http::Options {
         http::Options {
             address,
+            admin: self.admin_addr,
             max_connections: self.max_connections as usize,
             max_live: self.max_live,
             live_heartbeat: Duration::from_secs(self.live_heartbeat_seconds),

@@ -14,7 +14,11 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse},
     http::{
         ConnectionType, StatusCode,
-        header::{HeaderValue, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            CONTENT_SECURITY_POLICY, CONTENT_TYPE, CROSS_ORIGIN_OPENER_POLICY,
+            CROSS_ORIGIN_RESOURCE_POLICY, HeaderMap, HeaderValue, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+        },
     },
     web::Data,
 };
@@ -84,9 +88,7 @@ where
             Way::Direct(direct, request, site) => direct.serve(request, &site).await,
             Way::Routed(response) => response.await?.map_into_boxed_body(),
         };
-        response
-            .headers_mut()
-            .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        secure(response.headers_mut());
         if occupied.is_some_and(|occupied| occupied.is_to_close()) {
             let head = response.response_mut().head_mut();
             head.set_connection_type(ConnectionType::Close);
@@ -94,6 +96,31 @@ where
         log(&response, started);
         trace::answered(&mut span, response.status());
         Ok(response)
+    }
+}
+
+/// The policy of a page that has none of its own: it may load and do nothing.
+const NOTHING: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Says what a browser may do with an answer. A page stands in no frame of another, is sent to no other place
+/// by its address, and loads what its own policy allows.
+fn secure(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let is_page = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/html");
+    if !headers.get(CONTENT_TYPE).is_some_and(is_page) {
+        return;
+    }
+    if !headers.contains_key(CONTENT_SECURITY_POLICY) {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING));
+    }
+    for (name, value) in [
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+        (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
     }
 }
 

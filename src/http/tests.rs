@@ -64,7 +64,7 @@ async fn ask(fakes: &Fakes, request: TestRequest) -> Answered {
         .wrap_fn(move |request, service| {
             boundary::guard(request, service, Some(&direct), Refuses::Here)
         })
-        .configure(|config| routes(config, &site));
+        .configure(|config| routes::all(config, &site));
     let response = call_service(&init_service(app).await, request.to_request()).await;
     Answered {
         status: response.status(),

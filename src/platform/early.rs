@@ -1,7 +1,7 @@
 //! The HTTP surface while the parts are being started.
 
-use super::{PlatformOptions, StartError, waiting::Waiting};
-use crate::http::Gateway;
+use super::{StartError, waiting::Waiting};
+use crate::http::{self, Gateway};
 use actix_web::dev::ServerHandle;
 use std::{net::TcpListener, time::Duration};
 
@@ -16,12 +16,12 @@ pub(super) struct EarlyGateway(Option<ServerHandle>);
 impl EarlyGateway {
     pub(super) fn start(
         listener: &TcpListener,
-        options: &PlatformOptions,
+        options: &http::Options,
         waiting: &Waiting,
     ) -> Result<Self, StartError> {
-        let unbound = |source| options.unbound(source);
+        let unbound = |source| StartError::unbound(options, source);
         let listener = listener.try_clone().map_err(unbound)?;
-        let server = Gateway::serve_early(listener, &options.http, waiting.probe());
+        let server = Gateway::serve_early(listener, options, waiting.probe());
         let server = server.map_err(unbound)?;
         let handle = server.handle();
         actix::spawn(server);

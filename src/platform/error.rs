@@ -8,6 +8,7 @@ use crate::{
         topology::{Difference, TopologyError},
         version::TooOld,
     },
+    http,
     membership::MembershipError,
     projection::ProjectorError,
     read_model::{OpenError, StoreError},
@@ -100,6 +101,14 @@ fn listed(differences: &[Difference]) -> String {
 }
 
 impl StartError {
+    /// The address of these options cannot be had.
+    pub(super) fn unbound(options: &http::Options, source: std::io::Error) -> Self {
+        Self::Bind {
+            address: options.address,
+            source,
+        }
+    }
+
     /// Returns whether it may pass by itself, so that waiting can help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Where and as what a replica runs.
 
-use super::{NatsAddress, Patience, StartError};
+use super::{NatsAddress, Patience};
 use crate::{
     access::Access,
     command::client::CommandOptions,
@@ -110,12 +110,5 @@ impl PlatformOptions {
     /// Returns whether it makes the tables. On a shared server that is for those who may write there.
     pub(super) fn prepares(&self) -> bool {
         self.has(Role::Projector) || !self.is_shared()
-    }
-
-    pub(super) fn unbound(&self, source: std::io::Error) -> StartError {
-        StartError::Bind {
-            address: self.http.address,
-            source,
-        }
     }
 }

@@ -20,19 +20,28 @@ use crate::{
         health::{LogHealth, Monitor},
         topology::Difference,
     },
-    http::{Backends, Connections, Gateway},
+    http::{self, Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
     processes::Operators,
     request_reply::ReplyGuard,
     telemetry,
 };
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use actix_web::dev::ServerHandle;
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+/// An address that was taken, and how HTTP is served there.
+type Listening = (TcpListener, http::Options);
 
 /// Starts the roles, in the order in which data flows.
 pub(super) async fn start(
     domain: &Domain,
     options: &PlatformOptions,
-    listener: TcpListener,
+    callers: Listening,
+    operators: Option<Listening>,
     io_threads: &IoThreads,
 ) -> Result<Platform, StartError> {
     let io = &io_threads.handle();
@@ -43,7 +52,9 @@ pub(super) async fn start(
     let guard = ReplyGuard::new(options.inboxes.clone());
     let waiting = Waiting::new(options.patience);
     io.spawn(options.access.clone().keep());
-    let early = EarlyGateway::start(&listener, options, &waiting)?;
+    let early = |(listener, http): &Listening| EarlyGateway::start(listener, http, &waiting);
+    let early_gateways = std::iter::once(&callers).chain(&operators).map(early);
+    let early_gateways = early_gateways.collect::<Result<Vec<_>, _>>()?;
     let health = LogHealth::default();
     let nats = waiting
         .until("nats", "not connected yet", async || {
@@ -133,6 +144,7 @@ pub(super) async fn start(
         processes: None,
         waiting_processes: None,
         gateway: None,
+        operators: None,
         connections: Connections::new(options.http.max_connections),
         draining: Arc::default(),
     };
@@ -170,29 +182,48 @@ pub(super) async fn start(
     }
     let monitor = Monitor::new(log, connections(&platform));
     io.spawn(monitor.run());
-    let unbound = |source| options.unbound(source);
+    platform.gateway = Some(serve(callers, &platform.connections, &platform, options)?);
+    platform.operators = match operators {
+        Some(listening) => {
+            let connections = Connections::new(listening.1.max_connections);
+            Some(serve(listening, &connections, &platform, options)?)
+        }
+        None => None,
+    };
+    for early in early_gateways {
+        early.hand_over().await;
+    }
+    Ok(platform)
+}
+
+/// Begins to serve HTTP at an address: how the replica is, and with the gateway role everything else.
+fn serve(
+    (listener, http): Listening,
+    connections: &Connections,
+    platform: &Platform,
+    options: &PlatformOptions,
+) -> Result<(ServerHandle, SocketAddr), StartError> {
+    let unbound = |source| StartError::unbound(&http, source);
     let address = listener.local_addr().map_err(unbound)?;
-    let readiness = readiness(&platform);
+    let readiness = readiness(platform);
     let server = if options.has(Role::Gateway) {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
             readiness,
         };
-        Gateway::serve(listener, &options.http, &platform.connections, backends)
+        Gateway::serve(listener, &http, connections, backends)
     } else {
-        Gateway::serve_operations(listener, &options.http, &platform.connections, readiness)
+        Gateway::serve_operations(listener, &http, connections, readiness)
     };
     let server = server.map_err(unbound)?;
-    platform.gateway = Some((server.handle(), address));
-
+    let handle = server.handle();
     actix::spawn(async move {
         if let Err(error) = server.await {
             tracing::error!(%error, "gateway ended");
         }
     });
-    early.hand_over().await;
-    Ok(platform)
+    Ok((handle, address))
 }
 
 /// Brings the streams to what the files say, and looks whether they are. Returns what is an

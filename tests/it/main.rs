@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod admin;
 mod append;
 mod append_choice;
 mod auth;

@@ -62,6 +62,20 @@ async fn the_index_allows_its_own_style_only() {
 }
 
 #[actix_web::test]
+async fn a_page_stands_in_no_frame_and_says_nowhere_where_it_was() {
+    for page in ["/", "/docs/"] {
+        let answer = get(page).await;
+        assert_eq!(answer.header("X-Frame-Options"), Some("DENY"), "{page}");
+        assert_eq!(answer.header("Referrer-Policy"), Some("no-referrer"));
+        let policy = answer.header("Content-Security-Policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    }
+    let answer = get("/healthz").await;
+    assert_eq!(answer.header("X-Frame-Options"), None);
+    assert_eq!(answer.header("X-Content-Type-Options"), Some("nosniff"));
+}
+
+#[actix_web::test]
 async fn the_docs_are_here_and_ask_no_other_host() {
     let answer = get("/docs").await;
     assert_eq!(answer.status, 308);
