@@ -28,29 +28,14 @@ enum Command {
     Withdraw { amount: u32 },
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Rejection)]
 enum Refusal {
     #[error("the account is not open")]
+    #[refuses(except(Open))]
     NotFound,
     #[error("the balance is {0}")]
+    #[refuses(Withdraw)]
     InsufficientFunds(i64),
-}
-
-impl Rejection for Refusal {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::InsufficientFunds(_) => "insufficient_funds",
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "open" => &[],
-            "deposit" => &["not_found"],
-            _ => &["not_found", "insufficient_funds"],
-        }
-    }
 }
 
 /// An account's state: what the rules need to know, and nothing else.

@@ -135,17 +135,9 @@ mod tests {
         sku: String,
         quantity: i64,
     }
-    #[derive(Debug, thiserror::Error)]
+    #[derive(Debug, thiserror::Error, Rejection)]
     #[error("never")]
     struct Never;
-    impl Rejection for Never {
-        fn code(&self) -> &'static str {
-            "never"
-        }
-        fn codes(_: &str) -> &'static [&'static str] {
-            &[]
-        }
-    }
     impl Aggregate for Cart {
         const NAME: &'static str = "cart";
         type Command = CartCommand;

@@ -6,6 +6,7 @@
 //! what lets a lost race be decided again and a history be replayed.
 
 use crate::caller::Caller;
+pub use headwater_derive::Rejection;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -48,19 +49,9 @@ use utoipa::ToSchema;
 ///     Counted { count: u32 },
 /// }
 ///
-/// #[derive(Debug, thiserror::Error)]
+/// #[derive(Debug, thiserror::Error, Rejection)]
 /// #[error("a counter ends at 10")]
 /// struct Full;
-///
-/// impl Rejection for Full {
-///     fn code(&self) -> &'static str {
-///         "full"
-///     }
-///
-///     fn codes(_command: &str) -> &'static [&'static str] {
-///         &["full"]
-///     }
-/// }
 ///
 /// #[derive(Default, Clone, Serialize, Deserialize)]
 /// struct Counter {
@@ -189,6 +180,33 @@ pub trait Aggregate:
 }
 
 /// A refusal in the words of the domain.
+///
+/// It is derived: a code is the name of its variant in snake case, and an attribute says which
+/// commands it refuses.
+///
+/// ```
+/// use headwater_core::aggregate::Rejection;
+///
+/// enum Command {
+///     Open { owner: String },
+///     Withdraw { amount: u32 },
+/// }
+///
+/// #[derive(Debug, thiserror::Error, Rejection)]
+/// enum Refusal {
+///     #[error("the account is not open")]
+///     #[refuses(except(Open))]
+///     NotFound,
+///     #[error("the balance is {balance}")]
+///     #[refuses(Withdraw)]
+///     InsufficientFunds { balance: i64 },
+/// }
+///
+/// let refusal = Refusal::InsufficientFunds { balance: 30 };
+/// assert_eq!(refusal.code(), "insufficient_funds");
+/// assert_eq!(Refusal::codes("withdraw"), ["not_found", "insufficient_funds"]);
+/// assert_eq!(Refusal::codes("open"), [""; 0]);
+/// ```
 pub trait Rejection: std::error::Error + Send + 'static {
     /// The stable snake case code that clients match on, for example `"out_of_stock"`.
     fn code(&self) -> &'static str;

@@ -8,6 +8,9 @@
 //! Nothing here knows a clock, a random source, a database or the runtime that calls it: this crate
 //! does not depend on any.
 
+// What is derived names this crate, here too.
+extern crate self as headwater_core;
+
 pub mod aggregate;
 pub mod caller;
 pub mod outcome;

@@ -11,11 +11,7 @@
 //! ```
 //! # use headwater_core::{aggregate::{Aggregate, Decision, Rejection}, recorded::Recorded};
 //! # use serde::{Deserialize, Serialize};
-//! # #[derive(Debug, thiserror::Error)] #[error("never")] struct Never;
-//! # impl Rejection for Never {
-//! #     fn code(&self) -> &'static str { "broken" }
-//! #     fn codes(_: &str) -> &'static [&'static str] { &["broken"] }
-//! # }
+//! # #[derive(Debug, thiserror::Error, Rejection)] #[error("broken")] struct Broken;
 //! # #[derive(Default, Clone, Serialize, Deserialize)] struct Door;
 //! # #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)] #[serde(rename_all = "snake_case")]
 //! # enum DoorCommand { Open {} }
@@ -23,8 +19,8 @@
 //! # enum DoorEvent { #[serde(rename = "door.opened.v1")] Opened {} }
 //! # impl Aggregate for Door {
 //! #     const NAME: &'static str = "door";
-//! #     type Command = DoorCommand; type Event = DoorEvent; type Rejection = Never;
-//! #     fn decide(&self, _: DoorCommand, _: &Context) -> Result<Decision<DoorEvent>, Never> {
+//! #     type Command = DoorCommand; type Event = DoorEvent; type Rejection = Broken;
+//! #     fn decide(&self, _: DoorCommand, _: &Context) -> Result<Decision<DoorEvent>, Broken> {
 //! #         Ok(Decision::event(DoorEvent::Opened {}))
 //! #     }
 //! #     fn evolve(&mut self, _: &DoorEvent) {}
@@ -34,8 +30,8 @@
 //! # enum LampCommand { Light {}, Darken {} }
 //! # impl Aggregate for Lamp {
 //! #     const NAME: &'static str = "lamp";
-//! #     type Command = LampCommand; type Event = DoorEvent; type Rejection = Never;
-//! #     fn decide(&self, _: LampCommand, _: &Context) -> Result<Decision<DoorEvent>, Never> {
+//! #     type Command = LampCommand; type Event = DoorEvent; type Rejection = Broken;
+//! #     fn decide(&self, _: LampCommand, _: &Context) -> Result<Decision<DoorEvent>, Broken> {
 //! #         Ok(Decision::nothing())
 //! #     }
 //! #     fn evolve(&mut self, _: &DoorEvent) {}

@@ -239,104 +239,54 @@ fn valid_rank(rank: i64) -> Result<i64, Invalid> {
 }
 
 /// Why a section refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
     #[error("only staff may do that")]
+    #[rejection(scope = rules::STAFF)]
     StaffOnly,
     /// No section has been opened under this id.
     #[error("there is no such section")]
+    #[refuses(except(Open))]
     NotFound,
     /// The id is not that of a section.
     #[error("the id of a section is 1 to 64 of A-Z a-z 0-9 -")]
     InvalidId,
     /// The id is taken by an open section.
     #[error("the section is open already")]
+    #[refuses(Open)]
     AlreadyOpened,
     /// The section is closed for good.
     #[error("the section is closed")]
     Closed,
     /// The product is in the section.
     #[error("{sku} is in the section already")]
+    #[refuses(Place)]
     AlreadyDisplayed {
         /// The product.
         sku: String,
     },
     /// The product is not in the section.
     #[error("{sku} is not in the section")]
+    #[refuses(Move, Remove)]
     NotDisplayed {
         /// The product.
         sku: String,
     },
     /// The section shows as many products as it can.
     #[error("a section shows at most {MAX_PRODUCTS} products")]
+    #[refuses(Place)]
     SectionFull,
     /// The period has no duration.
     #[error("from must be before until")]
+    #[refuses(Schedule)]
     InvalidPeriod,
     /// A field is out of bounds.
     #[error(transparent)]
+    #[refuses(Open, codes("invalid_branch", "invalid_title"))]
+    #[refuses(Place, Move, codes("invalid_sku", "invalid_rank"))]
+    #[refuses(Remove, codes("invalid_sku"))]
     Invalid(#[from] Invalid),
-}
-
-impl aggregate::Rejection for Rejection {
-    fn missing_scope(&self) -> Option<&'static str> {
-        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::StaffOnly => "forbidden",
-            Self::NotFound => "not_found",
-            Self::InvalidId => "invalid_id",
-            Self::AlreadyOpened => "already_opened",
-            Self::Closed => "closed",
-            Self::AlreadyDisplayed { .. } => "already_displayed",
-            Self::NotDisplayed { .. } => "not_displayed",
-            Self::SectionFull => "section_full",
-            Self::InvalidPeriod => "invalid_period",
-            Self::Invalid(invalid) => invalid.code(),
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "open" => &[
-                "invalid_id",
-                "already_opened",
-                "closed",
-                "invalid_branch",
-                "invalid_title",
-            ],
-            "place" => &[
-                "invalid_id",
-                "not_found",
-                "closed",
-                "invalid_sku",
-                "invalid_rank",
-                "already_displayed",
-                "section_full",
-            ],
-            "move" => &[
-                "invalid_id",
-                "not_found",
-                "closed",
-                "invalid_sku",
-                "invalid_rank",
-                "not_displayed",
-            ],
-            "remove" => &[
-                "invalid_id",
-                "not_found",
-                "closed",
-                "invalid_sku",
-                "not_displayed",
-            ],
-            "schedule" => &["invalid_id", "not_found", "closed", "invalid_period"],
-            "close" => &["invalid_id", "not_found", "closed"],
-            _ => &[],
-        }
-    }
 }
 
 #[cfg(test)]

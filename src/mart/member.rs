@@ -197,54 +197,28 @@ fn valid_address(address: &str) -> Result<String, Invalid> {
 }
 
 /// Why a member refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
     #[error("only staff may do that")]
+    #[rejection(scope = rules::STAFF)]
     StaffOnly,
     /// Nobody has registered under this id.
     #[error("there is no such member")]
+    #[refuses(except(Register))]
     NotFound,
     /// The id is taken by a member.
     #[error("the member is registered already")]
+    #[refuses(Register)]
     AlreadyRegistered,
     /// The member left.
     #[error("the member has withdrawn")]
     Withdrawn,
     /// A field is out of bounds.
     #[error(transparent)]
+    #[refuses(Register, codes("invalid_name", "invalid_email", "invalid_address"))]
+    #[refuses(ChangeAddress, codes("invalid_address"))]
     Invalid(#[from] Invalid),
-}
-
-impl aggregate::Rejection for Rejection {
-    fn missing_scope(&self) -> Option<&'static str> {
-        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::StaffOnly => "forbidden",
-            Self::NotFound => "not_found",
-            Self::AlreadyRegistered => "already_registered",
-            Self::Withdrawn => "withdrawn",
-            Self::Invalid(invalid) => invalid.code(),
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "register" => &[
-                "already_registered",
-                "withdrawn",
-                "invalid_name",
-                "invalid_email",
-                "invalid_address",
-            ],
-            "change_address" => &["not_found", "withdrawn", "invalid_address"],
-            "withdraw" => &["not_found", "withdrawn"],
-            _ => &[],
-        }
-    }
 }
 
 #[cfg(test)]

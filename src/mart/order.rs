@@ -346,25 +346,30 @@ fn valid_reason(reason: &str) -> Result<String, Invalid> {
 }
 
 /// Why an order refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
     #[error("only staff may do that")]
+    #[rejection(scope = rules::STAFF)]
     StaffOnly,
     /// No order has been placed under this id.
     #[error("there is no such order")]
+    #[refuses(except(Place))]
     NotFound,
     /// The id is taken by an order.
     #[error("the order is placed already")]
+    #[refuses(Place)]
     AlreadyPlaced,
     /// A product stands on two lines.
     #[error("{sku} stands on more than one line")]
+    #[refuses(Place)]
     DuplicateSku {
         /// The product.
         sku: String,
     },
     /// Another amount was paid than the total.
     #[error("the amount is {amount}, but the total is {total}")]
+    #[refuses(Pay)]
     WrongAmount {
         /// What was paid.
         amount: i64,
@@ -373,55 +378,27 @@ pub enum Rejection {
     },
     /// The order is not where the command applies.
     #[error("that cannot be done to an order that is {status}")]
+    #[refuses(except(Place))]
     IllegalTransition {
         /// The place where the order is.
         status: Status,
     },
     /// A field is out of bounds.
     #[error(transparent)]
+    #[refuses(
+        Place,
+        codes(
+            "invalid_member",
+            "invalid_branch",
+            "invalid_lines",
+            "invalid_sku",
+            "invalid_quantity",
+            "invalid_unit_price"
+        )
+    )]
+    #[refuses(Reject, Cancel, codes("invalid_reason"))]
+    #[refuses(Pay, codes("invalid_payment"))]
     Invalid(#[from] Invalid),
-}
-
-impl aggregate::Rejection for Rejection {
-    fn missing_scope(&self) -> Option<&'static str> {
-        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::StaffOnly => "forbidden",
-            Self::NotFound => "not_found",
-            Self::AlreadyPlaced => "already_placed",
-            Self::DuplicateSku { .. } => "duplicate_sku",
-            Self::WrongAmount { .. } => "wrong_amount",
-            Self::IllegalTransition { .. } => "illegal_transition",
-            Self::Invalid(invalid) => invalid.code(),
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "place" => &[
-                "already_placed",
-                "invalid_member",
-                "invalid_branch",
-                "invalid_lines",
-                "invalid_sku",
-                "invalid_quantity",
-                "invalid_unit_price",
-                "duplicate_sku",
-            ],
-            "confirm" | "ship" | "deliver" => &["not_found", "illegal_transition"],
-            "reject" | "cancel" => &["not_found", "illegal_transition", "invalid_reason"],
-            "pay" => &[
-                "not_found",
-                "illegal_transition",
-                "invalid_payment",
-                "wrong_amount",
-            ],
-            _ => &[],
-        }
-    }
 }
 
 #[cfg(test)]

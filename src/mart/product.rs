@@ -325,79 +325,51 @@ fn valid_barcode(barcode: String) -> Result<String, Invalid> {
 }
 
 /// Why a product refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
     #[error("only staff may do that")]
+    #[rejection(scope = rules::STAFF)]
     StaffOnly,
     /// No product has been registered under this id.
     #[error("there is no such product")]
+    #[refuses(except(Register))]
     NotFound,
     /// The id is taken by a product, perhaps a discontinued one.
     #[error("the product is registered already")]
+    #[refuses(Register)]
     AlreadyRegistered,
     /// The product is discontinued, and can only be relisted.
     #[error("the product is discontinued")]
+    #[refuses(except(Register, Relist))]
     Discontinued,
     /// It is sold at another price.
     #[error("the price is {price} now")]
+    #[refuses(Check)]
     PriceChanged {
         /// The price in whole won.
         price: i64,
     },
     /// A field is out of bounds.
     #[error(transparent)]
+    #[refuses(
+        Register,
+        codes(
+            "invalid_name",
+            "invalid_name_en",
+            "invalid_price",
+            "invalid_category",
+            "invalid_unit",
+            "invalid_barcode",
+            "invalid_description"
+        )
+    )]
+    #[refuses(Rename, codes("invalid_name", "invalid_name_en"))]
+    #[refuses(Reprice, codes("invalid_price"))]
+    #[refuses(Recategorize, codes("invalid_category"))]
+    #[refuses(Describe, codes("invalid_description"))]
+    #[refuses(Check, codes("invalid_unit_price"))]
     Invalid(#[from] Invalid),
-}
-
-impl aggregate::Rejection for Rejection {
-    fn missing_scope(&self) -> Option<&'static str> {
-        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::StaffOnly => "forbidden",
-            Self::NotFound => "not_found",
-            Self::AlreadyRegistered => "already_registered",
-            Self::Discontinued => "discontinued",
-            Self::PriceChanged { .. } => "price_changed",
-            Self::Invalid(invalid) => invalid.code(),
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "register" => &[
-                "already_registered",
-                "invalid_name",
-                "invalid_name_en",
-                "invalid_price",
-                "invalid_category",
-                "invalid_unit",
-                "invalid_barcode",
-                "invalid_description",
-            ],
-            "rename" => &[
-                "not_found",
-                "discontinued",
-                "invalid_name",
-                "invalid_name_en",
-            ],
-            "reprice" => &["not_found", "discontinued", "invalid_price"],
-            "recategorize" => &["not_found", "discontinued", "invalid_category"],
-            "describe" => &["not_found", "discontinued", "invalid_description"],
-            "discontinue" => &["not_found", "discontinued"],
-            "relist" => &["not_found"],
-            "check" => &[
-                "not_found",
-                "discontinued",
-                "invalid_unit_price",
-                "price_changed",
-            ],
-            _ => &[],
-        }
-    }
 }
 
 #[cfg(test)]

@@ -315,28 +315,33 @@ impl Stock {
 }
 
 /// Why a stock refuses a command.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
     #[error("only staff may do that")]
+    #[rejection(scope = rules::STAFF)]
     StaffOnly,
     /// The branch has never received the product.
     #[error("there is no such stock")]
+    #[refuses(except(Receive))]
     NotFound,
     /// The id is not that of a stock.
     #[error("the id of a stock is <branch>_<sku>, where the branch has no _")]
     InvalidId,
     /// Fewer are available than asked for.
     #[error("only {available} available")]
+    #[refuses(Reserve, Adjust)]
     OutOfStock {
         /// How many are available.
         available: i64,
     },
     /// More would be on hand than a stock can hold.
     #[error("a stock holds at most {MAX_ON_HAND}")]
+    #[refuses(Receive, Adjust)]
     TooMuchStock,
     /// Another quantity is set aside for the order.
     #[error("{reserved} are reserved for order {order} already")]
+    #[refuses(Reserve)]
     AlreadyReserved {
         /// The order.
         order: String,
@@ -345,56 +350,18 @@ pub enum Rejection {
     },
     /// Nothing is set aside for the order.
     #[error("nothing is reserved for order {order}")]
+    #[refuses(Release, Ship)]
     NotReserved {
         /// The order.
         order: String,
     },
     /// A field is out of bounds.
     #[error(transparent)]
+    #[refuses(Receive, codes("invalid_quantity"))]
+    #[refuses(Reserve, codes("invalid_order", "invalid_quantity"))]
+    #[refuses(Release, Ship, codes("invalid_order"))]
+    #[refuses(Adjust, codes("invalid_delta", "invalid_reason"))]
     Invalid(#[from] Invalid),
-}
-
-impl aggregate::Rejection for Rejection {
-    fn missing_scope(&self) -> Option<&'static str> {
-        matches!(self, Self::StaffOnly).then_some(rules::STAFF)
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::StaffOnly => "forbidden",
-            Self::NotFound => "not_found",
-            Self::InvalidId => "invalid_id",
-            Self::OutOfStock { .. } => "out_of_stock",
-            Self::TooMuchStock => "too_much_stock",
-            Self::AlreadyReserved { .. } => "already_reserved",
-            Self::NotReserved { .. } => "not_reserved",
-            Self::Invalid(invalid) => invalid.code(),
-        }
-    }
-
-    fn codes(command: &str) -> &'static [&'static str] {
-        match command {
-            "receive" => &["invalid_id", "invalid_quantity", "too_much_stock"],
-            "reserve" => &[
-                "invalid_id",
-                "not_found",
-                "invalid_order",
-                "invalid_quantity",
-                "already_reserved",
-                "out_of_stock",
-            ],
-            "release" | "ship" => &["invalid_id", "not_found", "invalid_order", "not_reserved"],
-            "adjust" => &[
-                "invalid_id",
-                "not_found",
-                "invalid_delta",
-                "invalid_reason",
-                "out_of_stock",
-                "too_much_stock",
-            ],
-            _ => &[],
-        }
-    }
 }
 
 #[cfg(test)]

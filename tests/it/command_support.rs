@@ -62,19 +62,9 @@ pub enum TallyEvent {
     Cursed {},
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Rejection)]
 #[error("told to fail")]
 pub struct ToldToFail;
-
-impl Rejection for ToldToFail {
-    fn code(&self) -> &'static str {
-        "told_to_fail"
-    }
-
-    fn codes(_: &str) -> &'static [&'static str] {
-        &["told_to_fail"]
-    }
-}
 
 impl Aggregate for Tally {
     const NAME: &'static str = "tally";

@@ -28,18 +28,9 @@ enum BellEvent {
     Pressed { how: String },
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Rejection)]
 #[error("broken")]
 struct Broken;
-
-impl Rejection for Broken {
-    fn code(&self) -> &'static str {
-        "broken"
-    }
-    fn codes(_: &str) -> &'static [&'static str] {
-        &["broken"]
-    }
-}
 
 impl Aggregate for Bell {
     const NAME: &'static str = "bell";

@@ -70,18 +70,9 @@ pub(super) enum AccountEvent {
     Closed {},
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Rejection)]
 #[error("never")]
 pub(super) struct Never;
-
-impl Rejection for Never {
-    fn code(&self) -> &'static str {
-        "never"
-    }
-    fn codes(_: &str) -> &'static [&'static str] {
-        &[]
-    }
-}
 
 impl Aggregate for Account {
     const NAME: &'static str = "account";
