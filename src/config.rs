@@ -23,9 +23,9 @@ pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
-    ControlConfig, EventsAction, ExcludeConfig, InstanceConfig, LogAddress, OneAggregate,
-    ParkedAction, ParkedAggregate, ParkedChoice, ProcessesAction, ProcessesListConfig,
-    ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
+    CheckConfig, ControlConfig, EventsAction, ExcludeConfig, InstanceConfig, LogAddress,
+    OneAggregate, ParkedAction, ParkedAggregate, ParkedChoice, ProcessesAction,
+    ProcessesListConfig, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
@@ -81,7 +81,7 @@ pub enum Command {
         #[command(subcommand)]
         action: ParkedAction,
     },
-    /// See an aggregate's history, and exclude from it what cannot be read
+    /// See an aggregate's history, exclude from it what cannot be read, and check the whole log
     Events {
         /// What to do with it.
         #[command(subcommand)]

@@ -2,7 +2,8 @@
 //!
 //! It owns subjects, the stored form of commits, appending with an expected sequence, loading one
 //! aggregate's history and excluding from it, unique keys, snapshots, the durable reader that projectors
-//! and processes follow the log with, and the alarms of processes. It knows nothing of what events mean.
+//! and processes follow the log with, reading the whole log once, and the alarms of processes. It knows
+//! nothing of what events mean.
 
 mod ack;
 mod acks;
@@ -26,12 +27,13 @@ pub mod snapshot;
 pub mod subject;
 pub mod topology;
 pub mod version;
+pub mod whole;
 
 pub use api::ApiPrefix;
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use consumers::Consumer;
-pub use identity::{Epoch, LogName, Mark, Place};
+pub use identity::{Epoch, Extent, LogName, Mark, Place};
 pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;

@@ -9,7 +9,8 @@
 //!    [`mart`] is a whole domain written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
-//!    replica that actor lives on is told by the [`membership`].
+//!    replica that actor lives on is told by the [`membership`]. [`replay`] folds a whole log to see whether
+//!    this build can.
 //!    The [`processes`] follow the log and give commands for what happens there.
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
@@ -37,6 +38,7 @@ pub mod request_reply;
 pub mod command;
 pub mod event_log;
 pub mod membership;
+pub mod replay;
 
 pub mod processes;
 pub mod projection;

@@ -1,6 +1,7 @@
-//! `headwater events show|exclude`: what stands in the log of one aggregate, and leaving out of it what cannot
-//! be read. Needs nothing but NATS.
+//! `headwater events`: what stands in the log, of one aggregate or all, and leaving out of it what cannot be
+//! read. Needs nothing but NATS.
 
+mod check;
 mod history;
 
 use super::Failure;
@@ -25,11 +26,12 @@ pub(super) async fn run(domain: &Domain, action: EventsAction) -> Result<ExitCod
     match action {
         EventsAction::Show(config) => show(domain, config).await,
         EventsAction::Exclude(config) => exclude(domain, config).await,
+        EventsAction::Check(config) => check::run(domain, config).await,
     }
 }
 
 async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Failure> {
-    let id = check(&config.which)?;
+    let id = id_of(&config.which)?;
     let name = config.which.aggregate;
     let log = connect(&config.log).await?;
     let mut history = open(domain, &log, &name, &id).await?;
@@ -60,7 +62,7 @@ async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Fai
 }
 
 async fn exclude(domain: &Domain, config: ExcludeConfig) -> Result<ExitCode, Failure> {
-    let id = check(&config.which)?;
+    let id = id_of(&config.which)?;
     let (name, position) = (config.which.aggregate, config.position);
     let reason = config.reason.trim().to_owned();
     let by = config.by.unwrap_or_else(user);
@@ -111,7 +113,7 @@ async fn exclude(domain: &Domain, config: ExcludeConfig) -> Result<ExitCode, Fai
 }
 
 /// Makes sure that the aggregate can be one, before anything is asked.
-fn check(which: &OneAggregate) -> Result<Id, Failure> {
+fn id_of(which: &OneAggregate) -> Result<Id, Failure> {
     if !subject::is_name(&which.aggregate) {
         return Err(Failure::configuration(format!(
             "{:?} is not the name of an aggregate",

@@ -68,6 +68,11 @@ impl Aggregates {
         assert!(!taken, "there are two aggregates {}", A::NAME);
     }
 
+    /// Returns what there is, and after it those of within.
+    pub fn all_descriptions(&self) -> impl Iterator<Item = &AggregateDescription> {
+        self.descriptions.iter().chain(&self.internal.1)
+    }
+
     /// Returns what there is, without those of within.
     #[must_use]
     pub fn descriptions(&self) -> &[AggregateDescription] {

@@ -79,7 +79,7 @@ pub fn fingerprint<A: Aggregate>(name: &str, command: &A::Command, body: &[u8]) 
 }
 
 /// The path of the field at fault, without the tag that [`decode`] put around the body.
-fn field_at_fault(command: &str, path: &str, message: &str) -> String {
+pub(super) fn field_at_fault(command: &str, path: &str, message: &str) -> String {
     let path = path.strip_prefix(command).unwrap_or(path);
     let path = path.trim_start_matches('.');
     let named = ["missing field `", "unknown field `"]
@@ -99,7 +99,7 @@ fn field_at_fault(command: &str, path: &str, message: &str) -> String {
 }
 
 /// The message without the place in the text, which counts from the tag and would mislead.
-fn without_place(message: &str) -> &str {
+pub(super) fn without_place(message: &str) -> &str {
     message
         .rfind(" at line ")
         .map_or(message, |place| &message[..place])

@@ -1,9 +1,14 @@
 //! What the command side offers, for discovery and for the published API description.
 
+mod replayed;
+
+pub use replayed::{EventFault, Replayed, ReplayedState};
+
 use crate::{
     aggregate::{Aggregate, Rejection},
     recorded::{DecodeError, decode_event},
 };
+use replayed::Replaying;
 use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -21,6 +26,8 @@ pub struct AggregateDescription {
     pub schemas: Vec<(String, RefOr<Schema>)>,
     /// Tries to read a stored event of it, from its full storage name and its data.
     pub read_event: fn(&str, &RawValue) -> Result<(), DecodeError>,
+    /// Begins to fold the stored events of one.
+    pub replay: fn() -> Box<dyn ReplayedState>,
 }
 
 /// One command.
@@ -81,6 +88,7 @@ impl AggregateDescription {
             commands,
             schemas,
             read_event: |event_type, data| decode_event::<A>(event_type, data).map(|_| ()),
+            replay: || Box::new(Replaying::<A>::default()),
         }
     }
 }

@@ -189,6 +189,36 @@ pub enum EventsAction {
     Show(ShowEventsConfig),
     /// Leave one commit out of the history for good, for commands and for all views
     Exclude(ExcludeConfig),
+    /// Decode, upcast and fold the whole log by this build, and change nothing; exit 1 if anything breaks
+    Check(CheckConfig),
+}
+
+/// How the whole log is checked.
+#[derive(Debug, Clone, Args)]
+pub struct CheckConfig {
+    /// The number of broken aggregates to tell one by one
+    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub limit: u64,
+    /// An aggregate that this build has given up on purpose, which is then no fault; may be given more than once
+    #[arg(
+        long,
+        value_name = "AGGREGATE",
+        env = "HEADWATER_LEAVE_OUT",
+        value_delimiter = ','
+    )]
+    pub leave_out: Vec<String>,
+    /// How many MiB the folded aggregates may take about; where they are more, the log is read more than once
+    #[arg(long, env = "HEADWATER_MEMORY_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
+    pub memory_mib: u32,
+    /// The number of threads that fold; one for each core unless given
+    #[arg(long, env = "HEADWATER_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
+    /// Print JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: bool,
+    /// Where the log is.
+    #[command(flatten)]
+    pub log: LogAddress,
 }
 
 /// An aggregate.

@@ -55,28 +55,54 @@ pub fn decode_event<A: Aggregate>(
     event_type: &str,
     data: &RawValue,
 ) -> Result<A::Event, DecodeError> {
+    read_event::<A>(event_type, data)
+        .and_then(|read| serde_json::from_str(&read.json))
+        .map_err(|source| DecodeError {
+            event_type: event_type.to_owned(),
+            source,
+        })
+}
+
+/// A stored event as `A::Event` is written, in its newest form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadEvent {
+    /// `{"type": …, "data": …}`.
+    pub json: String,
+    /// True if it was stored in an older form.
+    pub upcast: bool,
+}
+
+/// Brings a stored event of aggregate `A` to its newest form, without decoding it.
+///
+/// # Errors
+///
+/// Returns an error when what the aggregate makes of it cannot be written down.
+pub fn read_event<A: Aggregate>(
+    event_type: &str,
+    data: &RawValue,
+) -> Result<ReadEvent, serde_json::Error> {
     #[derive(Serialize)]
     struct Tagged<'a, D> {
         r#type: &'a str,
         data: D,
     }
-    let error = |source| DecodeError {
-        event_type: event_type.to_owned(),
-        source,
+    let (json, upcast) = match A::upcast(event_type, data) {
+        Some((event_type, data)) => {
+            let tagged = Tagged {
+                r#type: event_type,
+                data,
+            };
+            (serde_json::to_string(&tagged), true)
+        }
+        None => {
+            let tagged = Tagged {
+                r#type: event_type,
+                data,
+            };
+            (serde_json::to_string(&tagged), false)
+        }
     };
-    let tagged = match A::upcast(event_type, data) {
-        Some((event_type, data)) => serde_json::to_string(&Tagged {
-            r#type: event_type,
-            data,
-        }),
-        None => serde_json::to_string(&Tagged {
-            r#type: event_type,
-            data,
-        }),
-    };
-    tagged
-        .and_then(|json| serde_json::from_str(&json))
-        .map_err(error)
+    json.map(|json| ReadEvent { json, upcast })
 }
 
 /// A stored event that this program cannot read.

@@ -252,6 +252,15 @@ impl EventLog {
     }
 }
 
+/// Makes sure that a message is a claim.
+///
+/// # Errors
+///
+/// Returns [`LoadError::Unreadable`] when it is none.
+pub fn check(message: &StoredMessage) -> Result<(), LoadError> {
+    read(message).map(|_| ())
+}
+
 /// Reads a claim.
 fn read(message: &StoredMessage) -> Result<(Intent, Claimant), LoadError> {
     let unreadable = |reason: String| LoadError::Unreadable {

@@ -13,7 +13,7 @@ use super::{
 use async_nats::HeaderMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The most exclusions of one aggregate.
 pub const MOST: usize = 256;
@@ -137,6 +137,22 @@ impl EventLog {
     pub async fn exclusions(&self, aggregate: &str, id: &str) -> Result<Exclusions, LoadError> {
         let last = self.last_message(&list_subject(aggregate, id)).await?;
         Ok(last.as_ref().map(Exclusions::read).unwrap_or_default())
+    }
+
+    /// Reads the lists of all aggregates of which something is excluded, by the subjects of their commits.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn all_exclusions(&self) -> Result<HashMap<String, Exclusions>, LoadError> {
+        let all = format!("{EXCLUDED}.>");
+        let messages = self.messages(&all, 0, u64::MAX).await?;
+        // The last one of each aggregate counts.
+        let lists = messages.iter().filter_map(|message| {
+            let aggregate = message.subject.strip_prefix(EXCLUDED)?;
+            Some((format!("evt{aggregate}"), Exclusions::read(message)))
+        });
+        Ok(lists.collect())
     }
 
     /// Reads the positions of all messages that are excluded of the aggregates of these names.

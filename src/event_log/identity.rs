@@ -218,6 +218,20 @@ impl EventLog {
         Ok(self.info().await?.state.last_seq)
     }
 
+    /// Returns from where to where the log reaches.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn extent(&self) -> Result<Extent, LoadError> {
+        let state = self.info().await?.state;
+        Ok(Extent {
+            first: state.first_seq,
+            last: state.last_seq,
+            messages: state.messages,
+        })
+    }
+
     async fn info(&self) -> Result<Info, LoadError> {
         let asked = format!("STREAM.INFO.{}", subject::STREAM);
         let answer = self.api::<Answer>(&asked, &serde_json::json!({})).await?;
@@ -247,6 +261,19 @@ struct StreamState {
     first_seq: u64,
     #[serde(default)]
     last_seq: u64,
+    #[serde(default)]
+    messages: u64,
+}
+
+/// From where to where a log reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Extent {
+    /// The position of its first message; of an empty one, where that would stand.
+    pub first: u64,
+    /// The position of its last message; 0 when there was none.
+    pub last: u64,
+    /// The number of its messages.
+    pub messages: u64,
 }
 
 /// The log holds what this program cannot build on.

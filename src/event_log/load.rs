@@ -81,7 +81,13 @@ struct GotMessage {
     time: Timestamp,
     #[serde(default)]
     data: String,
+    /// The headers as they stand on the wire, in Base64.
+    #[serde(default)]
+    hdrs: String,
 }
+
+/// A message with its headers as they stand on the wire.
+pub(super) type WithHeaders = (StoredMessage, Vec<u8>);
 
 impl EventLog {
     /// Reads the last message of a subject through the stream leader.
@@ -218,7 +224,7 @@ impl EventLog {
             let mut latest = Vec::new();
             let query = serde_json::json!({ "multi_last": [subject], "up_to_seq": last });
             let turn = self.0.loads.acquire().await;
-            self.direct(&query, &mut latest).await?;
+            self.direct(&query, stored, &mut latest).await?;
             drop(turn);
             let Some(latest) = latest.pop().filter(|latest| latest.position <= last) else {
                 break;
@@ -237,6 +243,15 @@ impl EventLog {
         &self,
         query: &serde_json::Value,
     ) -> Result<Option<StoredMessage>, LoadError> {
+        let found = self.with_headers_from_leader(query).await?;
+        Ok(found.map(|(message, _)| message))
+    }
+
+    /// Reads a message with its headers through the stream leader.
+    pub(super) async fn with_headers_from_leader(
+        &self,
+        query: &serde_json::Value,
+    ) -> Result<Option<WithHeaders>, LoadError> {
         let got: Got = self.api(&format!("STREAM.MSG.GET.{STREAM}"), query).await?;
         if let Some(error) = got.error {
             // By its own code: a stream that is not there is a 404 as well, and no empty one.
@@ -251,15 +266,18 @@ impl EventLog {
         let message = got
             .message
             .ok_or_else(|| LoadError::Corrupt("an answer without a message".to_owned()))?;
-        let payload = base64::engine::general_purpose::STANDARD
-            .decode(message.data)
-            .map_err(|error| LoadError::Corrupt(error.to_string()))?;
-        Ok(Some(StoredMessage {
+        let decode = |text: String| {
+            let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+            decoded.map_err(|error| LoadError::Corrupt(error.to_string()))
+        };
+        let headers = decode(message.hdrs)?;
+        let stored = StoredMessage {
             subject: message.subject,
             position: message.seq,
             time: message.time.as_second(),
-            payload: payload.into(),
-        }))
+            payload: decode(message.data)?.into(),
+        };
+        Ok(Some((stored, headers)))
     }
 
     /// Asks for the next messages of a subject by batch direct get (ADR-31), and appends what comes.
@@ -275,14 +293,15 @@ impl EventLog {
             "next_by_subj": subject,
             "seq": after + 1,
         });
-        self.direct(&query, into).await
+        self.direct(&query, stored, into).await
     }
 
-    /// Asks by a direct get that is answered with several messages, and appends what comes.
-    async fn direct(
+    /// Asks by a direct get that is answered with several messages, reads each, and appends what comes.
+    pub(super) async fn direct<M>(
         &self,
         query: &serde_json::Value,
-        into: &mut Vec<StoredMessage>,
+        read: fn(async_nats::Message) -> Result<M, LoadError>,
+        into: &mut Vec<M>,
     ) -> Result<(), LoadError> {
         let unavailable = |error: &dyn std::fmt::Display| LoadError::Unavailable(error.to_string());
         let inbox = self.client().new_inbox();
@@ -312,7 +331,7 @@ impl EventLog {
                 Some(status) => return Err(unavailable(&status)),
                 None => {}
             }
-            into.push(stored(reply)?);
+            into.push(read(reply)?);
         }
     }
 
@@ -336,7 +355,7 @@ impl EventLog {
 }
 
 /// Reads the answer to a direct get.
-fn stored(reply: async_nats::Message) -> Result<StoredMessage, LoadError> {
+pub(super) fn stored(reply: async_nats::Message) -> Result<StoredMessage, LoadError> {
     let message =
         StreamMessage::try_from(reply).map_err(|error| LoadError::Corrupt(error.to_string()))?;
     Ok(StoredMessage {

@@ -59,6 +59,11 @@ impl Domain {
         self.aggregates.descriptions()
     }
 
+    /// Describes all that is stored as aggregates are: its aggregates, and the instances of its processes.
+    pub fn stored_aggregates(&self) -> impl Iterator<Item = &AggregateDescription> {
+        self.aggregates.all_descriptions()
+    }
+
     /// Adds view `V`.
     ///
     /// # Panics

@@ -28,6 +28,7 @@ mod dev_nats_server;
 mod dev_run;
 mod door;
 mod drift;
+mod events_check;
 mod gateway;
 mod gateway_standing;
 mod hot;
