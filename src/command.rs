@@ -4,7 +4,7 @@
 //! replica that is its aggregate's home ([`placement`]), finds the actor of its aggregate there
 //! ([`registry`], [`actor`]), is decoded ([`decode`]), decided and appended ([`turn`]), and its
 //! outcome is remembered ([`memory`]). One aggregate's commands are serial; different aggregates
-//! share nothing.
+//! share nothing. A caller may wait for the process that a command has started ([`waits`]).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub mod request;
 pub mod threads;
 mod traces;
 pub mod turn;
+pub mod waits;
 
 /// Makes up the id of a command that came without one: 22 characters that no other command has, in the
 /// order of time.

@@ -25,6 +25,7 @@ mod live;
 mod meters;
 mod metrics;
 mod openapi;
+mod processes;
 mod refusal;
 mod routes;
 mod server;
@@ -36,7 +37,9 @@ mod fakes;
 #[cfg(test)]
 mod tests;
 
-pub use backend::{Backends, Commands, Readiness, ReadinessCheck, ReadinessProbe, Views};
+pub use backend::{
+    Backends, Commands, Processes, Readiness, ReadinessCheck, ReadinessProbe, Views,
+};
 pub use connections::Connections;
 pub use cors::Origin;
 pub use openapi::describe;
@@ -313,7 +316,8 @@ impl Site {
     fn new(backends: Backends, options: &Options) -> Data<Self> {
         let aggregates = backends.commands.aggregates();
         let views = backends.views.views();
-        let mut openapi = openapi::describe(aggregates, views, &options.access);
+        let processes = backends.processes.names();
+        let mut openapi = openapi::describe(aggregates, views, processes, &options.access);
         options.surface.leave_out(&mut openapi);
         let openapi = openapi.to_string();
         Data::from(Arc::new(Self {

@@ -104,6 +104,8 @@ pub const TABLE: &[Rule] = &[
     // For operators.
     rule("ctl.projector.>", &[Operator], &[Projector]),
     rule("ctl.process.>", &[Operator], &[Process]),
+    // What is told of process instances, to who may read it, and to callers who wait for their own.
+    rule("prc.>", &[Command, Gateway, Operator], &[Process]),
     // The log.
     rule("evt.>", &[Command, Operator], NOBODY),
     rule("claim.>", &[Command], NOBODY),

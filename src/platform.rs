@@ -212,6 +212,7 @@ impl Platform {
     /// Leaves, stops taking, finishes what is in flight, acknowledges, and lets go of everything.
     pub async fn stop(mut self) {
         self.membership.leave().await;
+        self.commands.waits().stop();
         if let Some(queries) = &self.queries {
             queries.stop_waiting();
         }

@@ -11,7 +11,9 @@
 //!   their alarms. A step is acknowledged when all of its commands have answers that the instance has stored.
 //!   So the log is the outbox, and the durable consumer its cursor.
 //! - [`alarms`] gives an instance what has fired, and arms all alarms again where they were lost.
-//! - [`control`] does what operators ask for, and [`told`] is what they are told.
+//! - [`service`] answers what is asked: [`control`] does what operators ask for, [`index`] lists the instances
+//!   as they are [`told`] of, [`shown`] shows one, and [`rest`] tells when one has come to rest. [`queries`] is
+//!   how others ask.
 //!
 //! Whatever is done here is done at least once, and takes effect once: an input that comes again changes
 //! nothing, and a command has an id that says which step sent it.
@@ -21,13 +23,21 @@ mod control;
 mod desk;
 mod follower;
 mod home;
+mod index;
 mod lanes;
 mod outbox;
+mod queries;
 mod registered;
+mod rest;
+mod service;
+mod shown;
 mod told;
 
 pub use control::{Operators, ProcessAsk};
+pub use index::{Index, ListAsk};
+pub use queries::ProcessQueries;
 pub use registered::RegisteredProcess;
+pub use shown::ShowAsk;
 pub use told::{ToldCommand, ToldInstance, ToldInstances, ToldStatus};
 
 use crate::{command::client::CommandClient, event_log::EventLog, membership::Membership};
@@ -84,7 +94,7 @@ impl Processes {
             tasks.push(runtime.spawn(follower::run(desk.clone(), stopping())));
             tasks.push(runtime.spawn(outbox::run(desk.clone(), stopping())));
             tasks.push(runtime.spawn(alarms::run(desk.clone(), stopping())));
-            tasks.push(runtime.spawn(control::run(desk, operators.clone(), stopping())));
+            tasks.push(runtime.spawn(service::run(desk, operators.clone(), stopping())));
         }
         Self { stopping, tasks }
     }

@@ -36,7 +36,7 @@ mod watermark;
 pub use announcement::{Applied, BehindChange};
 pub use answers::{DEFAULT_CACHE, OpenError, ReadModel, ReadModelOptions};
 pub use endpoint::{EndpointError, QueryEndpoint};
-pub use freshness::{Freshness, MAX_WAIT, MIN_POSITION};
+pub use freshness::{Freshness, MIN_POSITION};
 pub use generation::{Edition, Generation, GenerationState, Generations};
 pub use list_cache::DEFAULT_LIST_CACHE;
 #[cfg(test)]

@@ -4,7 +4,14 @@
 //! under two that differ by their case, is refused by name: to take the first would be to guess.
 
 use crate::problem::Problem;
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
+
+/// `Headwater-Max-Wait-Ms: <milliseconds>`.
+pub const MAX_WAIT: &str = "Headwater-Max-Wait-Ms";
+/// The time something is waited for when the request does not say.
+pub const DEFAULT_WAIT: Duration = Duration::from_millis(2_000);
+/// The longest wait that may be asked for: a request is no subscription.
+pub const LONGEST_WAIT: Duration = Duration::from_millis(30_000);
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -47,6 +54,24 @@ pub trait RequestHeaders {
         Ok(Some(text))
     }
 
+    /// The time that the request says something may be waited for at most; [`DEFAULT_WAIT`] when it does not.
+    ///
+    /// # Errors
+    ///
+    /// Returns a `malformed` problem that names the header.
+    fn max_wait(&self) -> Result<Duration, Problem> {
+        let Some(value) = self.single(MAX_WAIT)? else {
+            return Ok(DEFAULT_WAIT);
+        };
+        let wait = parse_digits(value).map(Duration::from_millis);
+        wait.filter(|wait| *wait <= LONGEST_WAIT).ok_or_else(|| {
+            Problem::malformed(
+                MAX_WAIT.to_owned(),
+                "the wait is a whole number of milliseconds from 0 to 30000",
+            )
+        })
+    }
+
     /// The place in a trace that a request comes with: `traceparent`, and the `tracestate` that belongs
     /// to it. Never refused: one of a wrong form is dropped (W3C Trace Context). Of two parents that
     /// differ neither is to be believed; a state may come in parts, and means nothing without a parent.
@@ -68,6 +93,12 @@ pub trait RequestHeaders {
         let state = state.filter(|state| state.len() <= LONGEST_STATE);
         (Some(parent), state)
     }
+}
+
+/// Reads digits only: `u64::from_str` would take a sign too.
+pub(crate) fn parse_digits(value: &str) -> Option<u64> {
+    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| value.parse().ok())?
 }
 
 /// A value as text, when it is visible ASCII and spaces alone.

@@ -7,21 +7,16 @@ use crate::{
     config::{InstanceConfig, LogAddress, ProcessesAction, ProcessesListConfig},
     event_log::{
         EventLog, Timeouts,
-        reader::{Reader, ReaderOptions},
-        subject::{self, Id, STREAM},
+        subject::{self, Id},
     },
     outcome::Outcome,
     platform::Domain,
     problem::Problem,
-    processes::{ProcessAsk, ToldInstance, ToldInstances, ToldStatus},
+    processes::{Index, ProcessAsk, ToldInstance, ToldInstances, ToldStatus},
 };
 use serde_json::json;
 use std::{process::ExitCode, time::Duration};
 
-/// The number of commits that are read at once.
-const BATCH: usize = 4_000;
-/// The time a commit is waited for that the log has.
-const WAIT: Duration = Duration::from_secs(5);
 /// The time an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(15);
 
@@ -36,10 +31,10 @@ pub(super) async fn run(domain: &Domain, action: ProcessesAction) -> Result<Exit
     }
 }
 
-fn known(domain: &Domain, process: &str) -> Result<(), Failure> {
+fn known(domain: &Domain, process: &str) -> Result<&'static str, Failure> {
     let mut names = domain.processes().iter().map(|process| process.name);
-    if names.any(|name| name == process) {
-        return Ok(());
+    if let Some(known) = names.find(|name| *name == process) {
+        return Ok(known);
     }
     let names: Vec<_> = domain.processes().iter().map(|it| it.name).collect();
     let there = names.join(", ");
@@ -55,9 +50,8 @@ async fn connect(log: &LogAddress) -> Result<EventLog, Failure> {
 
 async fn list(domain: &Domain, config: ProcessesListConfig) -> Result<ExitCode, Failure> {
     let process = &config.process;
-    known(domain, process)?;
     let log = connect(&config.log).await?;
-    let instances = read(&log, process).await?;
+    let instances = read(domain, &log, process).await?;
     let chosen = instances
         .iter()
         .filter(|(_, told)| config.status.is_none_or(|status| told.status == status));
@@ -79,38 +73,10 @@ async fn list(domain: &Domain, config: ProcessesListConfig) -> Result<ExitCode, 
 }
 
 /// Folds all instances of a process.
-async fn read(log: &EventLog, process: &str) -> Result<ToldInstances, Failure> {
-    let end = log.end().await.map_err(Failure::operation)?;
-    let options = ReaderOptions {
-        stream: STREAM.to_owned(),
-        name: format!("process-{process}-list-{}", uuid::Uuid::now_v7().simple()),
-        aggregates: vec![process.to_owned()],
-        prefetch: ReaderOptions::PREFETCH,
-        inactive: ReaderOptions::PASSING,
-    };
-    let reader = Reader::open(log, &options, 0).await;
-    let mut reader = reader.map_err(Failure::operation)?;
-    let mut instances = ToldInstances::new();
-    let mut pending = reader.pending();
-    while pending > 0 {
-        let batch = reader.next_batch(BATCH, WAIT).await;
-        for commit in batch.map_err(Failure::operation)? {
-            pending = match commit.position < end {
-                true => commit.pending,
-                false => 0,
-            };
-            let told = instances.entry(commit.id.clone()).or_default();
-            for event in commit.events.iter().flatten() {
-                told.take(process, event);
-            }
-            let acknowledged = reader.ack(commit.position).await;
-            acknowledged.map_err(Failure::operation)?;
-        }
-    }
-    drop(reader);
-    let forgotten = Reader::forget(log, STREAM, &options.name).await;
-    forgotten.map_err(Failure::operation)?;
-    Ok(instances)
+async fn read(domain: &Domain, log: &EventLog, process: &str) -> Result<ToldInstances, Failure> {
+    let process = known(domain, process)?;
+    let instances = Index::new(process).all(log).await;
+    instances.map_err(Failure::operation)
 }
 
 async fn show(domain: &Domain, config: InstanceConfig) -> Result<ExitCode, Failure> {
@@ -203,12 +169,11 @@ async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<Exit
             Err(problem) => Err(Failure::operation(format!("{process} {id}: {problem}"))),
         };
     }
-    known(domain, &config.process)?;
     let wanted = match verb {
         "suspend" => [ToldStatus::Running, ToldStatus::Waiting],
         _ => [ToldStatus::Parked, ToldStatus::Suspended],
     };
-    let instances = read(&log, &config.process).await?;
+    let instances = read(domain, &log, &config.process).await?;
     let chosen = instances
         .into_iter()
         .filter(|(_, told)| wanted.contains(&told.status));

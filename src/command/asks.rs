@@ -68,6 +68,11 @@ impl Asks {
         }
     }
 
+    /// The connection.
+    pub(super) fn nats(&self) -> &Client {
+        &self.nats
+    }
+
     /// Sends a request and waits for its answer until then.
     pub(super) async fn ask(
         &self,

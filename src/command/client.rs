@@ -12,6 +12,7 @@ use super::{
     request::{CommandHeaders, CommandRequest, MAX_BODY, MAX_INTERNAL_BODY, Outcome},
     threads::{CommandThread, CommandThreads},
     traces::{self, Came},
+    waits::ProcessWaits,
 };
 use crate::{
     aggregate::Aggregate,
@@ -122,6 +123,8 @@ struct Inner {
     local: Option<Local>,
     /// How other replicas are reached, when there may be any.
     placement: Option<Placement>,
+    /// The commands that wait for processes.
+    waits: ProcessWaits,
 }
 
 /// One command of one aggregate.
@@ -201,6 +204,10 @@ impl CommandClient {
             descriptions: aggregates.descriptions.clone(),
             admission: Admission::new(options.max_commands),
             local,
+            waits: ProcessWaits::new(
+                aggregates.internal.1.iter().map(|it| it.name).collect(),
+                placement.as_ref(),
+            ),
             placement,
         }))
     }
@@ -209,6 +216,12 @@ impl CommandClient {
     #[must_use]
     pub fn aggregates(&self) -> &[AggregateDescription] {
         &self.0.descriptions
+    }
+
+    /// The commands that wait for the process that they have started.
+    #[must_use]
+    pub fn waits(&self) -> &ProcessWaits {
+        &self.0.waits
     }
 
     /// Finds a command by its aggregate's name and its own.

@@ -12,9 +12,10 @@ use super::{
     drain::Drainable,
     freshness::Freshness,
     passed_on,
-    placement::Placement,
+    placement::{self, Placement},
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_KEY, is_json},
     traces::Came,
+    waits::{PROCESS, ProcessWait, Rested},
 };
 use crate::{
     access::{Access, Identified, Identity},
@@ -44,6 +45,8 @@ use tokio::{
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 const ETAG: HeaderName = HeaderName::from_static("ETag");
 const POSITION: HeaderName = HeaderName::from_static("Headwater-Position");
+/// Says 202 where the wait for a process was over before it was at rest. NATS has no status of its own.
+const STATUS: HeaderName = HeaderName::from_static("Headwater-Status");
 
 /// The name of the service.
 const SERVICE: &str = "headwater";
@@ -234,7 +237,27 @@ struct Sender {
 }
 
 impl Sender {
+    /// Answers, once what the command has started is at rest.
+    fn answer_after(self, wait: ProcessWait, answered: Result<Answered, Problem>) {
+        let outcome = match &answered {
+            Ok(Answered::Here(outcome)) => Some(outcome.clone()),
+            Ok(Answered::There(answer)) => placement::read(answer).ok(),
+            Err(_) => None,
+        };
+        let (Some(outcome), Ok(runtime)) = (outcome, Handle::try_current()) else {
+            return self.answer(answered);
+        };
+        runtime.spawn(async move {
+            let rested = wait.rest(&outcome).await;
+            self.answer_with(answered, Some(rested));
+        });
+    }
+
     fn answer(self, answered: Result<Answered, Problem>) {
+        self.answer_with(answered, None);
+    }
+
+    fn answer_with(self, answered: Result<Answered, Problem>, rested: Option<Rested>) {
         let desk = self.desk;
         if let Some(endpoint) = self.endpoint {
             let took = self.arrived.elapsed();
@@ -243,7 +266,7 @@ impl Sender {
         }
         let Some(to) = self.reply else { return };
         // A caller that has gone does not matter: the commit stands.
-        let (headers, body) = written(&answered);
+        let (headers, body) = written(&answered, rested.as_ref());
         let sending = (desk.nats).publish_with_headers(to.clone(), headers, body);
         // Almost always the connection has room, and there is nothing to wait for.
         if unconstrained(sending).now_or_never().is_none()
@@ -251,7 +274,7 @@ impl Sender {
         {
             let under_way = self.under_way;
             runtime.spawn(async move {
-                let (headers, body) = written(&answered);
+                let (headers, body) = written(&answered, rested.as_ref());
                 let _ = desk.nats.publish_with_headers(to, headers, body).await;
                 drop(under_way);
             });
@@ -260,7 +283,20 @@ impl Sender {
 }
 
 /// The reply's headers and body.
-fn written(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
+fn written(answered: &Result<Answered, Problem>, rested: Option<&Rested>) -> (HeaderMap, Bytes) {
+    let (mut headers, body) = written_alone(answered);
+    if let Some(Rested { at_rest, told }) = rested {
+        if let Some(told) = told {
+            headers.insert(PROCESS, told.as_str());
+        }
+        if !at_rest {
+            headers.insert(STATUS, "202");
+        }
+    }
+    (headers, body)
+}
+
+fn written_alone(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
     match answered {
         Ok(Answered::Here(outcome)) => {
             let mut headers = HeaderMap::new();
@@ -352,10 +388,21 @@ impl Desk {
         };
         caller.endpoint = Some(endpoint.clone());
         let read = who.may(Action::Command { aggregate, command });
-        let read = read.and_then(|who| self.read(message, &endpoint, id, who.caller));
+        let read = read.and_then(|who| {
+            let request = self.read(message, &endpoint, id, who.caller)?;
+            // Who has passed it on waits.
+            let wait = match self.passed_on {
+                true => None,
+                false => self.client.waits().begin(&message.headers)?,
+            };
+            Ok((request, wait))
+        });
         match read {
-            Ok(request) => {
-                let respond: Respond = Box::new(move |answered| caller.answer(answered));
+            Ok((request, wait)) => {
+                let respond: Respond = match wait {
+                    None => Box::new(move |answered| caller.answer(answered)),
+                    Some(wait) => Box::new(move |answered| caller.answer_after(wait, answered)),
+                };
                 let came = match self.passed_on {
                     true => Came::PassedOn,
                     false => Came::ToAny,

@@ -88,6 +88,11 @@ impl Placement {
         }
     }
 
+    /// The connection.
+    pub(super) fn nats(&self) -> &async_nats::Client {
+        self.asks.nats()
+    }
+
     /// The membership.
     #[must_use]
     pub fn membership(&self) -> &Membership {

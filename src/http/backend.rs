@@ -5,14 +5,17 @@ use crate::{
         client::CommandClient,
         describe::AggregateDescription,
         request::{CommandRequest, Outcome},
+        waits::ProcessWaits,
     },
     event_log::subject::Id,
     problem::{Age, Problem},
+    processes::{ListAsk, ProcessQueries, ShowAsk},
     read_model::{
         Answer, EventId, Freshness, ReadModel, ServedDocument, ServedPage, Subscription,
         ViewDescription,
     },
 };
+use bytes::Bytes;
 use futures::future::{BoxFuture, Either, Ready, ready};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -26,6 +29,32 @@ pub trait Commands: Send + Sync {
     ///
     /// The caller may stop waiting at any time; the command is then decided or not, never half.
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>>;
+
+    /// Returns what has commands wait for the process that they have started.
+    fn waits(&self) -> &ProcessWaits;
+}
+
+/// Tells of the instances of processes.
+pub trait Processes: Send + Sync {
+    /// Returns the processes that there are.
+    fn names(&self) -> &[&'static str];
+
+    /// Reads a page of the instances of a process, as JSON. `authorization` is the header of who asks.
+    fn list<'a>(
+        &'a self,
+        process: &'a str,
+        ask: &'a ListAsk,
+        authorization: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>>;
+
+    /// Reads one instance with its steps, as JSON.
+    fn show<'a>(
+        &'a self,
+        process: &'a str,
+        id: &'a Id,
+        ask: &'a ShowAsk,
+        authorization: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>>;
 }
 
 /// A document that is being read, or was there already.
@@ -79,6 +108,35 @@ impl Commands for CommandClient {
 
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>> {
         Box::pin(self.execute(request))
+    }
+
+    fn waits(&self) -> &ProcessWaits {
+        self.waits()
+    }
+}
+
+impl Processes for ProcessQueries {
+    fn names(&self) -> &[&'static str] {
+        self.names()
+    }
+
+    fn list<'a>(
+        &'a self,
+        process: &'a str,
+        ask: &'a ListAsk,
+        authorization: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>> {
+        Box::pin(self.list(process, ask, authorization))
+    }
+
+    fn show<'a>(
+        &'a self,
+        process: &'a str,
+        id: &'a Id,
+        ask: &'a ShowAsk,
+        authorization: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>> {
+        Box::pin(self.show(process, id, ask, authorization))
     }
 }
 
@@ -180,6 +238,8 @@ pub struct Backends {
     pub commands: Arc<dyn Commands>,
     /// The query side.
     pub views: Arc<dyn Views>,
+    /// The processes.
+    pub processes: Arc<dyn Processes>,
     /// Whether the replica is ready.
     pub readiness: ReadinessProbe,
 }

@@ -3,10 +3,17 @@
 use super::{Site, input, refusal};
 use crate::{
     caller::Action,
-    command::request::{CommandHeaders, CommandRequest},
+    command::{
+        request::{CommandHeaders, CommandRequest},
+        waits::PROCESS,
+    },
     problem::Problem,
 };
-use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::header::ETAG};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    dev::Payload,
+    http::{StatusCode, header::ETAG},
+};
 
 /// Executes one command. Who asks, names and ids are checked before the body is read, and all of
 /// it before anything is sent on.
@@ -34,6 +41,7 @@ pub(super) async fn execute(
     let id = input::aggregate_id(request, 2)?;
     input::no_parameters(request)?;
     let headers = CommandHeaders::read(request.headers(), who.caller)?;
+    let wait = commands.waits().begin(request.headers())?;
     let body = input::json_body(request, payload, site.body_timeout).await?;
 
     let outcome = commands
@@ -45,7 +53,17 @@ pub(super) async fn execute(
             headers,
         })
         .await?;
-    Ok(HttpResponse::Ok()
+    let mut response = HttpResponse::Ok();
+    if let Some(wait) = wait {
+        let rested = Box::pin(wait.rest(&outcome)).await;
+        if !rested.at_rest {
+            response.status(StatusCode::ACCEPTED);
+        }
+        if let Some(told) = rested.told {
+            response.insert_header((PROCESS, told));
+        }
+    }
+    Ok(response
         .insert_header((ETAG, outcome.entity_tag()))
         .insert_header(("Headwater-Position", outcome.position_token()))
         .json(outcome))

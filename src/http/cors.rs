@@ -10,8 +10,10 @@ pub(super) use raw::{Origins, headers_for};
 
 use super::{boundary::Refused, live::LAST_EVENT_ID, refusal};
 use crate::{
+    command::waits::{PROCESS, WAIT},
     problem::Problem,
-    read_model::{MAX_WAIT, MIN_POSITION},
+    read_model::MIN_POSITION,
+    request_headers::MAX_WAIT,
 };
 use actix_cors::Cors;
 use actix_web::{
@@ -30,7 +32,7 @@ use url::Url;
 /// For how long a browser may remember what is allowed, in seconds.
 const REMEMBERED: usize = 600;
 /// The request headers that a page may set.
-const REQUEST: [&str; 10] = [
+const REQUEST: [&str; 11] = [
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
@@ -39,16 +41,18 @@ const REQUEST: [&str; 10] = [
     LAST_EVENT_ID,
     MIN_POSITION,
     MAX_WAIT,
+    WAIT,
     "traceparent",
     "tracestate",
 ];
 /// The answers' headers that a page may read, beside those that each may.
-const ANSWER: [&str; 7] = [
+const ANSWER: [&str; 8] = [
     "ETag",
     "Headwater-Applied",
     "Headwater-Lag-Ms",
     "Headwater-Parked",
     "Headwater-Position",
+    PROCESS,
     "Retry-After",
     "WWW-Authenticate",
 ];

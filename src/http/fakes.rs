@@ -1,20 +1,23 @@
 //! Back ends that answer as told, so that the surface is tested alone.
 
-use super::{Backends, Commands, Readiness, ReadinessCheck, Views, backend::Reading};
+use super::{Backends, Commands, Processes, Readiness, ReadinessCheck, Views, backend::Reading};
 use crate::{
     aggregate::{Aggregate, Context, Decision, Rejection},
     command::{
         describe::AggregateDescription,
         request::{CommandRequest, Outcome, OutcomeEvent},
+        waits::ProcessWaits,
     },
     event_log::subject::Id,
     problem::{Age, Problem},
+    processes::{ListAsk, ShowAsk},
     read_model::{
         Answer, EventId, Feed, Freshness, LiveEvent, LiveKind, Page, ServedDocument, ServedPage,
         StoredDocument, Subscription, ViewDescription,
     },
     view::{Compare, Filter, Kind, Query, Sort},
 };
+use bytes::Bytes;
 use futures::future::{BoxFuture, Either, ready};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -139,6 +142,7 @@ type Executed = Box<dyn Fn(&CommandRequest) -> Result<Outcome, Problem> + Send +
 pub(super) struct FakeCommands {
     aggregates: Vec<AggregateDescription>,
     answer: Executed,
+    waits: ProcessWaits,
     /// What reached the command side.
     pub(super) seen: Mutex<Vec<CommandRequest>>,
 }
@@ -152,6 +156,43 @@ impl Commands for FakeCommands {
         let answer = (self.answer)(&request);
         self.seen.lock().unwrap().push(request);
         Box::pin(ready(answer))
+    }
+
+    fn waits(&self) -> &ProcessWaits {
+        &self.waits
+    }
+}
+
+/// One process, `delivery`, with the instance `p-1`.
+pub(super) struct FakeProcesses;
+
+impl Processes for FakeProcesses {
+    fn names(&self) -> &[&'static str] {
+        &["delivery"]
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: &'a str,
+        ask: &'a ListAsk,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>> {
+        let page = serde_json::json!({ "items": [], "next": null, "asked": ask });
+        Box::pin(ready(Ok(page.to_string().into())))
+    }
+
+    fn show<'a>(
+        &'a self,
+        process: &'a str,
+        id: &'a Id,
+        ask: &'a ShowAsk,
+        _: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Bytes, Problem>> {
+        let shown = serde_json::json!({ "process": process, "id": id.as_str(), "asked": ask });
+        Box::pin(ready(match id.as_str() {
+            "p-1" => Ok(shown.to_string().into()),
+            _ => Err(Problem::not_found("not_found", "there is no such instance")),
+        }))
     }
 }
 
@@ -307,6 +348,7 @@ impl Fakes {
             commands: Arc::new(FakeCommands {
                 aggregates: aggregates(),
                 answer: Box::new(answer),
+                waits: ProcessWaits::none(),
                 seen: Mutex::default(),
             }),
             views: Arc::new(FakeViews {
@@ -324,6 +366,7 @@ impl Fakes {
         Backends {
             commands: self.commands.clone(),
             views: self.views.clone(),
+            processes: Arc::new(FakeProcesses),
             readiness: Arc::new(move || {
                 Readiness::of(vec![
                     ReadinessCheck::new("process", true, "running"),

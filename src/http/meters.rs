@@ -51,6 +51,8 @@ pub(super) fn route_of(path: &str) -> &'static str {
         (Some("commands"), Some(_), Some(_), Some(_), None) => {
             "/commands/{aggregate}/{id}/{command}"
         }
+        (Some("processes"), Some(_), None, ..) => "/processes/{process}",
+        (Some("processes"), Some(_), Some(_), None, _) => "/processes/{process}/{id}",
         (Some("docs"), ..) => "/docs/{file}",
         (Some("openapi.json"), None, ..) => "/openapi.json",
         (Some("healthz"), None, ..) => "/healthz",
@@ -84,6 +86,9 @@ mod tests {
                 "/commands/{aggregate}/{id}/{command}",
             ),
             ("/commands/product/p-1", "unmatched"),
+            ("/processes/fulfilment", "/processes/{process}"),
+            ("/processes/fulfilment/o-1", "/processes/{process}/{id}"),
+            ("/processes/fulfilment/o-1/steps", "unmatched"),
             ("/docs/", "/docs/{file}"),
             ("/elsewhere", "unmatched"),
             ("/healthz", "/healthz"),

@@ -6,6 +6,7 @@
 
 mod commands;
 mod operations;
+mod processes;
 mod schemas;
 mod security;
 mod shared;
@@ -23,11 +24,12 @@ use utoipa::openapi::{
     ServerBuilder, path::OperationBuilder, response::Response, tag::TagBuilder,
 };
 
-/// Returns what the gateway offers over these aggregates and views, as an OpenAPI 3.1 document.
+/// Returns what the gateway offers over these aggregates, views and processes, as an OpenAPI 3.1 document.
 #[must_use]
 pub fn describe(
     aggregates: &[AggregateDescription],
     views: &[ViewDescription],
+    processes: &[&str],
     access: &Access,
 ) -> Value {
     let mut schemas = Schemas::default();
@@ -45,7 +47,7 @@ pub fn describe(
                 )))
                 .build(),
         );
-        for (path, operation) in commands::operations(aggregate, &mut schemas) {
+        for (path, operation) in commands::operations(aggregate, processes, &mut schemas) {
             paths = paths.path(path, PathItem::new(HttpMethod::Post, operation));
         }
     }
@@ -60,6 +62,17 @@ pub fn describe(
                 .build(),
         );
         for (path, operation) in views::operations(view, &mut schemas) {
+            paths = paths.path(path, readable(operation));
+        }
+    }
+    for process in processes {
+        tags.push(
+            TagBuilder::new()
+                .name(processes::tag(process))
+                .description(Some("The instances of the process, for operators."))
+                .build(),
+        );
+        for (path, operation) in processes::operations(process, &mut schemas) {
             paths = paths.path(path, readable(operation));
         }
     }
@@ -93,7 +106,7 @@ pub fn describe(
         .build();
     let mut document = serde_json::to_value(openapi).expect("the description is plain data");
     document["components"]["schemas"] = schemas.into_json();
-    security::describe(&mut document, aggregates, views, access);
+    security::describe(&mut document, aggregates, views, processes, access);
     document
 }
 

@@ -1,6 +1,6 @@
 //! The paths, and who is served which of them.
 
-use super::{Site, direct, docs, health, index, live, metrics, openapi, refusal, views};
+use super::{Site, direct, docs, health, index, live, metrics, openapi, processes, refusal, views};
 use actix_web::{
     Resource, guard,
     http::Method,
@@ -50,7 +50,7 @@ impl Surface {
 /// Returns whether a path is for operators: with an address of their own, it is served there alone.
 pub(super) fn is_for_operators(path: &str) -> bool {
     let first = path.split('/').nth(1);
-    first.is_some_and(|first| ["metrics", "ops", "console"].contains(&first))
+    first.is_some_and(|first| ["metrics", "ops", "console", "processes"].contains(&first))
 }
 
 /// The paths. An id is matched even when it is empty, so that the answer can say what is wrong
@@ -89,7 +89,11 @@ fn callers(config: &mut ServiceConfig) {
 
 /// What operators ask of a replica with back ends, beside [`operations`]. Whatever else is for them is put here,
 /// and its paths into [`is_for_operators`].
-fn operators(_config: &mut ServiceConfig) {}
+fn operators(config: &mut ServiceConfig) {
+    config
+        .service(readable("/processes/{process}").to(processes::list))
+        .service(readable("/processes/{process}/{id:[^/]*}").to(processes::show));
+}
 
 /// Returns what is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
 /// instead of two to try.
@@ -182,6 +186,7 @@ mod tests {
             ("/metrics", &[Everyone, Operators]),
             ("/ops/overview", &[Everyone, Operators]),
             ("/console", &[Everyone, Operators]),
+            ("/processes/{process}/{id}", &[Everyone, Operators]),
             ("/consoles", &[Everyone, Callers]),
             ("/healthz", &[Everyone, Callers, Operators]),
             ("/readyz", &[Everyone, Callers, Operators]),

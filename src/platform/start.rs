@@ -22,7 +22,7 @@ use crate::{
     },
     http::{self, Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
-    processes::Operators,
+    processes::{Operators, ProcessQueries},
     request_reply::ReplyGuard,
     telemetry,
 };
@@ -210,6 +210,10 @@ fn serve(
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
+            processes: Arc::new(ProcessQueries::new(
+                platform.nats.clone(),
+                domain.processes.iter().map(|it| it.name).collect(),
+            )),
             readiness,
         };
         Gateway::serve(listener, &http, connections, backends)

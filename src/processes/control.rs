@@ -3,26 +3,15 @@
 
 use super::desk::Desk;
 use crate::{
-    access::Access,
-    caller::Action,
-    event_log::subject::Id,
-    problem::Problem,
-    process::InstanceCommand,
-    request_reply::{ReplyGuard, refusal_headers},
+    access::Access, caller::Action, event_log::subject::Id, problem::Problem,
+    process::InstanceCommand, request_reply::ReplyGuard,
 };
 use async_nats::Message;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
-/// The queue group of the replicas.
-const QUEUE: &str = "process";
 /// The longest reason, in bytes.
 const LONGEST: usize = 500;
-/// The number of requests that are answered at once.
-const MOST: usize = 64;
 
 /// Who may ask, and how they are answered.
 #[derive(Clone)]
@@ -44,51 +33,12 @@ pub struct ProcessAsk {
     pub reason: Option<String>,
 }
 
-/// Answers operators until told to stop.
-pub(super) async fn run(desk: Arc<Desk>, operators: Operators, stopping: CancellationToken) {
-    let subject = format!("ctl.process.{}.*.*", desk.process.name);
-    let subscribed = operators.nats.queue_subscribe(subject, QUEUE.to_owned());
-    let mut asked = match subscribed.await {
-        Ok(asked) => asked,
-        Err(error) => {
-            tracing::error!(process.name = desk.process.name, %error, "operators cannot ask about this process");
-            return;
-        }
-    };
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        let room = under_way.len() < MOST;
-        tokio::select! {
-            biased;
-            () = stopping.cancelled() => return,
-            _ = under_way.next(), if !under_way.is_empty() => {}
-            message = asked.next(), if room => {
-                let Some(message) = message else { return };
-                if operators.guard.admits(&message) {
-                    under_way.push(answer(&desk, &operators, message).boxed());
-                }
-            }
-        }
-    }
-}
-
-async fn answer(desk: &Desk, operators: &Operators, message: Message) {
-    let answer = act(desk, operators, &message).await;
-    let Some(to) = message.reply else { return };
-    let sent = match answer {
-        Ok(body) => operators.nats.publish(to, body).await,
-        Err(problem) => {
-            let headers = refusal_headers(&problem);
-            let body = problem.to_json().into();
-            operators.nats.publish_with_headers(to, headers, body).await
-        }
-    };
-    if let Err(error) = sent {
-        tracing::debug!(%error, "an operator is not answered");
-    }
-}
-
-async fn act(desk: &Desk, operators: &Operators, message: &Message) -> Result<Bytes, Problem> {
+/// Does what an operator asks for.
+pub(super) async fn act(
+    desk: &Desk,
+    operators: &Operators,
+    message: &Message,
+) -> Result<Bytes, Problem> {
     let who = operators.access.identified(&message.headers).await?;
     who.may(Action::Operate)?;
     let tokens: Vec<_> = message.subject.split('.').collect();

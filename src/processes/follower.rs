@@ -44,6 +44,11 @@ enum FollowError {
     Stuck { position: u64, reason: String },
 }
 
+/// The name of the consumer whose place tells which events have been given.
+pub(super) fn consumer(process: &str) -> String {
+    format!("process-{process}")
+}
+
 /// Follows whenever this replica is the one to do it, until it is told to stop.
 pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
     let mut tries = Tries::begin();
@@ -74,7 +79,7 @@ async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), Fo
     let process = &desk.process;
     let options = ReaderOptions {
         stream: STREAM.to_owned(),
-        name: format!("process-{}", process.name),
+        name: consumer(process.name),
         aggregates: process
             .aggregates
             .iter()

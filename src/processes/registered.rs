@@ -69,7 +69,12 @@ impl RegisteredProcess {
 
     /// The name of a record of an instance, without the process's name and the version.
     pub(super) fn record<'a>(&self, event_type: &'a str) -> Option<&'a str> {
-        let rest = event_type.strip_prefix(self.name)?.strip_prefix('.')?;
-        rest.strip_suffix(".v1")
+        record_name(self.name, event_type)
     }
+}
+
+/// The name of a record of an instance of this process, without the process's name and the version.
+pub(super) fn record_name<'a>(process: &str, event_type: &'a str) -> Option<&'a str> {
+    let rest = event_type.strip_prefix(process)?.strip_prefix('.')?;
+    rest.strip_suffix(".v1")
 }

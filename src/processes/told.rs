@@ -6,10 +6,13 @@ use crate::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
 /// How an instance is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ToldStatus {
     /// It waits for answers to what it has sent.
@@ -25,6 +28,37 @@ pub enum ToldStatus {
     Ended,
 }
 
+impl fmt::Display for ToldStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Parked => "parked",
+            Self::Suspended => "suspended",
+            Self::Ended => "ended",
+        })
+    }
+}
+
+impl ToldStatus {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Waiting,
+        Self::Parked,
+        Self::Suspended,
+        Self::Ended,
+    ];
+
+    /// Reads a status by its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.to_string() == name)
+    }
+}
+
 /// What is known of an instance from its records.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ToldInstance {
@@ -36,7 +70,8 @@ pub struct ToldInstance {
     /// When something came to it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
-    /// The number of steps it has made.
+    /// The number of steps that it has made.
+    #[serde(rename = "steps_made")]
     pub steps: u64,
     /// The commands that wait for their answers.
     pub open: Vec<ToldCommand>,
@@ -44,6 +79,12 @@ pub struct ToldInstance {
     pub deadlines: Vec<Deadline>,
     /// The inputs that wait, in order.
     pub held: VecDeque<Cause>,
+    /// The last event that has come, as its position and its version.
+    #[serde(skip)]
+    pub seen: Option<(u64, u64)>,
+    /// The highest position that its commands were answered with, by the aggregate that they went to.
+    #[serde(skip)]
+    pub answered: BTreeMap<String, u64>,
 }
 
 /// A command that waits for its answer.
@@ -93,15 +134,20 @@ impl ToldInstance {
                 }
             }
             Some("held") => {
-                let held = serde_json::from_str::<Held>(data);
-                self.held.extend(held.ok().map(|held| held.input.cause()));
+                if let Ok(held) = serde_json::from_str::<Held>(data) {
+                    let cause = held.input.cause();
+                    self.see(&cause);
+                    self.held.push_back(cause);
+                }
             }
             Some("parked") => {
                 if let Ok(parked) = serde_json::from_str::<Parked>(data) {
                     self.status = ToldStatus::Parked;
                     self.reason = Some(parked.reason);
                     if let Some(input) = parked.input {
-                        self.held.push_front(input.cause());
+                        let cause = input.cause();
+                        self.see(&cause);
+                        self.held.push_front(cause);
                     }
                 }
             }
@@ -135,6 +181,7 @@ impl ToldInstance {
 
     fn step(&mut self, step: Step) {
         self.steps += 1;
+        self.see(&step.input);
         self.pass(&step.input);
         self.deadlines.retain(|one| {
             !step.cancel.contains(one) && step.set.iter().all(|set| set.name != one.name)
@@ -151,7 +198,44 @@ impl ToldInstance {
         }
     }
 
+    fn see(&mut self, cause: &Cause) {
+        if let Cause::Event {
+            position, version, ..
+        } = cause
+        {
+            self.seen = self.seen.max(Some((*position, *version)));
+        }
+    }
+
+    /// Notes what one of its commands was answered with.
+    fn note_answer(&mut self, cause: &Cause) {
+        if let Cause::Accepted {
+            step,
+            number,
+            position,
+            ..
+        } = cause
+        {
+            let mut open = self.open.iter();
+            let sent = open.find(|sent| (sent.step, sent.number) == (*step, *number));
+            if let Some(sent) = sent {
+                let known = self.answered.entry(sent.command.aggregate.clone());
+                let known = known.or_default();
+                *known = (*known).max(*position);
+            }
+        }
+    }
+
+    /// Forgets what an instance that has ended need not be known for.
+    pub(super) fn shorten(&mut self) {
+        self.open = Vec::new();
+        self.deadlines = Vec::new();
+        self.held = VecDeque::new();
+        self.answered = BTreeMap::new();
+    }
+
     fn pass(&mut self, cause: &Cause) {
+        self.note_answer(cause);
         if self
             .held
             .front()

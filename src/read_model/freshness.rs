@@ -3,20 +3,16 @@
 //! The names and limits are the same on NATS and on HTTP.
 
 use crate::{
-    caller::Caller, command::request::Outcome, event_log::subject::is_name, problem::Problem,
-    request_headers::RequestHeaders,
+    caller::Caller,
+    command::request::Outcome,
+    event_log::subject::is_name,
+    problem::Problem,
+    request_headers::{DEFAULT_WAIT, RequestHeaders, parse_digits},
 };
 use std::time::Duration;
 
 /// `Headwater-Min-Position: <aggregate>@<sequence>`, or several with commas between them.
 pub const MIN_POSITION: &str = "Headwater-Min-Position";
-/// `Headwater-Max-Wait-Ms: <milliseconds>`.
-pub const MAX_WAIT: &str = "Headwater-Max-Wait-Ms";
-
-/// The time a reader waits for its position when it does not say.
-const DEFAULT_WAIT: Duration = Duration::from_millis(2_000);
-/// The longest wait that a reader may ask for: a request is no subscription.
-const LONGEST_WAIT: Duration = Duration::from_millis(30_000);
 
 /// The most positions that a reader may ask for at once.
 pub const MAX_POSITIONS: usize = 32;
@@ -79,20 +75,9 @@ impl Freshness {
                 })
             })
             .transpose()?;
-        let max_wait = headers
-            .single(MAX_WAIT)?
-            .map(|value| {
-                parse_wait(value).ok_or_else(|| {
-                    Problem::malformed(
-                        MAX_WAIT.to_owned(),
-                        "the wait is a whole number of milliseconds from 0 to 30000",
-                    )
-                })
-            })
-            .transpose()?;
         Ok(Self {
             min_positions: min_positions.unwrap_or_default(),
-            max_wait: max_wait.unwrap_or(DEFAULT_WAIT),
+            max_wait: headers.max_wait()?,
             caller,
         })
     }
@@ -114,20 +99,10 @@ fn parse_position(token: &str) -> Option<(String, u64)> {
     (is_name(aggregate)).then(|| Some((aggregate.to_owned(), parse_digits(sequence)?)))?
 }
 
-fn parse_wait(value: &str) -> Option<Duration> {
-    let wait = Duration::from_millis(parse_digits(value)?);
-    (wait <= LONGEST_WAIT).then_some(wait)
-}
-
-/// Digits only: `u64::from_str` would take a sign too.
-fn parse_digits(value: &str) -> Option<u64> {
-    let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    plain.then(|| value.parse().ok())?
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request_headers::MAX_WAIT;
 
     fn read(min_position: Option<&str>, max_wait: Option<&str>) -> Result<Freshness, Problem> {
         let mut headers = async_nats::HeaderMap::new();

@@ -46,6 +46,7 @@ mod nats_sign_in;
 mod once;
 mod other_log;
 mod processes;
+mod processes_waiting;
 mod rebuild;
 mod rows;
 mod sales;

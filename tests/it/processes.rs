@@ -31,14 +31,14 @@ const BARE: [&str; 2] = ["--roles", "command,process"];
 /// How long all may take to come to its end after what has happened to it.
 const AFTER: Duration = Duration::from_secs(120);
 
-struct Mart {
-    replica: Replica,
-    nats: Nats,
-    api: Api,
+pub struct Mart {
+    pub replica: Replica,
+    pub nats: Nats,
+    pub api: Api,
 }
 
 impl Mart {
-    async fn open(more: &[&str]) -> Self {
+    pub async fn open(more: &[&str]) -> Self {
         let nats = Nats::start();
         let replica = Replica::of(&nats.url(), &[&ALL, more].concat());
         let api = Api::Nats(NatsApi::connect(&nats.url()).await);
@@ -56,17 +56,17 @@ impl Mart {
             .await;
     }
 
-    async fn give(&self, aggregate: &str, id: &str, command: &str, body: Value) -> Value {
+    pub async fn give(&self, aggregate: &str, id: &str, command: &str, body: Value) -> Value {
         let reply = self.api.command(aggregate, id, command, body).await;
         reply.expect(200).json()
     }
 
-    async fn place(&self, id: &str, lines: &[(&str, i64, i64)]) {
+    pub async fn place(&self, id: &str, lines: &[(&str, i64, i64)]) {
         self.give("order", id, "place", order(lines)).await;
     }
 
     /// Waits until the order's document has this status.
-    async fn becomes(&self, id: &str, status: &str) -> Value {
+    pub async fn becomes(&self, id: &str, status: &str) -> Value {
         let what = format!("{id} is {status}");
         eventually(&what, async || {
             let reply = self.api.document("order", id, &[]).await;
@@ -76,17 +76,17 @@ impl Mart {
         .await
     }
 
-    async fn client(&self) -> async_nats::Client {
+    pub async fn client(&self) -> async_nats::Client {
         self.nats.client().await
     }
 
     /// Waits until all instances have ended or wait for nothing, and returns the log.
-    async fn rest(&self) -> Log {
+    pub async fn rest(&self) -> Log {
         at_rest(&self.client().await, 0, |_| true).await
     }
 }
 
-fn order(lines: &[(&str, i64, i64)]) -> Value {
+pub fn order(lines: &[(&str, i64, i64)]) -> Value {
     let lines = lines.iter().map(|(sku, quantity, unit_price)| {
         json!({ "sku": sku, "quantity": quantity, "unit_price": unit_price })
     });
@@ -95,7 +95,11 @@ fn order(lines: &[(&str, i64, i64)]) -> Value {
 
 /// Waits until there are so many instances, every command of every one has its answer, and what is asked for
 /// holds of the log.
-async fn at_rest(client: &async_nats::Client, number: usize, holds: impl Fn(&Log) -> bool) -> Log {
+pub async fn at_rest(
+    client: &async_nats::Client,
+    number: usize,
+    holds: impl Fn(&Log) -> bool,
+) -> Log {
     eventually_within(AFTER, "all instances are at rest", async || {
         let log = Log::read(client).await;
         let instances: Vec<_> = instances(&log).collect();
@@ -105,13 +109,13 @@ async fn at_rest(client: &async_nats::Client, number: usize, holds: impl Fn(&Log
     .await
 }
 
-fn instances(log: &Log) -> impl Iterator<Item = &Vec<Value>> {
+pub fn instances(log: &Log) -> impl Iterator<Item = &Vec<Value>> {
     let aggregates = log.aggregates.iter();
     let instances = aggregates.filter(|(name, _)| name.starts_with("fulfilment."));
     instances.map(|(_, records)| records)
 }
 
-fn steps(records: &[Value]) -> impl Iterator<Item = &Value> {
+pub fn steps(records: &[Value]) -> impl Iterator<Item = &Value> {
     let stepped = records.iter();
     let stepped = stepped.filter(|record| record["type"] == "fulfilment.stepped.v1");
     stepped.map(|record| &record["data"])
@@ -133,11 +137,11 @@ fn is_answered(records: &[Value]) -> bool {
     open.is_empty()
 }
 
-fn has_ended(records: &[Value]) -> bool {
+pub fn has_ended(records: &[Value]) -> bool {
     steps(records).any(|step| step["ended"] == true)
 }
 
-fn types(log: &Log, aggregate: &str) -> Vec<String> {
+pub fn types(log: &Log, aggregate: &str) -> Vec<String> {
     let events = log.aggregates.get(aggregate).into_iter().flatten();
     events
         .map(|event| event["type"].as_str().unwrap().to_owned())
@@ -327,7 +331,7 @@ async fn processes_give_commands_to_homes_that_ask_who_asks() {
 }
 
 /// Runs `headwater processes …` and returns what it prints, and whether it has succeeded.
-async fn operate(mart: &Mart, arguments: &[&str]) -> (String, bool) {
+pub async fn operate(mart: &Mart, arguments: &[&str]) -> (String, bool) {
     let mut command = headwater(["processes"]);
     command.args(arguments).args(["--nats", &mart.nats.url()]);
     let ran = tokio::task::spawn_blocking(move || run(&mut command));

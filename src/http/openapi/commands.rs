@@ -2,16 +2,22 @@
 
 use super::{
     schemas::Schemas,
-    shared::{header_ref, parameter_ref, refusal, response_ref},
+    shared::{header_ref, parameter_ref, refusal, response_ref, typed},
 };
 use crate::{
-    command::describe::{AggregateDescription, CommandDescription},
+    command::{
+        describe::{AggregateDescription, CommandDescription},
+        waits::{PROCESS, WAIT},
+    },
     problem::Problem,
 };
 use serde_json::json;
 use utoipa::openapi::{
-    ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, path::OperationBuilder,
-    request_body::RequestBodyBuilder, response::Response, schema::AdditionalProperties,
+    ContentBuilder, Ref, RefOr, Required, ResponseBuilder, Schema, Type,
+    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
+    request_body::RequestBodyBuilder,
+    response::Response,
+    schema::AdditionalProperties,
 };
 
 /// Returns what groups the commands of an aggregate.
@@ -27,6 +33,7 @@ pub(in crate::http) fn operation_id(aggregate: &str, command: &str) -> String {
 /// The path and the operation of each command.
 pub(super) fn operations(
     aggregate: &AggregateDescription,
+    processes: &[&str],
     schemas: &mut Schemas,
 ) -> Vec<(String, OperationBuilder)> {
     let scope = schemas.take(aggregate.name, &aggregate.schemas);
@@ -36,7 +43,7 @@ pub(super) fn operations(
         let body = schemas.put(schema, &closed(&command.body), &scope);
         operations.push((
             format!("/commands/{}/{{id}}/{}", aggregate.name, command.name),
-            operation(aggregate, command, body),
+            operation(aggregate, command, processes, body),
         ));
     }
     operations
@@ -45,6 +52,7 @@ pub(super) fn operations(
 fn operation(
     aggregate: &AggregateDescription,
     command: &CommandDescription,
+    processes: &[&str],
     body: Ref,
 ) -> OperationBuilder {
     let (summary, description) = summarise(aggregate.name, command);
@@ -56,6 +64,12 @@ fn operation(
     for parameter in ["AggregateId", "IdempotencyKey", "IfMatch", "Traceparent"] {
         operation = operation.parameter_ref(parameter_ref(parameter));
     }
+    if !processes.is_empty() {
+        operation = operation
+            .parameter(process_wait(processes))
+            .parameter_ref(parameter_ref("MaxWait"))
+            .response("202", still_running(aggregate.name));
+    }
     operation = operation
         .request_body(Some(
             RequestBodyBuilder::new()
@@ -66,7 +80,7 @@ fn operation(
                 )
                 .build(),
         ))
-        .response("200", accepted(aggregate.name))
+        .response("200", accepted(aggregate.name, processes))
         .response("400", response_ref("Malformed"));
 
     // What the domain calls not found is the one refusal of its own that is a 404.
@@ -127,7 +141,41 @@ fn closed(body: &RefOr<Schema>) -> RefOr<Schema> {
     body
 }
 
-fn accepted(aggregate: &str) -> Response {
+/// The header that has the answer wait for a process.
+fn process_wait(processes: &[&str]) -> Parameter {
+    ParameterBuilder::new()
+        .name(WAIT)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Answer when the instance of this process that the command has started has come to rest or ended; \
+             with 202 at Headwater-Max-Wait-Ms.",
+        ))
+        .schema(Some(
+            typed(Type::String).enum_values(Some(processes.iter().copied())),
+        ))
+        .build()
+}
+
+fn still_running(aggregate: &str) -> Response {
+    let mut response = accepted(aggregate, &[]);
+    "The command is accepted, and the process that was to be waited for has not come to rest in time."
+        .clone_into(&mut response.description);
+    let header = RefOr::Ref(header_ref("Process"));
+    response.headers.insert(PROCESS.to_owned(), header);
+    response
+}
+
+fn accepted(aggregate: &str, processes: &[&str]) -> Response {
+    let mut response = outcome(aggregate);
+    if !processes.is_empty() {
+        let header = RefOr::Ref(header_ref("Process"));
+        response.headers.insert(PROCESS.to_owned(), header);
+    }
+    response
+}
+
+fn outcome(aggregate: &str) -> Response {
     let example = json!({
         "aggregate": aggregate, "id": "1", "version": 4, "position": 4711,
         "events": [{ "type": format!("{aggregate}.changed.v1"), "version": 4 }],

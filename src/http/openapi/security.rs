@@ -14,6 +14,7 @@ pub(super) fn describe(
     document: &mut Value,
     aggregates: &[AggregateDescription],
     views: &[ViewDescription],
+    processes: &[&str],
     access: &Access,
 ) {
     if access.is_open() {
@@ -54,6 +55,14 @@ pub(super) fn describe(
             if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
                 secure(Some(item), action, access);
             }
+        }
+    }
+    for process in processes {
+        for path in [
+            format!("/processes/{process}"),
+            format!("/processes/{process}/{{id}}"),
+        ] {
+            secure(paths.get_mut(&path), Action::Inspect, access);
         }
     }
     secure(paths.get_mut("/metrics"), Action::Inspect, access);

@@ -173,7 +173,7 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
             "MaxWait",
             header(
                 "Headwater-Max-Wait-Ms",
-                "How long to wait for the position at most, in milliseconds.",
+                "How long to wait at most, for the position or the process, in milliseconds.",
                 typed(Type::Integer)
                     .minimum(Some(0))
                     .maximum(Some(30_000))
@@ -228,6 +228,14 @@ fn headers() -> Vec<(&'static str, Header)> {
                 "How far the log has to be applied to show the command: what \
                  Headwater-Min-Position takes.",
                 text().examples([json!("order@4711")]),
+            ),
+        ),
+        (
+            "Process",
+            header(
+                "How the process is that the answer has waited for: `<process>/<id> <status>`, where the status \
+                 is running, waiting, parked, suspended or ended; several with commas between them.",
+                text().examples([json!("fulfilment/o-1 waiting")]),
             ),
         ),
         ("ETag", header("What If-None-Match takes.", text())),

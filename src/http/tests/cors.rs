@@ -50,6 +50,7 @@ async fn a_page_of_an_allowed_origin_reads_documents_and_our_headers() {
             "ETag",
             "Headwater-Applied",
             "Headwater-Position",
+            "Headwater-Process",
             "Retry-After",
         ] {
             let mut names = exposed.split(',').map(str::trim);

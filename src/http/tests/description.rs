@@ -9,7 +9,12 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 fn described() -> Value {
-    describe(&fakes::aggregates(), &fakes::views(), &Access::open())
+    describe(
+        &fakes::aggregates(),
+        &fakes::views(),
+        &["delivery"],
+        &Access::open(),
+    )
 }
 
 /// Calls `found` with every object of the document.
