@@ -361,14 +361,10 @@ async fn many_wait_at_once_and_are_all_answered() {
     }
     let expected = (0..60).map(|number| format!("fulfilment/o-{number} waiting"));
     assert_eq!(told, expected.collect());
-    // A replica that stops answers who waits with what there is.
+    let http = mart.replica.service().http();
     eventually("all are listed", async || {
-        let listed = mart.replica.service().http();
-        let listed = listed
-            .get("/processes/fulfilment?limit=200", &[])
-            .await
-            .expect(200)
-            .json();
+        let listed = http.get("/processes/fulfilment?limit=200", &[]).await;
+        let listed = listed.expect(200).json();
         (listed["items"].as_array().unwrap().len() == 60).then_some(())
     })
     .await;
