@@ -212,7 +212,7 @@ fn serve(
             views: Arc::new(platform.queries().clone()),
             processes: Arc::new(ProcessQueries::new(
                 platform.nats.clone(),
-                domain.processes.iter().map(|it| it.name).collect(),
+                platform.commands.waits().processes().to_vec(),
             )),
             readiness,
         };
