@@ -127,8 +127,9 @@ async fn the_description_is_whole_and_every_path_of_it_is_served() {
             }
         }
     }
-    // 29 commands, six ways to read each of four views, and two of each that says how the service is.
-    assert_eq!(names.len(), 29 + 6 * 4 + 2 * 3, "{names:?}");
+    // 29 commands, six ways to read each of four views, four to look at a process, and two of each that says how
+    // the service is.
+    assert_eq!(names.len(), 29 + 6 * 4 + 4 + 2 * 3, "{names:?}");
 }
 
 #[tokio::test]
