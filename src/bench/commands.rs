@@ -39,6 +39,7 @@ use std::{
 
 // Made once: a name that is made anew is checked and copied.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
+const AUTHORIZATION: HeaderName = HeaderName::from_static("Authorization");
 const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
 /// The body of every command.
@@ -65,6 +66,8 @@ pub struct CommandsOptions {
     pub connections: usize,
     /// True if commands are given within the replica's process, by the short way.
     pub in_process: bool,
+    /// The token that commands are given with.
+    pub token: Option<String>,
     /// A NATS that is there, with a replica on it; started when `None`.
     pub nats: Option<NatsAddress>,
     /// True if a nats-server that is started syncs each append.
@@ -281,7 +284,8 @@ impl Cpu {
 /// What commands are given to.
 enum Target {
     /// A replica that answers on NATS, ours to stop if we started it.
-    Nats(Option<Box<Process>>, Arc<[Client]>),
+    /// Commands are given with the token, where there is one.
+    Nats(Option<Box<Process>>, Arc<[Client]>, Option<Arc<str>>),
     /// A replica within this process.
     InProcess(Box<Platform>),
 }
@@ -324,7 +328,11 @@ impl Target {
                 Some(Box::new(replica.await?))
             }
         };
-        Ok(Self::Nats(process, clients.clone()))
+        let token = options
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}"));
+        Ok(Self::Nats(process, clients.clone(), token.map(Arc::from)))
     }
 
     /// The headers of a command, with a key as long as those that are used.
@@ -338,12 +346,13 @@ impl Target {
     fn operation(&self) -> Operation {
         let key = keys();
         match self {
-            Self::Nats(_, clients) => {
-                let clients = clients.clone();
+            Self::Nats(_, clients, token) => {
+                let (clients, token) = (clients.clone(), token.clone());
                 Arc::new(move |number, _| {
                     let client = clients[number % clients.len()].clone();
                     let subject = format!("cmd.stock.b_{number}.receive");
-                    Box::pin(by_nats(client, subject, Bytes::from_static(BODY), key()))
+                    let (body, token) = (Bytes::from_static(BODY), token.clone());
+                    Box::pin(by_nats_as(client, subject, body, key(), token))
                 })
             }
             Self::InProcess(platform) => {
@@ -355,22 +364,22 @@ impl Target {
 
     fn cpu_time(&self) -> Option<Duration> {
         match self {
-            Self::Nats(process, _) => process.as_ref()?.cpu_time(),
+            Self::Nats(process, ..) => process.as_ref()?.cpu_time(),
             Self::InProcess(_) => None,
         }
     }
 
     fn resident_bytes(&self) -> Option<u64> {
         match self {
-            Self::Nats(process, _) => process.as_ref()?.resident_bytes(),
+            Self::Nats(process, ..) => process.as_ref()?.resident_bytes(),
             Self::InProcess(_) => None,
         }
     }
 
     async fn stop(self) {
         match self {
-            Self::Nats(Some(process), _) => process.kill().await,
-            Self::Nats(None, _) => {}
+            Self::Nats(Some(process), ..) => process.kill().await,
+            Self::Nats(None, ..) => {}
             Self::InProcess(platform) => platform.stop().await,
         }
     }
@@ -389,8 +398,22 @@ pub(super) async fn by_nats(
     body: Bytes,
     key: String,
 ) -> Result<(), BenchError> {
+    by_nats_as(client, subject, body, key, None).await
+}
+
+/// As [`by_nats`], with a token.
+async fn by_nats_as(
+    client: Client,
+    subject: String,
+    body: Bytes,
+    key: String,
+    token: Option<Arc<str>>,
+) -> Result<(), BenchError> {
     let mut headers = HeaderMap::new();
     headers.insert(IDEMPOTENCY_KEY, key);
+    if let Some(token) = token {
+        headers.insert(AUTHORIZATION, &*token);
+    }
     let request = Request::new().headers(headers).payload(body);
     let reply = client
         .send_request(subject, request)

@@ -27,8 +27,14 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
     let threads = LoadThreads::start()?;
     let measured = async {
         let mart = Mart::start(&scratch, &options, threads.handle()).await?;
+        let token = options.token.as_ref();
+        let token = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = token
+            .iter()
+            .map(|token| ("Authorization", &**token))
+            .collect();
         let paths: Vec<_> = (0..mart.documents())
-            .map(|number| http::get(&mart.path(number), &[]))
+            .map(|number| http::get(&mart.path(number), &headers))
             .collect();
         let paths: Arc<[_]> = paths.into();
         let mut one = Connection::open(mart.address).await?;

@@ -45,6 +45,8 @@ pub struct QueriesOptions {
     pub durable: bool,
     /// The nats-server to start.
     pub nats_server: Option<PathBuf>,
+    /// The token that documents are read with.
+    pub token: Option<String>,
     /// What is there and measured; without it, servers are started.
     pub there: Option<There>,
 }

@@ -20,6 +20,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.aggregates = config.aggregates as usize;
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
+            options.token = config.token.clone();
             measure(options, &config.bench).await
         }
         BenchAction::Hot(config) => {
@@ -40,6 +41,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 documents: config.documents as usize,
                 clients: config.connections.into(),
                 cached: !config.no_cache,
+                token: config.token.clone(),
                 there: there(config.there)?,
                 ..queries(&config.bench)
             };
@@ -120,6 +122,7 @@ fn options(name: &'static str, config: &BenchConfig) -> Result<CommandsOptions, 
         rounds: config.rounds,
         connections: config.connections.into(),
         in_process: false,
+        token: None,
         nats: nats.transpose().map_err(Failure::configuration)?,
         durable: config.durable,
         nats_server: config.nats_server.clone(),
@@ -140,6 +143,7 @@ fn queries(config: &QueryBenchConfig) -> QueriesOptions {
         rounds: config.rounds,
         cached: true,
         rate: 1_000,
+        token: None,
         durable: config.durable,
         nats_server: config.nats_server.clone(),
         there: None,

@@ -89,6 +89,15 @@ pub struct BenchCommandsConfig {
     /// Give the commands within the replica's process
     #[arg(long, env = "HEADWATER_IN_PROCESS")]
     pub in_process: bool,
+    /// The token that commands are given with, to a replica that asks who asks; better given as the variable, which
+    /// other users do not see
+    #[arg(
+        long,
+        env = "HEADWATER_TOKEN",
+        hide_env_values = true,
+        requires = "nats"
+    )]
+    pub token: Option<String>,
 }
 
 /// `headwater bench hot`.
@@ -193,6 +202,15 @@ pub struct BenchGetConfig {
     /// Read from the store each time
     #[arg(long, env = "HEADWATER_NO_CACHE", conflicts_with = "nats")]
     pub no_cache: bool,
+    /// The token that documents are read with, of a mart that asks who asks; better given as the variable, which other
+    /// users do not see
+    #[arg(
+        long,
+        env = "HEADWATER_TOKEN",
+        hide_env_values = true,
+        requires = "nats"
+    )]
+    pub token: Option<String>,
 }
 
 /// `headwater bench search`.
