@@ -6,11 +6,17 @@
 //! Nothing is read or decoded of a request before it is known that its sender may send it, and no token
 //! gets into a log line, a problem or a figure.
 
+mod audit;
 mod keys;
+mod limits;
 mod remembered;
+mod signing;
 mod token;
 
+pub use audit::{AUDIT, refused_by_rule};
 pub use keys::KeySource;
+pub use limits::{Limits, UnderWay, network};
+pub use signing::{Signer, TokenClaims};
 
 use crate::{
     caller::{Action, Caller},
@@ -19,7 +25,7 @@ use crate::{
 };
 use keys::{Found, Keys};
 use remembered::Remembered;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use token::{Claims, Signed};
 
 /// The header that says who asks.
@@ -44,9 +50,12 @@ pub struct AccessOptions {
     pub anonymous: Vec<String>,
 }
 
-/// Finds out who asks. Cheap to clone.
+/// Finds out who asks, and holds each to how much they may ask for. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Access(Option<Arc<Guarded>>);
+pub struct Access {
+    guarded: Option<Arc<Guarded>>,
+    limits: Limits,
+}
 
 struct Guarded {
     keys: Keys,
@@ -75,9 +84,29 @@ pub struct Identified {
     pub caller: Caller,
     /// The last second in which the token counts, in seconds of Unix time; `None` for good.
     pub until: Option<i64>,
+    /// The address that the request comes from, where that is known.
+    from: Option<IpAddr>,
+    /// The request among those of the caller that are under way.
+    under_way: Option<Arc<UnderWay>>,
 }
 
 impl Identified {
+    /// A caller who was found out elsewhere, until this second; who showed no token with `None`.
+    #[must_use]
+    pub fn told(caller: Caller, until: Option<i64>) -> Self {
+        Self {
+            caller,
+            until,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the request out, for what goes on after this is dropped.
+    #[must_use]
+    pub fn under_way(&mut self) -> Option<Arc<UnderWay>> {
+        self.under_way.take()
+    }
+
     /// Returns who asks, if they may do this.
     ///
     /// # Errors
@@ -88,10 +117,12 @@ impl Identified {
             return Ok(self);
         }
         // It has an end when it came with a token.
-        Err(match self.until {
+        let problem = match self.until {
             None => Problem::unauthenticated(),
             Some(_) => Problem::forbidden(action.to_string()),
-        })
+        };
+        audit::refused(&self, Some(action), &problem);
+        Err(problem)
     }
 
     /// Returns whether the caller has said who they are, or need not.
@@ -106,7 +137,11 @@ impl Identified {
     pub fn refused(&self, problem: Problem) -> Problem {
         match self.is_known() {
             true => problem,
-            false => Problem::unauthenticated(),
+            false => {
+                let problem = Problem::unauthenticated();
+                audit::refused(self, None, &problem);
+                problem
+            }
         }
     }
 
@@ -129,15 +164,17 @@ pub enum Identity {
 
 /// A token that is signed with a key which is not there yet.
 pub struct Pending {
+    access: Access,
     guarded: Arc<Guarded>,
     token: String,
+    from: Option<IpAddr>,
 }
 
 impl Access {
     /// Everybody may everything.
     #[must_use]
     pub fn open() -> Self {
-        Self(None)
+        Self::default()
     }
 
     /// Only who shows a good token, and what nobody needs one for. Keys in a file are read at once.
@@ -146,7 +183,7 @@ impl Access {
     ///
     /// Returns what is wrong with the keys.
     pub fn guarded(options: AccessOptions) -> Result<Self, String> {
-        Ok(Self(Some(Arc::new(Guarded {
+        let guarded = Guarded {
             keys: Keys::new(options.keys)?,
             issuer: options.issuer,
             audience: options.audience,
@@ -154,45 +191,79 @@ impl Access {
             anonymous: Caller::new(None, options.anonymous),
             remembered: Remembered::new(),
             waiting: tokio::sync::Semaphore::new(WAITING),
-        }))))
+        };
+        Ok(Self {
+            guarded: Some(Arc::new(guarded)),
+            limits: Limits::default(),
+        })
+    }
+
+    /// Holds each caller to how much they may ask for.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Returns whether everybody may everything.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.0.is_none()
+        self.guarded.is_none()
     }
 
     /// Returns who shows no token.
     #[must_use]
     pub fn anonymous(&self) -> Caller {
-        self.0
+        self.guarded
             .as_ref()
             .map_or_else(Caller::default, |guarded| guarded.anonymous.clone())
     }
 
-    /// Finds out who asks, without waiting for anything.
-    pub fn identify(&self, headers: &impl RequestHeaders) -> Identity {
-        let Some(guarded) = &self.0 else {
-            return Identity::Known(Ok(Identified::default()));
+    /// Finds out who asks from this address, without waiting for anything, and whether it is not too much.
+    pub fn identify(&self, headers: &impl RequestHeaders, from: Option<IpAddr>) -> Identity {
+        let Some(guarded) = &self.guarded else {
+            return Identity::Known(self.admitted(Ok(Identified::default()), from));
         };
-        let token = match bearer(headers) {
-            Ok(Some(token)) => token,
-            Ok(None) => {
-                return Identity::Known(Ok(Identified {
-                    caller: guarded.anonymous.clone(),
-                    until: None,
-                }));
-            }
-            Err(problem) => return Identity::Known(Err(problem)),
+        let known = match bearer(headers) {
+            Ok(Some(token)) => match guarded.verify(token) {
+                Verified::Is(identified) => Ok(identified),
+                Verified::Wrong(problem) => Err(problem),
+                Verified::KeyUnknown => {
+                    return Identity::Unknown(Pending {
+                        access: self.clone(),
+                        guarded: Arc::clone(guarded),
+                        token: token.to_owned(),
+                        from,
+                    });
+                }
+            },
+            Ok(None) => Ok(Identified::told(guarded.anonymous.clone(), None)),
+            Err(problem) => Err(problem),
         };
-        match guarded.verify(token) {
-            Verified::Is(identified) => Identity::Known(Ok(identified)),
-            Verified::Wrong(problem) => Identity::Known(Err(problem)),
-            Verified::KeyUnknown => Identity::Unknown(Pending {
-                guarded: Arc::clone(guarded),
-                token: token.to_owned(),
+        Identity::Known(self.admitted(known, from))
+    }
+
+    /// Takes a request of who was found to ask, or was not, if it is not one too many.
+    fn admitted(
+        &self,
+        known: Result<Identified, Problem>,
+        from: Option<IpAddr>,
+    ) -> Result<Identified, Problem> {
+        let admit = |caller: &Caller| self.limits.admit(caller, from);
+        match known {
+            Ok(who) => Ok(Identified {
+                from,
+                under_way: admit(&who.caller)?.map(Arc::new),
+                ..who
             }),
+            Err(problem) => {
+                let nobody = Identified {
+                    from,
+                    ..Identified::default()
+                };
+                audit::refused(&nobody, None, &problem);
+                // Whoever tries tokens is known by the address alone.
+                admit(&nobody.caller).and(Err(problem))
+            }
         }
     }
 
@@ -201,9 +272,13 @@ impl Access {
     /// # Errors
     ///
     /// Returns `malformed` where the header is given twice, `unauthenticated` where the token is not
-    /// believed, `unavailable` where it cannot be told.
-    pub async fn identified(&self, headers: &impl RequestHeaders) -> Result<Identified, Problem> {
-        match self.identify(headers) {
+    /// believed, `unavailable` where it cannot be told, `overloaded` where the caller asks for too much.
+    pub async fn identified(
+        &self,
+        headers: &impl RequestHeaders,
+        from: Option<IpAddr>,
+    ) -> Result<Identified, Problem> {
+        match self.identify(headers, from) {
             Identity::Known(known) => known,
             Identity::Unknown(pending) => Box::pin(pending.settle()).await,
         }
@@ -211,7 +286,7 @@ impl Access {
 
     /// Keeps the keys fresh for as long as it is awaited.
     pub async fn keep(self) {
-        if let Some(guarded) = self.0 {
+        if let Some(guarded) = self.guarded {
             guarded.keys.keep().await;
         }
     }
@@ -224,7 +299,14 @@ impl Pending {
     ///
     /// As [`Access::identified`].
     pub async fn settle(self) -> Result<Identified, Problem> {
-        let Self { guarded, token } = self;
+        let Self {
+            access,
+            guarded,
+            token,
+            from,
+        } = self;
+        // Made-up keys are asked for by somebody: until it is known by whom, by the address.
+        let _asking = access.limits.admit(&Caller::default(), from)?;
         {
             let Ok(_waiting) = guarded.waiting.try_acquire() else {
                 return Err(Problem::unavailable(
@@ -233,7 +315,7 @@ impl Pending {
             };
             guarded.keys.look_again().await;
         }
-        match guarded.verify(&token) {
+        let known = match guarded.verify(&token) {
             Verified::Is(identified) => Ok(identified),
             Verified::Wrong(problem) => Err(problem),
             Verified::KeyUnknown if guarded.keys.are_there() => Err(Problem::invalid_token(
@@ -242,7 +324,8 @@ impl Pending {
             Verified::KeyUnknown => Err(Problem::unavailable(
                 "the keys of the issuer cannot be read now",
             )),
-        }
+        };
+        access.admitted(known, from)
     }
 }
 

@@ -14,6 +14,7 @@ mod processes;
 mod progress;
 mod serve;
 mod signals;
+mod token;
 mod topology;
 mod views;
 
@@ -45,7 +46,15 @@ pub struct Program {
     domain: Domain,
     sample: Vec<SampleCommand>,
     examples: Vec<String>,
+    tokens: Vec<SampleToken>,
     settings: Vec<Setting>,
+}
+
+/// A token that `dev --secure` makes.
+struct SampleToken {
+    whom: &'static str,
+    subject: &'static str,
+    scopes: &'static [&'static str],
 }
 
 /// A setting of a process that is a flag of `dev` and `serve`.
@@ -67,6 +76,7 @@ impl Program {
             domain,
             sample: Vec::new(),
             examples: Vec::new(),
+            tokens: Vec::new(),
             settings: Vec::new(),
         }
     }
@@ -97,6 +107,23 @@ impl Program {
     #[must_use]
     pub fn example(mut self, line: impl Into<String>) -> Self {
         self.examples.push(line.into());
+        self
+    }
+
+    /// Makes a token of this subject and with these scopes when `dev --secure` runs, and prints it as that of
+    /// `whom`. Without any, one is made that may everything.
+    #[must_use]
+    pub fn token(
+        mut self,
+        whom: &'static str,
+        subject: &'static str,
+        scopes: &'static [&'static str],
+    ) -> Self {
+        self.tokens.push(SampleToken {
+            whom,
+            subject,
+            scopes,
+        });
         self
     }
 
@@ -163,6 +190,7 @@ impl Program {
     async fn perform(&self, command: Command) -> Result<ExitCode, Failure> {
         match command {
             Command::NatsConfig(config) => nats_config::run(&config),
+            Command::Token(config) => token::run(config),
             Command::Dev(config) => dev::run(self, *config).await,
             Command::Serve(config) => serve::run(self, *config).await,
             Command::Views { action } => views::run(action).await,
@@ -191,6 +219,18 @@ impl Program {
     }
 }
 
+/// What a member of the mart may.
+const MEMBER: &[&str] = &[
+    "cmd:order:place",
+    "cmd:order:pay",
+    "cmd:order:cancel",
+    "qry:product",
+    "qry:storefront",
+    "qry:order",
+];
+/// What its staff may: everything.
+const STAFF: &[&str] = &["cmd:*", "qry:*", "ops:write", "staff"];
+
 /// Runs the program `headwater`: that of the mart, which also begins projects and measures.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -203,6 +243,8 @@ pub fn run() -> ExitCode {
             "How long the payment of a confirmed order is waited for before it is cancelled, such as 90s or 2h [default: 15m]",
         )
         .sample(mart::catalogue::sample())
+        .token("member", "m-haneul", MEMBER)
+        .token("staff", "staff", STAFF)
         .example(product)
         .example(stock);
     let cli = program.parse::<HeadwaterCommand>();

@@ -14,6 +14,7 @@ mod admission;
 mod age;
 mod answer;
 mod asks;
+pub mod author;
 pub mod client;
 pub mod decode;
 pub mod describe;

@@ -11,6 +11,7 @@ mod new;
 mod operate;
 mod serve;
 mod sides;
+mod token;
 mod trace;
 
 pub use auth::AuthConfig;
@@ -29,6 +30,7 @@ pub use operate::{
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
+pub use token::TokenConfig;
 pub use trace::{OtlpHeaders, TraceConfig};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -101,6 +103,8 @@ pub enum Command {
     },
     /// Write users for NATS, each with the subjects that its part takes: a server's configuration, and their seeds
     NatsConfig(NatsFilesConfig),
+    /// Make a token from a private key: for development, for tests, or where you are your own issuer
+    Token(TokenConfig),
 }
 
 /// How the program tells what it does.

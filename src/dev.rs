@@ -5,6 +5,9 @@
 //! own.
 
 pub mod nats_server;
+mod secured;
+
+pub use secured::Secured;
 
 use crate::{
     access::Access,
@@ -13,15 +16,16 @@ use crate::{
     data_dir::{DataDir, DataDirError},
     event_log::{AppendChoice, secret::Secret, topology::Durability},
     http,
-    platform::{Domain, Platform, PlatformOptions, StartError},
+    platform::{self, Domain, NatsAddress, Platform, PlatformOptions, StartError},
     projection::VerifyOptions,
     read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_SEARCH_MEMORY},
     request_reply::Inboxes,
 };
-use nats_server::{NatsServer, NatsServerError, NatsServerOptions};
+use nats_server::{NatsServer, NatsServerError, NatsServerOptions, ServerUsers};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// How everything on one machine is started.
@@ -35,6 +39,8 @@ pub struct DevOptions {
     pub nats_port: Option<u16>,
     /// The nats-server to run; found by [`nats_server::find`] when `None`.
     pub nats_server: Option<PathBuf>,
+    /// The keys of a system where nobody may more than they have to; everybody may everything in NATS when `None`.
+    pub secured: Option<Arc<Secured>>,
     /// True if what is in the folder is deleted first.
     pub reset: bool,
     /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
@@ -76,6 +82,7 @@ impl DevOptions {
             },
             nats_port: None,
             nats_server: None,
+            secured: None,
             reset: false,
             cache: DEFAULT_CACHE,
             list_cache: DEFAULT_LIST_CACHE,
@@ -115,12 +122,28 @@ impl Dev {
         let mut server = NatsServerOptions::new(data.nats());
         server.binary = options.nats_server;
         server.port = options.nats_port;
+        server.users = options.secured.as_ref().map(|secured| ServerUsers {
+            config: secured.server_config(),
+            seed: secured.operator(),
+        });
         let nats = NatsServer::start(server).await?;
+        let address = match &options.secured {
+            None => nats.client_url().into(),
+            Some(secured) => {
+                // A replica may not make what it needs.
+                let operator = secured.operator_at(nats.client_url());
+                if let Err(error) = set_up(&domain, &operator).await {
+                    nats.stop().await;
+                    return Err(error.into());
+                }
+                secured.replica_at(nats.client_url())
+            }
+        };
 
         // Views can be folded from the log again, so a write that a machine's crash loses costs
         // nothing but time.
         let store = format!("surrealkv://{}?sync=1s", data.views().display());
-        let mut platform = PlatformOptions::new(nats.client_url(), store, "dev");
+        let mut platform = PlatformOptions::new(address, store, "dev");
         platform.http = options.http;
         platform.cache = options.cache;
         platform.list_cache = options.list_cache;
@@ -219,6 +242,13 @@ impl Dev {
             tracing::warn!(%error, "the temporary folder stays");
         }
     }
+}
+
+/// Makes the streams, as an operator.
+async fn set_up(domain: &Domain, operator: &NatsAddress) -> Result<(), StartError> {
+    let nats = platform::connect(operator, "dev").await?;
+    domain.topology().apply(&nats).await?;
+    Ok(())
 }
 
 /// The system cannot be started.

@@ -29,6 +29,7 @@ mod processes;
 mod refusal;
 mod routes;
 mod server;
+mod tls;
 mod trace;
 mod views;
 
@@ -44,10 +45,14 @@ pub use connections::Connections;
 pub use cors::Origin;
 pub use openapi::describe;
 pub use routes::Surface;
+pub use tls::Tls;
 
-use crate::access::Access;
+use crate::{
+    access::{Access, Identified},
+    problem::Problem,
+};
 use actix_web::{
-    App, HttpServer,
+    App, HttpRequest,
     dev::{Server, ServiceRequest},
     http::ConnectionType,
     middleware::Condition,
@@ -57,6 +62,7 @@ use boundary::Refuses;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    num::NonZeroU32,
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -82,6 +88,10 @@ pub struct Options {
     pub surface: Surface,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
+    /// The certificate that is shown; no TLS without one.
+    pub tls: Option<Tls>,
+    /// Connections of one address held open at once; as many as there may be with `None`.
+    pub max_connections_per_address: Option<NonZeroU32>,
     /// Connections held open at once, over all workers. Where all are in use, further ones are refused.
     pub max_connections: usize,
     /// Connections that the kernel holds while none of ours is free.
@@ -116,6 +126,8 @@ impl Default for Options {
             admin: None,
             surface: Surface::Everyone,
             workers: 2,
+            tls: None,
+            max_connections_per_address: None,
             // Beside as many live clients as there may be, room for those that come and go.
             max_connections: MAX_CONNECTIONS,
             backlog: 1_024,
@@ -134,6 +146,15 @@ impl Default for Options {
 }
 
 impl Options {
+    /// How addresses of it begin.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self.tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
     /// How callers are served: without what is for operators, where those have an address of their own.
     #[must_use]
     pub fn for_callers(&self) -> Self {
@@ -235,7 +256,9 @@ impl Gateway {
         let access = Data::new(options.access.clone());
         let origins = options.allowed_origins.clone();
         let surface = options.surface;
-        let server = HttpServer::new(move || {
+        let early = Self::early_options(options);
+        let connections = Connections::new(early.max_connections);
+        server::run(listener, &early, &connections, move || {
             let closing = |request: ServiceRequest, service: &_| {
                 let answered = boundary::guard(request, service, None, Refuses::Within);
                 async move {
@@ -256,14 +279,16 @@ impl Gateway {
                 .app_data(access.clone())
                 .configure(|config| routes::early(config, surface))
         })
-        .workers(1)
-        .max_connections(EARLY_CONNECTIONS.min(options.max_connections))
-        .client_request_timeout(options.head_timeout)
-        .client_disconnect_timeout(options.disconnect_timeout)
-        .shutdown_timeout(options.head_timeout.as_secs())
-        .disable_signals()
-        .listen(listener)?;
-        Ok(server.run())
+    }
+
+    /// How it is served meanwhile: probes, mostly, and nothing that takes long.
+    fn early_options(options: &Options) -> Options {
+        Options {
+            workers: 1,
+            max_connections: EARLY_CONNECTIONS.min(options.max_connections),
+            shutdown_timeout: options.head_timeout,
+            ..options.clone()
+        }
     }
 }
 
@@ -333,5 +358,11 @@ impl Site {
                 .min(options.max_connections - options.max_connections / 8),
             live_heartbeat: options.live_heartbeat,
         }))
+    }
+
+    /// Finds out who asks, and whether it is not too much.
+    async fn identified(&self, request: &HttpRequest) -> Result<Identified, Problem> {
+        let from = input::address(request);
+        self.access.identified(request.headers(), from).await
     }
 }

@@ -5,8 +5,10 @@
 //! what NATS lets through is all that the replicas take on trust of each other.
 
 mod config;
+mod files;
 
 pub use config::{User, render};
+pub use files::{UserFiles, create_private, make_private_folder};
 
 use Party::{Client, Command, Gateway, Operator, Process, Projector};
 use std::fmt::Write;

@@ -2,8 +2,8 @@
 """Checks a running mart against the description that it serves: check_http_api.py <headwater>.
 
 Schemathesis makes up requests from /openapi.json, right ones and wrong ones, and looks at the answers:
-no 5xx, no status and no body that is not described, nothing right refused, nothing wrong accepted. It is
-installed, in the versions of tools/schemathesis/requirements.txt, into .tools/schemathesis.
+no 5xx, no status and no body that is not described, nothing right refused, nothing wrong accepted. Then it does so
+where everything is closed (`dev --secure`): with a token that may everything, and without any. It is installed, in the versions of tools/schemathesis/requirements.txt, into .tools/schemathesis.
 
 What follows <headwater> are flags of `schemathesis run`.
 """
@@ -11,6 +11,7 @@ What follows <headwater> are flags of `schemathesis run`.
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -29,24 +30,53 @@ NATS_SERVER = ROOT / ".tools" / "nats-server"
 START_SECONDS = 120
 STOP_SECONDS = 60
 WORKERS = 2
+# Where it has all been tried once already.
+FEWER = ["--max-examples", "5"]
+# What is right is refused then, as it should be.
+WITHOUT_TOKEN = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
 def main():
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
-    schemathesis = installed()
+    schemathesis, more = installed(), sys.argv[2:]
+
+    def opened(address, output):
+        return check(schemathesis, address, more)
+
+    def closed(address, output):
+        token = staff_token(output)
+        with_token = check(schemathesis, address, [*FEWER, "--header", f"Authorization: Bearer {token}", *more])
+        return with_token or check(schemathesis, address, [*FEWER, "--checks", WITHOUT_TOKEN, *more])
+
+    sys.exit(checked([], opened) or checked(["--secure"], closed))
+
+
+def checked(flags, with_service):
+    """What is found on a service with these flags."""
     with tempfile.TemporaryDirectory() as folder:
-        service, address = start(sys.argv[1], pathlib.Path(folder))
+        output = pathlib.Path(folder) / "output"
+        service, address = start(sys.argv[1], pathlib.Path(folder), flags, output)
         try:
             wait_for(address, service)
-            done = check(schemathesis, address, sys.argv[2:])
+            return with_service(address, output)
         finally:
             service.terminate()
             try:
                 service.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 service.kill()
-    sys.exit(done)
+
+
+def staff_token(output):
+    """The token that is printed for staff, once it is."""
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        found = re.search(r"^  staff +TOKEN=(\S+)$", output.read_text(), re.MULTILINE)
+        if found:
+            return found[1]
+        time.sleep(0.1)
+    sys.exit("no token is printed")
 
 
 def installed():
@@ -69,13 +99,13 @@ def installed():
     return binary
 
 
-def start(headwater, folder):
+def start(headwater, folder, flags, output):
     address = f"127.0.0.1:{free_port()}"
-    command = [headwater, "dev", "--data-dir", str(folder / "data"), "--http-addr", address]
+    command = [headwater, "dev", "--data-dir", str(folder / "data"), "--http-addr", address, *flags]
     if NATS_SERVER.exists():
         command += ["--nats-server", str(NATS_SERVER)]
-    service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               env=without_settings())
+    with output.open("w") as told:
+        service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, env=without_settings())
     return service, address
 
 

@@ -131,7 +131,7 @@ impl RequestHeaders for Given<'_> {
 
 async fn ask(access: &Access, token: &str) -> Result<Identified, Problem> {
     let headers = [("authorization", format!("Bearer {token}"))];
-    access.identified(&Given(&headers)).await
+    access.identified(&Given(&headers), None).await
 }
 
 #[track_caller]
@@ -337,7 +337,7 @@ async fn scopes_are_read_in_each_form_that_issuers_have() {
 #[actix::test]
 async fn the_header_is_read_in_any_case_and_once() {
     let good = token("ed", &claims());
-    let known = async |given: &[(&str, String)]| WORLD.access.identified(&Given(given)).await;
+    let known = async |given: &[(&str, String)]| WORLD.access.identified(&Given(given), None).await;
     for name in ["Authorization", "authorization", "AUTHORIZATION"] {
         for scheme in ["Bearer", "bearer", "BEARER"] {
             let given = [(name, format!("{scheme} {good}"))];
@@ -386,7 +386,7 @@ async fn who_may_not_is_told_what_it_takes_and_who_is_nobody_to_say_who_they_are
     let challenge = problem.challenge().unwrap();
     assert!(challenge.contains(r#"error="insufficient_scope", scope="cmd:order:place""#));
 
-    let nobody = || WORLD.access.identified(&Given(&[]));
+    let nobody = || WORLD.access.identified(&Given(&[]), None);
     assert!(
         nobody()
             .await
@@ -397,20 +397,22 @@ async fn who_may_not_is_told_what_it_takes_and_who_is_nobody_to_say_who_they_are
     let problem = nobody().await.unwrap().may(action).unwrap_err();
     assert_eq!((problem.status, problem.scope), (401, None));
 
-    let open = Access::open().identified(&Given(&[])).await.unwrap();
+    let open = Access::open().identified(&Given(&[]), None).await.unwrap();
     assert!(open.may(action).unwrap().caller.is_unrestricted());
     // Where nobody is asked, nothing that is said counts.
     let given = [("authorization", "nonsense".to_owned())];
-    assert!(Access::open().identified(&Given(&given)).await.is_ok());
+    assert!(
+        Access::open()
+            .identified(&Given(&given), None)
+            .await
+            .is_ok()
+    );
 }
 
 #[test]
 fn a_token_is_remembered_until_it_ends_and_for_its_keys_alone() {
     let remembered = Remembered::new();
-    let identified = Identified {
-        caller: Caller::new(Some("m-1"), ["qry:*"]),
-        until: Some(100),
-    };
+    let identified = Identified::told(Caller::new(Some("m-1"), ["qry:*"]), Some(100));
     remembered.put("a.b.c", 7, &identified);
     assert!(remembered.find("a.b.c", 7, 100).is_some());
     assert!(remembered.find("a.b.c", 7, 101).is_none());

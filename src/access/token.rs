@@ -166,9 +166,7 @@ impl Claims {
         }
         // The last whole second in which `now < exp + leeway`.
         let end = self.exp.unwrap_or_default() + leeway.as_secs() as f64;
-        Ok(Identified {
-            caller: Caller::new(subject, scopes),
-            until: Some(end.ceil() as i64 - 1),
-        })
+        let until = end.ceil() as i64 - 1;
+        Ok(Identified::told(Caller::new(subject, scopes), Some(until)))
     }
 }

@@ -4,14 +4,18 @@ use super::{Failure, Program, signals};
 use crate::{
     command::request::{CommandHeaders, CommandRequest},
     config::DevConfig,
-    dev::{Dev, DevError, DevOptions},
+    dev::{Dev, DevError, DevOptions, Secured},
     event_log::subject::Id,
     platform::{Platform, StartError},
     sample::{self, SampleCommand},
 };
 use futures::{TryStreamExt, stream};
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
+/// The folder of a system that is closed, in the data folder: it has a log of its own.
+const SECURE: &str = "secure";
+/// The folder of its keys, in that.
+const KEYS: &str = "keys";
 /// The number of sample commands that are under way at once.
 const SEEDING: usize = 64;
 /// How often a sample command is given, where the log does not answer in time.
@@ -21,12 +25,32 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode, Failure> {
     let no_seed = config.no_seed;
-    let access = config.sides.access(config.http_addr);
+    let folder = match config.secure {
+        true => config.data_dir.join(SECURE),
+        false => config.data_dir,
+    };
+    let secured = config
+        .secure
+        .then(|| Secured::open(&folder.join(KEYS), program.name));
+    let secured = secured
+        .transpose()
+        .map_err(Failure::configuration)?
+        .map(Arc::new);
+    let access = match &secured {
+        None => config.sides.access(config.http_addr),
+        Some(secured) => secured
+            .access(config.sides.auth.anonymous_scopes.clone())
+            .map(|access| access.limited(config.sides.auth.limits())),
+    };
     let access = access.map_err(Failure::configuration)?;
     let exporter = super::export_traces(&config.sides.trace, "dev")?;
+    let http = config.sides.gateway.http(config.http_addr);
+    let http = http.map_err(Failure::configuration)?;
+    let scheme = http.scheme();
     let options = DevOptions {
-        data_dir: config.data_dir,
-        http: config.sides.gateway.http(config.http_addr),
+        data_dir: folder,
+        secured: secured.clone(),
+        http,
         nats_port: config.nats_port,
         nats_server: config.nats_server,
         reset: config.reset,
@@ -62,7 +86,7 @@ pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode
     }
     dev.begin_processes().await.map_err(Failure::operation)?;
     caught_up(dev.platform()).await;
-    print_banner(program, &dev);
+    print_banner(program, &dev, scheme, secured.as_deref())?;
 
     signals::asked_to_stop().await.map_err(Failure::operation)?;
     // A second signal means: now.
@@ -133,25 +157,33 @@ async fn caught_up(platform: &Platform) {
     }
 }
 
-fn print_banner(program: &Program, dev: &Dev) {
+fn print_banner(
+    program: &Program,
+    dev: &Dev,
+    scheme: &str,
+    secured: Option<&Secured>,
+) -> Result<(), Failure> {
     let http = dev
         .platform()
         .http_addr()
-        .map_or_else(String::new, |address| format!("http://{address}"));
+        .map_or_else(String::new, |address| format!("{scheme}://{address}"));
     let admin = dev
         .platform()
         .admin_addr()
         .map_or_else(String::new, |address| {
-            format!("; operators: http://{address}")
+            format!("; operators: {scheme}://{address}")
         });
     let append = dev
         .platform()
         .append()
         .map_or_else(String::new, ToString::to_string);
+    let operator = secured.map_or_else(String::new, |secured| {
+        format!("  (--nats-nkey {})", secured.operator().display())
+    });
     println!(
         "{name} {version} runs; Ctrl-C stops it
   HTTP        {http}  (try it out: {http}/docs{admin})
-  NATS        {nats}
+  NATS        {nats}{operator}
   data        {folder}
   durability  {durability}
   append      {append}",
@@ -161,10 +193,37 @@ fn print_banner(program: &Program, dev: &Dev) {
         folder = dev.folder().display(),
         durability = dev.durability(),
     );
-    if !program.examples.is_empty() {
-        println!("try, in another terminal:");
-    }
+    let shown = match secured {
+        // Ten lines are read at a glance.
+        Some(secured) => {
+            print_tokens(program, secured)?;
+            r#" -H "Authorization: Bearer $TOKEN""#
+        }
+        None => {
+            if !program.examples.is_empty() {
+                println!("try, in another terminal:");
+            }
+            ""
+        }
+    };
     for example in &program.examples {
-        println!("  {}", example.replace("{http}", &http));
+        println!("  {}{shown}", example.replace("{http}", &http));
+    }
+    Ok(())
+}
+
+/// Prints a token for each whom the program names, or one that may everything.
+fn print_tokens(program: &Program, secured: &Secured) -> Result<(), Failure> {
+    let print = |whom: &str, subject: &str, scopes: &[&str]| {
+        let token = secured.token(subject, scopes).map_err(Failure::operation)?;
+        println!("  {whom:<10}  TOKEN={token}");
+        Ok(())
+    };
+    for token in &program.tokens {
+        print(token.whom, token.subject, token.scopes)?;
+    }
+    match program.tokens.is_empty() {
+        true => print("everything", "dev", &["cmd:*", "qry:*", "ops:write"]),
+        false => Ok(()),
     }
 }

@@ -30,6 +30,9 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
     }
     let access = config.sides.access(config.http_addr);
     let access = access.map_err(Failure::configuration)?;
+    let http = config.sides.gateway.http(config.http_addr);
+    let http = http.map_err(Failure::configuration)?;
+    let scheme = http.scheme();
     let nats = config.topology.log.nats.address();
     let nats = nats.map_err(Failure::configuration)?;
     // Held until the end: documents in the folder have one owner.
@@ -51,7 +54,7 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
         .map(|(username, password)| Credentials { username, password });
     options.access = access;
     options.roles = config.roles.iter().copied().collect();
-    options.http = config.sides.gateway.http(config.http_addr);
+    options.http = http;
     options.stream_replicas = config.topology.stream_replicas;
     options.inboxes = config.sides.inboxes();
     options.cache = config.sides.gateway.cache();
@@ -83,10 +86,10 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
     println!("{} {} runs", program.name, program.version);
     println!("  NATS   {}", nats.shown());
     if let Some(address) = platform.http_addr() {
-        println!("  HTTP   http://{address}");
+        println!("  HTTP   {scheme}://{address}");
     }
     if let Some(address) = platform.admin_addr() {
-        println!("  admin  http://{address}");
+        println!("  admin  {scheme}://{address}");
     }
     if keeps_documents {
         println!("  data   {}", data.path().display());

@@ -18,7 +18,7 @@ use super::{
     waits::{PROCESS, ProcessWait, Rested},
 };
 use crate::{
-    access::{Access, Identified, Identity},
+    access::{Access, Identified, Identity, UnderWay},
     caller::{Action, Caller},
     connection::{flush, round_trip},
     event_log::subject::Id,
@@ -234,6 +234,8 @@ struct Sender {
     arrived: Instant,
     /// Dropped once the answer has been sent.
     under_way: mpsc::Sender<()>,
+    /// The command among those of the caller that are under way.
+    _asked: Option<Arc<UnderWay>>,
 }
 
 impl Sender {
@@ -328,6 +330,7 @@ impl Desk {
             reply: message.reply.clone(),
             arrived: arrival.read(),
             under_way,
+            _asked: None,
         };
         match self.identify(&message) {
             Identity::Known(who) => self.decide(&message, who, caller, arrival),
@@ -345,18 +348,12 @@ impl Desk {
     /// say is not.
     fn identify(&self, message: &Message) -> Identity {
         if !self.passed_on || self.access.is_open() {
-            return self.access.identify(&message.headers);
+            return self.access.identify(&message.headers, None);
         }
         let told = passed_on::read(&message.headers);
         Identity::Known(told.map(|told| match told {
-            Some(caller) => Identified {
-                caller,
-                until: Some(i64::MAX),
-            },
-            None => Identified {
-                caller: self.access.anonymous(),
-                until: None,
-            },
+            Some(caller) => Identified::told(caller, Some(i64::MAX)),
+            None => Identified::told(self.access.anonymous(), None),
         }))
     }
 
@@ -367,10 +364,11 @@ impl Desk {
         mut caller: Sender,
         arrival: Arrival,
     ) {
-        let who = match who {
+        let mut who = match who {
             Ok(who) => who,
             Err(problem) => return caller.answer(Err(problem)),
         };
+        caller._asked = who.under_way();
         let Some((aggregate, id, command)) = names(&message.subject, self.passed_on) else {
             return caller.answer(Err(who.refused(Problem::malformed(
                 "id".to_owned(),

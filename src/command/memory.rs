@@ -6,6 +6,7 @@
 //! It is rebuilt from the log, where every event carries its command's id, and rides along in snapshots.
 
 use super::{
+    author::Author,
     is_given_id,
     request::{Outcome, OutcomeEvent},
 };
@@ -36,6 +37,9 @@ pub struct Remembered {
     pub key: Arc<str>,
     /// The fingerprint of its name and body; `None` when it had no key.
     pub hash: Option<Fingerprint>,
+    /// Who gave it; `None` when it had no key, or nobody known gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Author>,
     /// The aggregate's version after it.
     pub version: u64,
     /// The position of its commit.
@@ -132,6 +136,10 @@ pub fn outcomes_of(events: &[StoredEvent], time: i64) -> Vec<Remembered> {
         Remembered {
             key: last.recorded.command_id.as_str().into(),
             hash: last.command_hash,
+            by: last
+                .command_hash
+                .and(last.recorded.caller_id.as_deref())
+                .map(Author::of),
             version: last.recorded.version,
             position: last.recorded.position,
             at: time,
@@ -411,6 +419,7 @@ mod tests {
         Remembered {
             key: format!("key-{number}").into(),
             hash: Some(Fingerprint(1)),
+            by: None,
             version: 1,
             position: 1,
             at: number,

@@ -1,8 +1,8 @@
 //! The flags of who asks, and what they may.
 
-use crate::access::{Access, AccessOptions, KeySource};
+use crate::access::{Access, AccessOptions, KeySource, Limits};
 use clap::Args;
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 /// Who asks, and what they may.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +23,15 @@ pub struct AuthConfig {
     /// What who shows no token may do: scopes such as qry:product, separated by commas
     #[arg(long, env = "HEADWATER_ANONYMOUS_SCOPES", value_delimiter = ',', value_parser = scope)]
     pub anonymous_scopes: Vec<String>,
+    /// The number of requests a second that are taken of one caller, and at once, known by the token or else by the
+    /// address; further ones are answered 429. As many as they like unless given
+    // What is right depends on what a caller is: a shopper, or a proxy with many behind it.
+    #[arg(long, env = "HEADWATER_MAX_REQUESTS_PER_SECOND")]
+    pub max_requests_per_second: Option<NonZeroU32>,
+    /// The number of requests of one caller that may be under way at once, live streams among them; further ones
+    /// are answered 429. As many as they like unless given
+    #[arg(long, env = "HEADWATER_MAX_REQUESTS_UNDER_WAY")]
+    pub max_requests_under_way: Option<NonZeroU32>,
     /// Say that everybody who reaches --http-addr may do everything
     #[arg(long, env = "HEADWATER_INSECURE", conflicts_with_all = ["auth_jwks", "anonymous_scopes"])]
     pub insecure: bool,
@@ -45,7 +54,7 @@ impl AuthConfig {
                 Some((flag, address)) if !self.insecure => Err(format!(
                     "{flag} {address}: whoever reaches it could do everything; say who may do what with --auth-jwks, or that this is meant with --insecure"
                 )),
-                _ => Ok(Access::open()),
+                _ => Ok(Access::open().limited(self.limits())),
             };
         }
         if self.auth_jwks.is_some() && self.auth_audience.is_none() {
@@ -58,11 +67,19 @@ impl AuthConfig {
             leeway: Duration::from_secs(self.auth_leeway_seconds),
             anonymous: self.anonymous_scopes.clone(),
         });
-        access.map_err(|reason| format!("--auth-jwks {reason}"))
+        let access = access.map_err(|reason| format!("--auth-jwks {reason}"))?;
+        Ok(access.limited(self.limits()))
+    }
+
+    /// Returns how much each caller may ask for.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits::new(self.max_requests_per_second, self.max_requests_under_way)
     }
 }
 
-fn scope(text: &str) -> Result<String, String> {
+/// Reads a scope.
+pub(super) fn scope(text: &str) -> Result<String, String> {
     let text = text.trim();
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),

@@ -25,6 +25,10 @@ pub struct DevConfig {
     /// Do not load the sample catalogue
     #[arg(long, env = "HEADWATER_NO_SEED")]
     pub no_seed: bool,
+    /// Close everything: NATS with a user for each part, commands and queries by token alone, with keys that are
+    /// made in the folder secure of the data folder; prints tokens to try it with. It has a log of its own
+    #[arg(long, env = "HEADWATER_SECURE", conflicts_with_all = ["auth_jwks", "insecure"])]
+    pub secure: bool,
     /// Do not run the processes of the domain
     #[arg(long, env = "HEADWATER_NO_PROCESSES")]
     pub no_processes: bool,

@@ -5,12 +5,13 @@ use crate::{
     access::Access,
     command::client::CommandOptions,
     event_log::{AppendChoice, secret::Secret},
-    http::{self, MAX_CONNECTIONS, Origin},
+    http::{self, MAX_CONNECTIONS, Origin, Tls},
     projection::VerifyOptions,
     request_reply::{InboxPrefix, Inboxes},
 };
 use clap::Args;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use zeroize::Zeroizing;
 
 /// What is told of a replica wherever it runs.
 #[derive(Debug, Clone, Args)]
@@ -97,6 +98,7 @@ impl CommandConfig {
         };
         let wrong = |reason: String| format!("--secret-file {}: {reason}", file.display());
         let content = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+        let content = Zeroizing::new(content);
         Secret::new(&content).map(Some).map_err(wrong)
     }
 
@@ -136,8 +138,8 @@ impl VerifyConfig {
 /// How a gateway answers.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayConfig {
-    /// Where operators are served, apart from callers: /metrics, /ops and /console are there then, and not at
-    /// --http-addr; port 0 takes a free one
+    /// Where operators are served, apart from callers: /metrics, /processes, /ops and /console are there then, and
+    /// not at --http-addr; port 0 takes a free one
     #[arg(long, env = "HEADWATER_ADMIN_ADDR")]
     pub admin_addr: Option<SocketAddr>,
     /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
@@ -157,6 +159,17 @@ pub struct GatewayConfig {
     // Beside as many live clients as there may be, room for those that come and go.
     #[arg(long, env = "HEADWATER_MAX_CONNECTIONS", default_value_t = MAX_CONNECTIONS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// The number of connections that one address may have open at once (of IPv6, one /64); further ones are answered
+    /// 429. As many as there may be unless given: behind a proxy all come from one
+    #[arg(long, env = "HEADWATER_MAX_CONNECTIONS_PER_ADDRESS")]
+    pub max_connections_per_address: Option<NonZeroU32>,
+    /// The certificate that clients over HTTP are shown, with those between it and its authority, in PEM. It is
+    /// renewed as the file is, without a restart; HTTP is served over TLS alone then
+    #[arg(long, env = "HEADWATER_TLS_CERT", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM
+    #[arg(long, env = "HEADWATER_TLS_KEY", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// The number of clients that may follow documents live at once; an eighth of all connections is left to others
     #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
     pub max_live: usize,
@@ -190,9 +203,18 @@ impl GatewayConfig {
     }
 
     /// Returns how HTTP is served at an address, with the defaults of what cannot be set from outside.
-    #[must_use]
-    pub fn http(&self, address: SocketAddr) -> http::Options {
-        http::Options {
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the certificate or its key.
+    pub fn http(&self, address: SocketAddr) -> Result<http::Options, String> {
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Some(Tls::open(certificate, key)?),
+            _ => None,
+        };
+        Ok(http::Options {
+            tls,
+            max_connections_per_address: self.max_connections_per_address,
             address,
             admin: self.admin_addr,
             max_connections: self.max_connections as usize,
@@ -200,6 +222,6 @@ impl GatewayConfig {
             live_heartbeat: Duration::from_secs(self.live_heartbeat_seconds),
             allowed_origins: self.allow_origin.clone(),
             ..http::Options::default()
-        }
+        })
     }
 }

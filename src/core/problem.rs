@@ -171,13 +171,13 @@ impl Problem {
         }
     }
 
-    /// 409: the idempotency key was used before, for a different command.
+    /// 409: the idempotency key was used before, for a different command or by another caller.
     pub fn key_reused() -> Self {
         Self {
             field: Some("Idempotency-Key".to_owned()),
             ..Self::refused(
                 "key_reused",
-                "this idempotency key was used for a different command",
+                "this idempotency key was used for a different command, or by another caller",
             )
         }
     }
@@ -251,6 +251,16 @@ impl Problem {
                 "overloaded",
                 "too many commands are waiting; nothing was done",
             )
+        }
+    }
+
+    /// 429: one caller asks for more than one may.
+    #[must_use]
+    pub fn too_many_requests(retry_after: u32, detail: &str) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            detail: format!("{detail}; nothing was done"),
+            ..Self::overloaded()
         }
     }
 

@@ -56,6 +56,8 @@ pub struct NatsServerOptions {
     pub binary: Option<PathBuf>,
     /// The port on 127.0.0.1; a free one when `None`, the default. A restart keeps it.
     pub port: Option<u16>,
+    /// Who may connect, and as whom it is asked whether it is ready; anybody when `None`, the default.
+    pub users: Option<ServerUsers>,
     /// [`Durability::Dev`], the default, or [`Durability::SingleDurable`].
     pub durability: Durability,
     /// The time the first start may take, recovery of the store included; 60 s.
@@ -70,10 +72,20 @@ impl NatsServerOptions {
             folder: folder.into(),
             binary: None,
             port: None,
+            users: None,
             durability: Durability::Dev,
             start_timeout: Duration::from_secs(60),
         }
     }
+}
+
+/// The users of a server.
+#[derive(Debug, Clone)]
+pub struct ServerUsers {
+    /// The configuration that says who they are, which the server's includes.
+    pub config: PathBuf,
+    /// The file with the seed of one that may ask JetStream how it is.
+    pub seed: PathBuf,
 }
 
 /// The state of the child as it was last seen.
@@ -112,7 +124,13 @@ impl NatsServer {
             Durability::Dev => CONFIG_DEV,
             Durability::SingleDurable | Durability::Cluster => CONFIG_DURABLE,
         };
-        let mut launch = Launch::prepare(found.path, &options.folder, config, options.port)?;
+        let mut launch = Launch::prepare(
+            found.path,
+            &options.folder,
+            config,
+            options.port,
+            options.users,
+        )?;
         let running = launch.start(options.start_timeout).await?;
         launch.port = Some(running.port);
         tracing::info!(

@@ -15,6 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 /// The place where the salt and the check value stand.
 const SUBJECT: &str = "log.secret";
@@ -23,9 +24,9 @@ const AGREED_FOR: Duration = Duration::from_secs(1);
 /// The check value is the HMAC of this text.
 const CHECKED: &str = "headwater";
 
-/// A secret of a deployment, as the operator gives it.
+/// A secret of a deployment, as the operator gives it. Its bytes are overwritten when nobody has it any more.
 #[derive(Clone)]
-pub struct Secret(Arc<[u8]>);
+pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,7 +48,7 @@ impl Secret {
         if content.len() < Self::MIN {
             return Err(format!("a secret has at least {} bytes", Self::MIN));
         }
-        Ok(Self(content.into()))
+        Ok(Self(Arc::new(Zeroizing::new(content.to_vec()))))
     }
 }
 

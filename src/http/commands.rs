@@ -22,7 +22,7 @@ pub(super) async fn execute(
     payload: Payload,
     site: &Site,
 ) -> Result<HttpResponse, Problem> {
-    let who = site.access.identified(request.headers()).await?;
+    let who = site.identified(request).await?;
     let commands = &site.backends.commands;
     let aggregate = input::segment(request, 1, "aggregate")?.into_owned();
     let command = input::segment(request, 3, "command")?.into_owned();

@@ -12,13 +12,18 @@ mod refusal;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 pub(super) use refusal::{refuse, too_many};
 pub(super) use stream::ClientStream;
+pub(super) use transport::Transport;
 
+use crate::{access::network, problem::Problem};
 use futures::task::AtomicWaker;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -43,6 +48,8 @@ pub struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limit: usize,
+    /// How many of them may be of one network; as many as there may be with `None`.
+    of_one: Option<NonZeroU32>,
     /// What the times of connections are counted from.
     epoch: Instant,
     /// Whether each is to be closed after its next answer.
@@ -55,6 +62,8 @@ struct Open {
     next: u64,
     regular: HashMap<u64, Arc<Connection>>,
     spare: HashMap<u64, Arc<Connection>>,
+    /// How many are of each network, where that is bounded.
+    networks: HashMap<u64, u32>,
     told: Option<Instant>,
 }
 
@@ -62,8 +71,15 @@ impl Connections {
     /// None yet, and at most so many.
     #[must_use]
     pub fn new(limit: usize) -> Self {
+        Self::bounded(limit, None)
+    }
+
+    /// As [`Connections::new`], and so many of one address at most; of IPv6, of one network (/64).
+    #[must_use]
+    pub fn bounded(limit: usize, of_one: Option<NonZeroU32>) -> Self {
         Self(Arc::new(Shared {
             limit: limit.max(1),
+            of_one,
             epoch: Instant::now(),
             draining: AtomicBool::new(false),
             open: Mutex::default(),
@@ -75,10 +91,22 @@ impl Connections {
         self.0.draining.store(true, Relaxed);
     }
 
-    /// Makes room for a connection. `None` when even those who ask how the replica is are too many.
-    pub(super) fn admit(&self) -> Option<Place> {
+    /// Makes room for a connection from an address, or says why there is none: even those who ask how the replica
+    /// is are too many, or those of this address.
+    pub(super) fn admit(&self, from: Option<IpAddr>) -> Result<Place, Problem> {
         let mut open = self.0.open();
         let limit = self.0.limit;
+        let network = self.0.of_one.and(from).map(network);
+        let of_it = network.and_then(|network| open.networks.get(&network));
+        if let (Some(most), Some(of_it)) = (self.0.of_one, of_it)
+            && *of_it >= most.get()
+        {
+            metrics::counter!("headwater_http_connections_refused_total").increment(1);
+            return Err(Problem::too_many_requests(
+                1,
+                "too many connections of this address are open",
+            ));
+        }
         if open.regular.len() >= limit {
             let share = limit.div_ceil(SHARE);
             close_idle(&mut open.regular, share);
@@ -91,14 +119,18 @@ impl Connections {
             }
             if open.spare.len() >= SPARE {
                 metrics::counter!("headwater_http_connections_refused_total").increment(1);
-                return None;
+                return Err(too_many());
             }
         }
         let number = open.next;
         open.next += 1;
+        if let Some(network) = network {
+            *open.networks.entry(network).or_default() += 1;
+        }
         let connection = Arc::new(Connection {
             number,
             spare,
+            network,
             shared: Arc::clone(&self.0),
             under_way: AtomicU32::new(0),
             blocked: AtomicBool::new(false),
@@ -113,7 +145,7 @@ impl Connections {
         };
         kind.insert(number, Arc::clone(&connection));
         metrics::gauge!("headwater_http_connections").increment(1);
-        Some(Place(connection))
+        Ok(Place(connection))
     }
 }
 
@@ -162,6 +194,8 @@ fn tell(open: &mut Open, limit: usize) {
 pub(super) struct Connection {
     number: u64,
     spare: bool,
+    /// Where it comes from, where that is counted.
+    network: Option<u64>,
     shared: Arc<Shared>,
     /// Requests that are being answered, and streams that go on.
     under_way: AtomicU32,
@@ -225,6 +259,14 @@ impl Drop for Place {
         let mut open = self.0.shared.open();
         open.regular.remove(&self.0.number);
         open.spare.remove(&self.0.number);
+        if let Some(network) = self.0.network
+            && let Entry::Occupied(mut of_it) = open.networks.entry(network)
+        {
+            *of_it.get_mut() -= 1;
+            if *of_it.get() == 0 {
+                of_it.remove();
+            }
+        }
         metrics::gauge!("headwater_http_connections").decrement(1);
     }
 }

@@ -18,7 +18,7 @@ use actix_web::{
 };
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
-use std::{borrow::Cow, collections::BTreeMap, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// The path's segment number `index`, counted from 0 at the first slash, decoded. `field` is what
 /// a problem calls it.
@@ -117,6 +117,11 @@ impl RequestHeaders for HeaderMap {
         self.iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
     }
+}
+
+/// The address that a request comes from.
+pub(super) fn address(request: &HttpRequest) -> Option<IpAddr> {
+    request.peer_addr().map(|peer| peer.ip())
 }
 
 /// A header that may be given once, in ASCII.

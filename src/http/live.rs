@@ -16,7 +16,7 @@ use super::{
     views,
 };
 use crate::{
-    access::Identified,
+    access::{Identified, UnderWay},
     problem::{Age, Problem},
     read_model::{
         Delivery, EventId, Freshness, LiveEvent, LiveKind, Subscription, ViewDescription,
@@ -112,7 +112,7 @@ fn last_event(request: &HttpRequest) -> Result<Option<EventId>, Problem> {
 fn respond(
     request: &HttpRequest,
     site: &Site,
-    (view, who): (&ViewDescription, Identified),
+    (view, mut who): (&ViewDescription, Identified),
     following: Result<(Slot, Subscription), Problem>,
 ) -> Result<HttpResponse, Refusal> {
     let (slot, subscription) = match following {
@@ -144,6 +144,7 @@ fn respond(
             .remaining()
             .map(|left| Box::pin(tokio::time::sleep(left))),
         _slot: slot,
+        _under_way: who.under_way(),
         _occupied: connection.map(Connection::occupy),
     });
     if request.version() < Version::HTTP_11 {
@@ -204,6 +205,8 @@ struct Frames {
     /// True if the client has been told so.
     ended: bool,
     _slot: Slot,
+    /// It is under way for as long as it goes on.
+    _under_way: Option<Arc<UnderWay>>,
     /// It is never idle, however long nothing changes.
     _occupied: Option<Occupied>,
 }

@@ -1,6 +1,6 @@
 //! `/metrics`: what the process has measured, for Prometheus.
 
-use super::refusal::Refusal;
+use super::{input, refusal::Refusal};
 use crate::{access::Access, caller::Action, telemetry};
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,7 +16,9 @@ pub(super) async fn serve(
     request: HttpRequest,
     access: Data<Access>,
 ) -> Result<HttpResponse, Refusal> {
-    let who = access.identified(request.headers()).await?;
+    let who = access
+        .identified(request.headers(), input::address(&request))
+        .await?;
     who.may(Action::Inspect)?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, TEXT))

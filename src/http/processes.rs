@@ -41,7 +41,7 @@ async fn answer(request: &HttpRequest, body: actix_web::web::Bytes) -> HttpRespo
 
 /// The process that is asked about, if whoever asks may.
 async fn allowed_process(request: &HttpRequest, site: &Site) -> Result<&'static str, Problem> {
-    let who = site.access.identified(request.headers()).await?;
+    let who = site.identified(request).await?;
     let who = who.may(Action::Inspect)?;
     let name = input::segment(request, 1, "process")?;
     let mut names = site.backends.processes.names().iter();

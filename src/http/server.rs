@@ -3,7 +3,7 @@
 
 use super::{
     Options,
-    connections::{ClientStream, Connections, LEAVING, SPARE, refuse},
+    connections::{ClientStream, Connections, LEAVING, SPARE, Transport, refuse},
     cors::Origins,
 };
 use actix_http::{HttpService, Protocol, Request, error::DispatchError};
@@ -66,14 +66,23 @@ where
             }));
         let (connections, patience) = (connections.clone(), options.write_timeout);
         let origins = Origins::new(&options.allowed_origins);
+        let (tls, handshake) = (options.tls.clone(), options.head_timeout);
         fn_service(move |stream: TcpStream| {
-            let (place, origins) = (connections.admit(), origins.clone());
+            let peer = stream.peer_addr().ok();
+            let place = connections.admit(peer.map(|peer| peer.ip()));
+            let (origins, tls) = (origins.clone(), tls.clone());
             async move {
-                let Some(place) = place else {
-                    refuse(stream, &origins).await;
-                    return Err(DispatchError::DisconnectTimeout);
+                let place = match place {
+                    Ok(place) => place,
+                    // Without a handshake no word can be said.
+                    Err(_) if tls.is_some() => return Err(DispatchError::DisconnectTimeout),
+                    Err(problem) => {
+                        refuse(stream, &origins, &problem).await;
+                        return Err(DispatchError::DisconnectTimeout);
+                    }
                 };
-                let peer = stream.peer_addr().ok();
+                let stream = Transport::accept(stream, tls.as_ref(), handshake).await;
+                let stream = stream.map_err(DispatchError::Io)?;
                 let stream = ClientStream::new(stream, place, patience, origins);
                 Ok((stream, Protocol::Http1, peer))
             }

@@ -27,6 +27,7 @@ use tokio_rustls::{
     },
     server::TlsStream,
 };
+use zeroize::Zeroizing;
 
 /// How often the files are looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -214,14 +215,14 @@ impl Shared {
 /// What the two files have in them.
 struct Files<'a> {
     certificate: (&'a Path, Vec<u8>),
-    key: (&'a Path, Vec<u8>),
+    key: (&'a Path, Zeroizing<Vec<u8>>),
 }
 
 impl<'a> Files<'a> {
     fn read(certificate: &'a Path, key: &'a Path) -> Result<Self, String> {
         Ok(Self {
             certificate: (certificate, read("--tls-cert", certificate)?),
-            key: (key, read("--tls-key", key)?),
+            key: (key, Zeroizing::new(read("--tls-key", key)?)),
         })
     }
 
@@ -230,7 +231,7 @@ impl<'a> Files<'a> {
         // The length keeps what is in one file from being taken for what is in the other.
         hash.update((self.certificate.1.len() as u64).to_le_bytes());
         hash.update(&self.certificate.1);
-        hash.update(&self.key.1);
+        hash.update(&*self.key.1);
         hash.finalize().into()
     }
 

@@ -57,7 +57,7 @@ pub(super) async fn allowed_view<'a>(
     request: &HttpRequest,
     site: &'a Site,
 ) -> Result<(&'a ViewDescription, Identified), Problem> {
-    let who = site.access.identified(request.headers()).await?;
+    let who = site.identified(request).await?;
     let view = known_view(request, site).map_err(|problem| who.refused(problem))?;
     let who = who.may(Action::Query { view: view.name })?;
     Ok((view, who))

@@ -52,6 +52,9 @@ pub(super) async fn start(
     let guard = ReplyGuard::new(options.inboxes.clone());
     let waiting = Waiting::new(options.patience);
     io.spawn(options.access.clone().keep());
+    if let Some(tls) = &options.http.tls {
+        io.spawn(tls.clone().keep());
+    }
     let early = |(listener, http): &Listening| EarlyGateway::start(listener, http, &waiting);
     let early_gateways = std::iter::once(&callers).chain(&operators).map(early);
     let early_gateways = early_gateways.collect::<Result<Vec<_>, _>>()?;
@@ -145,7 +148,10 @@ pub(super) async fn start(
         waiting_processes: None,
         gateway: None,
         operators: None,
-        connections: Connections::new(options.http.max_connections),
+        connections: Connections::bounded(
+            options.http.max_connections,
+            options.http.max_connections_per_address,
+        ),
         draining: Arc::default(),
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {

@@ -39,7 +39,7 @@ pub(super) async fn act(
     operators: &Operators,
     message: &Message,
 ) -> Result<Bytes, Problem> {
-    let who = operators.access.identified(&message.headers).await?;
+    let who = operators.access.identified(&message.headers, None).await?;
     who.may(Action::Operate)?;
     let tokens: Vec<_> = message.subject.split('.').collect();
     let [_, _, _, id, verb] = tokens[..] else {

@@ -175,7 +175,11 @@ impl Service {
     }
 
     async fn may_read(&self, message: &Message) -> Result<(), Problem> {
-        let who = self.operators.access.identified(&message.headers).await?;
+        let who = self
+            .operators
+            .access
+            .identified(&message.headers, None)
+            .await?;
         who.may(Action::Inspect).map(drop)
     }
 }

@@ -18,7 +18,7 @@ use super::{
     verify,
 };
 use crate::{
-    access::Access,
+    access::{AUDIT, Access},
     caller::Action,
     config::Role,
     membership::Membership,
@@ -39,9 +39,6 @@ const HOLD: Duration = Duration::from_secs(5);
 
 /// The token that stands for every replica, or every view.
 pub const ALL: &str = "all";
-
-/// The target of the lines that say what operators do.
-const AUDIT: &str = "headwater::audit";
 
 /// How many of the documents that differed from the log are named.
 const DRIFTED: usize = 10;
@@ -174,7 +171,7 @@ impl Answering {
             Ok(verb) if !verb.changes() => Action::Inspect,
             _ => Action::Operate,
         };
-        let who = self.access.identified(&message.headers).await;
+        let who = self.access.identified(&message.headers, None).await;
         let subject = who.as_ref().ok().and_then(|who| who.caller.subject());
         let by = subject.unwrap_or("nobody known").to_owned();
         let allowed = who.and_then(|who| who.may(action));

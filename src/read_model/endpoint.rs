@@ -124,7 +124,7 @@ impl Desk {
         request: &Message,
         mut permit: OwnedSemaphorePermit,
     ) -> Result<Reply, Problem> {
-        let who = match self.access.identify(&request.headers) {
+        let who = match self.access.identify(&request.headers, None) {
             Identity::Known(who) => who?,
             Identity::Unknown(pending) => {
                 drop(permit);
@@ -139,7 +139,7 @@ impl Desk {
             [_, view, ..] if views.any(|known| known.name == view) => {
                 who.may(Action::Query { view })?
             }
-            _ if !who.is_known() => return Err(Problem::unauthenticated()),
+            _ if !who.is_known() => return Err(who.refused(Problem::unauthenticated())),
             _ => who,
         };
         let freshness = Freshness::read(&request.headers, who.caller)?;

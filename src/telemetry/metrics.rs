@@ -120,6 +120,18 @@ fn describe() {
         "headwater_replies_refused_total",
         "requests over NATS that wanted their answer elsewhere than in an inbox",
     );
+    total(
+        "headwater_callers_refused_total",
+        "requests of callers that ask for more than one may",
+    );
+    total(
+        "headwater_tls_handshakes_failed_total",
+        "connections over HTTP without a handshake",
+    );
+    total(
+        "headwater_tls_renewals_total",
+        "certificates of HTTP that were renewed or refused",
+    );
     total("headwater_command_panics_total", "commands that panicked");
     describe_queries();
     describe_gauge!("headwater_live_actors", Unit::Count, "live aggregates");

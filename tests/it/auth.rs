@@ -410,7 +410,7 @@ fn what_others_can_reach_is_not_served_openly_by_accident() {
     Service::start_until(command, folder, temp, "http://0.0.0.0:");
 }
 
-/// No token and no name gets to where others can read it.
+/// No token gets to where others can read it, and no name but of who is refused, in the audit.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_token_is_written_anywhere() {
     let world = World::start(&["--log", "trace"]);
@@ -434,8 +434,64 @@ async fn no_token_is_written_anywhere() {
         }
     }
     let (_, signature) = token.rsplit_once('.').unwrap();
-    for said in [answers, world.service.transcript()] {
+    let transcript = world.service.transcript();
+    assert!(!transcript.contains(signature));
+    // Who was refused is what the audit is for.
+    let logged = transcript
+        .lines()
+        .filter(|line| !line.contains("headwater::audit"));
+    for said in [answers, logged.collect()] {
         assert!(!said.contains(signature) && !said.contains("canary-subject"));
     }
     assert!(world.folder.path().exists());
+}
+
+/// The same key and the same body do not make somebody else's command one's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_is_told_again_to_whom_it_was_told_first() {
+    let world = World::start(&[]);
+    let token = |subject: &str| bearer(&world.signer.token(subject, "cmd:* staff"));
+    let (ann, bob) = (token("ann"), token("bob"));
+    for (api, other) in world
+        .both()
+        .await
+        .iter()
+        .zip(world.both().await.iter().rev())
+    {
+        let sku = unique("theirs");
+        let give = async |api: &Api, who: &str, key: &str| {
+            let headers = [("Authorization", who), ("Idempotency-Key", key)];
+            register(api, &sku, &headers).await
+        };
+        let first = give(api, &ann, "k-1").await.expect(200).json();
+        assert_eq!(first["replayed"], false);
+        // Over the other surface as well, and with another of her tokens.
+        for (api, who) in [(api, &ann), (other, &ann), (other, &token("ann"))] {
+            let again = give(api, who, "k-1").await.expect(200).json();
+            assert_eq!(
+                (&again["replayed"], &again["position"]),
+                (&json!(true), &first["position"])
+            );
+        }
+        for api in [api, other] {
+            let problem = give(api, &bob, "k-1").await.problem(409, "key_reused");
+            assert_eq!(problem["field"], "Idempotency-Key");
+            assert!(problem.get("version").is_none(), "{problem}");
+        }
+    }
+    // Nor does it after a crash, when the log alone knows.
+    let sku = unique("theirs");
+    let headers = |who| [("Authorization", who), ("Idempotency-Key", "k-2")];
+    let [http, _] = world.both().await;
+    register(&http, &sku, &headers(&ann)).await.expect(200);
+    world.service.signal("KILL");
+    let service = serve(&world.nats, &world.flags);
+    let http = Api::Http(service.http());
+    eventually("the other one is refused", || async {
+        let reply = register(&http, &sku, &headers(&bob)).await;
+        (reply.status != 503).then(|| reply.problem(409, "key_reused"))
+    })
+    .await;
+    let again = register(&http, &sku, &headers(&ann)).await.expect(200);
+    assert_eq!(again.json()["replayed"], true);
 }

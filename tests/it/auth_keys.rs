@@ -2,15 +2,26 @@
 
 use crate::harness::{
     api::{Api, Http, NatsApi},
+    certificates::Authority,
     nats::Nats,
     poll::{DEADLINE, eventually},
-    service::Service,
+    service::{Service, headwater},
     tokens::{self, Published, Signer, bearer},
     unique,
 };
+use async_nats::rustls::{
+    self, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use futures::{StreamExt, stream};
 use serde_json::json;
-use std::time::Instant;
+use std::{
+    io::{self, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
 
 fn serve(nats: &Nats, keys: &Published) -> Service {
     let flags = tokens::flags(&keys.url);
@@ -139,4 +150,84 @@ async fn the_last_keys_stay_while_the_issuer_is_away() {
             .status,
         200
     );
+}
+
+/// Passes what it is asked over TLS on to an issuer without, with this certificate.
+fn over_tls(plain: &Published, [certificate, key]: &[PathBuf; 2]) -> String {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
+        .unwrap()
+        .collect();
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.unwrap(), key);
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let issuer = plain.url.clone();
+    let issuer = issuer
+        .trim_start_matches("http://")
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    // It ends with the process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            // A client that does not believe it is gone.
+            let _ = pass_on(StreamOwned::new(session, stream), &issuer);
+        }
+    });
+    format!("https://localhost:{port}/keys")
+}
+
+fn pass_on(mut client: StreamOwned<ServerConnection, TcpStream>, issuer: &str) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut chunk = [0; 1024];
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        match client.read(&mut chunk)? {
+            0 => return Ok(()),
+            read => head.extend_from_slice(&chunk[..read]),
+        }
+    }
+    let mut issuer = TcpStream::connect(issuer)?;
+    issuer.write_all(&head)?;
+    let mut answer = Vec::new();
+    issuer.read_to_end(&mut answer)?;
+    client.write_all(&answer)?;
+    client.conn.send_close_notify();
+    client.flush()
+}
+
+/// Keys come over https from an issuer whose authority the system believes, and from no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_is_believed_by_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let [believed, other] = ["believed", "other"].map(|name| Authority::new(folder.path(), name));
+    let (signer, nats) = (Signer::new("k-1"), Nats::start());
+    let published = Published::start(&[&signer]);
+    let token = signer.token("m-1", "qry:*");
+    for (authority, name, expected) in [(&believed, "good", 404), (&other, "bad", 503)] {
+        let keys = over_tls(&published, &authority.sign(name));
+        let data = tempfile::tempdir().unwrap();
+        let mut command = headwater(["serve", "--http-addr", "127.0.0.1:0", "--nats"]);
+        command
+            .arg(nats.url())
+            .arg("--data-dir")
+            .arg(data.path().join("data"));
+        command.args(tokens::flags(&keys));
+        command.env("SSL_CERT_FILE", folder.path().join("believed.pem"));
+        let asked = published.asked();
+        let service = Service::start(command, data.path().join("data"), data);
+        let api = Api::Http(service.http());
+        eventually("it is known whether it is believed", || async {
+            (status(&api, &token).await == expected).then_some(())
+        })
+        .await;
+        assert_eq!(published.asked() > asked, expected == 404, "{name}");
+    }
 }

@@ -9,8 +9,10 @@ use super::{
     state::{Loaded, last_place},
 };
 use crate::{
+    access::refused_by_rule,
     aggregate::{Aggregate, Context, Decision, Rejection},
     command::{
+        author::Author,
         measure::MEASURES,
         memory::{Name, Remembered},
         traces::{self, Appending},
@@ -82,6 +84,11 @@ pub(super) enum Attempt {
 enum Room {
     Left,
     None,
+}
+
+/// Who gave a command, where a repeated one has to be theirs: where it has a key.
+fn author<A: Aggregate>(pending: &Pending<A>) -> Option<Author> {
+    pending.hash.and(Author::giving(&pending.headers.caller))
 }
 
 /// An attempt under way.
@@ -170,13 +177,17 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
         }
         let decision = match self.decide(pending) {
             None => return Err(self.panicked(index)),
-            Some(Err(problem)) => return Ok(self.is(Decided::Refused(problem))),
+            Some(Err(problem)) => {
+                refused_by_rule(&pending.headers.caller, A::NAME, &problem);
+                return Ok(self.is(Decided::Refused(problem)));
+            }
             Some(Ok(decision)) => decision,
         };
         if decision.events.is_empty() {
             let remembered = Remembered {
                 key: pending.command_id.clone(),
                 hash: pending.hash,
+                by: author(pending),
                 version: self.loaded.version,
                 position: self.loaded.place.position,
                 at: self.loaded.clock.now(),
@@ -287,6 +298,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             remembered: Remembered {
                 key: pending.command_id.clone(),
                 hash: pending.hash,
+                by: author(pending),
                 version: self.loaded.version,
                 position: 0,
                 at: 0,
@@ -326,7 +338,8 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
                 in_this_turn.or_else(|| self.loaded.memory.find(&pending.command_id))?
             }
         };
-        if known.hash.is_some() && known.hash != pending.hash {
+        let is_told = Author::tells(known.by, &pending.headers.caller);
+        if !is_told || (known.hash.is_some() && known.hash != pending.hash) {
             return Some(Decided::Refused(Problem::key_reused()));
         }
         let remembered = known.clone();

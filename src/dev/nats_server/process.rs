@@ -1,7 +1,10 @@
 //! One life of the child: from the start of its guardian to the end of its process group.
 
-use super::NatsServerError;
-use crate::event_log::topology;
+use super::{NatsServerError, ServerUsers};
+use crate::{
+    event_log::topology,
+    platform::{self, NatsAddress, SignIn},
+};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom},
@@ -36,6 +39,8 @@ pub(super) struct Launch {
     folder: PathBuf,
     /// A free port when `None`.
     pub(super) port: Option<u16>,
+    /// The seed of the user that asks whether it is ready; who says nothing of themselves may when `None`.
+    seed: Option<PathBuf>,
 }
 
 impl Launch {
@@ -44,9 +49,16 @@ impl Launch {
         folder: &Path,
         config: &str,
         port: Option<u16>,
+        users: Option<ServerUsers>,
     ) -> Result<Self, NatsServerError> {
         let prepare = || {
             fs::create_dir_all(folder.join(PORTS))?;
+            let mut config = config.to_owned();
+            if let Some(users) = &users {
+                // Put in, since the server reads the path of an include from its own file's folder.
+                config.push('\n');
+                config.push_str(&fs::read_to_string(&users.config)?);
+            }
             fs::write(folder.join(CONFIG), config)?;
             folder.canonicalize()
         };
@@ -58,6 +70,7 @@ impl Launch {
             binary,
             folder,
             port,
+            seed: users.map(|users| users.seed),
         })
     }
 
@@ -168,12 +181,31 @@ impl Launch {
             // for is never mistaken for it.
             listening = listening.or_else(|| self.read_ports());
             if let Some((pid, port)) = listening
-                && jetstream_answers(port).await
+                && self.jetstream_answers(port).await
             {
                 return Ready::Yes { pid, port };
             }
             sleep(POLL).await;
         }
+    }
+
+    async fn jetstream_answers(&self, port: u16) -> bool {
+        let servers = format!("nats://127.0.0.1:{port}");
+        let ask = async {
+            let client = match &self.seed {
+                None => async_nats::connect(servers).await.ok()?,
+                Some(seed) => {
+                    let address = NatsAddress {
+                        servers,
+                        sign_in: SignIn::NKey(seed.clone()),
+                        ..NatsAddress::default()
+                    };
+                    platform::connect(&address, "dev").await.ok()?
+                }
+            };
+            Some(topology::is_ready(&client).await)
+        };
+        timeout(Duration::from_secs(2), ask).await == Ok(Some(true))
     }
 
     /// The server's process id, from the file's name, and its port, from the file.
@@ -193,16 +225,6 @@ enum Ready {
     Yes { pid: u32, port: u16 },
     Ended(String),
     Late,
-}
-
-async fn jetstream_answers(port: u16) -> bool {
-    let ask = async {
-        let client = async_nats::connect(format!("nats://127.0.0.1:{port}"))
-            .await
-            .ok()?;
-        Some(topology::is_ready(&client).await)
-    };
-    timeout(Duration::from_secs(2), ask).await == Ok(Some(true))
 }
 
 /// A server and its guardian. Dropping it stops the server, without waiting.

@@ -24,10 +24,10 @@ const REQUEST: usize = 16 * 1024;
 const NAMING: Duration = Duration::from_millis(200);
 
 /// Refuses a connection, and closes it.
-pub(in crate::http) async fn refuse(mut stream: TcpStream, origins: &Origins) {
+pub(in crate::http) async fn refuse(mut stream: TcpStream, origins: &Origins, problem: &Problem) {
     let allowed = allowed(&stream, origins).await;
     // A client that is gone does not matter.
-    let _ = timeout(HEARING, say(&mut stream, &allowed)).await;
+    let _ = timeout(HEARING, say(&mut stream, &allowed, problem)).await;
 }
 
 /// The headers that let the page read it that the request is of.
@@ -48,11 +48,13 @@ pub(in crate::http) fn too_many() -> Problem {
     Problem::unavailable("too many clients are connected to this replica; nothing was done")
 }
 
-async fn say(stream: &mut TcpStream, allowed: &str) -> io::Result<()> {
-    let body = too_many().to_json();
+async fn say(stream: &mut TcpStream, allowed: &str, problem: &Problem) -> io::Result<()> {
+    let body = problem.to_json();
     let head = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n\
+        "HTTP/1.1 {} {}\r\ncontent-length: {}\r\ncontent-type: {PROBLEM_JSON}\r\n\
          cache-control: no-store\r\nretry-after: 1\r\n{allowed}connection: close\r\n\r\n",
+        problem.status,
+        problem.title,
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

@@ -1,8 +1,7 @@
 //! The bytes of one connection.
 
-use super::{Connection, Place, explained::explained};
+use super::{Connection, Place, Transport, explained::explained};
 use crate::http::cors::{Origin, Origins};
-use actix_web::rt::net::TcpStream;
 use std::{
     io,
     pin::Pin,
@@ -19,7 +18,7 @@ use tokio::{
 /// written for too long.
 #[derive(Debug)]
 pub(in crate::http) struct ClientStream {
-    stream: TcpStream,
+    stream: Transport,
     place: Place,
     /// The time a client may take nothing.
     patience: Duration,
@@ -45,7 +44,7 @@ const LINGERING: Duration = Duration::from_secs(1);
 
 impl ClientStream {
     pub(in crate::http) fn new(
-        stream: TcpStream,
+        stream: Transport,
         place: Place,
         patience: Duration,
         origins: Origins,
@@ -76,14 +75,26 @@ impl ClientStream {
     }
 
     fn poll_some(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, bytes) {
-            if self.waiting.take().is_some() {
-                self.place.0.blocked.store(false, Relaxed);
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Ready(written) => {
+                self.moves();
+                Poll::Ready(written)
             }
-            return Poll::Ready(written);
+            Poll::Pending => self.poll_patience(context).map(Err),
         }
+    }
+
+    /// The client has taken something.
+    fn moves(&mut self) {
+        if self.waiting.take().is_some() {
+            self.place.0.blocked.store(false, Relaxed);
+        }
+    }
+
+    /// Is ready with an error once the client has taken nothing for too long, or the connection is cut.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if let Poll::Ready(error) = self.poll_cut(context) {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(error);
         }
         let patience = self.patience;
         let waiting = self.waiting.get_or_insert_with(|| {
@@ -93,7 +104,7 @@ impl ClientStream {
         ready!(waiting.as_mut().poll(context));
         metrics::counter!("headwater_http_connections_closed_total", "reason" => "slow")
             .increment(1);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Does what stands in the place of writing `length` bytes.
@@ -183,7 +194,14 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        // With TLS what is written may wait here.
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(flushed) => {
+                self.moves();
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => self.poll_patience(context).map(Err),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn open(connections: &Connections) -> Place {
-    connections.admit().unwrap()
+    connections.admit(None).unwrap()
 }
 
 #[test]
@@ -34,9 +34,10 @@ fn where_none_is_idle_a_few_more_may_ask_how_the_replica_is() {
     assert!(next.0.spare && spare[0].0.cut.load(Relaxed));
     let asking: Vec<_> = spare[1..].iter().map(|place| place.0.occupy()).collect();
     let last = next.0.occupy();
-    assert!(connections.admit().is_none());
+    let refused = connections.admit(None).unwrap_err();
+    assert_eq!(refused.status, 503);
     drop((asking, last));
-    assert!(connections.admit().is_some());
+    assert!(connections.admit(None).is_ok());
     assert!(!places[0].0.cut.load(Relaxed));
 }
 
@@ -49,4 +50,23 @@ fn a_client_that_does_not_take_its_answer_is_not_idle() {
     assert!(!place.0.occupy().is_to_close());
     connections.drain();
     assert!(place.0.occupy().is_to_close());
+}
+
+#[test]
+fn one_address_has_so_many_and_others_have_theirs() {
+    let connections = Connections::bounded(10, NonZeroU32::new(2));
+    let from = |address: &str| connections.admit(Some(address.parse().unwrap()));
+    let first = from("192.0.2.1").unwrap();
+    let _second = from("::ffff:192.0.2.1").unwrap();
+    let refused = from("192.0.2.1").unwrap_err();
+    assert_eq!((refused.status, refused.retry_after), (429, Some(1)));
+    let _other = from("192.0.2.2").unwrap();
+    drop(first);
+    let again = from("192.0.2.1");
+    assert!(again.is_ok(), "one is free again");
+    let networks = [from("2001:db8::1"), from("2001:db8::2")];
+    assert!(networks.iter().all(Result::is_ok));
+    assert!(from("2001:db8::3").is_err(), "of the same network");
+    drop((networks, again, _other, _second));
+    assert!(connections.0.open().networks.is_empty());
 }

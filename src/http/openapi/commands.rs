@@ -105,7 +105,7 @@ fn operation(
             "409",
             refusal(
                 "A rule refuses the command, a unique key is someone else's, or the \
-                 Idempotency-Key was used for a different command. Nothing was appended.",
+                 Idempotency-Key was used for a different command, or by another caller. Nothing was appended.",
                 &conflicts,
                 &Problem::refused(conflicts[0], "a rule refuses the command"),
             ),

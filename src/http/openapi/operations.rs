@@ -53,7 +53,8 @@ pub(super) fn operations(schemas: &mut Schemas) -> [(&'static str, OperationBuil
         (
             "/metrics",
             operation("metrics", "What the process has measured, for Prometheus")
-                .response("200", text("The text exposition format, version 0.0.4.")),
+                .response("200", text("The text exposition format, version 0.0.4."))
+                .response("429", response_ref("Overloaded")),
         ),
     ]
 }

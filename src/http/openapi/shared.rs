@@ -314,7 +314,7 @@ fn responses() -> Vec<(&'static str, Response)> {
         ),
         shared(
             "Overloaded",
-            "A bounded queue is full; nothing was done.",
+            "A bounded queue is full, or the caller asks for more than one may; nothing was done.",
             Problem::overloaded(),
         ),
         shared(

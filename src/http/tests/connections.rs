@@ -7,7 +7,7 @@ use super::{
 use crate::{
     http::{
         Options,
-        connections::{SPARE, refuse},
+        connections::{SPARE, refuse, too_many},
         cors::Origins,
         fakes::Fakes,
     },
@@ -179,7 +179,7 @@ async fn a_page_of_an_allowed_origin_can_read_that_there_is_no_room_for_its_conn
         let asking = exchange_with(address, request.as_bytes());
         let refusing = async {
             let (stream, _) = listener.accept().await.unwrap();
-            refuse(stream, &origins).await;
+            refuse(stream, &origins, &too_many()).await;
         };
         let (answer, ()) = tokio::join!(asking, refusing);
         assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
