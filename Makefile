@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-http test-programs check-deploy chaos lint advisories release tools surrealdb-server clean-data
+.PHONY: help run test test-shared test-http test-programs test-browser check-deploy chaos lint advisories release tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ test-http: tools ## check the gateway of a running mart against the description 
 
 test-programs: tools ## check the programs of other domains: the example, and what `headwater new` writes
 	$(PYTHON) tools/check_programs.py "$(TARGET)"
+
+test-browser: tools ## check shop and console in Chromium (fetches it on Debian; ARGS: test files, --pictures)
+	$(CARGO) build
+	$(PYTHON) tools/check_browser.py "$(TARGET)/debug/headwater" $(ARGS)
 
 check-deploy: ## check alerts and dashboards, each alert on its fault (fetches promtool on Debian)
 	@$(PYTHON) tools/check_deploy.py

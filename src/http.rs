@@ -25,6 +25,7 @@ mod live;
 mod meters;
 mod metrics;
 mod openapi;
+mod pages;
 mod processes;
 mod refusal;
 mod routes;
@@ -44,6 +45,7 @@ pub use backend::{
 pub use connections::Connections;
 pub use cors::Origin;
 pub use openapi::describe;
+pub(crate) use pages::check as check_pages;
 pub use routes::Surface;
 pub use tls::Tls;
 
@@ -335,6 +337,7 @@ struct Site {
     live_heartbeat: Duration,
     openapi: conditional::Page,
     index: index::Index,
+    pages: pages::Hosted,
 }
 
 impl Site {
@@ -347,7 +350,8 @@ impl Site {
         let openapi = openapi.to_string();
         Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
-            index: index::Index::new(aggregates, views),
+            index: index::Index::new(aggregates, views, &backends.pages),
+            pages: pages::Hosted::new(&backends.pages),
             backends,
             access: options.access.clone(),
             surface: options.surface,

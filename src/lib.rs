@@ -26,7 +26,7 @@
 //! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
 pub use headwater_core::{
-    aggregate, caller, outcome, problem, process, recorded, sample, testkit, text, view,
+    aggregate, caller, outcome, pages, problem, process, recorded, sample, testkit, text, view,
 };
 pub use headwater_mart as mart;
 
@@ -73,6 +73,7 @@ pub mod prelude {
         cli::Program,
         command::request::{CommandHeaders, Outcome},
         dev::{Dev, DevOptions},
+        pages::{PageFile, Pages},
         platform::{Domain, Platform, PlatformOptions},
         problem::Problem,
         process::{Input, Process, ReactError, Reaction},

@@ -157,6 +157,16 @@ async fn caught_up(platform: &Platform) {
     }
 }
 
+/// Returns what there is to look at in a browser.
+fn browsable(program: &Program, http: &str) -> String {
+    let own = program.domain.own_pages().iter();
+    let own = own
+        .filter(|pages| pages.has_index())
+        .map(|pages| pages.path);
+    let all = own.chain(["docs"]).map(|path| format!("{http}/{path}"));
+    all.collect::<Vec<_>>().join(" ")
+}
+
 fn print_banner(
     program: &Program,
     dev: &Dev,
@@ -182,13 +192,14 @@ fn print_banner(
     });
     println!(
         "{name} {version} runs; Ctrl-C stops it
-  HTTP        {http}  (try it out: {http}/docs{admin})
+  HTTP        {http}  (in a browser: {pages}{admin})
   NATS        {nats}{operator}
   data        {folder}
   durability  {durability}
   append      {append}",
         name = program.name,
         version = program.version,
+        pages = browsable(program, &http),
         nats = dev.nats_url(),
         folder = dev.folder().display(),
         durability = dev.durability(),

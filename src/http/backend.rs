@@ -8,6 +8,7 @@ use crate::{
         waits::ProcessWaits,
     },
     event_log::subject::Id,
+    pages::Pages,
     problem::{Age, Problem},
     processes::{ListAsk, ProcessQueries, ShowAsk},
     read_model::{
@@ -242,6 +243,8 @@ pub struct Backends {
     pub processes: Arc<dyn Processes>,
     /// Whether the replica is ready.
     pub readiness: ReadinessProbe,
+    /// The domain's own pages for people.
+    pub pages: Vec<Pages>,
 }
 
 impl fmt::Debug for Backends {

@@ -134,7 +134,13 @@ enum Way<R> {
 /// carry ids and search words, which may say something of a person.
 fn log(response: &ServiceResponse, started: Instant) {
     let request = response.request();
-    let (status, route) = (response.status(), meters::route_of(request.path()));
+    let said = response
+        .response()
+        .extensions()
+        .get::<meters::Route>()
+        .map(|route| route.0);
+    let route = said.unwrap_or_else(|| meters::route_of(request.path()));
+    let status = response.status();
     let (method, elapsed) = (request.method(), started.elapsed());
     meters::answered(route, method, status, elapsed);
     macro_rules! write {

@@ -76,18 +76,28 @@ impl Coding {
 
 /// Codes a body.
 pub(super) async fn gzip(body: Bytes) -> Bytes {
+    let effort = Compression::fast();
     if body.len() <= AT_ONCE {
-        return coded(&body);
+        return coded(&body, effort);
     }
-    let elsewhere = {
-        let body = body.clone();
-        web::block(move || coded(&body)).await
-    };
-    elsewhere.unwrap_or_else(|_| coded(&body))
+    elsewhere(body, effort).await
 }
 
-fn coded(body: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), Compression::fast());
+/// Codes a body that is coded once and sent often.
+pub(super) async fn gzip_once(body: Bytes) -> Bytes {
+    elsewhere(body, Compression::best()).await
+}
+
+async fn elsewhere(body: Bytes, effort: Compression) -> Bytes {
+    let coding = {
+        let body = body.clone();
+        web::block(move || coded(&body, effort)).await
+    };
+    coding.unwrap_or_else(|_| coded(&body, effort))
+}
+
+fn coded(body: &[u8], effort: Compression) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 4), effort);
     let written = encoder.write_all(body).and_then(|()| encoder.finish());
     written.expect("memory takes all").into()
 }

@@ -113,7 +113,7 @@ impl Page {
         if Coding::of(request, self.body.len()) != Coding::Gzip {
             return finish(request, response, self.content_type, self.body.clone()).await;
         }
-        let made = || compression::gzip(self.body.clone());
+        let made = || compression::gzip_once(self.body.clone());
         let body = self.gzip.get_or_init(made).await.clone();
         let mut response = finish(request, response, self.content_type, Bytes::new()).await;
         if response.status() == StatusCode::OK {

@@ -19,7 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
 
 static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     Arc::new(
-        Config::new(["/openapi.json"])
+        Config::new(["../openapi.json"])
             // Without the bar that offers to load other descriptions.
             .use_base_layout()
             // The default asks validator.swagger.io.
@@ -32,10 +32,10 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
     )
 });
 
-/// The page's own links are relative to the folder.
+/// The page's own links are relative to the folder, as this one is: a proxy may serve all of it below a path.
 pub(super) async fn redirect() -> HttpResponse {
     HttpResponse::PermanentRedirect()
-        .insert_header((LOCATION, "/docs/"))
+        .insert_header((LOCATION, "docs/"))
         .finish()
 }
 

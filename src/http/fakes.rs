@@ -9,6 +9,7 @@ use crate::{
         waits::ProcessWaits,
     },
     event_log::subject::Id,
+    pages::{PageFile, Pages},
     problem::{Age, Problem},
     processes::{ListAsk, ShowAsk},
     read_model::{
@@ -26,6 +27,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 use utoipa::{PartialSchema, ToSchema};
+
+/// Pages of the domain's own.
+pub(super) const PAGES: Pages = Pages {
+    path: "post",
+    title: "Post office",
+    files: &[
+        PageFile::new(
+            "index.html",
+            b"<script type=module src=post/main.js></script>",
+        ),
+        PageFile::new("main.js", b"export {}"),
+    ],
+};
 
 #[derive(Default, Clone, Serialize, Deserialize)]
 struct Parcel;
@@ -318,6 +332,7 @@ pub(super) struct Fakes {
     pub(super) commands: Arc<FakeCommands>,
     pub(super) views: Arc<FakeViews>,
     pub(super) ready: bool,
+    pub(super) pages: Vec<Pages>,
 }
 
 impl Fakes {
@@ -358,6 +373,7 @@ impl Fakes {
                 seen: Mutex::default(),
             }),
             ready: true,
+            pages: vec![PAGES],
         }
     }
 
@@ -373,6 +389,7 @@ impl Fakes {
                     ReadinessCheck::new("nats", ready, "as told"),
                 ])
             }),
+            pages: self.pages.clone(),
         }
     }
 }

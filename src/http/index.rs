@@ -4,7 +4,7 @@
 //! style by its hash and nothing else.
 
 use super::{Site, conditional::Page, openapi::operation_id};
-use crate::{command::describe::AggregateDescription, read_model::ViewDescription};
+use crate::{command::describe::AggregateDescription, pages::Pages, read_model::ViewDescription};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{CONTENT_SECURITY_POLICY, HeaderValue},
@@ -23,14 +23,18 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(aggregates: &[AggregateDescription], views: &[ViewDescription]) -> Self {
+    pub(super) fn new(
+        aggregates: &[AggregateDescription],
+        views: &[ViewDescription],
+        pages: &[Pages],
+    ) -> Self {
         let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'"
         );
         Self {
-            page: Page::new("text/html; charset=utf-8", render(aggregates, views)),
+            page: Page::new("text/html; charset=utf-8", render(aggregates, views, pages)),
             policy: HeaderValue::from_str(&policy).expect("a hash in base64 is ASCII"),
         }
     }
@@ -53,14 +57,20 @@ struct Shown<'a> {
     version: &'static str,
     aggregates: &'a [AggregateDescription],
     views: &'a [ViewDescription],
+    pages: Vec<&'a Pages>,
 }
 
-fn render(aggregates: &[AggregateDescription], views: &[ViewDescription]) -> String {
+fn render(
+    aggregates: &[AggregateDescription],
+    views: &[ViewDescription],
+    pages: &[Pages],
+) -> String {
     let shown = Shown {
         style: STYLE,
         version: env!("CARGO_PKG_VERSION"),
         aggregates,
         views,
+        pages: pages.iter().filter(|pages| pages.has_index()).collect(),
     };
     shown.render().expect("a string takes all that is written")
 }
@@ -74,16 +84,17 @@ mod tests {
     fn what_is_registered_is_listed_and_escaped() {
         let mut aggregates = fakes::aggregates();
         aggregates[0].commands[0].summary = Some("<b>\"&'".to_owned());
-        let page = render(&aggregates, &fakes::views());
+        let page = render(&aggregates, &fakes::views(), &[fakes::PAGES]);
         assert!(page.contains("title=\"&#60;b&#62;&#34;&#38;&#39;\""));
-        assert!(page.contains("href=\"/docs/#/parcel%20commands/command.parcel.send\""));
-        assert!(page.contains("href=\"/views/parcels\""));
+        assert!(page.contains("href=\"docs/#/parcel%20commands/command.parcel.send\""));
+        assert!(page.contains("href=\"views/parcels\""));
+        assert!(page.contains("<a class=\"button\" href=\"post\">Post office</a>"));
         assert!(!page.contains("{{"));
     }
 
     #[test]
     fn the_page_refers_to_no_other_host() {
-        let page = render(&fakes::aggregates(), &fakes::views());
+        let page = render(&fakes::aggregates(), &fakes::views(), &[fakes::PAGES]);
         for outside in [
             "http://",
             "https://",

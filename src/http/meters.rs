@@ -4,6 +4,12 @@ use actix_web::http::{Method, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};
 use std::{cell::RefCell, collections::HashMap, time::Duration};
 
+/// The template of all pages' files: which there are is the domain's.
+pub(super) const PAGE_ROUTE: &str = "/{pages}/{file}";
+
+/// The template of the path, said by who answers, where the path alone does not tell.
+pub(super) struct Route(pub(super) &'static str);
+
 type Key = (&'static str, &'static str, u16);
 
 thread_local! {

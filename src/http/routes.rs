@@ -69,6 +69,7 @@ pub(super) fn all(config: &mut ServiceConfig, site: &Data<Site>) {
         .service(readable("/openapi.json").to(openapi::serve))
         .service(readable("/docs").to(docs::redirect))
         .service(readable("/docs/{file:.*}").to(docs::serve))
+        .configure(|config| site.pages.routes(config, site.surface))
         .app_data(Data::new(site.backends.readiness.clone()))
         .app_data(Data::new(site.access.clone()));
     operations(config, site.surface);
@@ -136,9 +137,9 @@ fn standing(config: &mut ServiceConfig, surface: Surface) {
 }
 
 /// A resource that is read: `GET` and `HEAD`, and nothing else.
-struct Readable(Resource, bool);
+pub(super) struct Readable(Resource, bool);
 
-fn readable(path: &str) -> Readable {
+pub(super) fn readable(path: &str) -> Readable {
     let resource = web::resource(path);
     Readable(
         resource.default_service(web::to(|| refusal::method_not_allowed("GET, HEAD"))),
@@ -156,7 +157,7 @@ fn followable(path: &str) -> Readable {
 }
 
 impl Readable {
-    fn to<F, Args>(self, handler: F) -> Resource
+    pub(super) fn to<F, Args>(self, handler: F) -> Resource
     where
         F: actix_web::Handler<Args>,
         Args: actix_web::FromRequest + 'static,

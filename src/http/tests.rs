@@ -6,6 +6,7 @@ mod connections;
 mod cors;
 mod description;
 mod live;
+mod pages;
 mod site;
 mod views;
 mod wire;

@@ -10,6 +10,7 @@ pub mod member;
 pub mod order;
 pub mod product;
 pub mod rules;
+pub mod shop;
 pub mod stock;
 pub mod view;
 

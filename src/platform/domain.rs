@@ -4,19 +4,21 @@ use crate::{
     aggregate::Aggregate,
     command::{client::Aggregates, describe::AggregateDescription},
     event_log::topology::Topology,
-    mart,
+    http, mart,
+    pages::Pages,
     process::{Instance, Process},
     processes::RegisteredProcess,
     projection::RegisteredView,
     view::View,
 };
 
-/// What a program consists of: its aggregates, its views and its processes.
+/// What a program consists of: its aggregates, its views, its processes, and its pages for people.
 #[derive(Clone, Default)]
 pub struct Domain {
     pub(super) aggregates: Aggregates,
     pub(super) views: Vec<RegisteredView>,
     pub(super) processes: Vec<RegisteredProcess>,
+    pub(super) pages: Vec<Pages>,
 }
 
 impl Domain {
@@ -40,6 +42,7 @@ impl Domain {
             .view::<mart::view::OrderView>()
             .view::<mart::view::SalesView>()
             .process::<mart::fulfilment::Fulfilment>(&mart::fulfilment::Settings::default())
+            .pages(mart::shop::SHOP)
     }
 
     /// Adds aggregate `A`.
@@ -94,6 +97,26 @@ impl Domain {
         self.aggregates = self.aggregates.with_internal::<Instance<P>>();
         self.processes.push(RegisteredProcess::of::<P>(settings));
         self
+    }
+
+    /// Serves these pages with the gateway, at `/<path>`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the path is none or taken, or a file's kind is not known: a defect of the program.
+    #[must_use]
+    pub fn pages(mut self, pages: Pages) -> Self {
+        http::check_pages(&pages);
+        let taken = self.pages.iter().any(|other| other.path == pages.path);
+        assert!(!taken, "there are two pages at /{}", pages.path);
+        self.pages.push(pages);
+        self
+    }
+
+    /// Its own pages.
+    #[must_use]
+    pub fn own_pages(&self) -> &[Pages] {
+        &self.pages
     }
 
     /// The streams and buckets that it takes.

@@ -221,6 +221,7 @@ fn serve(
                 platform.commands.waits().processes().to_vec(),
             )),
             readiness,
+            pages: domain.pages.clone(),
         };
         Gateway::serve(listener, &http, connections, backends)
     } else {
