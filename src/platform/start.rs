@@ -188,11 +188,17 @@ pub(super) async fn start(
     }
     let monitor = Monitor::new(log, connections(&platform));
     io.spawn(monitor.run());
-    platform.gateway = Some(serve(callers, &platform.connections, &platform, options)?);
+    platform.gateway = Some(serve(
+        callers,
+        &platform.connections,
+        &platform,
+        domain,
+        options,
+    )?);
     platform.operators = match operators {
         Some(listening) => {
             let connections = Connections::new(listening.1.max_connections);
-            Some(serve(listening, &connections, &platform, options)?)
+            Some(serve(listening, &connections, &platform, domain, options)?)
         }
         None => None,
     };
@@ -207,6 +213,7 @@ fn serve(
     (listener, http): Listening,
     connections: &Connections,
     platform: &Platform,
+    domain: &Domain,
     options: &PlatformOptions,
 ) -> Result<(ServerHandle, SocketAddr), StartError> {
     let unbound = |source| StartError::unbound(&http, source);
