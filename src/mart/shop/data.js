@@ -7,6 +7,7 @@ import { useAsked, useEffect, useLanguage, useState, useToken } from '../assets/
 
 const BASKET = 'mart.basket';
 const MEMBER = 'mart.member';
+const AGAIN_MS = 2000;
 export const MOST_LINES = 50;
 export const MOST_OF_ONE = 99;
 export const SAMPLE_MEMBERS = ['m-haneul', 'm-bada', 'm-sol', 'm-byeol', 'm-garam', 'm-nuri'];
@@ -92,10 +93,17 @@ export async function place(branch, who) {
   return { id, position };
 }
 
-/** The branches that display something. */
+/** The branches that display something. Where none does yet, it is asked again: a service that begins reads its log first. */
 export function useBranches() {
-  const [answer, problem, again] = useAsked((signal) => read('views/storefront?limit=1&facets=branch', { signal }), []);
-  return [answer?.facets.branch.values.map(({ value }) => value), problem, again];
+  const [round, next] = useState(0);
+  const [answer, problem, again] = useAsked((signal) => read('views/storefront?limit=1&facets=branch', { signal }), [round]);
+  const branches = answer?.facets.branch.values.map(({ value }) => value);
+  useEffect(() => {
+    if (branches?.length) return undefined;
+    const timer = setTimeout(() => next((count) => count + 1), AGAIN_MS);
+    return () => clearTimeout(timer);
+  }, [answer, problem]);
+  return [branches, problem, again];
 }
 
 /** What a branch displays, as it is now: products by section, as long as the section's period lasts. */
