@@ -2,8 +2,8 @@
 
 import { command } from '../assets/api.js';
 import { Failure, Time, html, say, to, useState, useTitle } from '../assets/page.js';
-import { useFound, useNames, useOrders, useShelves } from './data.js';
-import { State, contents } from './orders.js';
+import { useFound, useNames, useOrders, useOrdersNow, useShelves } from './data.js';
+import { contents } from './orders.js';
 import { Stock } from './store.js';
 import { t, won } from './texts.js';
 
@@ -11,27 +11,31 @@ export function Counter({ branch }) {
   const shelves = useShelves(branch);
   const named = useNames();
   useTitle(`${t('counter')} · ${t('branch_name', branch)}`, t('mart'), `counter ${branch}`);
+  const [since, acted] = useState(undefined);
+  const paid = useOrders({ branch, status: 'paid' });
+  const shipped = useOrdersNow({ branch, status: 'shipped' }, since);
+  const confirmed = useOrdersNow({ branch, status: 'confirmed' });
   return html`<main id="main" tabindex="-1" class="page"><h1>${t('counter')} <span class="quiet small">${t('branch_name', branch)}</span></h1>
     <p class="quiet">${t('counter_lead')}</p>
     <div class="desks">
-      <${Desk} branch=${branch} status="paid" title=${t('to_ship')} action="ship" named=${named} />
-      <${Desk} branch=${branch} status="shipped" title=${t('on_way')} action="deliver" named=${named} />
-      <${Desk} branch=${branch} status="confirmed" title=${t('to_confirm')} named=${named} />
+      <${Desk} list=${paid} title=${t('to_ship')} action="ship" named=${named} acted=${acted} />
+      <${Desk} list=${shipped} title=${t('on_way')} action="deliver" named=${named} acted=${acted} />
+      <${Desk} list=${confirmed} title=${t('to_confirm')} named=${named} />
     </div>
     <${Receive} branch=${branch} shelves=${shelves} named=${named} />
     <${Shelves} branch=${branch} shelves=${shelves} named=${named} />
   </main>`;
 }
 
-function Desk({ branch, status, title, action, named }) {
-  const live = useOrders({ branch, status });
+/** Orders in one state, and what is done with them next. */
+function Desk({ list, title, action, named, acted }) {
   const [busy, work] = useState(new Set());
   const [problem, fail] = useState(null);
   const give = async (order) => {
     work((all) => new Set(all).add(order.id));
     fail(null);
     try {
-      await command('order', order.id, action, {});
+      acted((await command('order', order.id, action, {})).position);
       say(t(action === 'ship' ? 'shipped' : 'delivered', order.id));
     } catch (caught) {
       caught.detail = t('code', caught.code, caught.detail);
@@ -39,10 +43,10 @@ function Desk({ branch, status, title, action, named }) {
     }
     work((all) => { const rest = new Set(all); rest.delete(order.id); return rest; });
   };
-  const orders = [...live.orders].reverse();
+  const orders = [...list.orders].reverse();
   return html`<section class="panel" aria-label=${title}><h2>${title} <span class="quiet small">${orders.length}</span></h2>
-    <${Failure} problem=${problem ?? live.problem} />
-    ${!orders.length && !live.problem && html`<p class="quiet" role="status">${live.ready ? t('nothing_here') : t('loading')}</p>`}
+    <${Failure} problem=${problem ?? list.problem} />
+    ${!orders.length && !list.problem && html`<p class="quiet" role="status">${list.ready ? t('nothing_here') : t('loading')}</p>`}
     <ul class="lines">${orders.map((order) => html`<li key=${order.id} data-order=${order.id}>
       <div class="what"><a href=${to(['orders', order.id])}><code>${order.id}</code></a><span>${contents(order, named)}</span>
         <span class="quiet small">${order.member.name ?? order.member.id} · ${won(order.total)} · <${Time} at=${order.placed_at} style="clock" /></span></div>

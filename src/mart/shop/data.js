@@ -155,6 +155,19 @@ export function useFound(q, limit = 24) {
 export function useOrders(filters) {
   const live = useLive(filters && `views/order/live?${new URLSearchParams(filters)}`);
   const orders = [...live.documents.values()].map(({ document }) => document);
-  orders.sort((a, b) => b.placed_at.localeCompare(a.placed_at));
-  return { ...live, orders };
+  return { ...live, orders: latestFirst(orders) };
 }
+
+/** The same, asked for every so often: a page that shows many lists has no stream for each. */
+export function useOrdersNow(filters, since) {
+  const [round, next] = useState(0);
+  const query = new URLSearchParams({ ...filters, sort: '-placed_at', limit: 200 });
+  const [page, problem] = useAsked((signal) => read(`views/order?${query}`, { since, signal }), [`${query}`, since, round]);
+  useEffect(() => {
+    const timer = setTimeout(() => next((count) => count + 1), AGAIN_MS);
+    return () => clearTimeout(timer);
+  }, [page, problem]);
+  return { orders: latestFirst((page?.items ?? []).map(({ document }) => document)), ready: Boolean(page), problem: page && problem?.passes ? null : problem };
+}
+
+const latestFirst = (orders) => orders.sort((a, b) => b.placed_at.localeCompare(a.placed_at));

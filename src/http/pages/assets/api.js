@@ -7,6 +7,8 @@ const ATTEMPTS = 4;
 // A stream says something every 15 seconds; one that is silent for longer is lost.
 const SILENCE_MS = 40_000;
 const LONGEST_PAUSE_MS = 15_000;
+// A browser has six connections to a host, for all its tabs together: a tab that nobody looks at gives its own back.
+const HIDDEN_MS = 10_000;
 // A list that is read to its end, in pages; what is longer is for a search.
 const MOST_PAGES = 10;
 
@@ -72,10 +74,15 @@ async function send(path, { headers = {}, ...options } = {}) {
   throw new Problem({ ...body, status: response.status, after: after > 0 ? after * 1000 : undefined });
 }
 
+/** Whole numbers beyond those that a number of JavaScript holds stay as they were written, where the browser can. */
+const exact = (_, value, context) => (typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? '') && JSON.rawJSON
+  ? JSON.rawJSON(context.source) : value);
+const parse = (text) => JSON.parse(text, exact);
+
 /** Reads JSON. `since` is a position that the answer must be at least as new as. */
 export async function read(path, { since, signal } = {}) {
   const headers = since ? { 'Headwater-Min-Position': since } : {};
-  return (await send(path, { headers, signal })).json();
+  return parse(await (await send(path, { headers, signal })).text());
 }
 
 /** Reads a list to its end, or to a bound. */
@@ -101,7 +108,7 @@ export async function change(method, path, body, headers = {}) {
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   const text = await response.text();
-  return { answer: text ? JSON.parse(text) : null, response };
+  return { answer: text ? parse(text) : null, response };
 }
 
 /**
@@ -136,10 +143,13 @@ export function follow(path, on, { since } = {}) {
   (async () => {
     let failed = 0;
     while (!stop.signal.aborted) {
+      if (document.hidden) await shown(stop.signal);
+      if (stop.signal.aborted) return;
       try {
         await streamOnce(path, on, place, stop.signal, () => { failed = 0; });
       } catch (problem) {
         if (stop.signal.aborted) return;
+        if (document.hidden) continue;
         if (problem instanceof Problem) {
           on.problem?.(problem);
           if (!problem.passes && problem.code !== 'invalid_token') return;
@@ -154,11 +164,24 @@ export function follow(path, on, { since } = {}) {
   return () => stop.abort();
 }
 
+/** Waits until somebody looks at the page. */
+const shown = (signal) => new Promise((resolve) => {
+  const look = () => { if (!document.hidden || signal.aborted) { document.removeEventListener('visibilitychange', look); resolve(); } };
+  document.addEventListener('visibilitychange', look);
+  signal.addEventListener('abort', look, { once: true });
+});
+
 async function streamOnce(path, on, place, signal, began) {
   const ended = new AbortController();
   const end = () => ended.abort();
   signal.addEventListener('abort', end, { once: true });
   let watch = setTimeout(end, SILENCE_MS);
+  let leave = 0;
+  const look = () => {
+    clearTimeout(leave);
+    if (document.hidden) leave = setTimeout(end, HIDDEN_MS);
+  };
+  document.addEventListener('visibilitychange', look);
   try {
     const headers = { Accept: 'text/event-stream' };
     if (place.last) headers['Last-Event-ID'] = place.last;
@@ -183,6 +206,8 @@ async function streamOnce(path, on, place, signal, began) {
     }
   } finally {
     clearTimeout(watch);
+    clearTimeout(leave);
+    document.removeEventListener('visibilitychange', look);
     signal.removeEventListener('abort', end);
   }
 }
@@ -206,7 +231,7 @@ function deliver(frame, on, place) {
     if (marked) on.mark?.();
     return;
   }
-  const parsed = JSON.parse(data.join('\n'));
+  const parsed = parse(data.join('\n'));
   if (kind === 'problem') throw new Problem(parsed);
   on[kind]?.(parsed, place.last);
 }
