@@ -169,18 +169,20 @@ test('every page is accessible, light and dark, and fits a narrow window and a l
     const seen = await open(browser, shop('who'), { colorScheme });
     await seen.page.getByRole('button', { name: 'm-garam' }).click();
     await seen.page.locator('.card').first().getByRole('button', { name: /^Add/ }).click().catch(() => {});
-    for (const place of places) {
+    const shown = async (place) => {
       await seen.page.goto(shop(place));
-      await seen.page.locator('h1').waitFor();
-      await seen.page.waitForLoadState('load');
+      await seen.page.locator('main h1').waitFor();
+      await until(async () => (await seen.page.locator('main [role=status]').filter({ hasText: /…$/ }).count()) === 0, `${place} has loaded`);
+    };
+    for (const place of places) {
+      await shown(place);
       await accessible(seen.page, `${place}, ${colorScheme}`);
     }
     // 320 px, which is also 1,280 px at 400 %; and 640 px, which is 1,280 px at 200 %.
     for (const width of [320, 640]) {
       await seen.page.setViewportSize({ width, height: 800 });
       for (const place of places) {
-        await seen.page.goto(shop(place));
-        await seen.page.locator('h1').waitFor();
+        await shown(place);
         await fits(seen.page, `${place} at ${width} px`);
       }
     }

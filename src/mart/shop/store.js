@@ -54,7 +54,7 @@ function Found({ branch, q, shelves, named }) {
   if (problem) return html`<${Failure} problem=${problem} />`;
   if (!shown) return html`<p class="empty" role="status">${t('searching')}</p>`;
   const products = shown.map(({ id, document }) => ({ ...document, available: null, ...shelves.bySku.get(id), sku: id, name: document.name }));
-  return html`<section aria-label=${t('search')}>
+  return html`<section aria-labelledby="found"><h2 class="hidden" id="found">${t('search')}</h2>
     <p class="quiet" role="status">${found && (products.length ? t('found', products.length) : t('found_none', q.trim()))}</p>
     <ul class="goods">${products.map((product) => html`<${Card} key=${product.sku} branch=${branch} product=${product} named=${named} />`)}</ul>
   </section>`;
