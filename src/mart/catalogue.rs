@@ -129,7 +129,7 @@ fn displays(branch_number: usize, branch: &str) -> Vec<SampleCommand> {
         let id = format!("{branch}-{section}");
         let mut add = |command| commands.push(SampleCommand::new::<Display>(&*id, &command));
         add(display::Command::Open {
-            branch: branch.to_owned(),
+            branch: branch.into(),
             title: title.to_owned(),
         });
         let suitable: Vec<_> = skus()
@@ -144,7 +144,10 @@ fn displays(branch_number: usize, branch: &str) -> Vec<SampleCommand> {
             .take(count);
         for (rank, (good, pack)) in (1..).zip(chosen) {
             let sku = sku(good, pack);
-            add(display::Command::Place { sku, rank });
+            add(display::Command::Place {
+                sku: sku.into(),
+                rank,
+            });
         }
         if section == "night" {
             add(display::Command::Schedule {

@@ -4,7 +4,10 @@
 //! A product is in a section at most once; two products may share a rank. A closed section stays
 //! closed and refuses everything.
 
-use super::rules::{self, Invalid, event_if};
+use super::{
+    ids::{Branch, Sku},
+    rules::{self, Invalid, event_if},
+};
 use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -87,13 +90,7 @@ pub enum Command {
     /// Sets up a section of a branch.
     Open {
         /// The branch.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9-]+$",
-            example = "gangnam"
-        )]
-        branch: String,
+        branch: Branch,
         /// The title that shoppers see.
         #[schema(min_length = 1, max_length = 200, example = "오늘의 과일")]
         title: String,
@@ -101,13 +98,7 @@ pub enum Command {
     /// Puts a product into the section.
     Place {
         /// The product.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "apple-1kg"
-        )]
-        sku: String,
+        sku: Sku,
         /// Its rank: the lowest comes first.
         #[schema(minimum = 1, maximum = 10_000, example = 1)]
         rank: i64,
@@ -115,13 +106,7 @@ pub enum Command {
     /// Gives a product of the section another rank.
     Move {
         /// The product.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "apple-1kg"
-        )]
-        sku: String,
+        sku: Sku,
         /// Its rank: the lowest comes first.
         #[schema(minimum = 1, maximum = 10_000, example = 2)]
         rank: i64,
@@ -129,13 +114,7 @@ pub enum Command {
     /// Takes a product out of the section.
     Remove {
         /// The product.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "apple-1kg"
-        )]
-        sku: String,
+        sku: Sku,
     },
     /// Limits the section to a period.
     Schedule {
@@ -168,14 +147,14 @@ impl Aggregate for Display {
         }
         Ok(match (&self.section, command) {
             (None, Command::Open { branch, title }) => Decision::event(Event::Opened {
-                branch: rules::branch(branch)?,
+                branch: branch.valid()?,
                 title: rules::line("invalid_title", &title, 1..=200)?,
             }),
             (None, _) => return Err(Rejection::NotFound),
             (Some(section), _) if section.closed => return Err(Rejection::Closed),
             (Some(_), Command::Open { .. }) => return Err(Rejection::AlreadyOpened),
             (Some(section), Command::Place { sku, rank }) => {
-                let sku = valid_sku(sku)?;
+                let sku = sku.valid()?;
                 let rank = valid_rank(rank)?;
                 if section.products.contains_key(&sku) {
                     return Err(Rejection::AlreadyDisplayed { sku });
@@ -186,7 +165,7 @@ impl Aggregate for Display {
                 Decision::event(Event::Placed { sku, rank })
             }
             (Some(section), Command::Move { sku, rank }) => {
-                let sku = valid_sku(sku)?;
+                let sku = sku.valid()?;
                 let rank = valid_rank(rank)?;
                 match section.products.get(&sku) {
                     Some(&current) => event_if(rank != current, Event::Moved { sku, rank }),
@@ -194,7 +173,7 @@ impl Aggregate for Display {
                 }
             }
             (Some(section), Command::Remove { sku }) => {
-                let sku = valid_sku(sku)?;
+                let sku = sku.valid()?;
                 if !section.products.contains_key(&sku) {
                     return Err(Rejection::NotDisplayed { sku });
                 }
@@ -228,10 +207,6 @@ impl Aggregate for Display {
             (Some(section), Event::Closed {}) => section.closed = true,
         }
     }
-}
-
-fn valid_sku(sku: String) -> Result<String, Invalid> {
-    rules::id("invalid_sku", sku)
 }
 
 fn valid_rank(rank: i64) -> Result<i64, Invalid> {

@@ -9,6 +9,7 @@
 //! asked for. An instance has the id of its order.
 
 use super::{
+    ids::OrderId,
     order::{self, Order},
     product::{self, Product},
     stock::{self, Stock},
@@ -358,7 +359,7 @@ impl Fulfilment {
     fn reserve(&self, mut reaction: Reaction<Fact>, order: &str) -> Reaction<Fact> {
         reaction = reaction.and(Fact::ReserveSent {});
         for line in &self.lines {
-            let (order, quantity) = (order.to_owned(), line.quantity);
+            let (order, quantity) = (order.into(), line.quantity);
             let reserve = stock::Command::Reserve { order, quantity };
             reaction = reaction.send::<Stock>(stock_id(&self.branch, &line.sku), reserve);
         }
@@ -382,14 +383,14 @@ impl Fulfilment {
         &self,
         mut reaction: Reaction<Fact>,
         order: &str,
-        command: impl Fn(String) -> stock::Command,
+        command: impl Fn(OrderId) -> stock::Command,
         sent: impl Fn(Vec<String>) -> Fact,
     ) -> Reaction<Fact> {
         let skus: Vec<_> = self.those(LineStatus::Reserved);
         let skus: Vec<_> = skus.into_iter().map(|line| line.sku.clone()).collect();
         for sku in &skus {
             let id = stock_id(&self.branch, sku);
-            reaction = reaction.send::<Stock>(id, command(order.to_owned()));
+            reaction = reaction.send::<Stock>(id, command(order.into()));
         }
         if !skus.is_empty() {
             return reaction.and(sent(skus));

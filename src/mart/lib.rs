@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod display;
 pub mod fulfilment;
+pub mod ids;
 pub mod member;
 pub mod order;
 pub mod product;

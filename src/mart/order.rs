@@ -3,6 +3,14 @@
 //! placed → confirmed → paid → shipped → delivered. A placed order can be rejected instead, and one
 //! that has not been shipped can be cancelled. What is paid is the total, no more and no less.
 
+mod command;
+mod event;
+mod status;
+
+pub use command::{Command, NewLine};
+pub use event::{Event, OrderLine};
+pub use status::Status;
+
 use super::{
     product::PRICES,
     rules::{self, Invalid},
@@ -12,8 +20,7 @@ use headwater_core::{
     caller::Caller,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
-use utoipa::ToSchema;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// The most lines of an order.
 pub const MAX_LINES: usize = 50;
@@ -24,194 +31,12 @@ pub const QUANTITIES: RangeInclusive<i64> = 1..=99;
 /// every JSON reader.
 const _: () = assert!(MAX_LINES as i64 * *QUANTITIES.end() * *PRICES.end() < 1 << 53);
 
-/// One product of an order, as it is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewLine {
-    /// The product.
-    #[schema(
-        min_length = 1,
-        max_length = 64,
-        pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-        example = "apple-1kg"
-    )]
-    pub sku: String,
-    /// How many.
-    #[schema(minimum = 1, maximum = 99, example = 2)]
-    pub quantity: i64,
-    /// The price of one in whole won, as the shopper saw it.
-    #[schema(minimum = 1, maximum = 100_000_000, example = 4900)]
-    pub unit_price: i64,
-}
-
-/// One product of an order, as it is stored: a field that a later build adds is no fault here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OrderLine {
-    /// The product.
-    pub sku: String,
-    /// How many.
-    pub quantity: i64,
-    /// The price of one in whole won, as the shopper saw it.
-    pub unit_price: i64,
-}
-
-impl From<NewLine> for OrderLine {
-    fn from(line: NewLine) -> Self {
-        Self {
-            sku: line.sku,
-            quantity: line.quantity,
-            unit_price: line.unit_price,
-        }
-    }
-}
-
-/// What happened to an order.
-///
-/// These names and fields are the storage format. None is renamed, removed or given another
-/// meaning: a new shape is a new version, and the old one is upcast on read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "data")]
-pub enum Event {
-    /// It was placed.
-    #[serde(rename = "order.placed.v1")]
-    Placed {
-        /// The member.
-        member: String,
-        /// The branch that delivers it.
-        branch: String,
-        /// What was ordered.
-        lines: Vec<OrderLine>,
-        /// What it costs, in whole won.
-        total: i64,
-    },
-    /// The branch has everything and set it aside.
-    #[serde(rename = "order.confirmed.v1")]
-    Confirmed {},
-    /// The branch cannot deliver it.
-    #[serde(rename = "order.rejected.v1")]
-    Rejected {
-        /// Why.
-        reason: String,
-    },
-    /// It was paid.
-    #[serde(rename = "order.paid.v1")]
-    Paid {
-        /// The payment's reference.
-        payment: String,
-        /// What was paid, in whole won.
-        amount: i64,
-    },
-    /// It left the branch.
-    #[serde(rename = "order.shipped.v1")]
-    Shipped {},
-    /// It arrived.
-    #[serde(rename = "order.delivered.v1")]
-    Delivered {},
-    /// It was called off.
-    #[serde(rename = "order.cancelled.v1")]
-    Cancelled {
-        /// Why.
-        reason: String,
-    },
-}
-
 /// The state that an order decides by.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     status: Option<Status>,
     total: i64,
     member: String,
-}
-
-/// How far an order is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = OrderStatus)]
-pub enum Status {
-    /// It waits for the branch.
-    Placed,
-    /// It waits for the payment.
-    Confirmed,
-    /// The branch could not deliver it.
-    Rejected,
-    /// It waits to be shipped.
-    Paid,
-    /// It is on its way.
-    Shipped,
-    /// It arrived.
-    Delivered,
-    /// It was called off.
-    Cancelled,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Placed => "placed",
-            Self::Confirmed => "confirmed",
-            Self::Rejected => "rejected",
-            Self::Paid => "paid",
-            Self::Shipped => "shipped",
-            Self::Delivered => "delivered",
-            Self::Cancelled => "cancelled",
-        })
-    }
-}
-
-/// What can be asked of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Command {
-    /// Places an order.
-    Place {
-        /// The member.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "m-haneul"
-        )]
-        member: String,
-        /// The branch that delivers it.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9-]+$",
-            example = "gangnam"
-        )]
-        branch: String,
-        /// What is ordered, each product once.
-        #[serde(deserialize_with = "rules::objects")]
-        #[schema(min_items = 1, max_items = 50)]
-        lines: Vec<NewLine>,
-    },
-    /// Promises a placed order: everything is set aside.
-    Confirm {},
-    /// Turns a placed order down.
-    Reject {
-        /// Why.
-        #[schema(min_length = 1, max_length = 500, example = "out of stock: apple-1kg")]
-        reason: String,
-    },
-    /// Records the payment of a confirmed order.
-    Pay {
-        /// The payment's reference.
-        #[schema(min_length = 1, max_length = 128, example = "pay-20270101-0001")]
-        payment: String,
-        /// What was paid, in whole won: the order's total.
-        #[schema(minimum = 1, example = 9800)]
-        amount: i64,
-    },
-    /// Hands a paid order over for delivery.
-    Ship {},
-    /// Records that a shipped order arrived.
-    Deliver {},
-    /// Calls an order off that has not been shipped.
-    Cancel {
-        /// Why.
-        #[schema(min_length = 1, max_length = 500, example = "ordered by mistake")]
-        reason: String,
-    },
 }
 
 impl Aggregate for Order {
@@ -237,13 +62,13 @@ impl Aggregate for Order {
                     lines,
                 },
             ) => {
-                let member = rules::id("invalid_member", member)?;
-                let branch = rules::branch(branch)?;
-                let total = valid_total(&lines)?;
+                let member = member.valid()?;
+                let branch = branch.valid()?;
+                let (lines, total) = valid_lines(lines)?;
                 Event::Placed {
                     member,
                     branch,
-                    lines: lines.into_iter().map(OrderLine::from).collect(),
+                    lines,
                     total,
                 }
             }
@@ -301,7 +126,7 @@ impl Order {
     /// none, to a member.
     fn check_caller(&self, command: &Command, caller: &Caller) -> Result<(), Rejection> {
         let theirs = match command {
-            Command::Place { member, .. } => rules::is_theirs(caller, member),
+            Command::Place { member, .. } => rules::is_theirs(caller, member.as_str()),
             Command::Pay { .. } | Command::Cancel { .. } => {
                 return match rules::is_theirs(caller, &self.member) {
                     true => Ok(()),
@@ -320,25 +145,33 @@ impl Order {
     }
 }
 
-fn valid_total(lines: &[NewLine]) -> Result<i64, Rejection> {
+/// The lines as they are stored, and what they cost.
+fn valid_lines(lines: Vec<NewLine>) -> Result<(Vec<OrderLine>, i64), Rejection> {
     if !(1..=MAX_LINES).contains(&lines.len()) {
         let must = format!("1 to {MAX_LINES} lines, but are {}", lines.len());
         return Err(Invalid::new("invalid_lines", must).into());
     }
+    let mut valid = Vec::with_capacity(lines.len());
     let mut total = 0;
     let mut skus = BTreeSet::new();
-    for (index, line) in lines.iter().enumerate() {
+    for (index, line) in lines.into_iter().enumerate() {
         let within = |invalid: Invalid| invalid.within("lines", index);
-        rules::id("invalid_sku", line.sku.clone()).map_err(within)?;
-        rules::number("invalid_quantity", line.quantity, QUANTITIES).map_err(within)?;
-        rules::number("invalid_unit_price", line.unit_price, PRICES).map_err(within)?;
-        if !skus.insert(&line.sku) {
-            let sku = line.sku.clone();
+        let sku = line.sku.valid().map_err(within)?;
+        let quantity = rules::number("invalid_quantity", line.quantity, QUANTITIES);
+        let quantity = quantity.map_err(within)?;
+        let unit_price = rules::number("invalid_unit_price", line.unit_price, PRICES);
+        let unit_price = unit_price.map_err(within)?;
+        if !skus.insert(sku.clone()) {
             return Err(Rejection::DuplicateSku { sku });
         }
-        total += line.quantity * line.unit_price;
+        total += quantity * unit_price;
+        valid.push(OrderLine {
+            sku,
+            quantity,
+            unit_price,
+        });
     }
-    Ok(total)
+    Ok((valid, total))
 }
 
 fn valid_reason(reason: &str) -> Result<String, Invalid> {

@@ -120,32 +120,6 @@ fn text(
     }
 }
 
-/// Checks the id of something else: 1 to 64 of `A-Z a-z 0-9 _ -` and not `live`, as everywhere.
-///
-/// # Errors
-///
-/// Returns [`Invalid`] when it is none.
-pub fn id(code: &'static str, value: String) -> Result<String, Invalid> {
-    if is_id(&value) {
-        return Ok(value);
-    }
-    let must = "1 to 64 of A-Z a-z 0-9 _ -, and not \"live\"";
-    Err(Invalid::new(code, must))
-}
-
-/// Checks a branch: an id that others can be joined to, since `_` ends the branch in the id of a stock.
-///
-/// # Errors
-///
-/// Returns [`Invalid`] with `invalid_branch` when it is none.
-pub fn branch(value: String) -> Result<String, Invalid> {
-    if is_prefix(&value) {
-        return Ok(value);
-    }
-    let must = "1 to 64 of A-Z a-z 0-9 -, and not \"live\"";
-    Err(Invalid::new("invalid_branch", must))
-}
-
 /// Returns whether this is an id.
 #[must_use]
 pub fn is_id(value: &str) -> bool {

@@ -5,7 +5,10 @@
 //! change nothing. That holds for every open reservation, and for the last [`REMEMBERED`] orders
 //! that were released or shipped; an older one counts as never seen.
 
-use super::rules::{self, Invalid};
+use super::{
+    ids::OrderId,
+    rules::{self, Invalid},
+};
 use headwater_core::aggregate::{self, Aggregate, Context, Decision};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -133,13 +136,7 @@ pub enum Command {
     /// Sets goods aside for an order, once per order.
     Reserve {
         /// The order.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "o-1"
-        )]
-        order: String,
+        order: OrderId,
         /// How many.
         #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
         quantity: i64,
@@ -147,24 +144,12 @@ pub enum Command {
     /// Makes what was set aside for an order available again, once per order.
     Release {
         /// The order.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "o-1"
-        )]
-        order: String,
+        order: OrderId,
     },
     /// Hands out what was set aside for an order, once per order.
     Ship {
         /// The order.
-        #[schema(
-            min_length = 1,
-            max_length = 64,
-            pattern = "^(?!live$)[A-Za-z0-9_-]+$",
-            example = "o-1"
-        )]
-        order: String,
+        order: OrderId,
     },
     /// Corrects the available quantity, for example after counting.
     Adjust {
@@ -204,7 +189,7 @@ impl Aggregate for Stock {
                 })
             }
             Command::Reserve { order, quantity } => {
-                let order = rules::id("invalid_order", order)?;
+                let order = order.valid()?;
                 rules::number("invalid_quantity", quantity, 1..=MAX_QUANTITY)?;
                 if self.settled(&order).is_some() {
                     return Ok(Decision::nothing());
@@ -304,8 +289,12 @@ impl Stock {
     }
 
     /// The reservation to settle, or nothing when it has been settled in this way already.
-    fn reservation(&self, order: String, how: Settled) -> Result<Option<(String, i64)>, Rejection> {
-        let order = rules::id("invalid_order", order)?;
+    fn reservation(
+        &self,
+        order: OrderId,
+        how: Settled,
+    ) -> Result<Option<(String, i64)>, Rejection> {
+        let order = order.valid()?;
         match self.reservations.get(order.as_str()) {
             Some(&quantity) => Ok(Some((order, quantity))),
             None if self.settled(&order) == Some(how) => Ok(None),

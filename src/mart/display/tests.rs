@@ -24,29 +24,27 @@ fn section(products: &[(&str, i64)]) -> Given<Display> {
 
 fn open(branch: &str, title: &str) -> Command {
     Command::Open {
-        branch: branch.to_owned(),
+        branch: branch.into(),
         title: title.to_owned(),
     }
 }
 
 fn place(sku: &str, rank: i64) -> Command {
     Command::Place {
-        sku: sku.to_owned(),
+        sku: sku.into(),
         rank,
     }
 }
 
 fn r#move(sku: &str, rank: i64) -> Command {
     Command::Move {
-        sku: sku.to_owned(),
+        sku: sku.into(),
         rank,
     }
 }
 
 fn remove(sku: &str) -> Command {
-    Command::Remove {
-        sku: sku.to_owned(),
-    }
+    Command::Remove { sku: sku.into() }
 }
 
 fn schedule(from: &str, until: &str) -> Command {

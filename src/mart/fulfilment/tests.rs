@@ -27,12 +27,12 @@ fn check(unit_price: i64) -> product::Command {
 }
 
 fn reserve(quantity: i64) -> stock::Command {
-    let order = "o-1".to_owned();
+    let order = "o-1".into();
     stock::Command::Reserve { order, quantity }
 }
 
 fn release() -> stock::Command {
-    let order = "o-1".to_owned();
+    let order = "o-1".into();
     stock::Command::Release { order }
 }
 
@@ -110,7 +110,7 @@ fn releases_both(story: Story<Fulfilment>) {
 #[test]
 fn an_order_is_checked_set_aside_confirmed_paid_and_handed_over() {
     let ship = || stock::Command::Ship {
-        order: "o-1".to_owned(),
+        order: "o-1".into(),
     };
     confirmed()
         .when_event::<Order>("o-1", paid())

@@ -5,6 +5,14 @@ use headwater_core::testkit::Given;
 
 fn line(sku: &str, quantity: i64, unit_price: i64) -> NewLine {
     NewLine {
+        sku: sku.into(),
+        quantity,
+        unit_price,
+    }
+}
+
+fn stored(sku: &str, quantity: i64, unit_price: i64) -> OrderLine {
+    OrderLine {
         sku: sku.to_owned(),
         quantity,
         unit_price,
@@ -13,8 +21,8 @@ fn line(sku: &str, quantity: i64, unit_price: i64) -> NewLine {
 
 fn place(lines: Vec<NewLine>) -> Command {
     Command::Place {
-        member: "m-1".to_owned(),
-        branch: "gangnam".to_owned(),
+        member: "m-1".into(),
+        branch: "gangnam".into(),
         lines,
     }
 }
@@ -23,10 +31,7 @@ fn placed() -> Event {
     Event::Placed {
         member: "m-1".to_owned(),
         branch: "gangnam".to_owned(),
-        lines: vec![
-            line("apple", 2, 4_900).into(),
-            line("tofu", 1, 1_800).into(),
-        ],
+        lines: vec![stored("apple", 2, 4_900), stored("tofu", 1, 1_800)],
         total: 11_600,
     }
 }
@@ -186,12 +191,13 @@ fn the_amount_paid_is_the_total() {
 #[test]
 fn an_order_has_one_to_fifty_lines() {
     let lines = |count: usize| (0..count).map(|n| line(&format!("p-{n}"), 99, 100_000_000));
+    let all_stored = (0..50).map(|n| stored(&format!("p-{n}"), 99, 100_000_000));
     Given::<Order>::nothing()
         .when(place(lines(50).collect()))
         .then_events([Event::Placed {
             member: "m-1".to_owned(),
             branch: "gangnam".to_owned(),
-            lines: lines(50).map(OrderLine::from).collect(),
+            lines: all_stored.collect(),
             total: 495_000_000_000,
         }]);
     for count in [0, 51] {
@@ -235,8 +241,8 @@ fn members_branches_and_skus_are_ids() {
             .then_rejected("invalid_sku");
     }
     let place = |member: &str, branch: &str| Command::Place {
-        member: member.to_owned(),
-        branch: branch.to_owned(),
+        member: member.into(),
+        branch: branch.into(),
         lines: vec![line("apple", 1, 1)],
     };
     Given::<Order>::nothing()

@@ -47,20 +47,20 @@ fn receive(quantity: i64) -> Command {
 
 fn reserve(order: &str, quantity: i64) -> Command {
     Command::Reserve {
-        order: order.to_owned(),
+        order: order.into(),
         quantity,
     }
 }
 
 fn release(order: &str) -> Command {
     Command::Release {
-        order: order.to_owned(),
+        order: order.into(),
     }
 }
 
 fn ship(order: &str) -> Command {
     Command::Ship {
-        order: order.to_owned(),
+        order: order.into(),
     }
 }
 
