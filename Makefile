@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-http test-programs test-browser check-deploy chaos lint advisories release tools surrealdb-server clean-data
+.PHONY: help run test test-shared test-http test-programs test-browser test-clients check-deploy chaos lint advisories release wheel tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -20,7 +20,7 @@ run: tools ## build, and run everything on this machine (ARGS: flags of `headwat
 
 test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test --workspace $(ARGS)
-	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http test-programs)
+	$(if $(ARGS),,@$(MAKE) --no-print-directory test-shared test-http test-programs test-clients)
 
 chaos: tools surrealdb-server ## crash and other-log tests for longer (SECONDS each; SEED repeats a run's chances)
 	HEADWATER_CHAOS_SECONDS=$(SECONDS) HEADWATER_CHAOS_SEED=$(SEED) \
@@ -47,6 +47,10 @@ test-browser: tools ## check shop and console in Chromium (fetches it on Debian;
 	$(CARGO) build
 	$(PYTHON) tools/check_browser.py "$(TARGET)/debug/headwater" $(ARGS)
 
+test-clients: tools ## check the clients in examples/, and /asyncapi.json against its schema (npm and pip)
+	$(CARGO) build
+	$(PYTHON) tools/check_clients.py "$(TARGET)/debug/headwater"
+
 check-deploy: ## check alerts and dashboards, each alert on its fault (fetches promtool on Debian)
 	@$(PYTHON) tools/check_deploy.py
 
@@ -64,6 +68,10 @@ advisories: ## look up what is known to be wrong with dependencies (asks the Rus
 release: ## build the optimised binary, target/release/headwater, and what it is made of (CycloneDX) beside it
 	$(CARGO) build --release
 	$(PYTHON) tools/sbom.py "$(TARGET)/release/headwater.cdx.json"
+
+wheel: ## build the program as a wheel, dist/headwater-….whl, and try it in a bare environment (WHEEL=--debug: unoptimised)
+	$(PYTHON) tools/check_wheel.py build dist $(WHEEL)
+	$(PYTHON) tools/check_wheel.py try "$$(ls -t dist/headwater-*.whl | head -1)"
 
 tools: ## install nats-server in .tools/ unless a good one is on PATH
 	@$(PYTHON) tools/install_nats_server.py

@@ -3,10 +3,12 @@
 //! Exit codes: 0 for done, 1 for failed (or, of a check, "something differs"), 2 for a
 //! configuration that cannot work.
 
+mod backup;
 mod bench;
 mod control;
 mod dev;
 mod events;
+mod manual;
 mod nats_config;
 mod new;
 mod parked;
@@ -25,7 +27,7 @@ use crate::{
     sample::SampleCommand,
     telemetry::{self, trace},
 };
-use clap::Subcommand;
+use clap::{CommandFactory, Subcommand};
 use std::{fmt, process::ExitCode};
 
 /// The program of a domain: `dev`, `serve`, `views` and whatever else there is, with the same flags for
@@ -148,32 +150,36 @@ impl Program {
     /// Reads the command line, and runs what it asks for to its end.
     #[must_use]
     pub fn run(mut self) -> ExitCode {
-        let cli = self.parse::<Command>();
-        self.finish(&cli.log, self.perform(cli.command))
+        let whole = self.command::<Command>();
+        let cli = self.parse(whole.clone());
+        self.finish(&cli.log, self.perform(cli.command, whole))
     }
 
-    fn parse<C: Subcommand>(&mut self) -> Cli<C> {
-        let (cli, read) = Cli::read(|command| {
-            let command = command.name(self.name).version(self.version);
-            let command = match self.about {
-                Some(about) => command.about(about),
-                None => command,
-            };
-            let with_settings = |command: clap::Command| {
-                let flags = self.settings.iter().map(|setting| {
-                    let variable = setting.flag.replace('-', "_").to_uppercase();
-                    let variable: &'static str = format!("HEADWATER_{variable}").leak();
-                    clap::Arg::new(setting.flag)
-                        .long(setting.flag)
-                        .env(variable)
-                        .help(setting.help)
-                });
-                command.args(flags)
-            };
-            command
-                .mut_subcommand("dev", with_settings)
-                .mut_subcommand("serve", with_settings)
-        });
+    /// The whole command line of this program.
+    fn command<C: Subcommand>(&self) -> clap::Command {
+        let command = Cli::<C>::command().name(self.name).version(self.version);
+        let command = match self.about {
+            Some(about) => command.about(about),
+            None => command,
+        };
+        let with_settings = |command: clap::Command| {
+            let flags = self.settings.iter().map(|setting| {
+                let variable = setting.flag.replace('-', "_").to_uppercase();
+                let variable: &'static str = format!("HEADWATER_{variable}").leak();
+                clap::Arg::new(setting.flag)
+                    .long(setting.flag)
+                    .env(variable)
+                    .help(setting.help)
+            });
+            command.args(flags)
+        };
+        command
+            .mut_subcommand("dev", with_settings)
+            .mut_subcommand("serve", with_settings)
+    }
+
+    fn parse<C: Subcommand>(&mut self, command: clap::Command) -> Cli<C> {
+        let (cli, read) = Cli::read(command);
         if let Some(("dev" | "serve", read)) = read.subcommand() {
             for setting in &self.settings {
                 if let Some(value) = read.get_one::<String>(setting.flag)
@@ -187,8 +193,11 @@ impl Program {
         cli
     }
 
-    async fn perform(&self, command: Command) -> Result<ExitCode, Failure> {
+    /// Does what is asked for; `whole` is all that could have been.
+    async fn perform(&self, command: Command, whole: clap::Command) -> Result<ExitCode, Failure> {
         match command {
+            Command::Completions { shell } => manual::completions(whole, shell),
+            Command::Man { out } => manual::pages(whole, out.as_deref()),
             Command::NatsConfig(config) => nats_config::run(&config),
             Command::Token(config) => token::run(config),
             Command::Dev(config) => dev::run(self, *config).await,
@@ -197,6 +206,8 @@ impl Program {
             Command::Parked { action } => parked::run(action).await,
             Command::Events { action } => events::run(&self.domain, action).await,
             Command::Processes { action } => processes::run(&self.domain, action).await,
+            Command::Backup(config) => backup::backup(config).await,
+            Command::Restore(config) => backup::restore(&self.domain, config).await,
             Command::Topology { action } => topology::run(&self.domain, action).await,
         }
     }
@@ -247,10 +258,11 @@ pub fn run() -> ExitCode {
         .token("staff", "staff", STAFF)
         .example(product)
         .example(stock);
-    let cli = program.parse::<HeadwaterCommand>();
+    let whole = program.command::<HeadwaterCommand>();
+    let cli = program.parse(whole.clone());
     program.finish(&cli.log, async {
         match cli.command {
-            HeadwaterCommand::Any(command) => program.perform(command).await,
+            HeadwaterCommand::Any(command) => program.perform(command, whole).await,
             HeadwaterCommand::New(config) => new::run(&config),
             HeadwaterCommand::Bench { action } => bench::run(action).await,
         }

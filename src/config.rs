@@ -24,16 +24,17 @@ pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
-    CheckConfig, ControlConfig, EventsAction, ExcludeConfig, InstanceConfig, LogAddress,
-    OneAggregate, ParkedAction, ParkedAggregate, ParkedChoice, ProcessesAction,
-    ProcessesListConfig, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
+    BackupConfig, CheckConfig, ControlConfig, EventsAction, ExcludeConfig, ExportConfig,
+    ImportConfig, InstanceConfig, LogAddress, OneAggregate, ParkedAction, ParkedAggregate,
+    ParkedChoice, ProcessesAction, ProcessesListConfig, RestoreConfig, ShowEventsConfig,
+    TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};
 pub use token::TokenConfig;
 pub use trace::{OtlpHeaders, TraceConfig};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 /// CQRS on NATS.
@@ -83,7 +84,7 @@ pub enum Command {
         #[command(subcommand)]
         action: ParkedAction,
     },
-    /// See an aggregate's history, exclude from it what cannot be read, and check the whole log
+    /// See an aggregate's history, exclude from it what cannot be read; check, export and import the whole log
     Events {
         /// What to do with it.
         #[command(subcommand)]
@@ -95,11 +96,26 @@ pub enum Command {
         #[command(subcommand)]
         action: ProcessesAction,
     },
+    /// Write a copy of the log to a folder, as its server makes it, while all runs
+    Backup(BackupConfig),
+    /// Make the log of such a copy, and fold it to see that it is whole; exit 1 if anything breaks
+    Restore(RestoreConfig),
     /// Create or check the streams and buckets
     Topology {
         /// What to do with them.
         #[command(subcommand)]
         action: TopologyAction,
+    },
+    /// Write what completes the command line in a shell: `source <(headwater completions bash)`, for example
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual page, or with --out one for each command
+    Man {
+        /// The folder for all of them; the first one to standard output unless given
+        #[arg(long, env = "HEADWATER_OUT")]
+        out: Option<std::path::PathBuf>,
     },
     /// Write users for NATS, each with the subjects that its part takes: a server's configuration, and their seeds
     NatsConfig(NatsFilesConfig),
@@ -154,11 +170,11 @@ const SECRET: [&str; 8] = [
 ];
 
 impl<C: Subcommand> Cli<C> {
-    /// Reads the command line and the variables, as those of the program that `named` makes of it, and
-    /// returns all that was read beside; ends the program where they cannot be read, or help is asked for.
+    /// Reads the command line and the variables, as `command` of this program says, and returns all that was
+    /// read beside; ends the program where they cannot be read, or help is asked for.
     #[must_use]
-    pub fn read(named: impl FnOnce(clap::Command) -> clap::Command) -> (Self, clap::ArgMatches) {
-        let matches = named(Self::command()).try_get_matches();
+    pub fn read(command: clap::Command) -> (Self, clap::ArgMatches) {
+        let matches = command.try_get_matches();
         let read = matches.and_then(|matches| Ok((Self::from_arg_matches(&matches)?, matches)));
         read.unwrap_or_else(|error| hiding(error).exit())
     }
@@ -196,6 +212,7 @@ fn http_address(text: &str) -> Result<Url, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

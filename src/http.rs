@@ -9,6 +9,7 @@
 //! What is no HTTP at all, such as bytes outside of ASCII in a request line, is refused by the server's
 //! parser and never gets to a handler; [`connections`] gives that refusal its words.
 
+mod asyncapi;
 mod backend;
 mod boundary;
 mod commands;
@@ -336,6 +337,7 @@ struct Site {
     max_live: usize,
     live_heartbeat: Duration,
     openapi: conditional::Page,
+    asyncapi: conditional::Page,
     index: index::Index,
     pages: pages::Hosted,
 }
@@ -346,10 +348,12 @@ impl Site {
         let views = backends.views.views();
         let processes = backends.processes.names();
         let mut openapi = openapi::describe(aggregates, views, processes, &options.access);
+        let asyncapi = asyncapi::describe(&openapi, aggregates, views).to_string();
         options.surface.leave_out(&mut openapi);
         let openapi = openapi.to_string();
         Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
+            asyncapi: conditional::Page::new("application/json", asyncapi),
             index: index::Index::new(aggregates, views, &backends.pages),
             pages: pages::Hosted::new(&backends.pages),
             backends,

@@ -10,7 +10,7 @@
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
 //!    replica that actor lives on is told by the [`membership`]. [`replay`] folds a whole log to see whether
-//!    this build can.
+//!    this build can, [`log_file`] writes one to a file and makes one of it.
 //!    The [`processes`] follow the log and give commands for what happens there.
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
@@ -37,6 +37,7 @@ pub mod request_reply;
 
 pub mod command;
 pub mod event_log;
+pub mod log_file;
 pub mod membership;
 pub mod replay;
 

@@ -173,6 +173,11 @@ pub const TABLE: &[Rule] = &[
         NOBODY,
     ),
     rule("$JS.API.CONSUMER.LIST.EVENTS", &[Operator], NOBODY),
+    // Copies of the log: a stream that is there cannot be restored over.
+    rule("$JS.API.STREAM.SNAPSHOT.EVENTS", &[Operator], NOBODY),
+    rule("$JS.SNAPSHOT.ACK.EVENTS.>", &[Operator], NOBODY),
+    rule("$JS.API.STREAM.RESTORE.EVENTS", &[Operator], NOBODY),
+    rule("$JS.SNAPSHOT.RESTORE.EVENTS.>", &[Operator], NOBODY),
     rule("$JS.API.STREAM.MSG.GET.DEADLINES", &[Process], NOBODY),
     rule("$JS.API.STREAM.MSG.DELETE.DEADLINES", &[Process], NOBODY),
     rule("$JS.API.STREAM.PURGE.DEADLINES", &[Process], NOBODY),

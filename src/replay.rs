@@ -12,7 +12,7 @@ mod part;
 
 pub use counts::{Report, TypeCounts};
 pub use fault::Fault;
-pub(crate) use folder::CommitFolder;
+pub(crate) use {counts::Counts, folder::CommitFolder};
 
 use crate::{
     command::describe::{AggregateDescription, ReplayedState},
@@ -57,7 +57,7 @@ impl Default for ReplayOptions {
 #[derive(Clone)]
 pub(crate) struct Known {
     kinds: HashMap<&'static str, fn() -> Box<dyn ReplayedState>>,
-    exclusions: HashMap<String, Exclusions>,
+    pub(crate) exclusions: HashMap<String, Exclusions>,
     left_out: Vec<String>,
     faults: usize,
 }

@@ -2,7 +2,10 @@
 //! read. Needs nothing but NATS.
 
 mod check;
+mod files;
 mod history;
+
+pub(super) use check::print as print_report;
 
 use super::Failure;
 use crate::{
@@ -27,6 +30,8 @@ pub(super) async fn run(domain: &Domain, action: EventsAction) -> Result<ExitCod
         EventsAction::Show(config) => show(domain, config).await,
         EventsAction::Exclude(config) => exclude(domain, config).await,
         EventsAction::Check(config) => check::run(domain, config).await,
+        EventsAction::Export(config) => files::export(config).await,
+        EventsAction::Import(config) => files::import(domain, config).await,
     }
 }
 

@@ -1,8 +1,13 @@
 //! The flags of what operates a running system: its views, parked events, the log, streams and buckets.
 
-use super::NatsConfig;
-use crate::{event_log::ApiPrefix, processes::ToldStatus, read_model::Generation};
+use super::{NatsConfig, sides::read_secret};
+use crate::{
+    event_log::{ApiPrefix, secret::Secret},
+    processes::ToldStatus,
+    read_model::Generation,
+};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// How running projectors are reached.
 #[derive(Clone, Args)]
@@ -191,6 +196,78 @@ pub enum EventsAction {
     Exclude(ExcludeConfig),
     /// Decode, upcast and fold the whole log by this build, and change nothing; exit 1 if anything breaks
     Check(CheckConfig),
+    /// Write the whole log to a file, one CloudEvent a line; goes on where it was stopped
+    Export(ExportConfig),
+    /// Make a log of such a file, where it stood and as it was; goes on where it was stopped
+    Import(ImportConfig),
+}
+
+/// What is exported where.
+#[derive(Debug, Clone, Args)]
+pub struct ExportConfig {
+    /// The file; `-` for standard output
+    pub file: PathBuf,
+    /// Where the log is.
+    #[command(flatten)]
+    pub log: LogAddress,
+}
+
+/// What is imported where.
+#[derive(Debug, Clone, Args)]
+pub struct ImportConfig {
+    /// The file that `events export` has written; `-` for standard input
+    pub file: PathBuf,
+    /// Only read and fold it, and send nothing
+    #[arg(long, env = "HEADWATER_DRY_RUN")]
+    pub dry_run: bool,
+    /// An aggregate that this build has given up on purpose, and which is taken as it is; may be given more than once
+    #[arg(
+        long,
+        value_name = "AGGREGATE",
+        env = "HEADWATER_LEAVE_OUT",
+        value_delimiter = ','
+    )]
+    pub leave_out: Vec<String>,
+    /// Where the log is to be.
+    #[command(flatten)]
+    pub log: LogAddress,
+}
+
+/// Where a copy of the log goes.
+#[derive(Debug, Clone, Args)]
+pub struct BackupConfig {
+    /// The folder of the copy: a new one, or one that was not finished
+    pub folder: PathBuf,
+    /// Where the log is.
+    #[command(flatten)]
+    pub log: LogAddress,
+}
+
+/// Which copy is restored, and how.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreConfig {
+    /// The folder that `backup` has written
+    pub folder: PathBuf,
+    /// Do not fold what was restored
+    #[arg(long, env = "HEADWATER_NO_CHECK")]
+    pub no_check: bool,
+    /// An aggregate that this build has given up on purpose, which is then no fault; may be given more than once
+    #[arg(
+        long,
+        value_name = "AGGREGATE",
+        env = "HEADWATER_LEAVE_OUT",
+        value_delimiter = ','
+    )]
+    pub leave_out: Vec<String>,
+    /// The file with the secret of unique keys, to see that it is the one of this log
+    #[arg(long, env = "HEADWATER_SECRET_FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// The number of copies NATS keeps of the log; as it was unless given
+    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
+    pub stream_replicas: Option<u8>,
+    /// Where the log is to be.
+    #[command(flatten)]
+    pub log: LogAddress,
 }
 
 /// How the whole log is checked.
@@ -213,6 +290,13 @@ pub struct CheckConfig {
     /// The number of threads that fold; one for each core unless given
     #[arg(long, env = "HEADWATER_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
+    /// Fold the views too, and compare each document with what running replicas answer; exit 1 if any would change
+    #[arg(long, env = "HEADWATER_DOCUMENTS")]
+    pub documents: bool,
+    /// A token that may see all documents, where the replicas ask who asks; better given as the variable, which
+    /// other users do not see
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<Hidden>,
     /// Print JSON
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
@@ -377,11 +461,38 @@ pub struct TopologyConfig {
     pub stream_replicas: Option<u8>,
 }
 
+impl RestoreConfig {
+    /// Reads the secret, where there is a file with one.
+    ///
+    /// # Errors
+    ///
+    /// Returns what is wrong with the file.
+    pub fn secret(&self) -> Result<Option<Secret>, String> {
+        read_secret(self.secret_file.as_deref())
+    }
+}
+
 impl LogAddress {
     /// Returns where JetStream is reached.
     #[must_use]
     pub fn api(&self) -> ApiPrefix {
         let given = self.js_domain.as_ref().or(self.js_api_prefix.as_ref());
         given.cloned().unwrap_or_default()
+    }
+}
+
+/// A text that is not shown.
+#[derive(Clone)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+impl From<&str> for Hidden {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }

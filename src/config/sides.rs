@@ -10,7 +10,12 @@ use crate::{
     request_reply::{InboxPrefix, Inboxes},
 };
 use clap::Args;
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use zeroize::Zeroizing;
 
 /// What is told of a replica wherever it runs.
@@ -93,13 +98,7 @@ impl CommandConfig {
     ///
     /// Returns what is wrong with the file.
     pub fn secret(&self) -> Result<Option<Secret>, String> {
-        let Some(file) = &self.secret_file else {
-            return Ok(None);
-        };
-        let wrong = |reason: String| format!("--secret-file {}: {reason}", file.display());
-        let content = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
-        let content = Zeroizing::new(content);
-        Secret::new(&content).map(Some).map_err(wrong)
+        read_secret(self.secret_file.as_deref())
     }
 
     /// The sizes, and the defaults of what cannot be set from outside.
@@ -113,6 +112,17 @@ impl CommandConfig {
             idle: Duration::from_secs(self.idle_seconds),
         }
     }
+}
+
+/// Reads the secret of `--secret-file`, where there is one.
+pub(super) fn read_secret(file: Option<&Path>) -> Result<Option<Secret>, String> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
+    let wrong = |reason: String| format!("--secret-file {}: {reason}", file.display());
+    let content = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let content = Zeroizing::new(content);
+    Secret::new(&content).map(Some).map_err(wrong)
 }
 
 /// How a replica compares its views with the log by itself.

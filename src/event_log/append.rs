@@ -4,7 +4,7 @@
 //! because someone else was first, surely not stored, or *in doubt*. The last is never reported as
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
-use super::{EventLog, ack::Published, acks::Sending};
+use super::{EventLog, StoredMessage, ack::Published, acks::Sending};
 use crate::connection::is_up;
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
@@ -174,6 +174,28 @@ impl Batch<'_> {
         let mut headers = append.headers;
         expect(&mut headers, append.expected);
         self.send(append.subject, headers, append.payload).await
+    }
+
+    /// Sends a message as a part of the batch, whatever stands on its subject.
+    pub(super) async fn add_as_it_is(
+        &mut self,
+        message: &StoredMessage,
+        headers: HeaderMap,
+    ) -> Result<(), AppendError> {
+        let (subject, payload) = (message.subject.clone(), message.payload.clone());
+        self.send(subject, headers, payload).await
+    }
+
+    /// Sends the last message, whatever stands on its subject, and has the batch stored.
+    pub(super) async fn commit_as_it_is(
+        mut self,
+        message: &StoredMessage,
+        mut headers: HeaderMap,
+    ) -> Result<Published, AppendError> {
+        self.number(&mut headers);
+        headers.insert(BATCH_COMMIT, "1");
+        let (subject, payload) = (message.subject.clone(), message.payload.clone());
+        self.log.0.acks.publish(subject, headers, payload).await
     }
 
     /// Sends the last append and has the batch stored.

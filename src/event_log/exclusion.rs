@@ -145,14 +145,22 @@ impl EventLog {
     ///
     /// Returns [`LoadError`] when the log cannot be read.
     pub async fn all_exclusions(&self) -> Result<HashMap<String, Exclusions>, LoadError> {
+        Ok(by_commits(&self.exclusion_lists().await?))
+    }
+
+    /// Reads the last list of each aggregate of which something is excluded, as it is stored, in the order of
+    /// their subjects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn exclusion_lists(&self) -> Result<Vec<StoredMessage>, LoadError> {
         let all = format!("{EXCLUDED}.>");
         let messages = self.messages(&all, 0, u64::MAX).await?;
+        let lists = messages.into_iter().map(|it| (it.subject.clone(), it));
         // The last one of each aggregate counts.
-        let lists = messages.iter().filter_map(|message| {
-            let aggregate = message.subject.strip_prefix(EXCLUDED)?;
-            Some((format!("evt{aggregate}"), Exclusions::read(message)))
-        });
-        Ok(lists.collect())
+        let lists: BTreeMap<_, _> = lists.collect();
+        Ok(lists.into_values().collect())
     }
 
     /// Reads the positions of all messages that are excluded of the aggregates of these names.
@@ -288,6 +296,16 @@ impl EventLog {
 fn is_notice(message: &StoredMessage) -> bool {
     codec::decode(&message.subject, message.position, &message.payload)
         .is_ok_and(|events| events.is_empty())
+}
+
+/// Reads lists, by the subjects of the commits that they are about.
+#[must_use]
+pub fn by_commits(lists: &[StoredMessage]) -> HashMap<String, Exclusions> {
+    let read = lists.iter().filter_map(|list| {
+        let aggregate = list.subject.strip_prefix(EXCLUDED)?;
+        Some((format!("evt{aggregate}"), Exclusions::read(list)))
+    });
+    read.collect()
 }
 
 /// `log.excluded.<aggregate>.<id>`: where the list of one aggregate stands.

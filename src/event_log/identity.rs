@@ -266,7 +266,7 @@ struct StreamState {
 }
 
 /// From where to where a log reaches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// The position of its first message; of an empty one, where that would stand.
     pub first: u64,

@@ -18,7 +18,7 @@ use std::{
 use zeroize::Zeroizing;
 
 /// The place where the salt and the check value stand.
-const SUBJECT: &str = "log.secret";
+pub(super) const SUBJECT: &str = "log.secret";
 /// How long it is taken for granted that the log is still the same: it may be replaced without a sign.
 const AGREED_FOR: Duration = Duration::from_secs(1);
 /// The check value is the HMAC of this text.
@@ -136,6 +136,12 @@ impl From<SecretError> for LoadError {
     fn from(error: SecretError) -> Self {
         Self::Unavailable(error.to_string())
     }
+}
+
+/// Returns whether keys are hidden under the salt itself that stands in the log.
+pub(super) fn is_salt(stored: &[u8]) -> bool {
+    serde_json::from_slice::<Stored>(stored)
+        .is_ok_and(|stored| Hider::new(stored.salt.as_bytes()).hide(CHECKED) == stored.check)
 }
 
 impl EventLog {

@@ -61,6 +61,7 @@ pub(super) fn route_of(path: &str) -> &'static str {
         (Some("processes"), Some(_), Some(_), None, _) => "/processes/{process}/{id}",
         (Some("docs"), ..) => "/docs/{file}",
         (Some("openapi.json"), None, ..) => "/openapi.json",
+        (Some("asyncapi.json"), None, ..) => "/asyncapi.json",
         (Some("healthz"), None, ..) => "/healthz",
         (Some("readyz"), None, ..) => "/readyz",
         (Some("metrics"), None, ..) => "/metrics",

@@ -1,6 +1,8 @@
 //! The paths, and who is served which of them.
 
-use super::{Site, direct, docs, health, index, live, metrics, openapi, processes, refusal, views};
+use super::{
+    Site, asyncapi, direct, docs, health, index, live, metrics, openapi, processes, refusal, views,
+};
 use actix_web::{
     Resource, guard,
     http::Method,
@@ -85,6 +87,7 @@ fn callers(config: &mut ServiceConfig) {
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
         .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))
+        .service(readable("/asyncapi.json").to(asyncapi::serve))
         .service(readable("/").to(index::serve));
 }
 

@@ -1,5 +1,6 @@
 //! The surface over fakes: what goes in, what comes out, and what never gets through.
 
+mod asyncapi;
 mod commands;
 mod compression;
 mod connections;

@@ -67,6 +67,12 @@ impl Domain {
         self.aggregates.all_descriptions()
     }
 
+    /// Its views.
+    #[must_use]
+    pub fn views(&self) -> &[RegisteredView] {
+        &self.views
+    }
+
     /// Adds view `V`.
     ///
     /// # Panics

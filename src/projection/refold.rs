@@ -7,10 +7,12 @@
 //! way. Memory is bounded: see [`scratch`].
 
 mod pace;
+mod preview;
 mod sample;
 mod scratch;
 
 pub(super) use pace::Pace;
+pub use preview::Preview;
 pub(super) use sample::Sample;
 #[cfg(test)]
 pub(super) use scratch::Memory;
@@ -209,23 +211,8 @@ impl Refold {
         Ok(())
     }
 
-    async fn apply(&mut self, mut commits: &[Commit]) -> Result<(), RefoldError> {
-        let mut within = None;
-        while !commits.is_empty() {
-            match self.fold.apply(commits, within.as_ref())? {
-                Folded::Needs(needs) => {
-                    let found = self.scratch.find(&needs)?;
-                    self.fold.supply(needs, found)?;
-                }
-                Folded::Changes(changes, reach) => {
-                    self.fold.committed();
-                    self.scratch.change(changes).await?;
-                    commits = &commits[reach.commits..];
-                    within = reach.within;
-                }
-            }
-        }
-        Ok(())
+    async fn apply(&mut self, commits: &[Commit]) -> Result<(), RefoldError> {
+        fold_into(&mut *self.fold, &mut self.scratch, commits).await
     }
 
     /// Compares the sample with what is served, and calls `differs` with each document that differs;
@@ -329,6 +316,30 @@ impl Refold {
     }
 }
 
+/// Folds commits into what is kept of a view.
+async fn fold_into(
+    fold: &mut dyn Fold,
+    scratch: &mut Scratch,
+    mut commits: &[Commit],
+) -> Result<(), RefoldError> {
+    let mut within = None;
+    while !commits.is_empty() {
+        match fold.apply(commits, within.as_ref())? {
+            Folded::Needs(needs) => {
+                let found = scratch.find(&needs)?;
+                fold.supply(needs, found)?;
+            }
+            Folded::Changes(changes, reach) => {
+                fold.committed();
+                scratch.change(changes).await?;
+                commits = &commits[reach.commits..];
+                within = reach.within;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// From where on each aggregate is set aside that a view has parked.
 async fn set_aside(
     options: &ProjectorOptions,
@@ -367,7 +378,8 @@ fn compare_page(
     }
 }
 
-fn same_document(stored: Option<&Value>, folded: Option<&Value>) -> bool {
+/// Returns whether a stored document, or its absence, is what storing `folded` makes of it.
+pub(crate) fn same_document(stored: Option<&Value>, folded: Option<&Value>) -> bool {
     match (stored, folded) {
         (Some(stored), Some(folded)) => same(stored, folded),
         (None, None) => true,

@@ -1,4 +1,4 @@
-use super::{counts::Counts, *};
+use super::*;
 use crate::{
     aggregate::{Aggregate, Context, Decision},
     platform::Domain,

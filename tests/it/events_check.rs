@@ -176,3 +176,63 @@ async fn nothing_is_written_and_nothing_left_behind() {
     assert_eq!(after.state.last_sequence, before.state.last_sequence);
     assert_eq!(after.state.consumer_count, before.state.consumer_count);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_this_build_would_change_are_told() {
+    let world = World::start().await;
+    let service = Service::serve(&world.nats.url(), &[]);
+    let api = Api::Http(service.http());
+    let mut position = 0;
+    for (id, price) in [("kept", 100), ("changed", 200)] {
+        let product = json!({"name": "배", "price": 100, "category": "fruit"});
+        api.command("product", id, "register", product)
+            .await
+            .expect(200);
+        let repriced = api
+            .command("product", id, "reprice", json!({"price": price + 50}))
+            .await;
+        position = repriced.expect(200).json()["position"].as_u64().unwrap();
+    }
+    let shown = [("Headwater-Min-Position", &*format!("product@{position}"))];
+    api.document("product", "changed", &shown).await.expect(200);
+    let (report, code) = world.check(&["--documents"]);
+    let products = |report: &Value| {
+        let views = report["documents"].as_array().unwrap();
+        views
+            .iter()
+            .find(|view| view["view"] == "product")
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(
+        (code, &products(&report)["compared"]),
+        (0, &json!(3)),
+        "{report}"
+    );
+
+    // What a view has applied stays when it is excluded, until it is built again.
+    let excluded = [
+        "exclude",
+        "product",
+        "changed",
+        &position.to_string(),
+        "--reason",
+        "wrong",
+        "--by",
+        "ada",
+        "--force",
+    ];
+    assert!(world.events(&excluded).status.success());
+    let (report, code) = world.check(&["--documents"]);
+    let products = products(&report);
+    assert_eq!((code, &products["different"]), (1, &json!(1)), "{report}");
+    let difference = &products["differences"][0];
+    assert_eq!(difference["id"], "changed");
+    assert_eq!(
+        (
+            &difference["stored"]["price"],
+            &difference["folded"]["price"]
+        ),
+        (&json!(250), &json!(100))
+    );
+}

@@ -1,5 +1,7 @@
 //! `headwater events check`: what this build makes of the whole log.
 
+mod documents;
+
 use super::{connect, plain};
 use crate::{
     cli::{Failure, progress::Progress},
@@ -7,6 +9,7 @@ use crate::{
     platform::Domain,
     replay::{self, ReplayOptions, Report},
 };
+use documents::{Asking, Compared};
 use serde_json::json;
 use std::{
     process::ExitCode,
@@ -28,11 +31,33 @@ pub(super) async fn run(domain: &Domain, config: CheckConfig) -> Result<ExitCode
     let report = replay::replay(&log, domain.stored_aggregates(), &options, tell).await;
     drop(progress);
     let report = report.map_err(Failure::operation)?;
+    let took = begun.elapsed();
+    let compared = match config.documents {
+        true => {
+            let asking = Asking {
+                log: &log,
+                token: config.token.map(|token| token.0),
+                limit: config.limit as usize,
+            };
+            documents::compare(domain, &asking).await?
+        }
+        false => Vec::new(),
+    };
     match config.json {
-        true => println!("{}", as_json(&report, begun.elapsed())),
-        false => print(&report, begun.elapsed()),
+        true => {
+            let mut told = as_json(&report, took);
+            if config.documents {
+                told["documents"] = json!(compared);
+            }
+            println!("{told}");
+        }
+        false => {
+            print(&report, took);
+            compared.iter().for_each(print_compared);
+        }
     }
-    Ok(match report.is_well() {
+    let changes = compared.iter().any(|view| view.different > 0);
+    Ok(match report.is_well() && !changes {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
@@ -55,6 +80,28 @@ fn as_json(report: &Report, took: Duration) -> serde_json::Value {
     told
 }
 
+fn print_compared(view: &Compared) {
+    let Compared {
+        view: name,
+        compared,
+        different,
+        moved,
+        parked,
+        ..
+    } = view;
+    println!(
+        "{name}: of {compared} documents {different} would change; {moved} have changed meanwhile; {parked} aggregates cannot be applied"
+    );
+    for it in &view.differences {
+        let shown = |document: &Option<serde_json::Value>| match document {
+            Some(document) => plain(&document.to_string()),
+            None => "nothing".to_owned(),
+        };
+        println!("    {}: served   {}", plain(&it.id), shown(&it.stored));
+        println!("    {}: by this  {}", plain(&it.id), shown(&it.folded));
+    }
+}
+
 /// `order.placed.v1` is version 1 of `order.placed`.
 fn split(name: &str) -> (&str, Option<u64>) {
     let parts = name.rsplit_once(".v");
@@ -62,7 +109,7 @@ fn split(name: &str) -> (&str, Option<u64>) {
     parts.map_or((name, None), |(event, version)| (event, Some(version)))
 }
 
-fn print(report: &Report, took: Duration) {
+pub(in crate::cli) fn print(report: &Report, took: Duration) {
     let longest = report
         .types
         .keys()

@@ -1,5 +1,5 @@
-//! Which nats-server to start: the one asked for, one on `PATH`, or the one in `.tools/` of the checkout
-//! that the program comes from.
+//! Which nats-server to start: the one asked for, one on `PATH`, the one that was installed beside the program, or
+//! the one in `.tools/` of the checkout that the program comes from.
 //!
 //! Never one that merely lies in the current folder: what comes with a folder that somebody has unpacked is
 //! not to be run for being there.
@@ -37,7 +37,8 @@ pub struct Found {
 }
 
 /// Finds a server of at least [`OLDEST`]: `explicit` and nothing else when given, otherwise the first
-/// good one on `PATH`, otherwise `.tools/nats-server` near the program or where it was built.
+/// good one on `PATH`, otherwise the one beside the program, as a Python environment has it, otherwise
+/// `.tools/nats-server` near the program or where it was built.
 ///
 /// # Errors
 ///
@@ -77,7 +78,9 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
         .chain([Path::new(CHECKOUT)])
         .map(|folder| folder.join(TOOLS))
         .collect();
-    on_path.into_iter().chain(near)
+    let beside = program.as_deref().and_then(Path::parent);
+    let beside = beside.map(|folder| folder.join(NAME));
+    on_path.into_iter().chain(beside).chain(near)
 }
 
 /// Asks the file for its version. The reason of a refusal completes "the file …".

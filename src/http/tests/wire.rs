@@ -92,6 +92,7 @@ async fn a_head_is_a_get_without_the_body() {
         "/views/parcels",
         "/",
         "/openapi.json",
+        "/asyncapi.json",
         "/healthz",
     ] {
         let asked = server.exchange(head("HEAD", path).as_bytes()).await;
