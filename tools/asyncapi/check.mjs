@@ -11,7 +11,7 @@ if (!schema) {
   process.exit(1);
 }
 // Unions are tried one after the other: all errors of all of them tell more than the first.
-const ajv = new Ajv.default({ strict: false, allErrors: true, verbose: false, unicodeRegExp: false });
+const ajv = new Ajv.default({ strict: false, allErrors: true, meta: false, validateSchema: false, unicodeRegExp: false });
 addFormats.default(ajv);
 const validate = ajv.compile(schema);
 if (!validate(document)) {
