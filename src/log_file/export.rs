@@ -3,9 +3,9 @@
 use super::{
     FileError,
     form::{self, Begin, End, ExclusionList},
-    lines::{Lines, Next, hexadecimal},
+    lines::{Lines, Next},
 };
-use crate::event_log::{EventLog, LoadError, StoredMessage};
+use crate::event_log::{EventLog, LoadError, StoredMessage, secret::hexadecimal};
 use sha2::{Digest, Sha256};
 use std::{
     fs::{File, OpenOptions},

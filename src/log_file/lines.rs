@@ -3,6 +3,7 @@
 use super::form::{self, Begin, Body, End, Line, Part};
 use crate::event_log::{
     StoredMessage,
+    secret::hexadecimal,
     whole::{LoggedMessage, Trace},
 };
 use sha2::{Digest, Sha256};
@@ -217,13 +218,4 @@ fn message(subject: String, position: u64, body: Vec<u8>, trace: Option<Trace>) 
         },
         trace,
     }
-}
-
-/// Bytes in hexadecimal digits.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

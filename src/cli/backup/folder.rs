@@ -1,6 +1,6 @@
 //! The folder of a copy: written so that one that was not finished is never taken for one that was.
 
-use crate::event_log::{Extent, copy::KeysHidden};
+use crate::event_log::{Extent, copy::KeysHidden, secret::hexadecimal};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -184,12 +184,4 @@ impl Copied {
             .read_to_end(&mut chunk)?;
         Ok((read > 0).then(|| chunk.into()))
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
