@@ -3,7 +3,6 @@
 use crate::harness::{
     api::{Api, Http, NatsApi, Reply},
     nats::Nats,
-    service::Service,
     tokens::{self, Signer, bearer},
 };
 use serde_json::{Value, json};
@@ -83,14 +82,8 @@ fn is_as_expected(reply: &Reply, allowed: bool, operation: &Operation, scope: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_scope_against_each_operation_on_both_surfaces() {
-    let (folder, signer, nats) = (
-        tempfile::tempdir().unwrap(),
-        Signer::new("k-1"),
-        Nats::start(),
-    );
-    let flags = tokens::flags(&tokens::written(folder.path(), &signer));
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let service = Service::serve(&nats.url(), &flags);
+    let (signer, nats) = (Signer::new("k-1"), Nats::start());
+    let (service, _folder) = tokens::serve(&nats, &signer, &[]);
     let http = service.http();
     let over_nats = Api::Nats(NatsApi::connect(&nats.url()).await);
     let description = http.get("/openapi.json", &[]).await.json();

@@ -3,8 +3,8 @@
 
 use crate::harness::{
     api::{Api, NatsApi},
+    chances::Chances,
     nats::{Nats, is_running},
-    service::Service,
     tokens::{self, Signer, bearer},
     unique,
 };
@@ -19,19 +19,16 @@ const MESSAGES: usize = 100_000;
 const PORTION: usize = 2_000;
 const SEED: u64 = 0xfa22;
 
-/// Chances that are the same in each run.
-struct Chances(u64);
+/// Messages that are made up, the same in each run.
+struct MadeUp(Chances);
 
-impl Chances {
+impl MadeUp {
     fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
+        self.0.below(end)
     }
 
     fn one<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len())]
+        self.0.one(of)
     }
 
     fn bytes(&mut self, most: usize) -> Vec<u8> {
@@ -162,14 +159,8 @@ impl Chances {
 /// With a token that may everything, with one that may nothing, and without any.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_comes_over_nats_is_refused_and_nothing_breaks() {
-    let (folder, signer, nats) = (
-        tempfile::tempdir().unwrap(),
-        Signer::new("k-1"),
-        Nats::start(),
-    );
-    let flags = tokens::flags(&tokens::written(folder.path(), &signer));
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let service = Service::serve(&nats.url(), &flags);
+    let (signer, nats) = (Signer::new("k-1"), Nats::start());
+    let (service, _folder) = tokens::serve(&nats, &signer, &[]);
     let all = bearer(&signer.token("s-1", "cmd:* qry:* ops:read staff"));
     let tokens = [
         all.clone(),
@@ -182,7 +173,7 @@ async fn whatever_comes_over_nats_is_refused_and_nothing_breaks() {
     });
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(format!("{inbox}.>")).await.unwrap();
-    let mut chances = Chances(SEED);
+    let mut chances = MadeUp(Chances::new(SEED));
     let (mut answered, mut faults) = (0_usize, Vec::new());
     for number in 0..MESSAGES {
         let subject: Subject = chances.subject().into();

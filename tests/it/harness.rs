@@ -11,6 +11,7 @@
 pub mod api;
 pub mod backup;
 pub mod certificates;
+pub mod chances;
 pub mod cluster;
 pub mod history;
 pub mod log;

@@ -23,15 +23,8 @@ struct World {
 
 impl World {
     fn start(more: &[&str]) -> Self {
-        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("k-1"));
-        let nats = Nats::start();
-        let flags = tokens::flags(&tokens::written(folder.path(), &signer));
-        let flags: Vec<&str> = flags
-            .iter()
-            .map(String::as_str)
-            .chain(more.iter().copied())
-            .collect();
-        let service = Service::serve(&nats.url(), &flags);
+        let (signer, nats) = (Signer::new("k-1"), Nats::start());
+        let (service, folder) = tokens::serve(&nats, &signer, more);
         Self {
             signer,
             nats,

@@ -4,6 +4,7 @@
 use crate::{
     harness::{
         api::{Api, Http, NatsApi, Reply},
+        chances::Chances,
         nats::Nats,
         service::Service,
         tokens::{self, Signer, bearer},
@@ -26,22 +27,6 @@ const ASKING: usize = 8;
 const STREAMS: usize = 60;
 const SEED: u64 = 0x5eed;
 
-/// Chances that are the same in each run.
-struct Chances(u64);
-
-impl Chances {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-
-    fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
-        of[self.below(of.len())]
-    }
-}
-
 struct World {
     signer: Signer,
     nats: Nats,
@@ -57,15 +42,8 @@ struct World {
 
 impl World {
     async fn start(more: &[&str]) -> Self {
-        let (folder, signer) = (tempfile::tempdir().unwrap(), Signer::new("k-1"));
-        let nats = Nats::start();
-        let flags = tokens::flags(&tokens::written(folder.path(), &signer));
-        let flags: Vec<&str> = flags
-            .iter()
-            .map(String::as_str)
-            .chain(more.iter().copied())
-            .collect();
-        let service = Service::serve(&nats.url(), &flags);
+        let (signer, nats) = (Signer::new("k-1"), Nats::start());
+        let (service, folder) = tokens::serve(&nats, &signer, more);
         let mut world = Self {
             signer,
             nats,
@@ -228,7 +206,7 @@ fn told(reply: &Reply, id: &str) -> (u16, String) {
 
 /// Asks for so many things, one after the other.
 async fn ask(world: &World, api: &Api, http: &Http, seed: u64, requests: usize) {
-    let mut chances = Chances(seed);
+    let mut chances = Chances::new(seed);
     let ann = world.token("ann");
     let mut cursor: Option<String> = None;
     for number in 0..requests {
@@ -307,7 +285,7 @@ async fn follow(world: &World, http: &Http, chances: &mut Chances) {
 
 /// Reads as Bob and as staff, so that what they may see is in memory, until it is told to stop.
 async fn keep_warm(world: &World, api: &Api, stop: &AtomicBool, read: &AtomicUsize) {
-    let mut chances = Chances(SEED ^ 1);
+    let mut chances = Chances::new(SEED ^ 1);
     let (bob, staff) = (
         world.token("bob"),
         bearer(&world.signer.token("s-1", "qry:* staff")),

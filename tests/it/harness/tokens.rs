@@ -1,5 +1,6 @@
 //! An issuer of tokens, and where it publishes its keys.
 
+use super::{nats::Nats, service::Service};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tempfile::TempDir;
 
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "mart";
@@ -89,6 +91,15 @@ pub fn flags(keys: &str) -> Vec<String> {
         AUDIENCE,
     ];
     flags.map(str::to_owned).to_vec()
+}
+
+/// A replica that takes tokens of this signer, with these flags more. The folder holds the keys.
+pub fn serve(nats: &Nats, signer: &Signer, more: &[&str]) -> (Service, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = flags(&written(folder.path(), signer));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let service = Service::serve(&nats.url(), &[&flags[..], more].concat());
+    (service, folder)
 }
 
 /// Writes the set of a signer into a folder; returns the file's name.
