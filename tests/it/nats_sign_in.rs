@@ -3,17 +3,19 @@
 use crate::harness::{
     api::Api,
     certificates::Authority,
-    nats::{DEV, Nats},
+    nats::{DEV, Nats, signal},
     poll::eventually,
     service::{Service, headwater, run},
     unique,
 };
+use async_nats::ConnectOptions;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 use tempfile::TempDir;
 
@@ -363,6 +365,52 @@ async fn what_is_renewed_in_a_file_counts_from_the_next_connection_on() {
     })
     .await;
     registers(&replica).await;
+}
+
+/// The certificate of NATS is replaced by one of another authority, while commands and queries go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_nats_is_renewed_under_load_and_no_request_fails() {
+    let users = r#"accounts { A { users: [{user: u, password: p}], jetstream: enabled } }"#;
+    let tls = Tls::start("", users);
+    let next = Authority::new(tls.folder.path(), "next");
+    let both = ["known.pem", "next.pem"].map(|name| fs::read_to_string(tls.file(name)).unwrap());
+    let both = written(&tls.folder, "both.pem", &both.concat());
+    let user = ["--nats-user", "u", "--nats-password", "p", "--nats-ca"];
+    let replica = Service::serve(&tls.nats.url(), &[&user[..], &[&both]].concat());
+    let (going, answered) = (AtomicBool::new(true), AtomicUsize::new(0));
+    let load = async {
+        while going.load(SeqCst) {
+            registers(&replica).await;
+            answered.fetch_add(1, SeqCst);
+        }
+    };
+    let renewing = async {
+        let more = async |count: usize| {
+            let before = answered.load(SeqCst);
+            eventually("requests go on", || async {
+                (answered.load(SeqCst) >= before + count).then_some(())
+            })
+            .await;
+        };
+        more(5).await;
+        let [certificate, key] = next.sign("renewed");
+        fs::copy(key, tls.file("server.key")).unwrap();
+        fs::copy(certificate, tls.file("server.pem")).unwrap();
+        signal(tls.nats.pid(), "HUP");
+        // Whoever believes the new authority alone can connect from now on.
+        let (url, ca) = (tls.nats.url(), tls.file("next.pem"));
+        eventually("the new certificate is shown", || async {
+            let options = ConnectOptions::with_user_and_password("u".to_owned(), "p".to_owned());
+            let options = options
+                .require_tls(true)
+                .add_root_certificates(ca.clone().into());
+            options.connect(&url).await.ok().map(drop)
+        })
+        .await;
+        more(20).await;
+        going.store(false, SeqCst);
+    };
+    futures::future::join(load, renewing).await;
 }
 
 /// As today: who is refused for good ends, who may come yet is waited for.
