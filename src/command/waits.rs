@@ -132,6 +132,8 @@ impl ProcessWaits {
     /// Returns `malformed` with the header's name where there is no such process or the time is of another
     /// form, `overloaded` where too many wait.
     pub fn begin(&self, headers: &impl RequestHeaders) -> Result<Option<ProcessWait>, Problem> {
+        // Of the wrong form it is refused whether or not something is waited for.
+        let most = headers.max_wait()?;
         let Some(name) = headers.single(WAIT)? else {
             return Ok(None);
         };
@@ -145,7 +147,6 @@ impl ProcessWaits {
             let detail = format!("there is no process of this name; {there}");
             Problem::malformed(WAIT.to_owned(), detail)
         })?;
-        let most = headers.max_wait()?;
         let place = self.0.places.clone().try_acquire_owned();
         let place = place.map_err(|_| Problem::overloaded())?;
         Ok(Some(ProcessWait {
@@ -273,8 +274,11 @@ mod tests {
     #[test]
     fn who_does_not_ask_does_not_wait() {
         assert!(waits().begin(&headers(&[])).unwrap().is_none());
-        let bad_time = [("Headwater-Max-Wait-Ms", "soon")];
-        assert!(waits().begin(&headers(&bad_time)).unwrap().is_none());
+        let time = [("Headwater-Max-Wait-Ms", "50")];
+        assert!(waits().begin(&headers(&time)).unwrap().is_none());
+        let bad_time = headers(&[("Headwater-Max-Wait-Ms", "soon")]);
+        let problem = waits().begin(&bad_time).err().expect("a refusal");
+        assert_eq!(problem.field.as_deref(), Some("Headwater-Max-Wait-Ms"));
     }
 
     #[test]
