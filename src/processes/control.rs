@@ -3,8 +3,12 @@
 
 use super::desk::Desk;
 use crate::{
-    access::Access, caller::Action, event_log::subject::Id, problem::Problem,
-    process::InstanceCommand, request_reply::ReplyGuard,
+    access::{AUDIT, Access},
+    caller::Action,
+    event_log::subject::Id,
+    problem::Problem,
+    process::InstanceCommand,
+    request_reply::ReplyGuard,
 };
 use async_nats::Message;
 use bytes::Bytes;
@@ -40,7 +44,7 @@ pub(super) async fn act(
     message: &Message,
 ) -> Result<Bytes, Problem> {
     let who = operators.access.identified(&message.headers, None).await?;
-    who.may(Action::Operate)?;
+    let who = who.may(Action::Operate)?;
     let tokens: Vec<_> = message.subject.split('.').collect();
     let [_, _, _, id, verb] = tokens[..] else {
         return Err(Problem::malformed(
@@ -77,6 +81,7 @@ pub(super) async fn act(
         }
     };
     let outcome = desk.ask(&id, &command).await?;
-    tracing::info!(process.name = desk.process.name, process.instance = %id, verb, "an operator has acted");
+    let by = who.caller.subject().unwrap_or("nobody known");
+    tracing::info!(target: AUDIT, by, process.name = desk.process.name, process.instance = %id, doing = verb, "an operator");
     Ok(outcome.to_json().into())
 }
