@@ -77,9 +77,16 @@ fn secure(item: Option<&mut Value>, action: Action<'_>, access: &Access) {
             security.push(json!({}));
         }
         operation["security"] = security.into();
-        for (status, name) in [("401", "Unauthenticated"), ("403", "Forbidden")] {
+        let of_header = [("400", "Malformed")];
+        let of_caller = [("401", "Unauthenticated"), ("403", "Forbidden")];
+        for (status, name) in of_header.into_iter().chain(of_caller) {
+            let responses = &mut operation["responses"];
+            // The header may be given twice, or be no text; most have said so of others already.
+            if status == "400" && !responses[status].is_null() {
+                continue;
+            }
             let reference = format!("#/components/responses/{name}");
-            operation["responses"][status] = json!({ "$ref": reference });
+            responses[status] = json!({ "$ref": reference });
         }
     }
 }
