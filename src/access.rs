@@ -113,15 +113,24 @@ impl Identified {
     ///
     /// Returns `unauthenticated` for who has not said who they are, `forbidden` for who has.
     pub fn may(self, action: Action<'_>) -> Result<Self, Problem> {
+        self.check(action).map(|()| self)
+    }
+
+    /// Looks whether who asks may do this.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identified::may`].
+    pub fn check(&self, action: Action<'_>) -> Result<(), Problem> {
         if self.caller.may(action) {
-            return Ok(self);
+            return Ok(());
         }
         // It has an end when it came with a token.
         let problem = match self.until {
             None => Problem::unauthenticated(),
             Some(_) => Problem::forbidden(action.to_string()),
         };
-        audit::refused(&self, Some(action), &problem);
+        audit::refused(self, Some(action), &problem);
         Err(problem)
     }
 
@@ -216,6 +225,16 @@ impl Access {
         self.guarded
             .as_ref()
             .map_or_else(Caller::default, |guarded| guarded.anonymous.clone())
+    }
+
+    /// Takes one more command of a request with many, each of which counts as a request of its own: it is under way
+    /// until what is returned is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns `overloaded` (429) where it is one too many, with when to come again.
+    pub fn admit_another(&self, who: &Identified) -> Result<Option<UnderWay>, Problem> {
+        self.limits.admit(&who.caller, who.from)
     }
 
     /// Finds out who asks from this address, without waiting for anything, and whether it is not too much.

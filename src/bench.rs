@@ -11,6 +11,7 @@
 pub mod catchup;
 pub mod claims;
 pub mod commands;
+pub mod compared;
 pub mod fanout;
 pub mod floor;
 pub mod fresh;

@@ -11,7 +11,7 @@ mod members;
 pub use heartbeat::MembershipError;
 pub use members::{Key, Member, Members};
 
-use crate::{config::Role, event_log::subject::is_word};
+use crate::{command::grouped::FORM, config::Role, event_log::subject::is_word};
 use heartbeat::MAX_NAME;
 use std::{
     collections::BTreeSet,
@@ -113,7 +113,7 @@ impl Membership {
             });
         }
         let instance = uuid::Uuid::now_v7().simple().to_string();
-        let me = me.of_instance(&instance);
+        let me = me.of_instance(&instance).taking_groups(FORM);
         let membership = Self(Arc::new(Inner {
             nats,
             members: watch::Sender::new(Arc::new(Members::of([me.clone()]))),
@@ -186,7 +186,7 @@ impl Membership {
 
     /// Waits until the process that has this name now has gone without a word: it was silent for too long,
     /// or another one has its name.
-    pub fn lost(&self, replica: &str) -> impl Future<Output = ()> + Send + 'static {
+    pub fn lost(&self, replica: &str) -> impl Future<Output = ()> + Send + use<> {
         let instance = {
             let members = self.0.members.borrow();
             members.get(replica).map(Member::instance)
@@ -225,6 +225,13 @@ impl Membership {
             Some(member) if member.replica() == self.replica() => Home::Here,
             Some(member) => Home::At(member.shared_name()),
         }
+    }
+
+    /// Returns the form of groups of commands that a replica takes; 0 where it takes none, or is not known.
+    #[must_use]
+    pub fn group_form_of(&self, replica: &str) -> u32 {
+        let members = self.0.members.borrow();
+        members.get(replica).map_or(0, Member::group_form)
     }
 
     /// The live replicas, now and whenever they change.

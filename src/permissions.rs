@@ -85,6 +85,8 @@ pub const TABLE: &[Rule] = &[
     rule("cmd.>", &[Command, Gateway, Process], &[Command]),
     rule("cmd.order.*.place", &[Client], NOBODY),
     rule("cmd.order.*.cancel", &[Client], NOBODY),
+    // Many in one request. To whom one kind of aggregate is open here, all of its commands are: nobody by default.
+    rule("cmds.*", NOBODY, &[Command]),
     // A replica with documents answers queries, whether or not it serves HTTP.
     rule("qry.>", NOBODY, &[Projector, Gateway]),
     rule("qry.product", &[Client], NOBODY),
@@ -293,6 +295,8 @@ mod tests {
             "log.secret",
             "$KV.snapshots.order.o-1",
             "own.r1.order.o-1.place",
+            "own.r1.group",
+            "cmds.order",
             "member.r1",
             "applied.order",
             "ctl.projector.all.all.rebuild",

@@ -38,16 +38,16 @@ use std::{
 };
 
 // Made once: a name that is made anew is checked and copied.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
 const AUTHORIZATION: HeaderName = HeaderName::from_static("Authorization");
 const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
 /// The body of every command.
 pub(super) const BODY: &[u8] = br#"{"quantity":1}"#;
 /// The bytes of a message of the slim floor: what a library sends that stores a number and little else.
-const SLIM: usize = 40;
+pub(super) const SLIM: usize = 40;
 /// So many commands are in flight while each aggregate is loaded once before anything is measured.
-const WARMING: usize = 256;
+pub(super) const WARMING: usize = 256;
 
 /// How commands are measured.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl CommandsOptions {
     }
 
     /// All that are measured stay live.
-    fn max_actors(&self) -> usize {
+    pub(super) fn max_actors(&self) -> usize {
         (2 * self.aggregates).max(100_000)
     }
 }

@@ -9,6 +9,8 @@ pub struct Sample {
     /// In nanoseconds, ascending.
     latencies: Vec<u64>,
     elapsed: Duration,
+    /// So much was done at each latency.
+    each: usize,
 }
 
 impl Sample {
@@ -16,13 +18,23 @@ impl Sample {
     #[must_use]
     pub fn new(mut latencies: Vec<u64>, elapsed: Duration) -> Self {
         latencies.sort_unstable();
-        Self { latencies, elapsed }
+        Self {
+            latencies,
+            elapsed,
+            each: 1,
+        }
+    }
+
+    /// The same, where each latency is that of so many operations together.
+    #[must_use]
+    pub fn of_many(self, each: usize) -> Self {
+        Self { each, ..self }
     }
 
     /// Returns how many operations there were.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.latencies.len()
+        self.latencies.len() * self.each
     }
 
     /// The latency that this share of the operations did not exceed, in milliseconds; 0 when there
@@ -128,6 +140,11 @@ mod tests {
     fn one_operation_is_every_quantile_and_none_is_zero() {
         let one = Sample::new(vec![2_000_000], Duration::from_secs(1));
         assert_eq!((one.quantile_ms(0.5), one.quantile_ms(0.999)), (2.0, 2.0));
+        let many = Sample::new(vec![2_000_000; 3], Duration::from_secs(2)).of_many(100);
+        assert_eq!(
+            (many.figures().per_second, many.quantile_ms(0.5)),
+            (150.0, 2.0)
+        );
         let none = Sample::new(Vec::new(), Duration::from_secs(1));
         assert_eq!(none.quantile_ms(0.99), 0.0);
     }

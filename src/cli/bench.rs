@@ -5,11 +5,12 @@ use crate::{
     bench::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
+        compared::{self, Compared},
         fanout, floor, fresh, get, lists, live,
         queries::{QueriesOptions, There},
         search,
     },
-    config::{BenchAction, BenchConfig, QueryBenchConfig, ThereConfig},
+    config::{BenchAction, BenchCommandsConfig, BenchConfig, QueryBenchConfig, ThereConfig},
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -21,7 +22,12 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
             options.token = config.token.clone();
-            measure(options, &config.bench).await
+            match compared(&config) {
+                Some(compared) => {
+                    tell_commands(compared::run(&options, compared).await, &config.bench)
+                }
+                None => measure(options, &config.bench).await,
+            }
         }
         BenchAction::Hot(config) => {
             let mut options = options("hot", &config.bench)?;
@@ -129,9 +135,23 @@ fn options(name: &'static str, config: &BenchConfig) -> Result<CommandsOptions, 
     })
 }
 
+/// What is compared, where anything is.
+fn compared(config: &BenchCommandsConfig) -> Option<Compared> {
+    let lists = config.batch.map(|size| Compared::Lists(size.into()));
+    let replicas = config
+        .replicas
+        .map(|count| Compared::Replicas(count.into()));
+    let http = config.http.then_some(Compared::Http);
+    let apart = config.gateway_apart.then_some(Compared::GatewayApart);
+    lists.or(replicas).or(http).or(apart)
+}
+
+fn tell_commands(bench: Result<Bench, BenchError>, config: &BenchConfig) -> Result<(), BenchError> {
+    bench?.tell(config.json.as_deref())
+}
+
 async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), BenchError> {
-    let bench = commands::run(options).await?;
-    bench.tell(config.json.as_deref())
+    tell_commands(commands::run(options).await, config)
 }
 
 fn queries(config: &QueryBenchConfig) -> QueriesOptions {

@@ -55,11 +55,16 @@ impl Arrival {
 
     /// A message that cannot have been sent to this process before `earliest`.
     pub fn by_message(earliest: Instant, headers: Option<&HeaderMap>, passed_on: bool) -> Self {
+        Self::aged(earliest, told(headers), passed_on)
+    }
+
+    /// The same, of this age when it was sent.
+    pub fn aged(earliest: Instant, age: Duration, passed_on: bool) -> Self {
         let now = Instant::now();
         let known = !passed_on || now.saturating_duration_since(earliest) < TAKEN_WITHIN;
         Self {
             read: now,
-            earliest: known.then(|| earliest.checked_sub(told(headers))).flatten(),
+            earliest: known.then(|| earliest.checked_sub(age)).flatten(),
             passed_on,
         }
     }

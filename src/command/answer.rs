@@ -4,12 +4,12 @@ use super::{
     admission::{Place, Turn},
     age::Arrival,
     client::Endpoint,
-    placement,
     request::Outcome,
     traces,
 };
 use crate::{problem::Problem, telemetry::trace::Span};
 use async_nats::Message;
+use bytes::Bytes;
 use std::{sync::Arc, time::Instant};
 
 /// The answer to an accepted command, from here or from another replica as it came.
@@ -18,6 +18,101 @@ pub enum Answered {
     Here(Outcome),
     /// Another replica's answer, which may be a refusal.
     There(Message),
+    /// Accepted by another replica, which told it among other answers.
+    Among(Accepted),
+}
+
+/// An outcome as another replica wrote it.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The aggregate's version.
+    pub version: u64,
+    /// The position of the aggregate's last commit.
+    pub position: u64,
+    /// The outcome as JSON.
+    pub body: Bytes,
+}
+
+/// The answer of another replica.
+#[derive(Debug)]
+pub(super) enum PeerAnswer {
+    /// In a message of its own.
+    Alone(Message),
+    /// Among others: accepted.
+    Accepted(Accepted),
+    /// Among others: refused.
+    Refused(Problem),
+}
+
+impl PeerAnswer {
+    /// Reads the problem; `None` when the command was accepted.
+    pub(super) fn refusal(&self) -> Option<Problem> {
+        match self {
+            Self::Alone(message) => refusal_in(message),
+            Self::Accepted(_) => None,
+            Self::Refused(problem) => Some(problem.clone()),
+        }
+    }
+
+    /// Returns whether it is answered that who asks is not known, or may not.
+    pub(super) fn is_refused_access(&self) -> bool {
+        let refusal = self.refusal();
+        refusal.is_some_and(|problem| matches!(problem.status, 401 | 403))
+    }
+
+    /// The answer in the place of one that cannot be read.
+    pub(super) fn unreadable() -> Problem {
+        Problem::unavailable("a replica answered in a form that is not known")
+    }
+}
+
+fn refusal_in(message: &Message) -> Option<Problem> {
+    let headers = message.headers.as_ref()?;
+    headers.get("Nats-Service-Error-Code")?;
+    let problem = serde_json::from_slice(&message.payload);
+    Some(problem.unwrap_or_else(|_| PeerAnswer::unreadable()))
+}
+
+impl Answered {
+    /// Returns the position of an outcome; `None` of a refusal.
+    pub(super) fn position(&self) -> Option<u64> {
+        match self {
+            Self::Here(outcome) => Some(outcome.position),
+            Self::Among(accepted) => Some(accepted.position),
+            Self::There(message) => {
+                let token = message.headers.as_ref()?.get("Headwater-Position")?;
+                token.as_str().rsplit_once('@')?.1.parse().ok()
+            }
+        }
+    }
+
+    /// Reads the outcome, where there is one.
+    pub(super) fn to_outcome(&self) -> Option<Outcome> {
+        let body = match self {
+            Self::Here(outcome) => return Some(outcome.clone()),
+            Self::There(message) if refusal_in(message).is_some() => return None,
+            Self::There(message) => &message.payload,
+            Self::Among(accepted) => &accepted.body,
+        };
+        serde_json::from_slice(body).ok()
+    }
+
+    /// Reads the outcome.
+    ///
+    /// # Errors
+    ///
+    /// Returns the problem that another replica answered.
+    pub(super) fn outcome(self) -> Result<Outcome, Problem> {
+        let body = match self {
+            Self::Here(outcome) => return Ok(outcome),
+            Self::There(message) => match refusal_in(&message) {
+                Some(problem) => return Err(problem),
+                None => message.payload,
+            },
+            Self::Among(accepted) => accepted.body,
+        };
+        serde_json::from_slice(&body).map_err(|_| PeerAnswer::unreadable())
+    }
 }
 
 /// What is done with the answer. It must not block: it is called where commands are decided.
@@ -88,10 +183,13 @@ impl Reply {
     }
 
     /// Answers with what another replica answered, which has measured it.
-    pub(super) fn relay(mut self, answer: Message) {
-        let answered = match placement::read_refusal(&answer) {
-            Some(problem) if self.is_open(&problem) => Err(Problem::not_settled()),
-            _ => Ok(Answered::There(answer)),
+    pub(super) fn relay(mut self, answer: PeerAnswer) {
+        let open = answer.refusal().filter(|problem| self.is_open(problem));
+        let answered = match (open, answer) {
+            (Some(_), _) => Err(Problem::not_settled()),
+            (None, PeerAnswer::Alone(message)) => Ok(Answered::There(message)),
+            (None, PeerAnswer::Accepted(accepted)) => Ok(Answered::Among(accepted)),
+            (None, PeerAnswer::Refused(problem)) => Err(problem),
         };
         if let Some(respond) = self.respond.take() {
             respond(answered);

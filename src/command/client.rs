@@ -3,11 +3,13 @@
 use super::{
     admission::Admission,
     age::Arrival,
-    answer::{Answered, Reply, Respond},
+    answer::{Reply, Respond},
     describe::AggregateDescription,
     local::Local,
+    many::unknown_aggregate,
     measure::CommandMeasures,
-    placement::{self, Placement},
+    pass_on::Passing,
+    placement::Placement,
     registry::{Kind, KindOf},
     request::{CommandHeaders, CommandRequest, MAX_BODY, MAX_INTERNAL_BODY, Outcome},
     threads::{CommandThread, CommandThreads},
@@ -136,7 +138,7 @@ pub(super) struct Endpoint {
     /// Its number among all commands, in the order in which they are described.
     pub number: usize,
     /// The number of its aggregate.
-    kind: usize,
+    pub kind: usize,
     /// How it ends.
     pub measures: CommandMeasures,
     /// True if it is for the program itself only.
@@ -234,12 +236,8 @@ impl CommandClient {
         aggregate: &str,
         command: &str,
     ) -> Result<&Arc<Endpoint>, Problem> {
-        let commands = self.0.names.get(aggregate).ok_or_else(|| {
-            Problem::not_found(
-                "unknown_aggregate",
-                format!("there is no aggregate named {aggregate:?}"),
-            )
-        })?;
+        let commands = self.0.names.get(aggregate);
+        let commands = commands.ok_or_else(|| unknown_aggregate(aggregate))?;
         let found = commands.iter().find(|one| &*one.command == command);
         found.ok_or_else(|| {
             Problem::not_found(
@@ -281,10 +279,7 @@ impl CommandClient {
             passing_on.await;
         }
         let stopping = |_| Problem::unavailable("the replica is stopping");
-        match answer.await.map_err(stopping)?? {
-            Answered::Here(outcome) => Ok(outcome),
-            Answered::There(answer) => placement::read(&answer),
-        }
+        answer.await.map_err(stopping)??.outcome()
     }
 
     /// Has a command decided where its home is, or here when it was passed on to this replica.
@@ -299,37 +294,57 @@ impl CommandClient {
         arrival: Arrival,
         respond: Respond,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let kind = endpoint.kind;
+        let reply = self.admit(endpoint, &request, arrival, respond)?;
+        let Some((placement, home)) = self.elsewhere(&request, came) else {
+            self.decide(kind, request, reply, came);
+            return None;
+        };
+        let passing = Passing {
+            kind,
+            request,
+            reply,
+            came,
+        };
+        Some(self.clone().pass_on(placement, home, vec![passing]))
+    }
+
+    /// Lets a command in, or answers why not.
+    pub(super) fn admit(
+        &self,
+        endpoint: Arc<Endpoint>,
+        request: &CommandRequest,
+        arrival: Arrival,
+        respond: Respond,
+    ) -> Option<Reply> {
         if request.body.len() > endpoint.max_body() {
             respond(Err(Problem::too_large(endpoint.max_body())));
             return None;
         }
         let expired = arrival.is_expired().then(Problem::expired);
-        let place = match expired.map_or_else(|| self.0.admission.enter(), Err) {
-            Ok(place) => place,
+        match expired.map_or_else(|| self.0.admission.enter(), Err) {
+            Ok(place) => Some(Reply::new(respond, endpoint, arrival, place)),
             Err(problem) => {
                 let refused = Err(problem.clone());
                 let took = arrival.read().elapsed();
                 endpoint.measures.answered(&refused, took);
                 respond(Err(problem));
-                return None;
-            }
-        };
-        let kind = endpoint.kind;
-        let reply = Reply::new(respond, endpoint, arrival, place);
-        if came != Came::PassedOn
-            && let Some(placement) = &self.0.placement
-        {
-            let home = placement.home(&request.aggregate, &request.id);
-            if self.0.local.is_none() || matches!(home, Home::At(_)) {
-                let placement = placement.clone();
-                let passing_on = self
-                    .clone()
-                    .pass_on(placement, home, kind, request, reply, came);
-                return Some(passing_on);
+                None
             }
         }
-        self.decide(kind, request, reply, came);
-        None
+    }
+
+    /// Returns where a command is decided; `None` for here.
+    pub(super) fn elsewhere(
+        &self,
+        request: &CommandRequest,
+        came: Came,
+    ) -> Option<(Placement, Home)> {
+        let placement = self.0.placement.as_ref();
+        let placement = placement.filter(|_| came != Came::PassedOn)?;
+        let home = placement.home(&request.aggregate, &request.id);
+        let elsewhere = self.0.local.is_none() || matches!(home, Home::At(_));
+        elsewhere.then(|| (placement.clone(), home))
     }
 
     /// Has a command decided here.

@@ -82,7 +82,7 @@ pub fn fingerprint<A: Aggregate>(name: &str, command: &A::Command, body: &[u8]) 
 pub(super) fn field_at_fault(command: &str, path: &str, message: &str) -> String {
     let path = path.strip_prefix(command).unwrap_or(path);
     let path = path.trim_start_matches('.');
-    let named = ["missing field `", "unknown field `"]
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix))
         .and_then(|rest| rest.split_once('`'))

@@ -1,9 +1,12 @@
-//! Commands over NATS: requests on `cmd.<aggregate>.<id>.<command>`, one of the replicas takes each,
-//! and on `own.<this replica>.…`, what others pass on to the aggregate's home.
+//! Commands over NATS: requests on `cmd.<aggregate>.<id>.<command>`, one of the replicas takes each, many of them in a
+//! request on `cmds.<aggregate>`, and on `own.<this replica>.…`, what others pass on to the aggregate's home.
 //!
 //! The subscriptions take every command, the wrong ones too, so that a client always gets a problem
 //! and never a silence. Each thread of the command side has its own, and hands on what is decided on
 //! another. Stopping drains: what the server had sent is answered.
+
+mod group;
+mod many;
 
 use super::{
     age::Arrival,
@@ -11,8 +14,10 @@ use super::{
     client::{CommandClient, Endpoint},
     drain::Drainable,
     freshness::Freshness,
+    grouped::GROUP,
+    many::unknown_aggregate,
     passed_on,
-    placement::{self, Placement},
+    placement::Placement,
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_KEY, is_json},
     traces::Came,
     waits::{PROCESS, ProcessWait, Rested},
@@ -23,6 +28,7 @@ use crate::{
     connection::{flush, round_trip},
     event_log::subject::Id,
     membership::MembershipError,
+    outcome::{entity_tag, position_token},
     problem::Problem,
     request_headers::RequestHeaders,
     request_reply::{
@@ -34,6 +40,7 @@ use crate::{
 use async_nats::{HeaderMap, HeaderName, Message, Subject};
 use bytes::Bytes;
 use futures::FutureExt;
+use group::GroupAnswers;
 use std::{pin::pin, sync::Arc, time::Instant};
 use tokio::{
     runtime::Handle,
@@ -82,8 +89,19 @@ struct Desk {
     discovery: Arc<Discovery>,
     guard: ReplyGuard,
     access: Access,
-    /// True if they come from other replicas.
-    passed_on: bool,
+    group_answers: Arc<GroupAnswers>,
+    source: Source,
+}
+
+/// Whose commands a subscription is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Other replicas.
+    Replicas,
+    /// Anybody: one in a message.
+    Anybody,
+    /// Anybody: many in a message.
+    AnybodyMany,
 }
 
 impl CommandEndpoint {
@@ -107,11 +125,15 @@ impl CommandEndpoint {
 
         let membership = placement.membership();
         let own = format!("own.{}", membership.replica());
-        for (prefix, passed_on) in [(own.as_str(), true), ("cmd", false)] {
+        for (subject, source) in [
+            (format!("{own}.>"), Source::Replicas),
+            ("cmd.>".to_owned(), Source::Anybody),
+            ("cmds.*".to_owned(), Source::AnybodyMany),
+        ] {
             for thread in client.threads() {
                 let nats = thread.log.client().clone();
                 let requests = nats
-                    .queue_subscribe(format!("{prefix}.>"), QUEUE.to_owned())
+                    .queue_subscribe(subject.clone(), QUEUE.to_owned())
                     .await
                     .map_err(|error| fault(&error))?;
                 // In force before anybody hears of this replica, and before it counts as started.
@@ -120,12 +142,13 @@ impl CommandEndpoint {
                 let freshness = Freshness::begin(nats.clone()).await;
                 let freshness = freshness.map_err(|error| fault(&error))?;
                 let desk = Desk {
+                    group_answers: GroupAnswers::new(nats.clone()),
                     nats,
                     client: client.clone(),
                     discovery: discovery.clone(),
                     guard: guard.clone(),
                     access: access.clone(),
-                    passed_on,
+                    source,
                 };
                 let (ended, end) = oneshot::channel();
                 let taken = take(requests, freshness, Arc::new(desk), stopped.clone());
@@ -135,7 +158,7 @@ impl CommandEndpoint {
                 });
                 taking.push(end);
             }
-            if passed_on {
+            if source == Source::Replicas {
                 membership.announce().await?;
             }
         }
@@ -162,9 +185,13 @@ impl CommandEndpoint {
     }
 }
 
-/// Each command as an endpoint of the service.
+/// Each command as an endpoint of the service, and after them the commands of each aggregate.
 fn discovered(client: &CommandClient) -> Vec<discovery::Endpoint> {
     let aggregates = client.aggregates().iter();
+    let many = aggregates.clone().map(|aggregate| {
+        let subject = format!("cmds.{}", aggregate.name);
+        discovery::Endpoint::new(format!("{}-many", aggregate.name), subject, QUEUE)
+    });
     let commands = aggregates.flat_map(|aggregate| {
         let commands = aggregate.commands.iter();
         commands.map(|command| (aggregate.name, command.name.as_str()))
@@ -173,7 +200,7 @@ fn discovered(client: &CommandClient) -> Vec<discovery::Endpoint> {
         let subject = format!("cmd.{aggregate}.*.{command}");
         discovery::Endpoint::new(format!("{aggregate}_{command}"), subject, QUEUE)
     };
-    commands.map(endpoint).collect()
+    commands.map(endpoint).chain(many).collect()
 }
 
 /// Answers what comes until it is stopped and all that came is answered.
@@ -230,7 +257,7 @@ struct Sender {
     desk: Arc<Desk>,
     /// What was asked for; `None` when there is no such thing.
     endpoint: Option<Arc<Endpoint>>,
-    reply: Option<Subject>,
+    way: Way,
     arrived: Instant,
     /// Dropped once the answer has been sent.
     under_way: mpsc::Sender<()>,
@@ -238,14 +265,20 @@ struct Sender {
     _asked: Option<Arc<UnderWay>>,
 }
 
+/// The way back of an answer.
+enum Way {
+    /// Nobody waits for it.
+    None,
+    /// In a message of its own.
+    Alone(Subject),
+    /// With others, and with the number that the command came with.
+    InGroup(Arc<str>, u64),
+}
+
 impl Sender {
     /// Answers, once what the command has started is at rest.
     fn answer_after(self, wait: ProcessWait, answered: Result<Answered, Problem>) {
-        let outcome = match &answered {
-            Ok(Answered::Here(outcome)) => Some(outcome.clone()),
-            Ok(Answered::There(answer)) => placement::read(answer).ok(),
-            Err(_) => None,
-        };
+        let outcome = answered.as_ref().ok().and_then(Answered::to_outcome);
         let (Some(outcome), Ok(runtime)) = (outcome, Handle::try_current()) else {
             return self.answer(answered);
         };
@@ -261,23 +294,48 @@ impl Sender {
 
     fn answer_with(self, answered: Result<Answered, Problem>, rested: Option<Rested>) {
         let desk = self.desk;
-        if let Some(endpoint) = self.endpoint {
+        // What is for the program alone is not found either.
+        if let Some(endpoint) = self.endpoint.as_ref().filter(|one| !one.internal) {
             let took = self.arrived.elapsed();
             desk.discovery
                 .count(endpoint.number, took, answered.is_err());
         }
-        let Some(to) = self.reply else { return };
+        let aggregate = self
+            .endpoint
+            .as_ref()
+            .map_or("", |endpoint| endpoint.aggregate);
         // A caller that has gone does not matter: the commit stands.
-        let (headers, body) = written(&answered, rested.as_ref());
-        let sending = (desk.nats).publish_with_headers(to.clone(), headers, body);
+        match self.way {
+            Way::None => {}
+            Way::Alone(to) => desk.send(to, self.under_way, move || {
+                written(aggregate, &answered, rested.as_ref())
+            }),
+            Way::InGroup(to, number) => {
+                let answers = &desk.group_answers;
+                answers.give(to, number, &answered, self.under_way);
+            }
+        }
+    }
+}
+
+impl Desk {
+    /// Sends an answer, which may have to be written twice.
+    fn send(
+        &self,
+        to: Subject,
+        under_way: mpsc::Sender<()>,
+        written: impl Fn() -> (HeaderMap, Bytes) + Send + Sync + 'static,
+    ) {
+        let (headers, body) = written();
+        let sending = (self.nats).publish_with_headers(to.clone(), headers, body);
         // Almost always the connection has room, and there is nothing to wait for.
         if unconstrained(sending).now_or_never().is_none()
             && let Ok(runtime) = Handle::try_current()
         {
-            let under_way = self.under_way;
+            let nats = self.nats.clone();
             runtime.spawn(async move {
-                let (headers, body) = written(&answered, rested.as_ref());
-                let _ = desk.nats.publish_with_headers(to, headers, body).await;
+                let (headers, body) = written();
+                let _ = nats.publish_with_headers(to, headers, body).await;
                 drop(under_way);
             });
         }
@@ -285,8 +343,12 @@ impl Sender {
 }
 
 /// The reply's headers and body.
-fn written(answered: &Result<Answered, Problem>, rested: Option<&Rested>) -> (HeaderMap, Bytes) {
-    let (mut headers, body) = written_alone(answered);
+fn written(
+    aggregate: &str,
+    answered: &Result<Answered, Problem>,
+    rested: Option<&Rested>,
+) -> (HeaderMap, Bytes) {
+    let (mut headers, body) = written_alone(aggregate, answered);
     if let Some(Rested { at_rest, told }) = rested {
         if let Some(told) = told {
             headers.insert(PROCESS, told.as_str());
@@ -298,15 +360,19 @@ fn written(answered: &Result<Answered, Problem>, rested: Option<&Rested>) -> (He
     (headers, body)
 }
 
-fn written_alone(answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
+fn written_alone(aggregate: &str, answered: &Result<Answered, Problem>) -> (HeaderMap, Bytes) {
+    let accepted = |version, position, body| {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/json");
+        headers.insert(ETAG, entity_tag(version));
+        headers.insert(POSITION, position_token(aggregate, position));
+        (headers, body)
+    };
     match answered {
         Ok(Answered::Here(outcome)) => {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, "application/json");
-            headers.insert(ETAG, outcome.entity_tag());
-            headers.insert(POSITION, outcome.position_token());
-            (headers, outcome.to_json().into())
+            accepted(outcome.version, outcome.position, outcome.to_json().into())
         }
+        Ok(Answered::Among(told)) => accepted(told.version, told.position, told.body.clone()),
         Ok(Answered::There(answer)) => {
             let headers = answer.headers.clone().unwrap_or_default();
             (headers, answer.payload.clone())
@@ -323,63 +389,78 @@ impl Desk {
         if !self.guard.admits(&message) {
             return;
         }
-        let arrival = Arrival::by_message(since, message.headers.as_ref(), self.passed_on);
+        let passed_on = self.source == Source::Replicas;
+        if passed_on && is_group(&message.subject) {
+            return self.take_group(&message, since, &under_way);
+        }
+        let arrival = Arrival::by_message(since, message.headers.as_ref(), passed_on);
         let caller = Sender {
             desk: self.clone(),
             endpoint: None,
-            reply: message.reply.clone(),
+            way: message.reply.clone().map_or(Way::None, Way::Alone),
             arrived: arrival.read(),
             under_way,
             _asked: None,
         };
         match self.identify(&message) {
-            Identity::Known(who) => self.decide(&message, who, caller, arrival),
+            Identity::Known(who) => self.decide_as(&message, who, caller, arrival),
             Identity::Unknown(pending) => {
                 let desk = self.clone();
                 tokio::spawn(async move {
                     let who = pending.settle().await;
-                    desk.decide(&message, who, caller, arrival);
+                    desk.decide_as(&message, who, caller, arrival);
                 });
             }
+        }
+    }
+
+    fn decide_as(
+        &self,
+        message: &Message,
+        who: Result<Identified, Problem>,
+        mut sender: Sender,
+        arrival: Arrival,
+    ) {
+        let mut who = match who {
+            Ok(who) => who,
+            Err(problem) => return sender.answer(Err(problem)),
+        };
+        sender._asked = who.under_way();
+        match self.source {
+            Source::AnybodyMany => self.decide_many(message, who, sender, arrival),
+            Source::Anybody | Source::Replicas => self.decide(message, who, sender, arrival),
         }
     }
 
     /// Finds out who gives a command. What another replica has found out is taken on trust; what it does not
     /// say is not.
     fn identify(&self, message: &Message) -> Identity {
-        if !self.passed_on || self.access.is_open() {
+        if self.source != Source::Replicas || self.access.is_open() {
             return self.access.identify(&message.headers, None);
         }
         let told = passed_on::read(&message.headers);
-        Identity::Known(told.map(|told| match told {
-            Some(caller) => Identified::told(caller, Some(i64::MAX)),
-            None => Identified::told(self.access.anonymous(), None),
-        }))
+        Identity::Known(told.map(|told| self.told(told)))
     }
 
-    fn decide(
-        &self,
-        message: &Message,
-        who: Result<Identified, Problem>,
-        mut caller: Sender,
-        arrival: Arrival,
-    ) {
-        let mut who = match who {
-            Ok(who) => who,
-            Err(problem) => return caller.answer(Err(problem)),
-        };
-        caller._asked = who.under_way();
-        let Some((aggregate, id, command)) = names(&message.subject, self.passed_on) else {
+    /// Who gives a command, as another replica tells it.
+    fn told(&self, told: Option<Caller>) -> Identified {
+        match told {
+            Some(caller) => Identified::told(caller, Some(i64::MAX)),
+            None => Identified::told(self.access.anonymous(), None),
+        }
+    }
+
+    fn decide(&self, message: &Message, who: Identified, mut caller: Sender, arrival: Arrival) {
+        let passed_on = self.source == Source::Replicas;
+        let Some((aggregate, id, command)) = names(&message.subject, passed_on) else {
             return caller.answer(Err(who.refused(Problem::malformed(
                 "id".to_owned(),
                 "a command's subject is cmd.<aggregate>.<id>.<command>, and an id is 1 to 64 of A-Z a-z 0-9 _ -",
             ))));
         };
         let endpoint = match self.client.endpoint(aggregate, command) {
-            Ok(endpoint) if endpoint.internal && !self.passed_on => {
-                let detail = format!("there is no aggregate named {aggregate:?}");
-                let unknown = Problem::not_found("unknown_aggregate", detail);
-                return caller.answer(Err(unknown));
+            Ok(endpoint) if endpoint.internal && !passed_on => {
+                return caller.answer(Err(unknown_aggregate(aggregate)));
             }
             Ok(endpoint) => endpoint.clone(),
             Err(problem) => return caller.answer(Err(who.refused(problem))),
@@ -389,28 +470,37 @@ impl Desk {
         let read = read.and_then(|who| {
             let request = self.read(message, &endpoint, id, who.caller)?;
             // Who has passed it on waits.
-            let wait = match self.passed_on {
+            let wait = match passed_on {
                 true => None,
                 false => self.client.waits().begin(&message.headers)?,
             };
             Ok((request, wait))
         });
         match read {
-            Ok((request, wait)) => {
-                let respond: Respond = match wait {
-                    None => Box::new(move |answered| caller.answer(answered)),
-                    Some(wait) => Box::new(move |answered| caller.answer_after(wait, answered)),
-                };
-                let came = match self.passed_on {
-                    true => Came::PassedOn,
-                    false => Came::ToAny,
-                };
-                let given = (self.client).give(endpoint, request, came, arrival, respond);
-                if let Some(passing_on) = given {
-                    tokio::spawn(passing_on);
-                }
-            }
+            Ok((request, wait)) => self.give(endpoint, request, (caller, wait), arrival),
             Err(problem) => caller.answer(Err(problem)),
+        }
+    }
+
+    /// Has a command decided.
+    fn give(
+        &self,
+        endpoint: Arc<Endpoint>,
+        request: CommandRequest,
+        (sender, wait): (Sender, Option<ProcessWait>),
+        arrival: Arrival,
+    ) {
+        let respond: Respond = match wait {
+            None => Box::new(move |answered| sender.answer(answered)),
+            Some(wait) => Box::new(move |answered| sender.answer_after(wait, answered)),
+        };
+        let came = match self.source {
+            Source::Replicas => Came::PassedOn,
+            Source::Anybody | Source::AnybodyMany => Came::ToAny,
+        };
+        let given = (self.client).give(endpoint, request, came, arrival, respond);
+        if let Some(passing_on) = given {
+            tokio::spawn(passing_on);
         }
     }
 
@@ -433,7 +523,7 @@ impl Desk {
             return Err(Problem::unsupported_media_type());
         }
         let mut headers = CommandHeaders::read(given, caller)?;
-        if self.passed_on {
+        if self.source == Source::Replicas {
             let id = given
                 .single(GIVEN_ID)?
                 .filter(|id| (1..=MAX_KEY).contains(&id.len()));
@@ -449,6 +539,12 @@ impl Desk {
             headers,
         })
     }
+}
+
+/// Returns whether this is the subject `own.<replica>.group`.
+fn is_group(subject: &str) -> bool {
+    let mut tokens = subject.split('.').skip(2);
+    (tokens.next(), tokens.next()) == (Some(GROUP), None)
 }
 
 /// Takes a command's subject apart into the aggregate's name and id and the command's name.

@@ -36,6 +36,8 @@ pub struct Measures {
     pub panics: Counter,
     /// Commands that were passed on to their home and answered there.
     pub passed_on: Counter,
+    /// The commands of a message that passes several on.
+    pub group_commands: Histogram,
     /// Commands whose home had gone, and that were given to another replica.
     pub homeless: Counter,
     /// Commands whose home went silent, and that were asked of another.
@@ -61,6 +63,7 @@ pub static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
         doubts_open: doubts("open"),
         panics: counter!("headwater_command_panics_total"),
         passed_on: counter!("headwater_commands_passed_on_total", "result" => "answered"),
+        group_commands: histogram!("headwater_commands_passed_on_together"),
         homeless: counter!("headwater_commands_passed_on_total", "result" => "no_home"),
         asked_again: counter!("headwater_commands_passed_on_total", "result" => "asked_again"),
         unsaved: counter!("headwater_actors_unsaved_total"),

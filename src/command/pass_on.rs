@@ -7,16 +7,16 @@
 //! is told as a doubt.
 
 use super::{
-    age::Arrival,
-    answer::Reply,
+    answer::{PeerAnswer, Reply},
     client::CommandClient,
     given_id,
     measure::MEASURES,
-    placement::{self, HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
+    placement::{HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
     request::CommandRequest,
     traces::Came,
 };
 use crate::{membership::Home, problem::Problem};
+use futures::future::join_all;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -25,55 +25,140 @@ use std::{
 /// So much sooner than its caller gives up is a command answered.
 const BEFORE: Duration = Duration::from_secs(1);
 
+/// A command that is decided elsewhere.
+pub(super) struct Passing {
+    /// The number of its aggregate's kind.
+    pub kind: usize,
+    pub request: CommandRequest,
+    pub reply: Reply,
+    pub came: Came,
+}
+
 /// What became of asking one home.
 enum Asked {
-    Answered(async_nats::Message),
+    Answered(PeerAnswer),
     Unanswered(Unanswered),
     /// It is gone, and nobody knows what it did.
     Lost,
 }
 
 impl CommandClient {
-    /// Has a command decided by another replica, or here when its home has gone.
-    pub(super) async fn pass_on(
-        self,
-        placement: Placement,
-        mut home: Home,
-        kind: usize,
-        mut request: CommandRequest,
-        mut reply: Reply,
-        came: Came,
-    ) {
-        // With its id the command is the same wherever it is decided.
-        if request.headers.idempotency_key.is_none() && request.headers.given_id.is_none() {
-            request.headers.given_id = Some(given_id());
-        }
+    /// Has commands of one aggregate decided by another replica, or here when their home has gone, in their order.
+    pub(super) async fn pass_on(self, placement: Placement, mut home: Home, mut run: Vec<Passing>) {
         let known = self.known_position();
         let until = Instant::now() + TIMEOUT - BEFORE;
-        while let Home::At(replica) = home {
-            let asked = self.ask(&placement, &replica, &request, *reply.arrival(), until);
-            match asked.await {
-                Err(problem) => return reply.send(Err(problem)),
-                Ok(Asked::Answered(answer)) => {
-                    MEASURES.passed_on.increment(1);
-                    return reply.relay(answer);
-                }
-                Ok(Asked::Unanswered(Unanswered::Nobody)) => {
-                    MEASURES.homeless.increment(1);
-                    break;
-                }
-                Ok(Asked::Unanswered(unanswered)) => return reply.send(Err(unanswered.into())),
-                Ok(Asked::Lost) => {
-                    MEASURES.asked_again.increment(1);
-                    request.headers.asked_again = Some(known);
-                    reply.asked_again = true;
-                }
+        while let (Home::At(replica), Some(first)) = (&home, run.first()) {
+            let (aggregate, id) = (first.request.aggregate.clone(), first.request.id.clone());
+            let asking: Vec<_> = run
+                .iter_mut()
+                .map(|passing| {
+                    passing.name();
+                    self.ask(&placement, replica, passing, until)
+                })
+                .collect();
+            let asked = join_all(asking).await;
+            let mut gone = false;
+            let left = run.into_iter().zip(asked);
+            run = left
+                .filter_map(|(mut passing, asked)| {
+                    match asked {
+                        Err(problem) => passing.reply.send(Err(problem)),
+                        Ok(Asked::Answered(answer)) => {
+                            MEASURES.passed_on.increment(1);
+                            passing.reply.relay(answer);
+                        }
+                        Ok(Asked::Unanswered(Unanswered::Nobody)) => {
+                            MEASURES.homeless.increment(1);
+                            gone = true;
+                            return Some(passing);
+                        }
+                        Ok(Asked::Unanswered(unanswered)) => {
+                            passing.reply.send(Err(unanswered.into()));
+                        }
+                        Ok(Asked::Lost) => {
+                            MEASURES.asked_again.increment(1);
+                            passing.request.headers.asked_again = Some(known);
+                            passing.reply.asked_again = true;
+                            return Some(passing);
+                        }
+                    }
+                    None
+                })
+                .collect();
+            if gone {
+                break;
             }
-            home = placement.home(&request.aggregate, &request.id);
+            home = placement.home(&aggregate, &id);
         }
-        if self.decides() {
-            return self.decide(kind, request, reply, came);
+        for passing in run {
+            if self.decides() {
+                let Passing {
+                    kind,
+                    request,
+                    reply,
+                    came,
+                } = passing;
+                self.decide(kind, request, reply, came);
+            } else {
+                // One after the other: each may come to another replica.
+                passing.ask_any(&placement).await;
+            }
         }
+    }
+
+    /// Asks a home at once; what is returned waits for the answer.
+    fn ask(
+        &self,
+        placement: &Placement,
+        replica: &Arc<str>,
+        passing: &Passing,
+        until: Instant,
+    ) -> impl Future<Output = Result<Asked, Problem>> + Send + use<> {
+        let arrival = *passing.reply.arrival();
+        let under = match arrival.is_expired() {
+            true => Err(Problem::expired()),
+            false => {
+                let under = placement.begin(replica, self.share());
+                under.ok_or_else(Problem::overloaded)
+            }
+        };
+        let asking = under.map(|under| {
+            let lost = placement.membership().lost(replica);
+            let until = until.min(Instant::now() + HOME_TIMEOUT);
+            let asking = placement.ask_home(replica, &passing.request, arrival, until);
+            (under, lost, asking)
+        });
+        async move {
+            let (_under, lost, asking) = asking?;
+            tokio::select! {
+                biased;
+                asked = asking => Ok(match asked {
+                    Ok(answer) => Asked::Answered(answer),
+                    Err(unanswered) => Asked::Unanswered(unanswered),
+                }),
+                () = lost => Ok(Asked::Lost),
+            }
+        }
+    }
+}
+
+impl Passing {
+    /// Gives it an id, if it has none: with its id the command is the same wherever it is decided.
+    fn name(&mut self) {
+        let headers = &mut self.request.headers;
+        if headers.idempotency_key.is_none() && headers.given_id.is_none() {
+            headers.given_id = Some(given_id());
+        }
+    }
+
+    /// Has any replica decide it.
+    async fn ask_any(self, placement: &Placement) {
+        let Self {
+            request,
+            reply,
+            came,
+            ..
+        } = self;
         // Whoever takes it on `cmd` would not look for it in the log, nor take what is not public.
         if came == Came::OfProcess {
             return reply.send(Err(Unanswered::Nobody.into()));
@@ -88,36 +173,11 @@ impl CommandClient {
         let own = !request.headers.from_outside;
         match placement.ask_any(&request, age).await {
             // On `cmd` nobody takes it on trust that it is the program's. Its home is known soon.
-            Ok(answer) if own && placement::is_refused_access(&answer) => {
+            Ok(answer) if own && answer.is_refused_access() => {
                 reply.send(Err(Unanswered::Nobody.into()));
             }
             Ok(answer) => reply.relay(answer),
             Err(unanswered) => reply.send(Err(unanswered.into())),
-        }
-    }
-
-    async fn ask(
-        &self,
-        placement: &Placement,
-        replica: &Arc<str>,
-        request: &CommandRequest,
-        arrival: Arrival,
-        until: Instant,
-    ) -> Result<Asked, Problem> {
-        let age = arrival.age().filter(|_| !arrival.is_expired());
-        let age = age.ok_or_else(Problem::expired)?;
-        let under = placement.begin(replica, self.share());
-        let _under = under.ok_or_else(Problem::overloaded)?;
-        let lost = placement.membership().lost(replica);
-        let until = until.min(Instant::now() + HOME_TIMEOUT);
-        let asking = placement.ask_home(replica, request, age, until);
-        tokio::select! {
-            biased;
-            asked = asking => Ok(match asked {
-                Ok(answer) => Asked::Answered(answer),
-                Err(unanswered) => Asked::Unanswered(unanswered),
-            }),
-            () = lost => Ok(Asked::Lost),
         }
     }
 }

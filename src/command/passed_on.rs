@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 /// The header that says who gives a command which is passed on.
 pub(super) const CALLER: &str = "Headwater-Caller";
 
+/// Who it is, in the words of one replica to another.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Told {
+pub(super) enum Told {
     /// A replica's own: a step of a process.
     Program { program: bool },
     /// Somebody from outside.
@@ -23,16 +24,30 @@ enum Told {
     },
 }
 
+impl Told {
+    /// Says who it is.
+    pub(super) fn of(caller: &Caller) -> Self {
+        match caller.is_unrestricted() {
+            true => Self::Program { program: true },
+            false => Self::Caller {
+                sub: caller.subject().map(str::to_owned),
+                scopes: caller.scopes().map(str::to_owned).collect(),
+            },
+        }
+    }
+
+    /// Returns who it is; `None` when that is not said.
+    pub(super) fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Program { program } => program.then(Caller::default),
+            Self::Caller { sub, scopes } => Some(Caller::new(sub.as_deref(), scopes.clone())),
+        }
+    }
+}
+
 /// Writes who it is: a header holds ASCII alone, and a name may be in any script.
 pub(super) fn written(caller: &Caller) -> String {
-    let told = match caller.is_unrestricted() {
-        true => Told::Program { program: true },
-        false => Told::Caller {
-            sub: caller.subject().map(str::to_owned),
-            scopes: caller.scopes().map(str::to_owned).collect(),
-        },
-    };
-    let json = serde_json::to_vec(&told).expect("texts are plain data");
+    let json = serde_json::to_vec(&Told::of(caller)).expect("texts are plain data");
     URL_SAFE_NO_PAD.encode(json)
 }
 
@@ -46,11 +61,7 @@ pub(super) fn read(headers: &impl RequestHeaders) -> Result<Option<Caller>, Prob
     let told = told.ok_or_else(|| {
         Problem::malformed(CALLER.to_owned(), "it does not say who gives the command")
     })?;
-    match told {
-        Told::Program { program: true } => Ok(Some(Caller::default())),
-        Told::Program { program: false } => Ok(None),
-        Told::Caller { sub, scopes } => Ok(Some(Caller::new(sub.as_deref(), scopes))),
-    }
+    Ok(told.caller())
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 //! twice whoever decides it in the end.
 
 use super::{
-    age::AGE,
+    age::{AGE, Arrival},
+    answer::PeerAnswer,
     asks::Asks,
-    request::{CommandRequest, Outcome},
+    groups::Groups,
+    request::CommandRequest,
     traces,
 };
 use crate::{
@@ -16,8 +18,8 @@ use crate::{
     event_log::subject::Id,
     membership::{Home, Key, Membership},
     problem::Problem,
+    telemetry::trace::Span,
 };
-use async_nats::Message;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,6 +35,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(12);
 #[derive(Debug, Clone)]
 pub struct Placement {
     asks: Arc<Asks>,
+    groups: Arc<Groups>,
     membership: Membership,
     under_way: Arc<UnderWay>,
 }
@@ -81,8 +84,10 @@ impl Placement {
     /// Homes by this membership, asked over this connection.
     #[must_use]
     pub fn new(nats: async_nats::Client, membership: Membership) -> Self {
+        let asks = Arc::new(Asks::new(nats));
         Self {
-            asks: Arc::new(Asks::new(nats)),
+            groups: Arc::new(Groups::new(asks.clone(), membership.clone())),
+            asks,
             membership,
             under_way: Arc::default(),
         }
@@ -121,26 +126,29 @@ impl Placement {
         })
     }
 
-    /// Gives a command of this age to the replica that is its home.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Unanswered`].
-    pub async fn ask_home(
+    /// Gives a command to the replica that is its home, with what else goes there at this moment. What is given first
+    /// gets there first.
+    pub(super) fn ask_home(
         &self,
-        replica: &str,
+        replica: &Arc<str>,
         request: &CommandRequest,
-        age: Duration,
+        arrival: Arrival,
         until: Instant,
-    ) -> Result<Message, Unanswered> {
-        let CommandRequest {
-            aggregate,
-            id,
-            command,
-            ..
-        } = request;
-        let subject = format!("own.{replica}.{aggregate}.{id}.{command}");
-        self.ask(subject, Some(replica), request, age, until).await
+    ) -> impl Future<Output = Result<PeerAnswer, Unanswered>> + Send + use<> {
+        let (mut span, headers) = traces::passing_on(request, Some(replica));
+        let request = CommandRequest {
+            aggregate: request.aggregate.clone(),
+            id: request.id.clone(),
+            command: request.command.clone(),
+            body: request.body.clone(),
+            headers: headers.into_owned(),
+        };
+        let asked = self.groups.give(replica, request, arrival);
+        async move {
+            let answer = asked.answer(until).await;
+            failed(&mut span, &answer);
+            answer
+        }
     }
 
     /// Gives a command to any replica that takes commands.
@@ -148,11 +156,14 @@ impl Placement {
     /// # Errors
     ///
     /// Returns [`Unanswered`].
-    pub async fn ask_any(
+    pub(super) async fn ask_any(
         &self,
         request: &CommandRequest,
         age: Duration,
-    ) -> Result<Message, Unanswered> {
+    ) -> Result<PeerAnswer, Unanswered> {
+        let (mut span, headers) = traces::passing_on(request, None);
+        let mut headers = headers.written(false);
+        headers.insert(AGE, age.as_millis().to_string());
         let CommandRequest {
             aggregate,
             id,
@@ -161,28 +172,23 @@ impl Placement {
         } = request;
         let subject = format!("cmd.{aggregate}.{id}.{command}");
         let until = Instant::now() + TIMEOUT;
-        self.ask(subject, None, request, age, until).await
-    }
-
-    async fn ask(
-        &self,
-        subject: String,
-        home: Option<&str>,
-        request: &CommandRequest,
-        age: Duration,
-        until: Instant,
-    ) -> Result<Message, Unanswered> {
-        let (mut span, mut headers) = traces::passing_on(request, home);
-        headers.insert(AGE, age.as_millis().to_string());
-        let asking = self.asks.ask(subject, headers, request.body.clone(), until);
-        let answer = asking.await;
-        match answer {
-            Ok(_) => {}
-            Err(Unanswered::Nobody) => span.fail("nobody took it"),
-            Err(Unanswered::NotSent) => span.fail("not sent"),
-            Err(Unanswered::InDoubt) => span.fail("no answer"),
-        }
+        let (asked, awaited) = self.asks.begin();
+        let sending = self
+            .asks
+            .send(subject, headers, request.body.clone(), asked, until);
+        sending.await;
+        let answer = awaited.answer(until).await;
+        failed(&mut span, &answer);
         answer
+    }
+}
+
+fn failed(span: &mut Span, answer: &Result<PeerAnswer, Unanswered>) {
+    match answer {
+        Ok(_) => {}
+        Err(Unanswered::Nobody) => span.fail("nobody took it"),
+        Err(Unanswered::NotSent) => span.fail("not sent"),
+        Err(Unanswered::InDoubt) => span.fail("no answer"),
     }
 }
 
@@ -196,32 +202,4 @@ impl From<Unanswered> for Problem {
             }
         })
     }
-}
-
-/// Reads another replica's answer.
-///
-/// # Errors
-///
-/// Returns the problem that was answered.
-pub fn read(answer: &Message) -> Result<Outcome, Problem> {
-    match read_refusal(answer) {
-        Some(problem) => Err(problem),
-        None => serde_json::from_slice(&answer.payload).map_err(unreadable),
-    }
-}
-
-/// Reads the problem that another replica answered; `None` when it accepted.
-pub(super) fn read_refusal(answer: &Message) -> Option<Problem> {
-    let headers = answer.headers.as_ref()?;
-    headers.get("Nats-Service-Error-Code")?;
-    Some(serde_json::from_slice(&answer.payload).unwrap_or_else(unreadable))
-}
-
-/// Returns whether another replica has answered that who asks is not known, or may not.
-pub(super) fn is_refused_access(answer: &Message) -> bool {
-    read_refusal(answer).is_some_and(|problem| matches!(problem.status, 401 | 403))
-}
-
-fn unreadable(_: serde_json::Error) -> Problem {
-    Problem::unavailable("a replica answered in a form that is not known")
 }

@@ -73,21 +73,11 @@ impl CommandHeaders {
     /// Returns a `malformed` problem that names the header. Trace headers are never refused: what is
     /// wrong with them drops them.
     pub fn read(headers: &impl RequestHeaders, caller: Caller) -> Result<Self, Problem> {
-        let idempotency_key = match headers.single("Idempotency-Key")? {
-            None => None,
-            Some(key)
-                if (1..=MAX_KEY).contains(&key.len())
-                    && key.bytes().all(|byte| byte.is_ascii_graphic()) =>
-            {
-                Some(key.into())
-            }
-            Some(_) => {
-                return Err(Problem::malformed(
-                    "Idempotency-Key".to_owned(),
-                    "an idempotency key is 1 to 128 visible ASCII characters",
-                ));
-            }
-        };
+        let key = headers.single("Idempotency-Key")?;
+        if let Some(key) = key {
+            checked_key(key, "Idempotency-Key")?;
+        }
+        let idempotency_key = key.map(Arc::from);
         let if_match = match headers.single("If-Match")? {
             None => None,
             Some(tag) => Some(parse_version(tag).ok_or_else(|| {
@@ -121,7 +111,7 @@ impl CommandHeaders {
         let mut headers = async_nats::HeaderMap::new();
         let if_match = self.if_match.map(|version| format!("\"{version}\""));
         let asked_again = self.asked_again.map(|position| position.to_string());
-        let known = to_home && !(self.caller.is_unrestricted() && self.from_outside);
+        let known = to_home && self.tells_caller();
         let caller = known.then(|| passed_on::written(&self.caller));
         let authorization = self.authorization.as_deref().filter(|_| !to_home);
         let named = [
@@ -143,9 +133,28 @@ impl CommandHeaders {
     }
 }
 
+impl CommandHeaders {
+    /// Returns whether a home is told who gives the command: not, where nobody was asked.
+    pub(super) fn tells_caller(&self) -> bool {
+        !(self.caller.is_unrestricted() && self.from_outside)
+    }
+}
+
+/// Refuses what is no idempotency key, naming where it stands.
+pub(super) fn checked_key(key: &str, field: &str) -> Result<(), Problem> {
+    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    match (1..=MAX_KEY).contains(&key.len()) && visible {
+        true => Ok(()),
+        false => Err(Problem::malformed(
+            field.to_owned(),
+            "an idempotency key is 1 to 128 visible ASCII characters",
+        )),
+    }
+}
+
 /// Reads a version as an entity tag writes it. A weak tag is one that something on the way has
 /// changed the form of the body for: it names the same version.
-fn parse_version(tag: &str) -> Option<u64> {
+pub(super) fn parse_version(tag: &str) -> Option<u64> {
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let digits = tag.strip_prefix('"')?.strip_suffix('"')?;
     let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

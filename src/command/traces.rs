@@ -10,7 +10,6 @@ use crate::{
     problem::Problem,
     telemetry::trace::{self, Kind, Span, TraceContext},
 };
-use async_nats::HeaderMap;
 use std::{borrow::Cow, time::Instant};
 
 /// By which way a command came to this process.
@@ -61,11 +60,14 @@ pub(super) fn answered(mut span: Span, outcome: &Result<Outcome, Problem>) {
     }
 }
 
-/// Begins the span of passing a command on, to its home or to any replica, and writes the headers that
+/// Begins the span of passing a command on, to its home or to any replica, and tells the headers that
 /// it is passed on with.
-pub(super) fn passing_on(request: &CommandRequest, home: Option<&str>) -> (Span, HeaderMap) {
+pub(super) fn passing_on<'a>(
+    request: &'a CommandRequest,
+    home: Option<&str>,
+) -> (Span, Cow<'a, CommandHeaders>) {
     if !trace::is_on() {
-        return (Span::none(), request.headers.written(home.is_some()));
+        return (Span::none(), Cow::Borrowed(&request.headers));
     }
     let mut span = begin(Kind::Client, request, "pass on ");
     span.set("messaging.system", "nats");
@@ -79,7 +81,7 @@ pub(super) fn passing_on(request: &CommandRequest, home: Option<&str>) -> (Span,
     }
     let mut headers = request.headers.clone();
     hand_on(&span, &mut headers);
-    (span, headers.written(home.is_some()))
+    (span, Cow::Owned(headers))
 }
 
 fn begin(kind: Kind, request: &CommandRequest, doing: &str) -> Span {

@@ -98,7 +98,22 @@ pub struct BenchCommandsConfig {
         requires = "nats"
     )]
     pub token: Option<String>,
+    /// Give so many commands in a request, against one in a request
+    #[arg(long, env = "HEADWATER_BATCH", value_parser = clap::value_parser!(u16).range(2..=1000), conflicts_with_all = OTHER_WAYS)]
+    pub batch: Option<u16>,
+    /// Decide on so many replicas, against one
+    #[arg(long, env = "HEADWATER_REPLICAS", value_parser = clap::value_parser!(u16).range(2..=16), conflicts_with_all = OTHER_WAYS)]
+    pub replicas: Option<u16>,
+    /// Give the commands over HTTP, against a bare handler and publishing alone
+    #[arg(long, env = "HEADWATER_HTTP", conflicts_with_all = ["in_process", "nats", "gateway_apart"])]
+    pub http: bool,
+    /// Give the commands over HTTP to a gateway apart from the replica that decides, against one beside it
+    #[arg(long, env = "HEADWATER_GATEWAY_APART", conflicts_with_all = ["in_process", "nats"])]
+    pub gateway_apart: bool,
 }
+
+/// What a comparison is not measured with.
+const OTHER_WAYS: [&str; 4] = ["in_process", "nats", "http", "gateway_apart"];
 
 /// `headwater bench hot`.
 #[derive(Debug, Clone, Args)]

@@ -86,6 +86,8 @@ pub enum Action<'a> {
         /// The command's name.
         command: &'a str,
     },
+    /// To give commands, one or another: each is asked for by itself too.
+    SomeCommand,
     /// To read a view.
     Query {
         /// The view's name.
@@ -110,6 +112,7 @@ impl Action<'_> {
                         })
                 })
             }
+            Self::SomeCommand => scope.starts_with("cmd:"),
             Self::Query { view } => scope
                 .strip_prefix("qry:")
                 .is_some_and(|which| which == "*" || which == view),
@@ -124,6 +127,7 @@ impl fmt::Display for Action<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command { aggregate, command } => write!(f, "cmd:{aggregate}:{command}"),
+            Self::SomeCommand => f.write_str("cmd:*"),
             Self::Query { view } => write!(f, "qry:{view}"),
             Self::Inspect => f.write_str("ops:read"),
             Self::Operate => f.write_str("ops:write"),
@@ -169,6 +173,9 @@ mod tests {
         ] {
             assert!(!allowed(PLACE, scope), "{scope}");
         }
+        for (scope, some) in [("cmd:order:place", true), ("cmd:*", true), ("qry:*", false)] {
+            assert_eq!(allowed(Action::SomeCommand, scope), some, "{scope}");
+        }
         for scope in ["qry:order", "qry:*"] {
             assert!(allowed(ORDERS, scope), "{scope}");
         }
@@ -187,7 +194,13 @@ mod tests {
 
     #[test]
     fn each_action_is_allowed_by_the_scope_that_it_names() {
-        for action in [PLACE, ORDERS, Action::Inspect, Action::Operate] {
+        for action in [
+            PLACE,
+            ORDERS,
+            Action::SomeCommand,
+            Action::Inspect,
+            Action::Operate,
+        ] {
             assert!(Caller::new(Some("a"), [action.to_string()]).may(action));
             assert!(Caller::default().may(action));
             assert!(!Caller::new(Some("a"), [""; 0]).may(action));

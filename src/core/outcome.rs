@@ -26,21 +26,13 @@ impl Outcome {
     /// The position token, `<aggregate>@<stream sequence>`: what `Headwater-Position` carries.
     #[must_use]
     pub fn position_token(&self) -> String {
-        let mut token = String::with_capacity(self.aggregate.len() + 21);
-        token.push_str(&self.aggregate);
-        token.push('@');
-        token.push_str(itoa::Buffer::new().format(self.position));
-        token
+        position_token(&self.aggregate, self.position)
     }
 
     /// The version as an entity tag, in its quotes.
     #[must_use]
     pub fn entity_tag(&self) -> String {
-        let mut tag = String::with_capacity(22);
-        tag.push('"');
-        tag.push_str(itoa::Buffer::new().format(self.version));
-        tag.push('"');
-        tag
+        entity_tag(self.version)
     }
 
     /// Its JSON. By hand, as it is written for every command: the names of aggregates and their ids
@@ -71,6 +63,26 @@ impl Outcome {
         put(&mut json, &[r#"],"replayed":"#, replayed]);
         json
     }
+}
+
+/// Writes a position token, `<aggregate>@<stream sequence>`.
+#[must_use]
+pub fn position_token(aggregate: &str, position: u64) -> String {
+    let mut token = String::with_capacity(aggregate.len() + 21);
+    token.push_str(aggregate);
+    token.push('@');
+    token.push_str(itoa::Buffer::new().format(position));
+    token
+}
+
+/// Writes a version as an entity tag, in its quotes.
+#[must_use]
+pub fn entity_tag(version: u64) -> String {
+    let mut tag = String::with_capacity(22);
+    tag.push('"');
+    tag.push_str(itoa::Buffer::new().format(version));
+    tag.push('"');
+    tag
 }
 
 /// One event of an [`Outcome`].

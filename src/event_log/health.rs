@@ -210,9 +210,11 @@ fn is_of_the_log(subject: &str) -> bool {
         .any(|prefix| subject.starts_with(prefix))
 }
 
-/// Advisories are only looked at; without them the monitor notices a little later.
+/// Advisories are only looked at; without them the monitor notices a little later. Lists of commands are not taken where
+/// the permissions are of before there were any.
 fn is_needed(subject: &str) -> bool {
-    !subject.starts_with("$JS.EVENT.")
+    let optional = ["$JS.EVENT.", "cmds."];
+    !optional.iter().any(|prefix| subject.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -264,6 +266,7 @@ mod tests {
         health.denied(
             "Permissions Violation for Subscription to \"$JS.EVENT.ADVISORY.STREAM.*.EVENTS\"",
         );
+        health.denied("Permissions Violation for Subscription to \"cmds.*\" using queue \"q\"");
         assert_eq!(health.trouble(), None);
 
         health.denied("Permissions Violation for Publish to \"evt.order.o-1\"");

@@ -31,6 +31,12 @@ pub trait Commands: Send + Sync {
     /// The caller may stop waiting at any time; the command is then decided or not, never half.
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>>;
 
+    /// Executes many commands, each as if it had come alone, and answers in their order. Some may be refused already.
+    fn execute_many(
+        &self,
+        requests: Vec<Result<CommandRequest, Problem>>,
+    ) -> BoxFuture<'_, Vec<Result<Outcome, Problem>>>;
+
     /// Returns what has commands wait for the process that they have started.
     fn waits(&self) -> &ProcessWaits;
 }
@@ -109,6 +115,13 @@ impl Commands for CommandClient {
 
     fn execute(&self, request: CommandRequest) -> BoxFuture<'_, Result<Outcome, Problem>> {
         Box::pin(self.execute(request))
+    }
+
+    fn execute_many(
+        &self,
+        requests: Vec<Result<CommandRequest, Problem>>,
+    ) -> BoxFuture<'_, Vec<Result<Outcome, Problem>>> {
+        Box::pin(self.execute_read(requests))
     }
 
     fn waits(&self) -> &ProcessWaits {

@@ -1,10 +1,14 @@
-//! `POST /commands/<aggregate>/<id>/<command>`.
+//! `POST /commands/<aggregate>/<id>/<command>`, and `POST /commands` for many at once.
 
-use super::{Site, input, refusal};
+use super::{
+    Site, input,
+    refusal::{self, Refusal},
+};
 use crate::{
     caller::Action,
     command::{
-        request::{CommandHeaders, CommandRequest},
+        many::{self, MAX_MANY},
+        request::{CommandHeaders, CommandRequest, MAX_BODY, empty_body},
         waits::PROCESS,
     },
     problem::Problem,
@@ -13,6 +17,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     dev::Payload,
     http::{StatusCode, header::ETAG},
+    web::{self, Data},
 };
 
 /// Executes one command. Who asks, names and ids are checked before the body is read, and all of
@@ -24,8 +29,8 @@ pub(super) async fn execute(
 ) -> Result<HttpResponse, Problem> {
     let who = site.identified(request).await?;
     let commands = &site.backends.commands;
-    let aggregate = input::segment(request, 1, "aggregate")?.into_owned();
-    let command = input::segment(request, 3, "command")?.into_owned();
+    let aggregate = input::segment(request, 1, "aggregate")?;
+    let command = input::segment(request, 3, "command")?;
     let known = commands
         .aggregates()
         .iter()
@@ -42,13 +47,14 @@ pub(super) async fn execute(
     input::no_parameters(request)?;
     let headers = CommandHeaders::read(request.headers(), who.caller)?;
     let wait = commands.waits().begin(request.headers())?;
-    let body = input::json_body(request, payload, site.body_timeout).await?;
+    let timeout = site.body_timeout;
+    let body = input::json_body(request, payload, timeout, MAX_BODY, empty_body).await?;
 
     let outcome = commands
         .execute(CommandRequest {
-            aggregate: aggregate.into(),
+            aggregate: known.name.into(),
             id,
-            command: command.into(),
+            command: (&*command).into(),
             body,
             headers,
         })
@@ -66,5 +72,36 @@ pub(super) async fn execute(
     Ok(response
         .insert_header((ETAG, outcome.entity_tag()))
         .insert_header(("Headwater-Position", outcome.position_token()))
-        .json(outcome))
+        .content_type("application/json")
+        .body(outcome.to_json()))
+}
+
+/// Executes many commands. Who asks is checked before the body is read, and what they may command by command.
+pub(super) async fn execute_many(
+    request: HttpRequest,
+    payload: web::Payload,
+    site: Data<Site>,
+) -> Result<HttpResponse, Refusal> {
+    let who = site.access.identified(request.headers()).await?;
+    who.check(Action::SomeCommand)?;
+    input::no_parameters(&request)?;
+    let shared = many::shared_headers(request.headers(), who.caller.clone())?;
+    let (payload, timeout) = (payload.into_inner(), site.body_timeout);
+    let body = input::json_body(&request, payload, timeout, MAX_MANY, many::empty_list).await?;
+    let commands = &site.backends.commands;
+    let requests = many::read(&body, None, commands.aggregates(), &who, &shared)?;
+    let answers = commands.execute_many(requests).await;
+
+    let mut response = HttpResponse::Ok();
+    let accepted = answers.iter().flatten();
+    let accepted = accepted.map(|outcome| (&*outcome.aggregate, outcome.position));
+    if let Some(positions) = many::positions(accepted) {
+        response.insert_header(("Headwater-Position", positions));
+    }
+    let answers = answers.iter().map(|answer| match answer {
+        Ok(outcome) => outcome.to_json().into(),
+        Err(problem) => problem.to_json().into(),
+    });
+    let body = many::array(answers);
+    Ok(response.content_type("application/json").body(body))
 }

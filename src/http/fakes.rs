@@ -172,6 +172,19 @@ impl Commands for FakeCommands {
         Box::pin(ready(answer))
     }
 
+    fn execute_many(
+        &self,
+        requests: Vec<Result<CommandRequest, Problem>>,
+    ) -> BoxFuture<'_, Vec<Result<Outcome, Problem>>> {
+        let answer = |request: CommandRequest| {
+            let answer = (self.answer)(&request);
+            self.seen.lock().unwrap().push(request);
+            answer
+        };
+        let answers = requests.into_iter().map(|one| one.and_then(answer));
+        Box::pin(ready(answers.collect()))
+    }
+
     fn waits(&self) -> &ProcessWaits {
         &self.waits
     }

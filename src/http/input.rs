@@ -5,9 +5,7 @@
 //! parameter that is given twice, is refused by name rather than resolved in some order.
 
 use crate::{
-    command::request::{MAX_BODY, empty_body, is_json},
-    event_log::subject::Id,
-    problem::Problem,
+    command::request::is_json, event_log::subject::Id, problem::Problem,
     request_headers::RequestHeaders,
 };
 use actix_web::{
@@ -132,12 +130,14 @@ pub(super) fn header<'a>(
     request.headers().single(name)
 }
 
-/// The body of a command: JSON by its content type, and no longer than the limit whether or not
-/// its length is announced.
+/// The body of a request with commands: JSON by its content type, and no longer than the limit whether or not
+/// its length is announced. `empty` is the refusal of none.
 pub(super) async fn json_body(
     request: &HttpRequest,
     payload: Payload,
     timeout: Duration,
+    most: usize,
+    empty: fn() -> Problem,
 ) -> Result<Bytes, Problem> {
     let content_type = header(request, "Content-Type")?;
     if content_type.is_some_and(|value| !is_json(value)) {
@@ -152,14 +152,14 @@ pub(super) async fn json_body(
         });
     }
     let announced = header(request, "Content-Length")?.and_then(|length| length.parse().ok());
-    if announced.is_some_and(|length: u64| length > MAX_BODY as u64) {
-        return Err(Problem::too_large(MAX_BODY));
+    if announced.is_some_and(|length: u64| length > most as u64) {
+        return Err(Problem::too_large(most));
     }
-    let body = tokio::time::timeout(timeout, read_bounded(payload))
+    let body = tokio::time::timeout(timeout, read_bounded(payload, most))
         .await
         .map_err(|_| Problem::request_timeout())??;
     if body.is_empty() {
-        return Err(empty_body());
+        return Err(empty());
     }
     if content_type.is_none() {
         return Err(Problem::unsupported_media_type());
@@ -167,14 +167,14 @@ pub(super) async fn json_body(
     Ok(body)
 }
 
-async fn read_bounded(mut payload: Payload) -> Result<Bytes, Problem> {
+async fn read_bounded(mut payload: Payload, most: usize) -> Result<Bytes, Problem> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| {
             Problem::malformed("body".to_owned(), "the body ended before it was complete")
         })?;
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Problem::too_large(MAX_BODY));
+        if body.len() + chunk.len() > most {
+            return Err(Problem::too_large(most));
         }
         body.extend_from_slice(&chunk);
     }

@@ -57,6 +57,7 @@ pub(super) fn route_of(path: &str) -> &'static str {
         (Some("commands"), Some(_), Some(_), Some(_), None) => {
             "/commands/{aggregate}/{id}/{command}"
         }
+        (Some("commands"), None, ..) => "/commands",
         (Some("processes"), Some(_), None, ..) => "/processes/{process}",
         (Some("processes"), Some(_), Some(_), None, _) => "/processes/{process}/{id}",
         (Some("docs"), ..) => "/docs/{file}",
@@ -92,6 +93,8 @@ mod tests {
                 "/commands/product/p-1/rename",
                 "/commands/{aggregate}/{id}/{command}",
             ),
+            ("/commands", "/commands"),
+            ("/commands/", "unmatched"),
             ("/commands/product/p-1", "unmatched"),
             ("/processes/fulfilment", "/processes/{process}"),
             ("/processes/fulfilment/o-1", "/processes/{process}/{id}"),

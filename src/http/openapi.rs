@@ -5,6 +5,7 @@
 //! that cannot meet (see [`schemas`]).
 
 mod commands;
+mod many;
 mod operations;
 mod processes;
 mod schemas;
@@ -35,7 +36,12 @@ pub fn describe(
     let mut schemas = Schemas::default();
     shared::schemas(&mut schemas);
     let mut paths = PathsBuilder::new();
-    let mut tags = Vec::new();
+    let mut tags = vec![
+        TagBuilder::new()
+            .name(many::TAG)
+            .description(Some("Commands of any aggregate, many in a request."))
+            .build(),
+    ];
     for aggregate in aggregates {
         tags.push(
             TagBuilder::new()
@@ -106,6 +112,7 @@ pub fn describe(
         .build();
     let mut document = serde_json::to_value(openapi).expect("the description is plain data");
     document["components"]["schemas"] = schemas.into_json();
+    document["paths"]["/commands"] = many::path(aggregates);
     security::describe(&mut document, aggregates, views, processes, access);
     document
 }

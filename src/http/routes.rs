@@ -1,7 +1,8 @@
 //! The paths, and who is served which of them.
 
 use super::{
-    Site, asyncapi, direct, docs, health, index, live, metrics, openapi, processes, refusal, views,
+    Site, asyncapi, commands, direct, docs, health, index, live, metrics, openapi, processes,
+    refusal, views,
 };
 use actix_web::{
     Resource, guard,
@@ -84,6 +85,11 @@ fn callers(config: &mut ServiceConfig) {
         .service(document_or_live())
         .service(
             web::resource("/commands/{aggregate}/{id:[^/]*}/{command}")
+                .default_service(web::to(|| refusal::method_not_allowed("POST"))),
+        )
+        .service(
+            web::resource("/commands")
+                .route(web::post().to(commands::execute_many))
                 .default_service(web::to(|| refusal::method_not_allowed("POST"))),
         )
         .service(followable("/views/{view}/{id:[^/]*}/live").to(live::document))

@@ -20,7 +20,7 @@ pub(super) fn begin(request: &mut ServiceRequest) -> Span {
         return Span::none();
     }
     let route = meters::route_of(request.path());
-    if !route.starts_with("/commands/") && !route.starts_with("/views/") {
+    if !route.starts_with("/commands") && !route.starts_with("/views/") {
         return Span::none();
     }
     let method = method_of(request.method());

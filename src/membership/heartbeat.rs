@@ -26,6 +26,9 @@ struct Heartbeat {
     /// The views that it can fold, with their versions.
     #[serde(default)]
     views: BTreeMap<String, u32>,
+    /// The form of groups of commands that it takes.
+    #[serde(default)]
+    groups: u32,
     #[serde(default)]
     leaving: bool,
     /// True if the others are asked to tell of themselves at once.
@@ -68,6 +71,7 @@ impl Inner {
             instance: self.instance.clone(),
             roles: self.me.roles().iter().map(|role| name_of(*role)).collect(),
             views: self.me.views().clone(),
+            groups: self.me.group_form(),
             leaving: voice == Voice::Leaving,
             hello,
         };
@@ -212,7 +216,8 @@ impl Task {
             let member = Member::new(&heartbeat.replica, roles.collect());
             let member = member
                 .of_instance(&heartbeat.instance)
-                .with_views(heartbeat.views);
+                .with_views(heartbeat.views)
+                .taking_groups(heartbeat.groups);
             let instance = member.instance();
             inner.find_again(&instance);
             inner.change(|members| members.with(member));

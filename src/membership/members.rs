@@ -13,6 +13,7 @@ pub struct Member {
     instance: Arc<str>,
     roles: BTreeSet<Role>,
     views: BTreeMap<String, u32>,
+    groups: u32,
     /// The hash of the name.
     hash: u64,
 }
@@ -27,6 +28,7 @@ impl Member {
             instance: "".into(),
             roles,
             views: BTreeMap::new(),
+            groups: 0,
         }
     }
 
@@ -40,6 +42,21 @@ impl Member {
     #[must_use]
     pub fn views(&self) -> &BTreeMap<String, u32> {
         &self.views
+    }
+
+    /// The same, with the form of groups of commands that it takes; 0 for none.
+    #[must_use]
+    pub fn taking_groups(self, form: u32) -> Self {
+        Self {
+            groups: form,
+            ..self
+        }
+    }
+
+    /// The form of groups of commands that it takes; 0 for none.
+    #[must_use]
+    pub fn group_form(&self) -> u32 {
+        self.groups
     }
 
     /// The same, of a process that is told from others of this name.

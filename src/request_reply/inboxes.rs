@@ -10,8 +10,8 @@ const USUAL: &str = "_INBOX";
 const OTHER_ACCOUNTS: &str = "_R_";
 /// The first tokens of what the system itself reads or stores. An answer there would be a commit, a
 /// command or a word between replicas.
-const OWN: [&str; 11] = [
-    "evt", "claim", "cmd", "own", "qry", "member", "applied", "ctl", "log", "sched", "due",
+const OWN: [&str; 12] = [
+    "evt", "claim", "cmd", "cmds", "own", "qry", "member", "applied", "ctl", "log", "sched", "due",
 ];
 
 /// The beginning of the inboxes of some clients, one or more whole tokens: what they give their NATS

@@ -81,6 +81,21 @@ fn a_bench_tells_ours_and_the_floors_of_the_same_run_in_one_form() {
 }
 
 #[test]
+fn one_way_to_give_commands_is_measured_beside_another() {
+    let few = ["commands", "--aggregates", "20", "--concurrency", "8"];
+    for (way, floors, ratio) in [
+        (&["--batch", "5"][..], &["single"][..], "cpu_to_cpu"),
+        (&["--replicas", "2"], &["one_replica"], "cpu_to_cpu"),
+        (&["--gateway-apart"], &["beside"], "cpu_to_cpu"),
+        (&["--http"], &["bare", "publish_slim"], "floors_together"),
+    ] {
+        let result = bench(&[&few[..], way].concat(), &["ours", ratio]);
+        has_the_form(&result, "commands", floors);
+        assert!(result["ratios"][ratio].as_f64().unwrap() > 0.0, "{result}");
+    }
+}
+
+#[test]
 fn a_bench_of_claims_tells_what_registrations_cost_others() {
     for durable in [&[][..], &["--durable"]] {
         let few = [

@@ -26,7 +26,7 @@ use std::{
 };
 use tokio::task::JoinHandle;
 
-fn home(replica: &Replica, id: &str) -> Home {
+pub fn home(replica: &Replica, id: &str) -> Home {
     replica
         .membership
         .home(Role::Command, Key::of(&["tally", id]))
@@ -34,8 +34,17 @@ fn home(replica: &Replica, id: &str) -> Home {
 
 /// Says again and again that a replica is there which is not.
 async fn keep_ghost(nats: &Nats, replica: &Replica) -> JoinHandle<()> {
-    let client = nats.client().await;
     let body = r#"{"replica":"ghost","instance":"none","roles":["command"]}"#;
+    keep_ghost_saying(nats, replica, body).await
+}
+
+/// As [`keep_ghost`], in these words.
+pub async fn keep_ghost_saying(
+    nats: &Nats,
+    replica: &Replica,
+    body: &'static str,
+) -> JoinHandle<()> {
+    let client = nats.client().await;
     let beating = tokio::spawn(async move {
         let mut ticks = tokio::time::interval(Duration::from_millis(100));
         loop {
@@ -53,7 +62,7 @@ async fn keep_ghost(nats: &Nats, replica: &Replica) -> JoinHandle<()> {
 }
 
 /// The ids whose home is as asked for.
-fn ids_at(replica: &Replica, wanted: &Home) -> impl Iterator<Item = String> {
+pub fn ids_at(replica: &Replica, wanted: &Home) -> impl Iterator<Item = String> {
     (0..10_000)
         .map(|number| format!("t-{number}"))
         .filter(|id| home(replica, id) == *wanted)

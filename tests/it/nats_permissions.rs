@@ -109,6 +109,9 @@ fn subjects() -> BTreeSet<String> {
         "cmd.order.o-1.confirm",
         "cmd.order.o-1.place.more",
         "cmd.stock.s-1.receive",
+        "cmds",
+        "cmds.order",
+        "cmds.order.place",
         "qry.sales",
         "qry.sales.x",
         "qry.order.o-1.x",
@@ -125,12 +128,14 @@ fn subjects() -> BTreeSet<String> {
 }
 
 /// What can be subscribed besides: more than one subject at once.
-const WIDE: [&str; 12] = [
+const WIDE: [&str; 14] = [
     ">",
     "*",
     "_INBOX.>",
     "_INBOX_client.>",
     "cmd.>",
+    "cmds.*",
+    "cmds.>",
     "evt.>",
     "own.>",
     "qry.>",

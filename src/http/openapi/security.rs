@@ -47,6 +47,7 @@ pub(super) fn describe(
             secure(paths.get_mut(&path), action, access);
         }
     }
+    secure(paths.get_mut("/commands"), Action::SomeCommand, access);
     for view in views {
         let of_view = format!("/views/{}", view.name);
         let action = Action::Query { view: view.name };

@@ -231,3 +231,78 @@ async fn any_other_method_is_told_which_one_there_is() {
         assert_eq!(answer.header("Allow"), Some("POST"));
     }
 }
+
+const MANY: &str = r#"[{"aggregate":"parcel","id":"p-1","command":"send","key":"k-1","fields":{"grams":1}},
+    {"aggregate":"parcel","id":"p-2","command":"recall","if_match":3,"fields":{}},
+    {"aggregate":"letter","id":"p-3","command":"send","fields":{}},
+    {"aggregate":"parcel","id":"p.4","command":"send","fields":{}}]"#;
+
+#[actix_web::test]
+async fn many_commands_are_answered_in_their_order_each_by_itself() {
+    let fakes = Fakes::content();
+    let request = post("/commands").insert_header(("traceparent", "00-4bf92f35-01"));
+    let answer = ask(&fakes, request.set_payload(MANY)).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("Content-Type"), Some("application/json"));
+    assert_eq!(answer.header("Headwater-Position"), Some("parcel@90"));
+    let answers = answer.json();
+    let told: Vec<_> = answers.as_array().unwrap().iter().collect();
+    assert_eq!(
+        (told[0]["id"].as_str(), told[1]["id"].as_str()),
+        (Some("p-1"), Some("p-2"))
+    );
+    assert_eq!(told[0]["events"][0]["type"], "parcel.sent.v1");
+    assert_eq!(
+        (&told[2]["status"], &told[2]["code"]),
+        (&json!(404), &json!("unknown_aggregate"))
+    );
+    assert_eq!(
+        (&told[3]["status"], &told[3]["field"]),
+        (&json!(400), &json!("id"))
+    );
+    let seen = fakes.commands.seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].body, r#"{"grams":1}"#);
+    assert_eq!(seen[0].headers.idempotency_key.as_deref(), Some("k-1"));
+    assert_eq!(seen[1].headers.if_match, Some(3));
+    for command in &*seen {
+        let headers = &command.headers;
+        assert_eq!(headers.traceparent.as_deref(), Some("00-4bf92f35-01"));
+        assert!(headers.from_outside);
+    }
+}
+
+#[actix_web::test]
+async fn a_list_of_the_wrong_form_is_refused_whole() {
+    let many = || post("/commands");
+    for (body, field) in [
+        ("{}", "body"),
+        ("", "body"),
+        (r#"[{"id":"a"}"#, "[1]"),
+        ("[1,", "[1]"),
+    ] {
+        let answer = refused(many().set_payload(body)).await;
+        answer.is_refused(400, "malformed", Some(field));
+    }
+    for name in ["Idempotency-Key", "If-Match"] {
+        let request = many().insert_header((name, "\"1\"")).set_payload("[]");
+        refused(request)
+            .await
+            .is_refused(400, "malformed", Some(name));
+    }
+    let request = post("/commands?id=1").set_payload("[]");
+    refused(request)
+        .await
+        .is_refused(400, "malformed", Some("id"));
+    let untyped = TestRequest::post().uri("/commands").set_payload("[]");
+    let answer = refused(untyped).await;
+    answer.is_refused(415, "unsupported_media_type", Some("Content-Type"));
+    let limit = 1024 * 1024;
+    let over = many().set_payload(" ".repeat(limit + 1));
+    refused(over).await.is_refused(413, "too_large", None);
+    let most = many().set_payload(format!("[{}]", " ".repeat(limit - 2)));
+    assert_eq!(ask(&Fakes::content(), most).await.json(), json!([]));
+    let answer = refused(TestRequest::get().uri("/commands")).await;
+    answer.is_refused(405, "method_not_allowed", None);
+    assert_eq!(answer.header("Allow"), Some("POST"));
+}

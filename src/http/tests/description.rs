@@ -74,6 +74,7 @@ fn every_operation_has_a_name_of_its_own_a_known_tag_and_its_path_parameters() {
     let expected = [
         "command.parcel.recall",
         "command.parcel.send",
+        "commands.many",
         "operations.alive",
         "operations.alive.head",
         "operations.metrics",

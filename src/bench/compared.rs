@@ -1,0 +1,422 @@
+//! `bench commands` with `--batch`, `--replicas`, `--http` or `--gateway-apart`: one way to give commands beside another.
+//!
+//! Each way has servers of its own, which run at the same time and are measured by turns. Commands are those of
+//! [`commands`](super::commands): a `receive` of one piece, with a key of its own.
+
+use super::{
+    Bench, BenchError, LoadThreads, Rounds, Sample, closed_loop,
+    commands::{BODY, CommandsOptions, Operation, SLIM, WARMING, by_nats, connect, keys},
+    floor::{Publish, own},
+    http::{self, Connection},
+    load::once_each,
+    processes::{self, Process, Scratch},
+    report::common_settings,
+};
+use crate::event_log::topology::Durability;
+use async_nats::Client;
+use bytes::Bytes;
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use std::{fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::Mutex};
+
+/// What is compared with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// So many commands in a request over NATS, with one in a request.
+    Lists(usize),
+    /// So many replicas that decide, with one.
+    Replicas(usize),
+    /// Commands over HTTP, with a bare handler and with publishing.
+    Http,
+    /// Commands over HTTP by a gateway that decides nothing, with one that decides.
+    GatewayApart,
+}
+
+/// Where the gateway is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gateway {
+    Nowhere,
+    Beside,
+    Apart,
+}
+
+/// Measures one way beside another.
+///
+/// # Errors
+///
+/// Returns [`BenchError`] when the servers cannot be started or an operation fails.
+pub async fn run(options: &CommandsOptions, compared: Compared) -> Result<Bench, BenchError> {
+    let threads = LoadThreads::start()?;
+    let (replicas, gateway) = match compared {
+        Compared::Lists(_) => (1, Gateway::Nowhere),
+        Compared::Replicas(count) => (count, Gateway::Nowhere),
+        Compared::Http => (1, Gateway::Beside),
+        Compared::GatewayApart => (1, Gateway::Apart),
+    };
+    let ours = System::start(options, &threads, replicas, gateway).await?;
+    let other = match compared {
+        Compared::Lists(_) | Compared::Http => None,
+        Compared::Replicas(_) => Some(Gateway::Nowhere),
+        Compared::GatewayApart => Some(Gateway::Beside),
+    };
+    let other = match other {
+        Some(gateway) => Some(System::start(options, &threads, 1, gateway).await?),
+        None => None,
+    };
+    let measured = measure(options, compared, &threads, &ours, other.as_ref()).await;
+    for system in [Some(ours), other].into_iter().flatten() {
+        system.stop().await;
+    }
+    measured
+}
+
+/// One way to give commands.
+struct Way<'a> {
+    operation: Operation,
+    workers: usize,
+    /// So many commands in one operation.
+    each: usize,
+    /// The servers whose time it takes.
+    system: &'a System,
+    cpu: Cpu,
+}
+
+impl Way<'_> {
+    async fn measure(&mut self, threads: &Handle, length: Duration) -> Result<Sample, BenchError> {
+        let operation = self.operation.clone();
+        let operation = move |worker, done| operation(worker, done);
+        let begun = self.system.cpu();
+        let sample = closed_loop(threads, self.workers, length, operation).await?;
+        let sample = sample.of_many(self.each);
+        self.cpu.add(begun, self.system.cpu(), sample.count());
+        Ok(sample)
+    }
+}
+
+async fn measure(
+    options: &CommandsOptions,
+    compared: Compared,
+    threads: &LoadThreads,
+    ours: &System,
+    other: Option<&System>,
+) -> Result<Bench, BenchError> {
+    let (count, workers) = (options.aggregates, options.concurrency);
+    let way = |operation, workers, each, system| Way {
+        operation,
+        workers,
+        each,
+        system,
+        cpu: Cpu::default(),
+    };
+    let mut bare = None;
+    let mut publish = None;
+    let other = other.unwrap_or(ours);
+    let (mut our_way, mut floors) = match compared {
+        Compared::Lists(size) => {
+            // As many commands in flight both ways, and at least two lists.
+            let lists = workers.div_ceil(size).max(2);
+            let singles = lists * size;
+            (
+                way(ours.lists(count, lists, size), lists, size, ours),
+                vec![(
+                    "single",
+                    way(ours.singles(count, singles), singles, 1, ours),
+                )],
+            )
+        }
+        Compared::Replicas(_) => (
+            way(ours.singles(count, workers), workers, 1, ours),
+            vec![(
+                "one_replica",
+                way(other.singles(count, workers), workers, 1, other),
+            )],
+        ),
+        Compared::GatewayApart => (
+            way(
+                ours.posts(ours.address()?, count, workers).await?,
+                workers,
+                1,
+                ours,
+            ),
+            vec![(
+                "beside",
+                way(
+                    other.posts(other.address()?, count, workers).await?,
+                    workers,
+                    1,
+                    other,
+                ),
+            )],
+        ),
+        Compared::Http => {
+            let answer = "0".repeat(ANSWER);
+            let (process, line) =
+                Process::start(["bench", "bare", "--body", &answer], "http://").await?;
+            bare = Some(process);
+            let bare = ours.posts(http::address_in(&line)?, count, workers).await?;
+            let slim = Bytes::from_static(&[b' '; SLIM]);
+            let slim = publish.insert(Publish::create(ours.clients.clone(), count, slim).await?);
+            let publishers = workers.min(count);
+            (
+                way(
+                    ours.posts(ours.address()?, count, workers).await?,
+                    workers,
+                    1,
+                    ours,
+                ),
+                vec![
+                    ("bare", way(bare, workers, 1, ours)),
+                    (
+                        "publish_slim",
+                        way(Arc::new(slim.operation(publishers)), publishers, 1, ours),
+                    ),
+                ],
+            )
+        }
+    };
+
+    let length = options.length / options.rounds.max(1);
+    let short = length.min(Duration::from_secs(1));
+    our_way.measure(threads.handle(), short).await?;
+    for (_, floor) in &mut floors {
+        floor.measure(threads.handle(), short).await?;
+    }
+    our_way.cpu = Cpu::default();
+    floors
+        .iter_mut()
+        .for_each(|(_, floor)| floor.cpu = Cpu::default());
+    let mut rounds = Rounds::default();
+    for _ in 0..options.rounds.max(1) {
+        for (name, floor) in &mut floors {
+            rounds.floor(name, &floor.measure(threads.handle(), length).await?);
+        }
+        rounds.ours(&our_way.measure(threads.handle(), length).await?);
+    }
+
+    let mut settings = common_settings();
+    settings.extend([
+        ("compared".to_owned(), format!("{compared:?}").into()),
+        ("aggregates".to_owned(), count.into()),
+        ("concurrency".to_owned(), workers.into()),
+        ("requests_in_flight".to_owned(), our_way.workers.into()),
+        ("connections".to_owned(), ours.clients.len().into()),
+        ("seconds".to_owned(), options.length.as_secs_f64().into()),
+        ("rounds".to_owned(), options.rounds.into()),
+        ("cpu_us_per_command".to_owned(), our_way.cpu.told()),
+    ]);
+    for (name, floor) in &floors {
+        settings.insert(format!("cpu_us_per_{name}"), floor.cpu.told());
+    }
+    let mut bench = rounds.into_bench(options.name, settings);
+    match compared {
+        Compared::Http => {
+            let each = ["bare", "publish_slim"].map(|floor| 1.0 / bench.floors[floor].per_second);
+            let both = 1.0 / each.iter().sum::<f64>();
+            let ratio = bench.ours.per_second / both;
+            bench.ratios.insert("floors_together", ratio);
+        }
+        Compared::Lists(_) | Compared::Replicas(_) | Compared::GatewayApart => {
+            let (ours, floor) = (our_way.cpu.each(), floors[0].1.cpu.each());
+            if let Some((ours, floor)) = ours.zip(floor) {
+                bench.ratios.insert("cpu_to_cpu", ours / floor);
+            }
+        }
+    }
+    drop((our_way, floors));
+    if let Some(process) = bare {
+        process.kill().await;
+    }
+    if let Some(publish) = publish {
+        publish.delete().await?;
+    }
+    Ok(bench)
+}
+
+/// The bytes of a command's answer.
+const ANSWER: usize = 150;
+
+/// Servers of one way's own.
+struct System {
+    scratch: Scratch,
+    processes: Vec<Process>,
+    clients: Arc<[Client]>,
+    address: Option<SocketAddr>,
+}
+
+impl System {
+    async fn start(
+        options: &CommandsOptions,
+        threads: &LoadThreads,
+        replicas: usize,
+        gateway: Gateway,
+    ) -> Result<Self, BenchError> {
+        let durability = match options.durable {
+            true => Durability::SingleDurable,
+            false => Durability::Dev,
+        };
+        let scratch = Scratch::start(durability, options.nats_server.clone()).await?;
+        let nats = scratch.nats();
+        let clients = connect(&nats, options.connections, threads).await?;
+        let mut system = Self {
+            scratch,
+            processes: Vec::new(),
+            clients,
+            address: None,
+        };
+        let max_actors = options.max_actors().to_string();
+        let append = options.append().to_possible_value();
+        let append = append.as_ref().map_or("auto", |value| value.get_name());
+        let more = [
+            "--max-actors",
+            &max_actors,
+            "--idle-seconds",
+            "3600",
+            "--append",
+            append,
+        ];
+        for number in 0..replicas {
+            let folder = system.scratch.folder().join(format!("replica-{number}"));
+            let (roles, store): (_, &[&str]) = match gateway {
+                Gateway::Beside => ("command,gateway", &["--surreal", "mem://"]),
+                Gateway::Nowhere | Gateway::Apart => ("command", &[]),
+            };
+            let more = [&more[..], store].concat();
+            let mut process = processes::replica(roles, &nats, &folder, &more).await?;
+            if gateway == Gateway::Beside {
+                let line = process.line_with("http://").await?;
+                system.address = Some(http::address_in(&line)?);
+            }
+            system.processes.push(process);
+        }
+        if gateway == Gateway::Apart {
+            let folder = system.scratch.folder().join("gateway");
+            let more = ["--surreal", "mem://"];
+            let mut process = processes::replica("gateway", &nats, &folder, &more).await?;
+            let line = process.line_with("http://").await?;
+            system.address = Some(http::address_in(&line)?);
+            system.processes.push(process);
+        }
+        let count = options.aggregates;
+        let warm = system.singles(count, count);
+        let warm = move |number| warm(number, 0);
+        once_each(threads.handle(), WARMING.min(count), count, warm).await?;
+        Ok(system)
+    }
+
+    fn address(&self) -> Result<SocketAddr, BenchError> {
+        let address = self.address;
+        address.ok_or_else(|| BenchError::new("there is no gateway"))
+    }
+
+    fn singles(&self, count: usize, workers: usize) -> Operation {
+        let (key, clients) = (keys(), self.clients.clone());
+        Arc::new(move |worker, done| {
+            let number = own(worker, workers, count, done);
+            let client = clients[number % clients.len()].clone();
+            let subject = format!("cmd.stock.b_{number}.receive");
+            Box::pin(by_nats(client, subject, Bytes::from_static(BODY), key()))
+        })
+    }
+
+    /// Lists of so many commands, each to as many aggregates, as far as there are.
+    fn lists(&self, count: usize, workers: usize, size: usize) -> Operation {
+        let (key, clients) = (keys(), self.clients.clone());
+        let fields = String::from_utf8_lossy(BODY).into_owned();
+        Arc::new(move |worker, done| {
+            let client = clients[worker % clients.len()].clone();
+            let first = worker * count / workers + done as usize * size;
+            let mut list = String::with_capacity(size * 128);
+            for number in first..first + size {
+                let comma = if number == first { '[' } else { ',' };
+                let (number, key) = (number % count, key());
+                let _ = write!(
+                    list,
+                    r#"{comma}{{"id":"b_{number}","command":"receive","key":"{key}","fields":{fields}}}"#
+                );
+            }
+            list.push(']');
+            Box::pin(async move {
+                let reply = client.request("cmds.stock", list.into()).await;
+                let reply = reply.map_err(BenchError::new)?;
+                let text = String::from_utf8_lossy(&reply.payload);
+                match text.contains(r#""status":"#) {
+                    true => Err(BenchError::new(format!("a command was refused: {text}"))),
+                    false => Ok(()),
+                }
+            })
+        })
+    }
+
+    /// Over HTTP, each worker by a connection of its own.
+    async fn posts(
+        &self,
+        address: SocketAddr,
+        count: usize,
+        workers: usize,
+    ) -> Result<Operation, BenchError> {
+        let mut connections = Vec::new();
+        for _ in 0..workers {
+            connections.push(Arc::new(Mutex::new(Connection::open(address).await?)));
+        }
+        let (key, body) = (keys(), String::from_utf8_lossy(BODY).into_owned());
+        Ok(Arc::new(move |worker, done| {
+            let connection = connections[worker].clone();
+            let number = own(worker, workers, count, done);
+            let (key, length) = (key(), body.len());
+            let request = format!(
+                "POST /commands/stock/b_{number}/receive HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
+                 Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
+            Box::pin(async move {
+                connection.lock().await.ask(request.as_bytes()).await?;
+                Ok(())
+            })
+        }))
+    }
+
+    /// The processor time of the nats-server and of the replicas, where the system tells.
+    fn cpu(&self) -> Option<[Duration; 2]> {
+        let nats = self.scratch.nats_cpu_time()?;
+        let replicas = self.processes.iter().map(Process::cpu_time);
+        Some([nats, replicas.sum::<Option<Duration>>()?])
+    }
+
+    async fn stop(self) {
+        for process in self.processes {
+            process.kill().await;
+        }
+        self.scratch.stop().await;
+    }
+}
+
+/// The processor time that commands took.
+#[derive(Default)]
+struct Cpu {
+    used: [Duration; 2],
+    commands: usize,
+}
+
+impl Cpu {
+    fn add(&mut self, begun: Option<[Duration; 2]>, ended: Option<[Duration; 2]>, commands: usize) {
+        let Some((begun, ended)) = begun.zip(ended) else {
+            return;
+        };
+        self.commands += commands;
+        for (used, (from, to)) in self.used.iter_mut().zip(begun.into_iter().zip(ended)) {
+            *used += to.saturating_sub(from);
+        }
+    }
+
+    /// In microseconds for one command.
+    fn each(&self) -> Option<f64> {
+        let used: Duration = self.used.iter().sum();
+        (self.commands > 0).then(|| used.as_secs_f64() * 1e6 / self.commands as f64)
+    }
+
+    fn told(&self) -> Value {
+        let each = |used: Duration| used.as_secs_f64() * 1e6 / self.commands.max(1) as f64;
+        let [nats, replicas] = self.used.map(|used| (each(used) * 10.0).round() / 10.0);
+        json!({ "nats_server": nats, "replicas": replicas })
+    }
+}
