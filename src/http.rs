@@ -69,13 +69,16 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, sync::Semaphore};
 
 /// Connections held open at once while a replica starts: probes, mostly.
 const EARLY_CONNECTIONS: usize = 256;
 
 /// Connections of operators held open at once, where they have an address of their own.
 const MAX_OPERATORS: usize = 256;
+
+/// Lists of commands that are read or decided at once: each may have a mebibyte.
+const MAX_LISTS: usize = 256;
 
 /// Connections held open at once, unless it is said otherwise.
 pub const MAX_CONNECTIONS: usize = 12_000;
@@ -334,6 +337,8 @@ struct Site {
     body_timeout: Duration,
     /// The number of clients that follow documents live.
     live: Arc<AtomicUsize>,
+    /// Places for lists of commands.
+    lists: Semaphore,
     max_live: usize,
     live_heartbeat: Duration,
     openapi: conditional::Page,
@@ -361,6 +366,7 @@ impl Site {
             surface: options.surface,
             body_timeout: options.body_timeout,
             live: Arc::default(),
+            lists: Semaphore::new(MAX_LISTS),
             max_live: options
                 .max_live
                 .min(options.max_connections - options.max_connections / 8),

@@ -86,6 +86,9 @@ pub(super) async fn execute_many(
     who.check(Action::SomeCommand)?;
     input::no_parameters(&request)?;
     let shared = many::shared_headers(request.headers(), who.caller.clone())?;
+    // So many bodies are in memory at once.
+    let place = site.lists.try_acquire();
+    let _place = place.map_err(|_| Problem::overloaded())?;
     let (payload, timeout) = (payload.into_inner(), site.body_timeout);
     let body = input::json_body(&request, payload, timeout, MAX_MANY, many::empty_list).await?;
     let commands = &site.backends.commands;

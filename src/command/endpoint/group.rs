@@ -165,12 +165,12 @@ impl GroupAnswers {
         }
         match Handle::try_current() {
             Ok(runtime) => {
-                let answers = self.clone();
+                // Dropped with its runtime too.
+                let flush = Flush(self.clone(), to);
                 runtime.spawn(async move {
                     // Behind what is to run on this thread now, and may have more.
-                    let sender = Flush(answers, to);
                     yield_now().await;
-                    drop(sender);
+                    drop(flush);
                 });
             }
             Err(_) => drop(Flush(self.clone(), to)),

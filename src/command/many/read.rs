@@ -112,7 +112,7 @@ pub(crate) fn read(
     let commands = split(body)?;
     let read = |(number, command): (usize, &RawValue)| {
         let command = parse(number, command)?;
-        request(&command, body, of, known, who, shared)
+        request(&command, of, known, who, shared)
     };
     Ok(commands.into_iter().enumerate().map(read).collect())
 }
@@ -196,7 +196,6 @@ fn parse(number: usize, command: &RawValue) -> Result<Command<'_>, Problem> {
 /// Makes the command of it, if the caller may give it.
 fn request(
     command: &Command<'_>,
-    body: &Bytes,
     of: Option<&AggregateDescription>,
     known: &[AggregateDescription],
     who: &Identified,
@@ -244,7 +243,8 @@ fn request(
         aggregate: aggregate.name.into(),
         id,
         command: name.as_str().into(),
-        body: body.slice_ref(fields.as_bytes()),
+        // A part of the list would keep all of it in memory.
+        body: Bytes::copy_from_slice(fields.as_bytes()),
         headers: CommandHeaders {
             idempotency_key: command.key.clone(),
             if_match: command.if_match.as_ref().map(|version| version.0),
