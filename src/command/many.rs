@@ -6,7 +6,7 @@
 mod read;
 mod written;
 
-pub(crate) use read::{empty_list, read, shared_headers, unknown_aggregate};
+pub(crate) use read::{List, empty_list, read, shared_headers, unknown_aggregate};
 pub(crate) use written::{LEAST_ANSWER, array, positions, written};
 
 use super::{

@@ -82,7 +82,7 @@ pub(super) async fn execute_many(
     payload: web::Payload,
     site: Data<Site>,
 ) -> Result<HttpResponse, Refusal> {
-    let who = site.access.identified(request.headers()).await?;
+    let who = site.identified(&request).await?;
     who.check(Action::SomeCommand)?;
     input::no_parameters(&request)?;
     let shared = many::shared_headers(request.headers(), who.caller.clone())?;
@@ -92,8 +92,10 @@ pub(super) async fn execute_many(
     let (payload, timeout) = (payload.into_inner(), site.body_timeout);
     let body = input::json_body(&request, payload, timeout, MAX_MANY, many::empty_list).await?;
     let commands = &site.backends.commands;
-    let requests = many::read(&body, None, commands.aggregates(), &who, &shared)?;
-    let answers = commands.execute_many(requests).await;
+    let as_who = (&site.access, &who);
+    let list = many::read(&body, None, commands.aggregates(), as_who, &shared)?;
+    let answers = commands.execute_many(list.commands).await;
+    drop(list.under_way);
 
     let mut response = HttpResponse::Ok();
     let accepted = answers.iter().flatten();

@@ -212,6 +212,7 @@ async fn a_bad_list_is_answered_the_same_on_both_surfaces() {
     let wrong = [
         ("Idempotency-Key", "a", 400),
         ("If-Match", "\"1\"", 400),
+        ("Headwater-Wait", "fulfilment", 400),
         ("Content-Type", "text/plain", 415),
     ];
     for api in [&http, &nats] {
@@ -521,7 +522,7 @@ async fn what_a_killed_home_had_is_carried_out_once() {
                     match answer.get("status") {
                         None => _ = left.remove(number),
                         Some(status) => {
-                            assert!([503, 429].contains(&status.as_u64().unwrap()), "{answer}")
+                            assert!([503, 429].contains(&status.as_u64().unwrap()), "{answer}");
                         }
                     }
                 }

@@ -201,7 +201,9 @@ async fn every_command_is_discovered_as_an_endpoint_of_a_nats_service() {
             (text("name"), text("subject"))
         })
         .collect();
-    assert_eq!(endpoints.len(), 29, "{endpoints:?}");
+    // And each kind of aggregate with many commands in a request.
+    assert_eq!(endpoints.len(), 29 + 5, "{endpoints:?}");
+    assert_eq!(endpoints["order-many"], "cmds.order");
     assert_eq!(endpoints["order_place"], "cmd.order.*.place");
     assert_eq!(endpoints["stock_receive"], "cmd.stock.*.receive");
 

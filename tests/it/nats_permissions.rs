@@ -128,14 +128,13 @@ fn subjects() -> BTreeSet<String> {
 }
 
 /// What can be subscribed besides: more than one subject at once.
-const WIDE: [&str; 14] = [
+const WIDE: [&str; 13] = [
     ">",
     "*",
     "_INBOX.>",
     "_INBOX_client.>",
     "cmd.>",
     "cmds.*",
-    "cmds.>",
     "evt.>",
     "own.>",
     "qry.>",

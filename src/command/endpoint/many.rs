@@ -8,8 +8,8 @@ use crate::{
         age::Arrival,
         answer::Answered,
         describe::AggregateDescription,
-        many::{self, LEAST_ANSWER, RespondToAll},
-        request::{CommandRequest, is_json},
+        many::{self, LEAST_ANSWER, List, RespondToAll},
+        request::is_json,
         traces::Came,
     },
     problem::Problem,
@@ -37,10 +37,15 @@ impl Desk {
         };
         let name = of.name;
         match self.read_many(message, &who, of) {
-            Ok(requests) => {
-                let respond: RespondToAll =
-                    Box::new(move |answers| sender.answer_many(number, Ok((name, answers))));
-                let passing = (self.client).give_many(requests, Came::ToAny, arrival, respond);
+            Ok(List {
+                commands,
+                under_way,
+            }) => {
+                let respond: RespondToAll = Box::new(move |answers| {
+                    drop(under_way);
+                    sender.answer_many(number, Ok((name, answers)));
+                });
+                let passing = (self.client).give_many(commands, Came::ToAny, arrival, respond);
                 for passing_on in passing {
                     tokio::spawn(passing_on);
                 }
@@ -54,7 +59,7 @@ impl Desk {
         message: &Message,
         who: &Identified,
         of: &AggregateDescription,
-    ) -> Result<Vec<Result<CommandRequest, Problem>>, Problem> {
+    ) -> Result<List, Problem> {
         who.check(Action::SomeCommand)?;
         let given = &message.headers;
         let content_type = given.single("Content-Type")?;
@@ -63,11 +68,12 @@ impl Desk {
         }
         let shared = many::shared_headers(given, who.caller.clone())?;
         let aggregates = self.client.aggregates();
-        let requests = many::read(&message.payload, Some(of), aggregates, who, &shared)?;
+        let as_who = (&self.access, who);
+        let list = many::read(&message.payload, Some(of), aggregates, as_who, &shared)?;
         // Or the answers would not fit into a message.
         let most = self.max_answer();
-        match requests.len() * LEAST_ANSWER <= most {
-            true => Ok(requests),
+        match list.commands.len() * LEAST_ANSWER <= most {
+            true => Ok(list),
             false => Err(Problem {
                 detail: format!(
                     "a message has room for the answers of {} commands",

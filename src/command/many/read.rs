@@ -2,7 +2,7 @@
 
 use super::{MAX_COMMANDS, MAX_MANY};
 use crate::{
-    access::Identified,
+    access::{Access, Identified, UnderWay},
     caller::{Action, Caller},
     command::{
         decode::{field_at_fault, without_place},
@@ -94,6 +94,14 @@ pub(crate) fn shared_headers(
     CommandHeaders::read(headers, caller)
 }
 
+/// The commands of a request.
+pub(crate) struct List {
+    /// Each, or why it is refused.
+    pub commands: Vec<Result<CommandRequest, Problem>>,
+    /// Those of the caller that are under way, until this is dropped.
+    pub under_way: Vec<UnderWay>,
+}
+
 /// Reads the commands of a request: of one kind of aggregate, where it is for one, or else of any.
 ///
 /// # Errors
@@ -103,18 +111,27 @@ pub(crate) fn read(
     body: &Bytes,
     of: Option<&AggregateDescription>,
     known: &[AggregateDescription],
-    who: &Identified,
+    (access, who): (&Access, &Identified),
     shared: &CommandHeaders,
-) -> Result<Vec<Result<CommandRequest, Problem>>, Problem> {
+) -> Result<List, Problem> {
     if body.len() > MAX_MANY {
         return Err(Problem::too_large(MAX_MANY));
     }
     let commands = split(body)?;
+    let mut under_way = Vec::new();
     let read = |(number, command): (usize, &RawValue)| {
+        // The first counts as the request itself.
+        if number > 0 {
+            under_way.extend(access.admit_another(who)?);
+        }
         let command = parse(number, command)?;
         request(&command, of, known, who, shared)
     };
-    Ok(commands.into_iter().enumerate().map(read).collect())
+    let commands = commands.into_iter().enumerate().map(read).collect();
+    Ok(List {
+        commands,
+        under_way,
+    })
 }
 
 /// The refusal of a request without a body.
@@ -268,10 +285,12 @@ fn shown(name: &str) -> &str {
 mod tests {
     use super::*;
     use crate::{
+        access::Limits,
         command::request::CommandHeaders,
         prelude::{Aggregate, Context, Decision, Rejection},
     };
     use serde::Serialize;
+    use std::num::NonZeroU32;
     use utoipa::ToSchema;
 
     #[derive(Default, Clone, Serialize, Deserialize)]
@@ -303,7 +322,10 @@ mod tests {
     ) -> Result<Vec<Result<CommandRequest, Problem>>, Problem> {
         let known = [AggregateDescription::of::<Cart>()];
         let of = of_cart.then_some(&known[0]);
-        read(&body.into(), of, &known, who, &CommandHeaders::default())
+        let as_who = (&Access::open(), who);
+        let list = read(&body.into(), of, &known, as_who, &CommandHeaders::default())?;
+        assert!(list.under_way.is_empty());
+        Ok(list.commands)
     }
 
     fn read_cart(body: &str) -> Vec<Result<CommandRequest, Problem>> {
@@ -435,10 +457,8 @@ mod tests {
 
     #[test]
     fn a_scope_is_asked_for_command_by_command() {
-        let who = Identified {
-            caller: Caller::new(Some("m-1"), ["cmd:cart:clear"]),
-            until: Some(i64::MAX),
-        };
+        let caller = Caller::new(Some("m-1"), ["cmd:cart:clear"]);
+        let who = Identified::told(caller, Some(i64::MAX));
         let body = r#"[{"id":"a","command":"clear","fields":{}},{"id":"a.b","command":"fill","fields":{}}]"#;
         let read = read_of(body, true, &who).unwrap();
         assert!(read[0].is_ok());
@@ -448,15 +468,35 @@ mod tests {
             (problem.status, problem.scope.as_deref()),
             (403, Some("cmd:cart:fill"))
         );
-        let nobody = Identified {
-            caller: Caller::new(None, [""; 0]),
-            until: None,
-        };
+        let nobody = Identified::told(Caller::new(None, [""; 0]), None);
         let read = read_of(body, true, &nobody).unwrap();
         assert!(
             read.iter()
                 .all(|one| one.as_ref().unwrap_err().status == 401)
         );
+    }
+
+    #[test]
+    fn each_counts_among_what_its_caller_may_ask_for() {
+        let access = Access::open().limited(Limits::new(None, NonZeroU32::new(2)));
+        let who = Identified::told(Caller::new(Some("m-1"), ["cmd:*"]), Some(i64::MAX));
+        let known = [AggregateDescription::of::<Cart>()];
+        let one = r#"{"aggregate":"cart","id":"a","command":"clear","fields":{}}"#;
+        let body = Bytes::from(format!("[{one},{one},{one},{one}]"));
+        let shared = CommandHeaders::default();
+        let list = read(&body, None, &known, (&access, &who), &shared).unwrap();
+        let statuses = |list: &List| {
+            let answers = list.commands.iter();
+            let status = |one: &Result<_, Problem>| one.as_ref().err().map(|one| one.status);
+            answers.map(status).collect::<Vec<_>>()
+        };
+        // The first is the request, which is taken before.
+        assert_eq!(statuses(&list), [None, None, None, Some(429)]);
+        let again = read(&body, None, &known, (&access, &who), &shared).unwrap();
+        assert_eq!(statuses(&again), [None, Some(429), Some(429), Some(429)]);
+        drop(list);
+        let again = read(&body, None, &known, (&access, &who), &shared).unwrap();
+        assert_eq!(statuses(&again), [None, None, None, Some(429)]);
     }
 
     #[test]
