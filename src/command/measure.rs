@@ -63,7 +63,7 @@ pub static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
         doubts_open: doubts("open"),
         panics: counter!("headwater_command_panics_total"),
         passed_on: counter!("headwater_commands_passed_on_total", "result" => "answered"),
-        group_commands: histogram!("headwater_commands_passed_on_together"),
+        group_commands: histogram!("headwater_passed_on_commands"),
         homeless: counter!("headwater_commands_passed_on_total", "result" => "no_home"),
         asked_again: counter!("headwater_commands_passed_on_total", "result" => "asked_again"),
         unsaved: counter!("headwater_actors_unsaved_total"),

@@ -91,6 +91,11 @@ fn describe() {
         "commands of one commit"
     );
     describe_histogram!(
+        "headwater_passed_on_commands",
+        Unit::Count,
+        "commands of one message to their home"
+    );
+    describe_histogram!(
         "headwater_append_group_appends",
         Unit::Count,
         "appends of one atomic batch"
