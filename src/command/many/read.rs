@@ -149,7 +149,7 @@ fn split(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
     }
     let mut at = None;
     let mut json = serde_json::Deserializer::from_slice(body);
-    let list = List { at: &mut at }.deserialize(&mut json);
+    let list = Split { at: &mut at }.deserialize(&mut json);
     let list = list.and_then(|list| json.end().map(|()| list));
     list.or_else(|error| match at {
         None if error.is_data() => malformed("body".to_owned(), "many commands are a JSON array"),
@@ -163,11 +163,11 @@ fn split(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
 }
 
 /// A list, with the place that it has been read up to while it is read.
-struct List<'a> {
+struct Split<'a> {
     at: &'a mut Option<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for List<'_> {
+impl<'de> DeserializeSeed<'de> for Split<'_> {
     type Value = Vec<&'de RawValue>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -175,7 +175,7 @@ impl<'de> DeserializeSeed<'de> for List<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for List<'_> {
+impl<'de> Visitor<'de> for Split<'_> {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
