@@ -155,16 +155,23 @@ async fn select(url: &str, body: &str, documents: usize) -> Result<Operation, Be
 pub async fn serve_bare(body: String) -> Result<(), BenchError> {
     let body = Bytes::from(body);
     let server = HttpServer::new(move || {
-        let body = body.clone();
-        App::new().default_service(web::to(move || {
-            let body = body.clone();
-            async move {
-                let mut response = HttpResponse::Ok();
-                response
-                    .insert_header((CONTENT_TYPE, "application/json"))
-                    .body(body)
-            }
-        }))
+        let answer = |body: &Bytes| {
+            let mut response = HttpResponse::Ok();
+            response
+                .insert_header((CONTENT_TYPE, "application/json"))
+                .body(body.clone())
+        };
+        let (read, given) = (body.clone(), body.clone());
+        // What is given has a body, and a connection is closed on which it is not read.
+        App::new()
+            .service(web::resource("/commands/{command:.*}").to(move |_: Bytes| {
+                let response = answer(&given);
+                async move { response }
+            }))
+            .default_service(web::to(move || {
+                let response = answer(&read);
+                async move { response }
+            }))
     })
     .workers(crate::http::Options::default().workers)
     .bind(("127.0.0.1", 0))?;

@@ -8,6 +8,7 @@ const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
 const SELDOM: [&str; 13] = [
+    "headwater_callers_refused_total",
     "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
@@ -17,6 +18,7 @@ const SELDOM: [&str; 13] = [
     "headwater_live_cut_total",
     "headwater_process_commands_total",
     "headwater_process_inputs_total",
+    "headwater_passed_on_commands",
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",
     "headwater_trace_spans_total",
