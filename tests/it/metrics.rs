@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 13] = [
-    "headwater_callers_refused_total",
+const SELDOM: [&str; 15] = [
     "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
+    "headwater_callers_refused_total",
     "headwater_command_panics_total",
     "headwater_http_connections_closed_total",
     "headwater_http_connections_refused_total",
     "headwater_live_cut_total",
+    "headwater_passed_on_commands",
     "headwater_process_commands_total",
     "headwater_process_inputs_total",
-    "headwater_passed_on_commands",
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",
     "headwater_trace_spans_total",
