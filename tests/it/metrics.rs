@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const TABLE: &str = include_str!("../../docs/metrics.md");
 
 /// What only happens when something goes wrong, or with settings that are not the usual ones.
-const SELDOM: [&str; 16] = [
+const SELDOM: [&str; 17] = [
     "headwater_actors_unsaved_total",
     "headwater_append_group_appends",
     "headwater_append_groups_refused_total",
@@ -22,6 +22,7 @@ const SELDOM: [&str; 16] = [
     "headwater_snapshot_bytes",
     "headwater_snapshots_written_total",
     "headwater_tls_handshakes_failed_total",
+    "headwater_tls_renewals_total",
     "headwater_trace_spans_total",
     "headwater_view_retries_total",
 ];
