@@ -32,7 +32,11 @@ impl Overheard {
     async fn on(nats: &Nats, subject: &str) -> Self {
         let client = nats.client().await;
         let mut heard = client.subscribe(subject.to_owned()).await.unwrap();
-        client.flush().await.unwrap();
+        // In force once the server has answered what came after it.
+        let inbox = client.new_inbox();
+        let mut echo = client.subscribe(inbox.clone()).await.unwrap();
+        client.publish(inbox, "".into()).await.unwrap();
+        echo.next().await.unwrap();
         let messages = Arc::<Mutex<Vec<_>>>::default();
         let listening = tokio::spawn({
             let messages = messages.clone();
