@@ -35,7 +35,7 @@ pub use api::ApiPrefix;
 pub use append::{Append, AppendError};
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use consumers::Consumer;
-pub use identity::{Epoch, Extent, LogName, Mark, Place};
+pub use identity::{Epoch, Extent, LogName, LogState, Mark, Place};
 pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;

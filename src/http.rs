@@ -26,6 +26,7 @@ mod live;
 mod meters;
 mod metrics;
 mod openapi;
+mod ops;
 mod pages;
 mod processes;
 mod refusal;

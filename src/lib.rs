@@ -14,7 +14,7 @@
 //!    The [`processes`] follow the log and give commands for what happens there.
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
-//! 4. **The surfaces.** [`http`] is the gateway before both sides; each side has an endpoint of its
+//! 4. **The surfaces.** [`ops`] gathers what operators see and does what they ask for. [`http`] is the gateway before both sides; each side has an endpoint of its
 //!    own on NATS. [`request_headers`] is how all of them read headers, [`request_reply`] what those on
 //!    NATS have in common.
 //! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
@@ -44,6 +44,8 @@ pub mod replay;
 pub mod processes;
 pub mod projection;
 pub mod read_model;
+
+pub mod ops;
 
 pub mod http;
 

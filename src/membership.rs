@@ -7,12 +7,14 @@
 
 mod heartbeat;
 mod members;
+mod told;
 
 pub use heartbeat::MembershipError;
 pub use members::{Key, Member, Members};
+pub use told::{ReplicaLoad, ToldReplica};
 
 use crate::{command::grouped::FORM, config::Role, event_log::subject::is_word};
-use heartbeat::MAX_NAME;
+use heartbeat::{MAX_NAME, began, name_of};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -20,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, task::JoinHandle};
+use told::Told;
 
 /// How often a replica tells of itself, and what silence means.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +66,19 @@ struct Inner {
     /// The latest processes that went without a word.
     lost: watch::Sender<Arc<Vec<Arc<str>>>>,
     task: Mutex<Option<JoinHandle<()>>>,
+    told: Mutex<Told>,
+    load: Mutex<Option<ReplicaLoad>>,
+}
+
+impl Inner {
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self) -> Option<ReplicaLoad> {
+        let load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        load.clone()
+    }
 }
 
 /// What a replica says of itself.
@@ -125,6 +141,8 @@ impl Membership {
             heard_itself: watch::Sender::new(0),
             lost: watch::Sender::default(),
             task: Mutex::new(None),
+            told: Mutex::default(),
+            load: Mutex::default(),
         }));
         let task = heartbeat::start(&membership.0).await?;
         *membership.task() = Some(task);
@@ -238,6 +256,28 @@ impl Membership {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Members>> {
         self.0.members.subscribe()
+    }
+
+    /// Returns what the replicas tell of themselves, this one included, ordered by name. One that leaves is
+    /// among them until it falls silent.
+    #[must_use]
+    pub fn told(&self) -> Vec<ToldReplica> {
+        let me = &self.0.me;
+        let myself = ToldReplica {
+            replica: me.replica().to_owned(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            roles: me.roles().iter().map(|role| name_of(*role)).collect(),
+            views: me.views().clone(),
+            since: began(&self.0.instance),
+            leaving: self.is_leaving(),
+            load: self.0.load(),
+        };
+        self.0.told().all(myself, self.0.options.gone_after)
+    }
+
+    /// Tells the others, with each heartbeat from now on, what this replica has to do.
+    pub fn tell_load(&self, load: Option<ReplicaLoad>) {
+        *self.0.load.lock().unwrap_or_else(PoisonError::into_inner) = load;
     }
 
     /// Returns whether this replica is leaving.

@@ -106,7 +106,7 @@ pub const TABLE: &[Rule] = &[
     rule("member.*", REPLICAS, REPLICAS),
     rule("applied.*", &[Projector], &[Projector, Gateway]),
     // For operators.
-    rule("ctl.projector.>", &[Operator], &[Projector]),
+    rule("ctl.projector.>", &[Gateway, Operator], &[Projector]),
     rule("ctl.process.>", &[Operator], &[Process]),
     // What is told of process instances, to who may read it, and to callers who wait for their own.
     rule("prc.>", &[Command, Gateway, Operator], &[Process]),
@@ -140,15 +140,19 @@ pub const TABLE: &[Rule] = &[
     ),
     rule(
         "$JS.API.DIRECT.GET.EVENTS",
-        &[Command, Projector, Process, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.DIRECT.GET.EVENTS.>",
-        &[Command, Projector, Process, Operator],
+        &[Command, Projector, Gateway, Process, Operator],
         NOBODY,
     ),
-    rule("$JS.API.DIRECT.GET.KV_snapshots.>", &[Command], NOBODY),
+    rule(
+        "$JS.API.DIRECT.GET.KV_snapshots.>",
+        &[Command, Gateway],
+        NOBODY,
+    ),
     rule(
         "$JS.API.CONSUMER.CREATE.EVENTS.>",
         &[Projector, Process],

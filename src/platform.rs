@@ -30,6 +30,7 @@ use crate::{
     },
     http::{self, Connections, Gateway},
     membership::Membership,
+    ops::Operations,
     processes::{Operators, ProcessOptions, Processes, RegisteredProcess},
     projection::ViewHandle,
     read_model::ReadModel,
@@ -63,6 +64,7 @@ pub struct Platform {
     query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
     processes: Option<Processes>,
     waiting_processes: Option<WaitingProcesses>,
+    operations: Option<Operations>,
     gateway: Option<(ServerHandle, SocketAddr)>,
     operators: Option<(ServerHandle, SocketAddr)>,
     connections: Connections,
@@ -215,6 +217,9 @@ impl Platform {
         self.commands.waits().stop();
         if let Some(queries) = &self.queries {
             queries.stop_waiting();
+        }
+        if let Some(operations) = &self.operations {
+            operations.stop();
         }
         if let Some(processes) = self.processes.take() {
             processes.stop().await;

@@ -34,6 +34,7 @@ mod shown;
 mod told;
 
 pub use control::{Operators, ProcessAsk};
+pub use home::home_of;
 pub use index::{Index, ListAsk};
 pub use queries::ProcessQueries;
 pub use registered::RegisteredProcess;

@@ -7,11 +7,13 @@
 
 mod control;
 mod drift;
+mod explain;
 mod fold;
 mod keeper;
 pub(crate) mod meters;
 mod placement;
 mod projector;
+mod rates;
 mod refold;
 mod registered;
 mod runner;
@@ -22,9 +24,10 @@ mod verify;
 mod working_set;
 
 pub use control::{
-    ALL, Ask, ControlEndpoint, ControlError, DriftReport, GenerationReport, ParkedCursor,
+    ALL, Ask, ControlEndpoint, ControlError, DriftReport, GenerationReport, JOB, ParkedCursor,
     ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
 };
+pub use explain::{Explained, ExplainedEvent, ExplainedField};
 pub use fold::{FoldError, Limits};
 pub use keeper::ViewHandle;
 pub use placement::ViewPlacement;

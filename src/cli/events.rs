@@ -3,7 +3,6 @@
 
 mod check;
 mod files;
-mod history;
 
 pub(super) use check::print as print_report;
 
@@ -15,9 +14,9 @@ use crate::{
         exclusion::{ExcludeError, Exclusion, LONGEST},
         subject::{self, Id},
     },
+    ops::history::{Entry, History},
     platform::Domain,
 };
-use history::{Entry, History};
 use jiff::Timestamp;
 use serde_json::json;
 use std::process::ExitCode;

@@ -153,6 +153,11 @@ impl Reply {
         }
     }
 
+    /// The command's name.
+    pub(super) fn command(&self) -> &Arc<str> {
+        &self.endpoint.command
+    }
+
     /// When the command came.
     #[must_use]
     pub fn arrived(&self) -> Instant {

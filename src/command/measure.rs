@@ -3,7 +3,11 @@
 //! Handles are looked up once and kept, so that measuring a command costs a few atomic operations.
 //! Label values come from what the program declares, never from input.
 
-use super::{describe::AggregateDescription, request::Outcome};
+use super::{
+    describe::AggregateDescription,
+    request::Outcome,
+    tally::{self, Ended},
+};
 use crate::problem::Problem;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use std::{sync::LazyLock, time::Duration};
@@ -117,7 +121,18 @@ impl CommandMeasures {
     /// Counts one answered command, and how long it took.
     pub fn answered(&self, outcome: &Result<Outcome, Problem>, took: Duration) {
         self.whole.record(took.as_secs_f64());
-        self.outcomes[index_of(outcome)].increment(1);
+        let index = index_of(outcome);
+        self.outcomes[index].increment(1);
+        tally::answered(ended(index), took);
+    }
+}
+
+/// The outcomes are in this order: accepted ones, refused ones, failed ones.
+fn ended(index: usize) -> Ended {
+    match index {
+        0..3 => Ended::Accepted,
+        3..6 => Ended::Refused,
+        _ => Ended::Failed,
     }
 }
 

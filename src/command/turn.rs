@@ -13,7 +13,7 @@ mod state;
 pub use state::{Loaded, write_snapshot};
 
 use super::{
-    answer::Reply, decode, generated_id, measure::MEASURES, memory::Remembered,
+    answer::Reply, decode, generated_id, measure::MEASURES, memory::Remembered, refusals,
     request::CommandHeaders, traces,
 };
 use crate::{
@@ -416,7 +416,10 @@ async fn answer<A: Aggregate>(
         };
         let id = desk.id.shared();
         let reply = match decided {
-            Decided::Refused(problem) => Err(problem),
+            Decided::Refused(problem) => {
+                note_refusal(A::NAME, &id, &pending, &problem);
+                Err(problem)
+            }
             // Who chose no key has asked once, whatever became of the copies of the command.
             Decided::Replayed { remembered } if pending.hash.is_none() => {
                 Ok(remembered.first_outcome(A::NAME, id))
@@ -433,6 +436,17 @@ async fn answer<A: Aggregate>(
         };
         pending.reply.send(reply);
     }
+}
+
+fn note_refusal<A: Aggregate>(
+    aggregate: &str,
+    id: &Arc<str>,
+    pending: &Pending<A>,
+    problem: &Problem,
+) {
+    let command = (&pending.command_id, pending.reply.command());
+    let caller = pending.headers.caller.shared_subject();
+    refusals::note((aggregate, id), command, caller, problem);
 }
 
 fn answer_all<A: Aggregate>(queue: &mut Queue<A>, count: usize, problem: &Problem) {

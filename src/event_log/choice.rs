@@ -50,12 +50,18 @@ pub struct ChosenAppend {
     pub mode: AppendMode,
     /// Why, in a few words for a person.
     pub reason: String,
+    /// What an acknowledged append is worth, where that is known.
+    pub durability: Option<Durability>,
 }
 
 impl ChosenAppend {
     fn new(mode: AppendMode, reason: impl Into<String>) -> Self {
         let reason = reason.into();
-        Self { mode, reason }
+        Self {
+            mode,
+            reason,
+            durability: None,
+        }
     }
 
     fn pipelined(reason: impl Into<String>) -> Self {
@@ -63,11 +69,17 @@ impl ChosenAppend {
     }
 
     fn by_sync(syncs: bool) -> Self {
-        if syncs {
+        let (chosen, durability) = if syncs {
             let reason = "a single server that syncs before it acknowledges";
-            Self::new(AppendMode::Grouped, reason)
+            let chosen = Self::new(AppendMode::Grouped, reason);
+            (chosen, Durability::SingleDurable)
         } else {
-            Self::pipelined("the server acknowledges before it syncs")
+            let reason = "the server acknowledges before it syncs";
+            (Self::pipelined(reason), Durability::Dev)
+        };
+        Self {
+            durability: Some(durability),
+            ..chosen
         }
     }
 }
@@ -94,14 +106,21 @@ impl AppendChoice {
         nats: &async_nats::Client,
         knowledge: &ServerKnowledge,
     ) -> Result<ChosenAppend, TopologyError> {
+        let asked_for = |mode| ChosenAppend {
+            durability: knowledge.durability,
+            ..ChosenAppend::new(mode, "as asked for")
+        };
         let chosen = match self {
-            Self::Pipelined => ChosenAppend::pipelined("as asked for"),
-            Self::Grouped => ChosenAppend::new(AppendMode::Grouped, "as asked for"),
+            Self::Pipelined => asked_for(AppendMode::Pipelined),
+            Self::Grouped => asked_for(AppendMode::Grouped),
             Self::Auto => match topology::replicas(nats, &knowledge.api).await? {
                 0 | 1 => by_server(nats, knowledge).await,
-                copies => ChosenAppend::pipelined(format!(
-                    "a cluster with {copies} copies of the log, which syncs many at once by itself"
-                )),
+                copies => ChosenAppend {
+                    durability: Some(Durability::Cluster),
+                    ..ChosenAppend::pipelined(format!(
+                        "a cluster with {copies} copies of the log, which syncs many at once by itself"
+                    ))
+                },
             },
         };
         tracing::info!(append = %chosen, "append mode chosen");

@@ -400,6 +400,8 @@ mod tests {
             subject: "evt.order.o-1".to_owned(),
             position,
             time: 0,
+            stored: Timestamp::UNIX_EPOCH,
+            traceparent: None,
             payload: body.as_bytes().into(),
         }
     }

@@ -8,6 +8,7 @@
 use super::{EventLog, LoadError, StoredMessage, codec, subject};
 use crate::stable_hash;
 use async_nats::{Client, Statistics};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
@@ -232,6 +233,33 @@ impl EventLog {
         })
     }
 
+    /// Returns how the log is kept, and how much of it there is.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be asked.
+    pub async fn state(&self) -> Result<LogState, LoadError> {
+        let Info {
+            created,
+            state,
+            config,
+        } = self.info().await?;
+        Ok(LogState {
+            name: LogName::of(&created),
+            created: created.parse().ok(),
+            first: state.first_seq,
+            last: state.last_seq,
+            messages: state.messages,
+            bytes: state.bytes,
+            // Of a log without messages the server tells the year 1.
+            last_at: state
+                .last_ts
+                .and_then(|at| at.parse().ok())
+                .filter(|_| state.last_seq > 0),
+            replicas: config.num_replicas.max(1),
+        })
+    }
+
     async fn info(&self) -> Result<Info, LoadError> {
         let asked = format!("STREAM.INFO.{}", subject::STREAM);
         let answer = self.api::<Answer>(&asked, &serde_json::json!({})).await?;
@@ -254,6 +282,14 @@ enum Answer {
 struct Info {
     created: String,
     state: StreamState,
+    #[serde(default)]
+    config: StreamConfig,
+}
+
+#[derive(Default, Deserialize)]
+struct StreamConfig {
+    #[serde(default)]
+    num_replicas: u8,
 }
 
 #[derive(Deserialize)]
@@ -263,6 +299,10 @@ struct StreamState {
     last_seq: u64,
     #[serde(default)]
     messages: u64,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    last_ts: Option<String>,
 }
 
 /// From where to where a log reaches.
@@ -274,6 +314,27 @@ pub struct Extent {
     pub last: u64,
     /// The number of its messages.
     pub messages: u64,
+}
+
+/// How the log is kept, and how much of it there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogState {
+    /// Which log it is.
+    pub name: LogName,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// The position of its first message.
+    pub first: u64,
+    /// The position of its last message; 0 when there is none.
+    pub last: u64,
+    /// The number of its messages.
+    pub messages: u64,
+    /// Their bytes, as they are stored.
+    pub bytes: u64,
+    /// When the last one was stored.
+    pub last_at: Option<Timestamp>,
+    /// The number of servers that keep it.
+    pub replicas: u8,
 }
 
 /// The log holds what this program cannot build on.

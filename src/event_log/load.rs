@@ -20,6 +20,8 @@ use serde::Deserialize;
 const BATCH: usize = 256;
 /// The number of bytes one batch direct get asks for.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// The header that says which trace a commit belongs to.
+const TRACEPARENT: &str = "traceparent";
 /// How often it is looked further back for messages that came before others.
 const LOOKS_BACK: usize = 16;
 
@@ -37,6 +39,10 @@ pub struct StoredMessage {
     pub position: u64,
     /// When the server took it, by the server's clock, in seconds since the epoch.
     pub time: i64,
+    /// The same, to the last digit that the server tells.
+    pub stored: Timestamp,
+    /// The trace that it belongs to (W3C Trace Context), where it was traced.
+    pub traceparent: Option<Box<str>>,
     /// Its body.
     pub payload: Bytes,
 }
@@ -201,6 +207,28 @@ impl EventLog {
         }
     }
 
+    /// Returns the position of the first message of a subject that was stored at a time or after; `None` when
+    /// there is none.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn first_since(
+        &self,
+        subject: &str,
+        time: Timestamp,
+    ) -> Result<Option<u64>, LoadError> {
+        let query = serde_json::json!({
+            "batch": 1,
+            "next_by_subj": subject,
+            "start_time": time.to_string(),
+        });
+        let mut found = Vec::new();
+        let _turn = self.0.loads.acquire().await;
+        self.direct(&query, stored, &mut found).await?;
+        Ok(found.first().map(|first: &StoredMessage| first.position))
+    }
+
     /// Reads some messages of a subject before a position, in order: those that come last, as many as
     /// asked for where they stand close together, and at least a few of them where they do not. However
     /// long the history is, it is not read from its beginning.
@@ -275,6 +303,8 @@ impl EventLog {
             subject: message.subject,
             position: message.seq,
             time: message.time.as_second(),
+            stored: message.time,
+            traceparent: traceparent_in(&headers),
             payload: decode(message.data)?.into(),
         };
         Ok(Some((stored, headers)))
@@ -358,10 +388,22 @@ impl EventLog {
 pub(super) fn stored(reply: async_nats::Message) -> Result<StoredMessage, LoadError> {
     let message =
         StreamMessage::try_from(reply).map_err(|error| LoadError::Corrupt(error.to_string()))?;
+    let stored = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
+    let traceparent = message.headers.get(TRACEPARENT);
     Ok(StoredMessage {
         subject: message.subject.to_string(),
         position: message.sequence,
         time: message.time.unix_timestamp(),
+        stored: stored.unwrap_or_default(),
+        traceparent: traceparent.map(|value| value.as_str().into()),
         payload: message.payload,
     })
+}
+
+/// Finds the trace in headers as they stand on the wire.
+fn traceparent_in(headers: &[u8]) -> Option<Box<str>> {
+    let headers = std::str::from_utf8(headers).ok()?;
+    let mut lines = headers.lines().filter_map(|line| line.split_once(':'));
+    let found = lines.find(|(name, _)| *name == TRACEPARENT);
+    found.map(|(_, value)| value.trim().into())
 }

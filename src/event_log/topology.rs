@@ -380,13 +380,31 @@ pub enum Durability {
     Cluster,
 }
 
+impl Durability {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::SingleDurable => "single durable",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    /// Its promise, in words for a person.
+    #[must_use]
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::Dev => "fsync every 2 minutes: a machine's crash may lose the last ones",
+            Self::SingleDurable => "fsync before every acknowledgement",
+            Self::Cluster => "3 replicas, fsync before every acknowledgement",
+        }
+    }
+}
+
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dev => "dev (fsync every 2 minutes: a machine's crash may lose the last ones)",
-            Self::SingleDurable => "single durable (fsync before every acknowledgement)",
-            Self::Cluster => "cluster (3 replicas, fsync before every acknowledgement)",
-        })
+        write!(f, "{} ({})", self.name(), self.promise())
     }
 }
 

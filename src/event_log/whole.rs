@@ -171,6 +171,8 @@ mod tests {
             subject: "evt.order.o-1".to_owned(),
             position: 1,
             time: 0,
+            stored: jiff::Timestamp::UNIX_EPOCH,
+            traceparent: None,
             payload: "[]".into(),
         };
         let wire =

@@ -8,6 +8,7 @@ use crate::{
         waits::ProcessWaits,
     },
     event_log::subject::Id,
+    ops::Operations,
     pages::Pages,
     problem::{Age, Problem},
     processes::{ListAsk, ProcessQueries, ShowAsk},
@@ -258,6 +259,8 @@ pub struct Backends {
     pub readiness: ReadinessProbe,
     /// The domain's own pages for people.
     pub pages: Vec<Pages>,
+    /// What operators see and do, where they are served.
+    pub operations: Option<Operations>,
 }
 
 impl fmt::Debug for Backends {

@@ -403,6 +403,7 @@ impl Fakes {
                 ])
             }),
             pages: self.pages.clone(),
+            operations: None,
         }
     }
 }

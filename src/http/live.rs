@@ -51,7 +51,7 @@ const EVENT_STREAM: &str = "text/event-stream";
 /// How soon to come again when a stream ends, in milliseconds, and how much later at most, so that not
 /// all of those whose stream has ended come at the same moment.
 const RETRY: (u32, u32) = (1_000, 2_000);
-const HEARTBEAT: &[u8] = b":\n\n";
+pub(super) const HEARTBEAT: &[u8] = b":\n\n";
 /// How much is written at once.
 const CHUNK: usize = 32 * 1024;
 /// How long to stay away when there are too many, in seconds.
@@ -147,13 +147,17 @@ fn respond(
         _under_way: who.under_way(),
         _occupied: connection.map(Connection::occupy),
     });
+    without_chunks(request, &mut response);
+    Ok(response)
+}
+
+/// A client of HTTP/1.0 knows no chunks: it takes the bytes as they are, until the connection ends.
+pub(super) fn without_chunks(request: &HttpRequest, response: &mut HttpResponse) {
     if request.version() < Version::HTTP_11 {
-        // It knows no chunks: it takes the bytes as they are, until the connection ends.
         let head = response.head_mut();
         head.no_chunking(true);
         head.set_connection_type(ConnectionType::Close);
     }
-    Ok(response)
 }
 
 /// A stream of one event, which says why nothing follows and when to come again.
@@ -161,7 +165,8 @@ fn refuse(problem: &Problem) -> HttpResponse {
     stream(problem.age).body(problem_frame(&problem.to_json()))
 }
 
-fn stream(age: Option<Age>) -> HttpResponseBuilder {
+/// The head of a stream of events.
+pub(super) fn stream(age: Option<Age>) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .insert_header((CONTENT_TYPE, EVENT_STREAM))
@@ -185,7 +190,7 @@ fn comes_again(request: &HttpRequest) -> bool {
 }
 
 /// When to come again, in milliseconds: not before so many seconds, and not all at once.
-fn retry(seconds: Option<u32>) -> u32 {
+pub(super) fn retry(seconds: Option<u32>) -> u32 {
     let least = seconds.map_or(RETRY.0, |seconds| seconds.saturating_mul(1_000));
     least.saturating_add(rand::random_range(0..RETRY.1))
 }
@@ -332,7 +337,7 @@ fn frame(event: &LiveEvent) -> Bytes {
 }
 
 /// Why nothing follows, and when to come again. It leaves where to go on from as it is.
-fn problem_frame(problem: &[u8]) -> Bytes {
+pub(super) fn problem_frame(problem: &[u8]) -> Bytes {
     let seconds = serde_json::from_slice(problem).map(|problem: Problem| problem.retry_after);
     let mut bytes = format!("retry: {}\n", retry(seconds.ok().flatten())).into_bytes();
     bytes.extend_from_slice(b"event: problem\ndata: ");

@@ -28,6 +28,7 @@ pub(super) fn answered(
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::DELETE => "DELETE",
         // A client may make up any.
         _ => "other",
     };
@@ -60,6 +61,7 @@ pub(super) fn route_of(path: &str) -> &'static str {
         (Some("commands"), None, ..) => "/commands",
         (Some("processes"), Some(_), None, ..) => "/processes/{process}",
         (Some("processes"), Some(_), Some(_), None, _) => "/processes/{process}/{id}",
+        (Some("ops"), ..) => route_of_operations(path),
         (Some("docs"), ..) => "/docs/{file}",
         (Some("openapi.json"), None, ..) => "/openapi.json",
         (Some("asyncapi.json"), None, ..) => "/asyncapi.json",
@@ -67,6 +69,32 @@ pub(super) fn route_of(path: &str) -> &'static str {
         (Some("readyz"), None, ..) => "/readyz",
         (Some("metrics"), None, ..) => "/metrics",
         (Some(""), None, ..) => "/",
+        _ => "unmatched",
+    }
+}
+
+/// The same for what operators ask.
+fn route_of_operations(path: &str) -> &'static str {
+    let mut segments = path.strip_prefix("/ops/").unwrap_or_default().split('/');
+    let mut next = || segments.next();
+    match (next(), next(), next(), next()) {
+        (Some("overview"), None, ..) => "/ops/overview",
+        (Some("stream"), None, ..) => "/ops/stream",
+        (Some("views"), None, ..) => "/ops/views",
+        (Some("views"), Some(_), None, _) => "/ops/views/{view}",
+        (Some("views"), Some(_), Some(_), None) => "/ops/views/{view}/{verb}",
+        (Some("homes"), Some(_), Some(_), None) => "/ops/homes/{aggregate}/{id}",
+        (Some("aggregates"), Some(_), Some(_), None) => "/ops/aggregates/{aggregate}/{id}",
+        (Some("commands"), Some(_), None, _) => "/ops/commands/{id}",
+        (Some("refusals"), None, ..) => "/ops/refusals",
+        (Some("explain"), Some(_), Some(_), None) => "/ops/explain/{view}/{id}",
+        (Some("events"), None, ..) => "/ops/events",
+        (Some("events"), Some("stream"), None, _) => "/ops/events/stream",
+        (Some("parked"), None, ..) => "/ops/parked",
+        (Some("parked"), Some("retry"), None, _) => "/ops/parked/retry",
+        (Some("parked"), Some("skip"), None, _) => "/ops/parked/skip",
+        (Some("jobs"), None, ..) => "/ops/jobs",
+        (Some("jobs"), Some(_), None, _) => "/ops/jobs/{id}",
         _ => "unmatched",
     }
 }
@@ -102,6 +130,11 @@ mod tests {
             ("/docs/", "/docs/{file}"),
             ("/elsewhere", "unmatched"),
             ("/healthz", "/healthz"),
+            ("/ops", "unmatched"),
+            ("/ops/overview", "/ops/overview"),
+            ("/ops/views/order", "/ops/views/{view}"),
+            ("/ops/homes/order/o-1", "/ops/homes/{aggregate}/{id}"),
+            ("/ops/homes/order/o-1/x", "unmatched"),
         ] {
             assert_eq!(route_of(path), route, "{path}");
         }

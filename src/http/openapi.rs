@@ -7,6 +7,7 @@
 mod commands;
 mod many;
 mod operations;
+mod ops;
 mod processes;
 mod schemas;
 mod security;
@@ -90,6 +91,21 @@ pub fn describe(
     );
     for (path, operation) in operations::operations(&mut schemas) {
         paths = paths.path(path, readable(operation));
+    }
+    tags.push(
+        TagBuilder::new()
+            .name(ops::TAG)
+            .description(Some(
+                "For operators: what the system does, why something is as it is, and what can be done about it.",
+            ))
+            .build(),
+    );
+    for (path, method, operation) in ops::operations(views, &mut schemas) {
+        let item = match method {
+            HttpMethod::Get => readable(operation),
+            method => PathItem::new(method, operation),
+        };
+        paths = paths.path(path, item);
     }
     let openapi = OpenApiBuilder::new()
         .info(

@@ -1,7 +1,7 @@
 //! The paths, and who is served which of them.
 
 use super::{
-    Site, asyncapi, commands, direct, docs, health, index, live, metrics, openapi, processes,
+    Site, asyncapi, commands, direct, docs, health, index, live, metrics, openapi, ops, processes,
     refusal, views,
 };
 use actix_web::{
@@ -66,7 +66,7 @@ pub(super) fn all(config: &mut ServiceConfig, site: &Data<Site>) {
         callers(config);
     }
     if site.surface.has_operators() {
-        operators(config);
+        operators(config, site);
     }
     config
         .service(readable("/openapi.json").to(openapi::serve))
@@ -99,10 +99,13 @@ fn callers(config: &mut ServiceConfig) {
 
 /// What operators ask of a replica with back ends, beside [`operations`]. Whatever else is for them is put here,
 /// and its paths into [`is_for_operators`].
-fn operators(config: &mut ServiceConfig) {
+fn operators(config: &mut ServiceConfig, site: &Site) {
     config
         .service(readable("/processes/{process}").to(processes::list))
         .service(readable("/processes/{process}/{id:[^/]*}").to(processes::show));
+    if let Some(operations) = &site.backends.operations {
+        ops::routes(config, operations);
+    }
 }
 
 /// Returns what is asked of a document beside reading it, or where its id would stand, of `live`: one pattern
@@ -157,7 +160,7 @@ pub(super) fn readable(path: &str) -> Readable {
 }
 
 /// A resource that goes on and on: `GET`, and nothing else.
-fn followable(path: &str) -> Readable {
+pub(super) fn followable(path: &str) -> Readable {
     let resource = web::resource(path);
     Readable(
         resource.default_service(web::to(|| refusal::method_not_allowed("GET"))),

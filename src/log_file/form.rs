@@ -309,6 +309,8 @@ mod tests {
                 subject: subject.to_owned(),
                 position: 17,
                 time: 0,
+                stored: jiff::Timestamp::UNIX_EPOCH,
+                traceparent: None,
                 payload: body.to_owned().into(),
             },
             trace: trace.map(|(parent, state)| Trace {

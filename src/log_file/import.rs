@@ -262,6 +262,8 @@ fn exclusions(begin: &Begin) -> HashMap<String, exclusion::Exclusions> {
         subject: list.subject.clone(),
         position: list.position,
         time: 0,
+        stored: jiff::Timestamp::UNIX_EPOCH,
+        traceparent: None,
         payload: list.data.clone().into(),
     });
     exclusion::by_commits(&lists.collect::<Vec<_>>())

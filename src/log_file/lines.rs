@@ -214,6 +214,8 @@ fn message(subject: String, position: u64, body: Vec<u8>, trace: Option<Trace>) 
             subject,
             position,
             time: 0,
+            stored: jiff::Timestamp::UNIX_EPOCH,
+            traceparent: None,
             payload: body.into(),
         },
         trace,

@@ -1,6 +1,9 @@
 //! Telling and hearing: the task behind a [`Membership`](super::Membership).
 
-use super::{Inner, LOST, Member, Voice};
+use super::{
+    Inner, LOST, Member, Voice,
+    told::{ReplicaLoad, ToldReplica},
+};
 use crate::{
     config::Role,
     connection::{flush, round_trip},
@@ -8,6 +11,7 @@ use crate::{
 use async_nats::{Message, Subscriber};
 use clap::ValueEnum;
 use futures::StreamExt;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -34,6 +38,27 @@ struct Heartbeat {
     /// True if the others are asked to tell of themselves at once.
     #[serde(default)]
     hello: bool,
+    /// The version of its program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// What it has to do, if it decides commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    load: Option<ReplicaLoad>,
+}
+
+impl Heartbeat {
+    /// What operators are told of who says it.
+    fn told(&self) -> ToldReplica {
+        ToldReplica {
+            replica: self.replica.clone(),
+            version: self.version.clone(),
+            roles: self.roles.clone(),
+            views: self.views.clone(),
+            since: began(&self.instance),
+            leaving: self.leaving,
+            load: self.load.clone(),
+        }
+    }
 }
 
 /// The longest name of a replica.
@@ -74,6 +99,8 @@ impl Inner {
             groups: self.me.group_form(),
             leaving: voice == Voice::Leaving,
             hello,
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            load: self.load(),
         };
         let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is plain data");
         let fault = |error: &dyn std::fmt::Display| MembershipError::Nats(error.to_string());
@@ -125,7 +152,15 @@ impl Inner {
     }
 }
 
-fn name_of(role: Role) -> String {
+/// When a process began: its instance is a UUID that has the time in it.
+pub(super) fn began(instance: &str) -> Option<Timestamp> {
+    let began = uuid::Uuid::parse_str(instance).ok()?.get_timestamp()?;
+    let (seconds, nanoseconds) = began.to_unix();
+    let nanoseconds = i32::try_from(nanoseconds).ok()?;
+    Timestamp::new(i64::try_from(seconds).ok()?, nanoseconds).ok()
+}
+
+pub(super) fn name_of(role: Role) -> String {
     let value = role.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
@@ -192,6 +227,9 @@ impl Task {
             tracing::debug!(subject = %message.subject, "a heartbeat of another form");
             return;
         };
+        if heartbeat.replica != inner.me.replica() || heartbeat.instance == inner.instance {
+            inner.told().hear(heartbeat.told());
+        }
         if heartbeat.instance == inner.instance {
             let away = self.myself.elapsed() >= inner.options.gone_after;
             self.myself = Instant::now();

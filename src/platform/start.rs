@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     command::{
-        client::CommandClient, endpoint::CommandEndpoint, placement::Placement,
+        client::CommandClient, endpoint::CommandEndpoint, placement::Placement, tally,
         threads::CommandThreads,
     },
     config::Role,
@@ -22,6 +22,7 @@ use crate::{
     },
     http::{self, Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
+    ops::{Operations, OperationsOptions},
     processes::{Operators, ProcessQueries},
     request_reply::ReplyGuard,
     telemetry,
@@ -32,6 +33,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio::runtime::Handle;
 
 /// An address that was taken, and how HTTP is served there.
 type Listening = (TcpListener, http::Options);
@@ -128,7 +130,7 @@ pub(super) async fn start(
             Ok(joined(io.spawn(async move { announcing.announce().await })).await??)
         })
         .await?;
-    io.spawn(keep_metrics(membership.clone()));
+    io.spawn(keep_metrics(membership.clone(), options.has(Role::Command)));
 
     let mut platform = Platform {
         _io: None,
@@ -146,6 +148,7 @@ pub(super) async fn start(
         query_endpoint: None,
         processes: None,
         waiting_processes: None,
+        operations: None,
         gateway: None,
         operators: None,
         connections: Connections::bounded(
@@ -186,8 +189,11 @@ pub(super) async fn start(
                 .await?;
         }
     }
-    let monitor = Monitor::new(log, connections(&platform));
+    let monitor = Monitor::new(log.clone(), connections(&platform));
     io.spawn(monitor.run());
+    if options.has(Role::Gateway) {
+        platform.operations = Some(operations(domain, options, log, &platform, io));
+    }
     platform.gateway = Some(serve(
         callers,
         &platform.connections,
@@ -229,6 +235,7 @@ fn serve(
             )),
             readiness,
             pages: domain.pages.clone(),
+            operations: platform.operations.clone(),
         };
         Gateway::serve(listener, &http, connections, backends)
     } else {
@@ -242,6 +249,29 @@ fn serve(
         }
     });
     Ok((handle, address))
+}
+
+/// What operators see and do through this replica.
+fn operations(
+    domain: &Domain,
+    options: &PlatformOptions,
+    log: EventLog,
+    platform: &Platform,
+    io: &Handle,
+) -> Operations {
+    let views = domain.views.iter();
+    Operations::new(OperationsOptions {
+        nats: platform.nats.clone(),
+        log,
+        membership: platform.membership.clone(),
+        aggregates: domain.aggregates.all_descriptions().cloned().collect(),
+        views: views.map(|view| view.description().clone()).collect(),
+        processes: domain.processes.clone(),
+        append: platform.append.clone(),
+        durability: options.server.durability,
+        readiness: readiness(platform),
+        runtime: io.clone(),
+    })
 }
 
 /// Brings the streams to what the files say, and looks whether they are. Returns what is an
@@ -311,12 +341,15 @@ async fn command_threads(
 }
 
 /// Looks after the metrics as long as the replica's threads live.
-async fn keep_metrics(membership: Membership) {
+async fn keep_metrics(membership: Membership, decides: bool) {
     let members = metrics::gauge!("headwater_members");
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
         members.set(membership.watch().borrow().iter().count() as f64);
+        if decides {
+            membership.tell_load(Some(tally::sample()));
+        }
         telemetry::metrics::upkeep();
     }
 }

@@ -5,6 +5,12 @@ use crate::{
     membership::{Home, Key, Membership},
 };
 
+/// Returns which replica it is; `None` where no live one has the role.
+pub fn home_of(membership: &Membership, process: &str) -> Option<String> {
+    let home = membership.home_of(Role::Process, Key::of(&["process", process]));
+    home.map(|home| home.to_string())
+}
+
 /// Returns whether this replica is the one.
 pub(super) fn is_here(membership: &Membership, process: &str) -> bool {
     let key = Key::of(&["process", process]);

@@ -53,7 +53,7 @@ impl RegisteredProcess {
     }
 
     /// Returns the instance that an event belongs to; an error when the process panics at it.
-    pub(super) fn correlate(&self, event: &Recorded) -> Result<Option<String>, String> {
+    pub(crate) fn correlate(&self, event: &Recorded) -> Result<Option<String>, String> {
         let correlate = || (self.correlate)(event);
         catch_unwind(AssertUnwindSafe(correlate)).map_err(|_| {
             let Recorded { event_type, id, .. } = event;

@@ -5,6 +5,7 @@
 //! work is, then one that ends it. Where replicas share a store, those that do not keep the view say
 //! so, and leave the work to the one that does.
 
+mod jobs;
 mod messages;
 mod parked;
 
@@ -13,7 +14,10 @@ pub use messages::{
     Settled, Verb, ViewReport,
 };
 
+pub use jobs::JOB;
+
 use super::{
+    explain,
     keeper::{Shared, Turn, ViewHandle},
     verify,
 };
@@ -30,6 +34,7 @@ use crate::{
 };
 use async_nats::{Client, Message, Subscriber};
 use futures::StreamExt;
+use jobs::{Doing, UnderWay};
 use std::{error::Error as StdError, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +60,7 @@ struct Answering {
     membership: Membership,
     views: Vec<ViewHandle>,
     access: Access,
+    jobs: UnderWay,
 }
 
 impl ControlEndpoint {
@@ -82,6 +88,7 @@ impl ControlEndpoint {
                 membership: membership.clone(),
                 views,
                 access,
+                jobs: UnderWay::default(),
             }),
             guard,
         })
@@ -192,7 +199,8 @@ impl Answering {
             let reason = "this cannot be asked".to_owned();
             return send(ReplyBody::Refused { reason }).await;
         };
-        if !matches!(verb, Verb::Status | Verb::Parked) && !shared.does(&ask) {
+        let anywhere = matches!(verb, Verb::Status | Verb::Parked | Verb::Cancel);
+        if !anywhere && !shared.does(&ask) {
             return send(ReplyBody::Elsewhere {}).await;
         }
         let told = std::sync::Mutex::new(std::time::Instant::now());
@@ -206,8 +214,19 @@ impl Answering {
                 tokio::spawn(send(ReplyBody::Progress { done, total }));
             }
         };
+        if verb == Verb::Cancel {
+            let job = ask.id.unwrap_or_default();
+            self.jobs.cancel(view.view(), &job);
+            return send(ReplyBody::Done {}).await;
+        }
+        let job = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(JOB));
+        let job = job.map(|job| self.jobs.begin(view.view(), job.as_str()));
+        let cancelled = job.as_ref().map(Doing::cancelled).unwrap_or_default();
         send(ReplyBody::Taken {}).await;
-        let body = match shared.work(verb, ask, &tell).await {
+        let body = match shared.work_until(verb, ask, &tell, &cancelled).await {
             Ok(body) => body,
             Err(error) => ReplyBody::Refused {
                 reason: error.to_string(),
@@ -246,11 +265,24 @@ impl Shared {
         self.answers_for(version)
     }
 
+    /// Does what is asked for, to its end.
+    #[cfg(test)]
     pub(super) async fn work(
         &self,
         verb: Verb,
         ask: Ask,
         tell: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<ReplyBody, ControlError> {
+        self.work_until(verb, ask, tell, &CancellationToken::new())
+            .await
+    }
+
+    async fn work_until(
+        &self,
+        verb: Verb,
+        ask: Ask,
+        tell: &(dyn Fn(u64, u64) + Send + Sync),
+        cancelled: &CancellationToken,
     ) -> Result<ReplyBody, ControlError> {
         let view = self.options.view.description();
         let generations = match self.options.store.generations(view.name).await {
@@ -304,8 +336,15 @@ impl Shared {
                 Ok(ReplyBody::Done {})
             }
             Verb::Verify => Ok(ReplyBody::Verified(
-                verify::verify(self, ask.sample, tell).await?,
+                verify::verify(self, ask.sample, tell, cancelled).await?,
             )),
+            Verb::Explain => {
+                let id = ask.id.ok_or(ControlError::Unnamed)?;
+                let explained = explain::explain(self, &id, tell).await?;
+                Ok(ReplyBody::Explained(Box::new(explained)))
+            }
+            // It is done where the jobs are known.
+            Verb::Cancel => Ok(ReplyBody::Done {}),
             Verb::Parked => {
                 let tables = self.tables(chosen(&ask, &generations)?)?;
                 Ok(ReplyBody::Parked(self.parked(&tables, &ask).await?))
@@ -313,7 +352,8 @@ impl Shared {
             Verb::Retry | Verb::Skip => {
                 let generation = chosen(&ask, &generations)?;
                 let skip = verb == Verb::Skip;
-                self.try_again(generation, &ask, skip, tell).await
+                self.try_again(generation, &ask, skip, tell, cancelled)
+                    .await
             }
         }
     }
@@ -367,6 +407,8 @@ impl Shared {
                 stalled: stalled.map(|stalled| stalled.reason.clone()),
                 drift: self.drift(&tables).await?,
                 stalled_ms: stalled.map(|stalled| stalled.age_ms(now)),
+                stalled_since: stalled.map(|stalled| stalled.since),
+                rate_per_s: self.rates.of(*generation),
             });
         }
         Ok(ViewReport {
@@ -436,6 +478,9 @@ pub enum ControlError {
     /// The one to go back to has personal data that was withdrawn.
     #[error("{0} holds personal data that was withdrawn since, and no program that runs folds it")]
     Erased(Generation),
+    /// It was cancelled.
+    #[error("it was cancelled")]
+    Cancelled,
     /// This program does not keep this generation.
     #[error("this program does not keep this generation")]
     NotKept,

@@ -14,6 +14,7 @@ use super::{
     drift,
     placement::ViewPlacement,
     projector::{Amend, ProjectorError, ProjectorOptions, Retried, Try},
+    rates::Rates,
     runner::ProjectorHandle,
     status::ProjectorStatus,
 };
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     take_over: Mutex<TakeOver>,
     look: Notify,
     stopping: CancellationToken,
+    pub(super) rates: Rates,
 }
 
 /// Why another generation goes live. Of each, how long the live one is held still for it at most.
@@ -109,6 +111,7 @@ impl ViewHandle {
             take_over: Mutex::default(),
             look: Notify::new(),
             stopping: CancellationToken::new(),
+            rates: Rates::default(),
         });
         let keeping = Arc::clone(&shared);
         arbiter.spawn(async move {
@@ -164,6 +167,18 @@ impl ViewHandle {
     pub fn take_over_waits(&self) -> bool {
         let building = self.shared.known().find(GenerationState::Building);
         building.is_some_and(|building| self.shared.waits(building).is_some())
+    }
+
+    /// Notes how far the projectors of its generations are: from this it is told how fast they get on. To be
+    /// called every second.
+    pub(super) fn sample_rates(&self) {
+        let commits = self.shared.with(|projectors| {
+            let projectors = projectors.iter();
+            let commits =
+                projectors.map(|(generation, kept)| (*generation, kept.handle.status().commits));
+            commits.collect::<Vec<_>>()
+        });
+        self.shared.rates.sample(&commits);
     }
 
     /// Finishes the batches in hand and stops.

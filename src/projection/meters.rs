@@ -37,6 +37,7 @@ pub async fn keep(views: Vec<ViewHandle>) {
     while !views.iter().all(stopped) {
         interval.tick().await;
         for view in &views {
+            view.sample_rates();
             let rebuilt = view.rebuilding().unwrap_or(1.0);
             let waits = f64::from(u8::from(view.take_over_waits()));
             let (view, status) = (view.view(), view.status());

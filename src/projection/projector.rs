@@ -333,6 +333,7 @@ impl Projector {
         self.paced = (whole && commits < SMALL).then_some(begun);
         self.put_back(batch, commits);
         meters::applied(self.view(), commits);
+        self.count(commits);
         self.follow(applied.position, pending, applied.behind_since);
         Ok(Step::Applied(commits))
     }

@@ -6,6 +6,7 @@
 //! to exactly that checkpoint. So nothing is held still, and nothing is reported that was merely on its
 //! way. Memory is bounded: see [`scratch`].
 
+mod observed;
 mod pace;
 mod preview;
 mod sample;
@@ -19,7 +20,8 @@ pub(super) use scratch::Memory;
 pub use scratch::ScratchError;
 
 use super::{
-    fold::{Fold, FoldError, Folded, Rehearsal},
+    explain::Explaining,
+    fold::{Fold, FoldError, Folded, Limits, Rehearsal},
     projector::ProjectorOptions,
 };
 use crate::{
@@ -45,6 +47,11 @@ use tokio::time::Instant;
 
 /// The number of documents that are compared at a time.
 const PAGE: usize = if cfg!(test) { 8 } else { 200 };
+/// Each event by itself, to see what it does.
+const ONE_BY_ONE: Limits = Limits {
+    one_event: true,
+    ..Limits::USUAL
+};
 /// The time the log may say nothing of what it must have.
 const WAIT: Duration = Duration::from_secs(10);
 /// The time a next commit is waited for before the log is asked whether there is one.
@@ -103,6 +110,8 @@ pub(super) struct Refold {
     started: Place,
     rehearsal: Rehearsal,
     skipped: HashSet<SkippedPlace>,
+    /// What is noted of one document.
+    observed: Option<Explaining>,
 }
 
 impl Refold {
@@ -148,6 +157,7 @@ impl Refold {
             started,
             rehearsal,
             skipped,
+            observed: None,
         })
     }
 
@@ -204,6 +214,7 @@ impl Refold {
                 return Ok(());
             };
             self.apply(&now).await?;
+            self.count(now.len());
             self.position = last;
             self.reader.ack(last).await?;
             pace.went(now.len() as u64, last, target).await;
@@ -211,8 +222,38 @@ impl Refold {
         Ok(())
     }
 
-    async fn apply(&mut self, commits: &[Commit]) -> Result<(), RefoldError> {
-        fold_into(&mut *self.fold, &mut self.scratch, commits).await
+    async fn apply(&mut self, mut commits: &[Commit]) -> Result<(), RefoldError> {
+        if self.observed.is_none() {
+            return fold_into(&mut *self.fold, &mut self.scratch, commits).await;
+        }
+        let mut within = None;
+        let mut one_by_one = false;
+        while !commits.is_empty() {
+            match self.fold.apply(commits, within.as_ref())? {
+                Folded::Needs(needs) => {
+                    let found = self.scratch.find(&needs)?;
+                    self.fold.supply(needs, found)?;
+                }
+                // Which of these events it was shows when they are folded one by one.
+                Folded::Changes(changes, _) if !one_by_one && self.is_observed(&changes) => {
+                    one_by_one = true;
+                    self.fold.limit(ONE_BY_ONE);
+                }
+                Folded::Changes(changes, reach) => {
+                    if one_by_one {
+                        self.note(&commits[0], within.as_ref(), &changes);
+                    }
+                    self.fold.committed();
+                    self.scratch.change(changes).await?;
+                    commits = &commits[reach.commits..];
+                    within = reach.within;
+                }
+            }
+        }
+        if one_by_one {
+            self.fold.limit(Limits::USUAL);
+        }
+        Ok(())
     }
 
     /// Compares the sample with what is served, and calls `differs` with each document that differs;

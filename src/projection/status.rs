@@ -37,6 +37,8 @@ pub struct ProjectorStatus {
     pub parked: usize,
     /// True if it has read the log to its end once since it was started.
     pub ready: bool,
+    /// The number of commits that it has applied since it was started.
+    pub commits: u64,
 }
 
 /// Why a projector does not get on.

@@ -11,6 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 
 /// The most differences that are reported one by one.
 const REPORTED: usize = 100;
@@ -33,6 +34,8 @@ pub struct VerifyOptions {
     /// One view of the replica is verified at a time, and one by itself.
     asked: Arc<Mutex<()>>,
     pub(super) turns: Arc<Mutex<()>>,
+    /// And one document of it is explained.
+    pub(super) explaining: Arc<Mutex<()>>,
 }
 
 impl VerifyOptions {
@@ -48,6 +51,7 @@ impl VerifyOptions {
             repair: false,
             asked: Arc::default(),
             turns: Arc::default(),
+            explaining: Arc::default(),
         }
     }
 
@@ -95,6 +99,15 @@ pub enum VerifyError {
     /// Somebody settles what is parked.
     #[error("what is parked or skipped changes again and again meanwhile; try later")]
     Unsettled,
+    /// It was cancelled.
+    #[error("it was cancelled")]
+    Cancelled,
+    /// Another document is being explained.
+    #[error("another document is being explained here; try again in a moment")]
+    Busy,
+    /// The log is too long for it.
+    #[error("the log could not be read again within {} s", .0.as_secs())]
+    TooLong(Duration),
     /// It cannot be folded again.
     #[error(transparent)]
     Refold(#[from] RefoldError),
@@ -118,9 +131,13 @@ pub(super) async fn verify(
     shared: &Shared,
     sample: Option<u64>,
     tell: &(dyn Fn(u64, u64) + Send + Sync),
+    cancelled: &CancellationToken,
 ) -> Result<Verified, VerifyError> {
     let options = &shared.options;
-    let _turn = turn(&options.verify.asked, tell).await;
+    let _turn = tokio::select! {
+        turn = turn(&options.verify.asked, tell) => turn,
+        () = cancelled.cancelled() => return Err(VerifyError::Cancelled),
+    };
     for _ in 0..ATTEMPTS {
         let tables = live(shared).await?;
         let sample = match sample {
@@ -131,7 +148,10 @@ pub(super) async fn verify(
             None => Sample::All,
         };
         let mut refold = Refold::open(options, tables, sample, ReaderOptions::PREFETCH).await?;
-        let compared = compare(&mut refold, tell).await;
+        let compared = tokio::select! {
+            compared = compare(&mut refold, tell) => compared,
+            () = cancelled.cancelled() => Err(VerifyError::Cancelled),
+        };
         refold.discard().await;
         if let Some(verified) = compared? {
             return Ok(verified);

@@ -63,6 +63,8 @@ fn message(subject: &str, position: u64, events: &[(u64, &str, Value)]) -> Store
         subject: subject.to_owned(),
         position,
         time: 0,
+        stored: jiff::Timestamp::UNIX_EPOCH,
+        traceparent: None,
         payload: json!(events.collect::<Vec<_>>()).to_string().into(),
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     command::decode::{field_at_fault, without_place},
     recorded,
 };
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,6 +19,13 @@ pub trait ReplayedState: Send {
     ///
     /// Returns [`EventFault`] when it cannot be decoded, or the aggregate panics over it.
     fn fold(&mut self, event_type: &str, data: &RawValue) -> Result<Replayed, EventFault>;
+
+    /// Returns the state, as snapshots have it.
+    ///
+    /// # Errors
+    ///
+    /// Returns why it cannot be written.
+    fn state(&self) -> serde_json::Result<Value>;
 }
 
 /// An event that was decoded.
@@ -66,6 +73,10 @@ impl<A: Aggregate> ReplayedState for Replaying<A> {
             decoded: Some(replayed),
         })?;
         Ok(replayed)
+    }
+
+    fn state(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(&self.0)
     }
 }
 

@@ -67,28 +67,47 @@ pub(super) fn describe(
         }
     }
     secure(paths.get_mut("/metrics"), Action::Inspect, access);
+    let of_operators = paths
+        .iter_mut()
+        .filter(|(path, _)| path.starts_with("/ops/"));
+    for (_, item) in of_operators {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            let action = match method.as_str() {
+                "get" | "head" => Action::Inspect,
+                _ => Action::Operate,
+            };
+            secure_one(operation, action, access);
+        }
+    }
 }
 
 /// Says it of all operations of a path.
 fn secure(item: Option<&mut Value>, action: Action<'_>, access: &Access) {
     let operations = item.and_then(Value::as_object_mut).into_iter().flatten();
-    for (_, operation) in operations.filter(|(_, operation)| operation["responses"].is_object()) {
-        let mut security = vec![json!({ BEARER: [action.to_string()] })];
-        if access.anonymous().may(action) {
-            security.push(json!({}));
+    for (_, operation) in operations {
+        secure_one(operation, action, access);
+    }
+}
+
+fn secure_one(operation: &mut Value, action: Action<'_>, access: &Access) {
+    if !operation["responses"].is_object() {
+        return;
+    }
+    let mut security = vec![json!({ BEARER: [action.to_string()] })];
+    if access.anonymous().may(action) {
+        security.push(json!({}));
+    }
+    operation["security"] = security.into();
+    let of_header = [("400", "Malformed")];
+    let of_caller = [("401", "Unauthenticated"), ("403", "Forbidden")];
+    for (status, name) in of_header.into_iter().chain(of_caller) {
+        let responses = &mut operation["responses"];
+        // The header may be given twice, or be no text; most have said so of others already.
+        if status == "400" && !responses[status].is_null() {
+            continue;
         }
-        operation["security"] = security.into();
-        let of_header = [("400", "Malformed")];
-        let of_caller = [("401", "Unauthenticated"), ("403", "Forbidden")];
-        for (status, name) in of_header.into_iter().chain(of_caller) {
-            let responses = &mut operation["responses"];
-            // The header may be given twice, or be no text; most have said so of others already.
-            if status == "400" && !responses[status].is_null() {
-                continue;
-            }
-            let reference = format!("#/components/responses/{name}");
-            responses[status] = json!({ "$ref": reference });
-        }
+        let reference = format!("#/components/responses/{name}");
+        responses[status] = json!({ "$ref": reference });
     }
 }
 

@@ -92,7 +92,10 @@ fn every_operation_has_a_name_of_its_own_a_known_tag_and_its_path_parameters() {
         "view.parcels.list",
         "view.parcels.list.head",
     ];
-    assert_eq!(names, BTreeSet::from(expected));
+    let (of_operators, others): (BTreeSet<_>, BTreeSet<_>) =
+        names.into_iter().partition(|name| name.starts_with("ops."));
+    assert_eq!(others, BTreeSet::from(expected));
+    assert!(of_operators.contains("ops.overview"), "{of_operators:?}");
 }
 
 fn codes(operation: &Value, status: &str) -> Value {

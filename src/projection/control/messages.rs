@@ -1,12 +1,13 @@
 //! What operators and projectors say to each other, as JSON.
 
 use crate::{
-    projection::{projector::Retried, verify::Verified},
+    projection::{explain::Explained, projector::Retried, verify::Verified},
     read_model::{Generation, GenerationState},
     view::PartKey,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The last token of the subject: what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,13 +31,20 @@ pub enum Verb {
     Retry,
     /// Leave one event out, and try again what comes after it.
     Skip,
+    /// Tell why a document is as it is: the one with the id.
+    Explain,
+    /// Stop what is under way of a job: the one with the id.
+    Cancel,
 }
 
 impl Verb {
     /// Returns whether more than telling is asked for.
     #[must_use]
     pub fn changes(self) -> bool {
-        !matches!(self, Self::Status | Self::Parked | Self::Verify)
+        !matches!(
+            self,
+            Self::Status | Self::Parked | Self::Verify | Self::Explain
+        )
     }
 
     /// The token of the subject.
@@ -52,6 +60,8 @@ impl Verb {
             Self::Parked => "parked",
             Self::Retry => "retry",
             Self::Skip => "skip",
+            Self::Explain => "explain",
+            Self::Cancel => "cancel",
         }
     }
 }
@@ -63,7 +73,7 @@ pub struct Ask {
     /// The name of the aggregate, of what is parked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregate: Option<String>,
-    /// The aggregate's id.
+    /// The aggregate's id; the document's to be explained, the job's to be cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The generation; the live one unless given.
@@ -157,6 +167,8 @@ pub enum ReplyBody {
     Settled(Settled),
     /// What came of the comparison.
     Verified(Verified),
+    /// Why a document is as it is.
+    Explained(Box<Explained>),
 }
 
 impl ReplyBody {
@@ -202,10 +214,16 @@ pub struct GenerationReport {
     /// For how long it has not, in milliseconds.
     #[serde(default)]
     pub stalled_ms: Option<u64>,
+    /// Since when it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stalled_since: Option<Timestamp>,
+    /// The commits a second that it has applied lately, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<f64>,
 }
 
 /// What came of comparing a generation with the log all the time.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DriftReport {
     /// The number of documents that were compared, those that were so again included.
     pub checked: u64,
@@ -214,6 +232,7 @@ pub struct DriftReport {
     /// How many were set right.
     pub repaired: u64,
     /// When the last ones were compared.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The ids of the last ones that differed.
     pub ids: Vec<String>,

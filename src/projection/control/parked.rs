@@ -16,6 +16,7 @@ use crate::{
 };
 use serde_json::Value;
 use std::collections::HashMap;
+use tokio_util::sync::CancellationToken;
 
 /// How many commits a page has at most, and how many with their events.
 const PAGE: usize = 500;
@@ -116,6 +117,7 @@ impl Shared {
         ask: &Ask,
         skip: bool,
         tell: &(dyn Fn(u64, u64) + Send + Sync),
+        cancelled: &CancellationToken,
     ) -> Result<ReplyBody, ControlError> {
         if ask.id.is_none() && !ask.all {
             return Err(ControlError::Unnamed);
@@ -135,6 +137,9 @@ impl Shared {
         let mut settled = Settled::default();
         let total = parked.len() as u64;
         for (number, aggregate) in (0..).zip(parked) {
+            if cancelled.is_cancelled() {
+                return Err(ControlError::Cancelled);
+            }
             tell(number, total);
             let tell = || tell(number, total);
             let tried = self.retry_all(generation, &aggregate, how, &tell).await?;

@@ -60,6 +60,7 @@ impl Shared {
                 stalled: Some(Stalled { since, reason }),
                 parked: 0,
                 ready: false,
+                commits: 0,
             };
         });
         Ok(())

@@ -81,6 +81,14 @@ impl Projector {
         }
     }
 
+    /// Counts commits that were applied, which wakes nobody: what they come to is told next.
+    pub(super) fn count(&self, commits: usize) {
+        self.status.send_if_modified(|status| {
+            status.commits += commits as u64;
+            false
+        });
+    }
+
     /// Notes what the store now holds.
     pub(super) fn follow(&self, position: u64, pending: u64, behind_since: Option<Timestamp>) {
         self.follow_as(self.live().is_some(), position, pending, behind_since);
@@ -109,6 +117,7 @@ impl Projector {
                 stalled: None,
                 parked,
                 ready: status.ready || pending == 0,
+                commits: status.commits,
             };
         });
     }

@@ -12,6 +12,8 @@ pub(in crate::projection) enum Sample {
     OneIn(u64),
     /// Those after one id and up to another.
     Between(Option<String>, Option<String>),
+    /// One.
+    One(String),
 }
 
 impl Sample {
@@ -24,6 +26,7 @@ impl Sample {
                 id.hash(&mut hasher);
                 hasher.finish().is_multiple_of(*share)
             }
+            Self::One(one) => id == one,
             Self::Between(..) => {
                 self.after().is_none_or(|after| id > after)
                     && self.last().is_none_or(|last| id <= last)
@@ -35,7 +38,7 @@ impl Sample {
     pub(super) fn after(&self) -> Option<&str> {
         match self {
             Self::Between(after, _) => after.as_deref(),
-            Self::All | Self::OneIn(_) => None,
+            Self::All | Self::OneIn(_) | Self::One(_) => None,
         }
     }
 
@@ -43,7 +46,7 @@ impl Sample {
     pub(super) fn last(&self) -> Option<&str> {
         match self {
             Self::Between(_, last) => last.as_deref(),
-            Self::All | Self::OneIn(_) => None,
+            Self::All | Self::OneIn(_) | Self::One(_) => None,
         }
     }
 }

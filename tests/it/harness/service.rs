@@ -73,6 +73,15 @@ impl Service {
         Self::start(dev_command(&folder, arguments), folder, temp)
     }
 
+    /// As [`Service::dev`], with the processes of the domain.
+    pub fn dev_with_processes(arguments: &[&str]) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        let mut command = dev_command(&folder, arguments);
+        command.env_remove("HEADWATER_NO_PROCESSES");
+        Self::start(command, folder, temp)
+    }
+
     /// As [`Service::dev`], for a static, which is never dropped: it ends with the test process, and
     /// the next run removes its folder. Its process id is its guardian's: no signals.
     pub fn lasting(arguments: &[&str]) -> Self {

@@ -13,34 +13,41 @@ use serde_json::value::RawValue;
 use std::collections::VecDeque;
 
 /// Tries to read an event of an aggregate that this program has.
-pub(super) type ReadEvent = fn(&str, &RawValue) -> Result<(), DecodeError>;
+pub type ReadEvent = fn(&str, &RawValue) -> Result<(), DecodeError>;
 
 /// One message of a history.
-pub(super) struct Entry {
-    pub(super) message: StoredMessage,
+pub struct Entry {
+    /// The message.
+    pub message: StoredMessage,
     /// Its events; `None` when it is no commit.
-    pub(super) events: Option<Vec<StoredEvent>>,
+    pub events: Option<Vec<StoredEvent>>,
     /// Why it cannot be folded, as far as that shows without folding.
-    pub(super) fault: Option<String>,
+    pub fault: Option<String>,
     /// Its exclusion, if it is excluded.
-    pub(super) excluded: Option<Exclusion>,
+    pub excluded: Option<Exclusion>,
 }
 
 /// A history that is read from its beginning, a batch at a time: whether a commit follows on the one before
 /// shows only there.
-pub(super) struct History {
+pub struct History {
     log: EventLog,
     subject: String,
     read_event: Option<ReadEvent>,
     exclusions: Exclusions,
     ahead: VecDeque<StoredMessage>,
     after: u64,
-    version: u64,
+    /// The version that the next commit is to follow on; `None` while that is not known.
+    version: Option<u64>,
     others: OtherVersions,
 }
 
 impl History {
-    pub(super) async fn open(
+    /// Opens it at its beginning.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn open(
         log: &EventLog,
         aggregate: &str,
         id: &Id,
@@ -53,12 +60,37 @@ impl History {
             read_event,
             ahead: VecDeque::new(),
             after: 0,
-            version: 0,
+            version: Some(0),
             others: OtherVersions::default(),
         })
     }
 
-    pub(super) async fn next(&mut self) -> Result<Option<Entry>, LoadError> {
+    /// Opens it after a position: what the first commit follows on is not known there.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn open_after(
+        log: &EventLog,
+        aggregate: &str,
+        id: &Id,
+        read_event: Option<ReadEvent>,
+        after: u64,
+    ) -> Result<Self, LoadError> {
+        let history = Self::open(log, aggregate, id, read_event).await?;
+        Ok(Self {
+            after,
+            version: None,
+            ..history
+        })
+    }
+
+    /// Reads the next message; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Entry>, LoadError> {
         if self.ahead.is_empty() {
             let reading = self.log.next_messages(&self.subject, self.after, u64::MAX);
             self.ahead.extend(reading.await?);
@@ -71,7 +103,11 @@ impl History {
     }
 
     /// Reads up to the message at a position; `None` when it is not of this history.
-    pub(super) async fn at(&mut self, position: u64) -> Result<Option<Entry>, LoadError> {
+    ///
+    /// # Errors
+    ///
+    /// Returns [`LoadError`] when the log cannot be read.
+    pub async fn at(&mut self, position: u64) -> Result<Option<Entry>, LoadError> {
         while let Some(entry) = self.next().await? {
             if entry.message.position >= position {
                 return Ok((entry.message.position == position).then_some(entry));
@@ -90,10 +126,11 @@ impl History {
         let recorded = || events.iter().flatten().map(|event| &event.recorded);
         if let (Some(first), Some(last)) = (recorded().next(), recorded().next_back()) {
             if excluded.is_some() {
-                self.version = self.others.pass_over(self.version, last.version);
+                let before = self.version.unwrap_or(first.version.saturating_sub(1));
+                self.version = Some(self.others.pass_over(before, last.version));
             } else {
                 fault = fault.or_else(|| self.fault_of_versions(first.version));
-                self.version = last.version;
+                self.version = Some(last.version);
             }
             let followed = recorded().zip(recorded().skip(1));
             let mut gaps =
@@ -116,7 +153,7 @@ impl History {
     }
 
     fn fault_of_versions(&mut self, first: u64) -> Option<String> {
-        let version = self.version;
+        let version = self.version?;
         match self.others.follow(version, first) {
             Some(_) => None,
             None => Some(format!("its version {first} does not follow on {version}")),
