@@ -360,7 +360,11 @@ impl Site {
         Data::from(Arc::new(Self {
             openapi: conditional::Page::new("application/json", openapi),
             asyncapi: conditional::Page::new("application/json", asyncapi),
-            index: index::Index::new(aggregates, views, &backends.pages),
+            index: index::Index::new(
+                (aggregates, views),
+                &backends.pages,
+                options.surface.has_operators(),
+            ),
             pages: pages::Hosted::new(&backends.pages),
             backends,
             access: options.access.clone(),

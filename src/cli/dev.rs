@@ -158,12 +158,16 @@ async fn caught_up(platform: &Platform) {
 }
 
 /// Returns what there is to look at in a browser.
-fn browsable(program: &Program, http: &str) -> String {
+fn browsable(program: &Program, http: &str, has_console: bool) -> String {
     let own = program.domain.own_pages().iter();
     let own = own
         .filter(|pages| pages.has_index())
         .map(|pages| pages.path);
-    let all = own.chain(["docs"]).map(|path| format!("{http}/{path}"));
+    let console = has_console.then_some("console");
+    let all = own
+        .chain(console)
+        .chain(["docs"])
+        .map(|path| format!("{http}/{path}"));
     all.collect::<Vec<_>>().join(" ")
 }
 
@@ -181,7 +185,7 @@ fn print_banner(
         .platform()
         .admin_addr()
         .map_or_else(String::new, |address| {
-            format!("; operators: {scheme}://{address}")
+            format!("; operators: {scheme}://{address}/console")
         });
     let append = dev
         .platform()
@@ -199,7 +203,7 @@ fn print_banner(
   append      {append}",
         name = program.name,
         version = program.version,
-        pages = browsable(program, &http),
+        pages = browsable(program, &http, dev.platform().admin_addr().is_none()),
         nats = dev.nats_url(),
         folder = dev.folder().display(),
         durability = dev.durability(),

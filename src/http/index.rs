@@ -23,18 +23,17 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn new(
-        aggregates: &[AggregateDescription],
-        views: &[ViewDescription],
-        pages: &[Pages],
-    ) -> Self {
+    pub(super) fn new(described: Described<'_>, pages: &[Pages], has_console: bool) -> Self {
         let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'"
         );
         Self {
-            page: Page::new("text/html; charset=utf-8", render(aggregates, views, pages)),
+            page: Page::new(
+                "text/html; charset=utf-8",
+                render(described, pages, has_console),
+            ),
             policy: HeaderValue::from_str(&policy).expect("a hash in base64 is ASCII"),
         }
     }
@@ -58,19 +57,20 @@ struct Shown<'a> {
     aggregates: &'a [AggregateDescription],
     views: &'a [ViewDescription],
     pages: Vec<&'a Pages>,
+    has_console: bool,
 }
 
-fn render(
-    aggregates: &[AggregateDescription],
-    views: &[ViewDescription],
-    pages: &[Pages],
-) -> String {
+/// The aggregates and the views there are.
+type Described<'a> = (&'a [AggregateDescription], &'a [ViewDescription]);
+
+fn render((aggregates, views): Described<'_>, pages: &[Pages], has_console: bool) -> String {
     let shown = Shown {
         style: STYLE,
         version: env!("CARGO_PKG_VERSION"),
         aggregates,
         views,
         pages: pages.iter().filter(|pages| pages.has_index()).collect(),
+        has_console,
     };
     shown.render().expect("a string takes all that is written")
 }
@@ -84,17 +84,22 @@ mod tests {
     fn what_is_registered_is_listed_and_escaped() {
         let mut aggregates = fakes::aggregates();
         aggregates[0].commands[0].summary = Some("<b>\"&'".to_owned());
-        let page = render(&aggregates, &fakes::views(), &[fakes::PAGES]);
+        let page = render((&aggregates, &fakes::views()), &[fakes::PAGES], true);
         assert!(page.contains("title=\"&#60;b&#62;&#34;&#38;&#39;\""));
         assert!(page.contains("href=\"docs/#/parcel%20commands/command.parcel.send\""));
         assert!(page.contains("href=\"views/parcels\""));
         assert!(page.contains("<a class=\"button\" href=\"post\">Post office</a>"));
+        assert!(page.contains("href=\"console\""));
         assert!(!page.contains("{{"));
     }
 
     #[test]
     fn the_page_refers_to_no_other_host() {
-        let page = render(&fakes::aggregates(), &fakes::views(), &[fakes::PAGES]);
+        let page = render(
+            (&fakes::aggregates(), &fakes::views()),
+            &[fakes::PAGES],
+            true,
+        );
         for outside in [
             "http://",
             "https://",

@@ -1,10 +1,11 @@
 //! Pages for people: files in the binary, each with its entity tag and its gzip, under one strict policy.
 //!
 //! `/assets` is what pages share: the libraries that are vendored, the client of this API, the style. The
-//! pages themselves are the domain's ([`Pages`]). A page is served at `/<path>`, without a slash behind it, and
+//! pages themselves are the domain's ([`Pages`]), and `/console`, which is for operators. A page is served at `/<path>`, without a slash behind it, and
 //! names its files relatively, so that all of it may stand below another path. Nothing here is secret: what a
 //! page shows it asks the API for, as whoever reads it.
 
+mod console;
 mod shared;
 
 use super::{
@@ -31,10 +32,21 @@ use std::collections::HashMap;
 const INDEX: &str = "index.html";
 /// The folder that all pages share.
 const SHARED: &str = "assets";
+/// The pages of operators.
+const CONSOLE: &str = "console";
 
 /// Paths that are not for pages, now or later.
-const TAKEN: [&str; 9] = [
-    SHARED, "commands", "console", "docs", "healthz", "metrics", "ops", "readyz", "views",
+const TAKEN: [&str; 10] = [
+    SHARED,
+    "commands",
+    CONSOLE,
+    "docs",
+    "healthz",
+    "metrics",
+    "ops",
+    "processes",
+    "readyz",
+    "views",
 ];
 
 /// The headers of every file, beside those of each page ([`super::boundary`]): a defect of a page can load
@@ -77,11 +89,10 @@ type Folder = HashMap<&'static str, Page>;
 
 impl Hosted {
     pub(super) fn new(pages: &[Pages]) -> Self {
-        let shared = std::iter::once((SHARED, shared::FILES));
+        let ours = [(SHARED, shared::FILES), (CONSOLE, console::FILES)].into_iter();
         let own = pages.iter().map(|pages| (pages.path, pages.files));
         Self(
-            shared
-                .chain(own)
+            ours.chain(own)
                 .map(|(path, files)| (path, folder(files)))
                 .collect(),
         )

@@ -26,10 +26,9 @@ export async function startService(flags = []) {
   if (!program) throw new Error('HEADWATER_PROGRAM does not name the program; run `make test-browser`');
   const folder = await mkdtemp(join(tmpdir(), 'headwater-browser-'));
   const address = `127.0.0.1:${await freePort()}`;
-  const environment = Object.entries(process.env).filter(([name]) => !/^(HEADWATER_|OTEL_)/.test(name));
   const given = ['dev', '--data-dir', join(folder, 'data'), '--http-addr', address, ...flags];
   if (process.env.HEADWATER_NATS_SERVER_FILE) given.push('--nats-server', process.env.HEADWATER_NATS_SERVER_FILE);
-  const service = spawn(program, given, { stdio: ['ignore', 'pipe', 'pipe'], env: Object.fromEntries(environment) });
+  const service = spawn(program, given, { stdio: ['ignore', 'pipe', 'pipe'], env: environment() });
   let printed = '';
   for (const stream of [service.stdout, service.stderr]) stream.on('data', (bytes) => { printed = (printed + bytes).slice(-20_000); });
   const gone = new Promise((resolve) => { service.once('exit', resolve); });
@@ -49,8 +48,27 @@ export async function startService(flags = []) {
     clearTimeout(late);
     await rm(folder, { recursive: true, force: true });
   };
-  return { url, address, stop, printed: () => printed };
+  const nats = printed.match(/nats:\/\/[\d.:]+/)[0];
+  return { url, nats, stop, startReplica: (roles) => startReplica(program, nats, roles) };
 }
+
+/** Starts another replica beside it. Returns how to let it die, as a machine does. */
+async function startReplica(program, nats, roles) {
+  const folder = await mkdtemp(join(tmpdir(), 'headwater-replica-'));
+  const given = ['serve', '--nats', nats, '--roles', roles, '--surreal', 'mem://', '--http-addr', '127.0.0.1:0', '--data-dir', folder];
+  const replica = spawn(program, given, { stdio: 'ignore', env: environment() });
+  const gone = new Promise((resolve) => { replica.once('exit', resolve); });
+  return {
+    die: async () => {
+      replica.kill('SIGKILL');
+      await gone;
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** What a program is given of the environment: none of its settings. */
+const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(HEADWATER_|OTEL_)/.test(name)));
 
 /** Gives a command over HTTP, past the pages. */
 export async function command(url, aggregate, id, name, body, headers = {}) {

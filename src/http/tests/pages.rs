@@ -1,6 +1,12 @@
 use super::{ask, get};
-use crate::{http::fakes::Fakes, platform::Domain};
-use actix_web::test::TestRequest;
+use crate::{
+    http::{Options, Site, Surface, fakes::Fakes, routes},
+    platform::Domain,
+};
+use actix_web::{
+    App,
+    test::{TestRequest, call_service, init_service},
+};
 use flate2::read::GzDecoder;
 use std::io::Read;
 
@@ -74,6 +80,32 @@ async fn a_page_is_read_and_nothing_else() {
     )
     .await;
     answer.is_refused(405, "method_not_allowed", None);
+}
+
+#[actix_web::test]
+async fn the_console_is_served_to_operators_alone() {
+    assert_eq!(get("/console").await.status, 200);
+    assert_eq!(get("/console/main.js").await.status, 200);
+    for (surface, status) in [(Surface::Callers, 404), (Surface::Operators, 200)] {
+        let options = Options {
+            surface,
+            ..Options::default()
+        };
+        let ask = |uri: &'static str| ask_of(&options, uri);
+        assert_eq!(ask("/console").await, status);
+        // What pages share goes with whichever pages there are.
+        assert_eq!(ask("/assets/api.js").await, 200);
+        assert_eq!(ask("/post").await, 604 - status);
+    }
+}
+
+/// Returns the status that a surface answers with.
+async fn ask_of(options: &Options, uri: &str) -> u16 {
+    let site = Site::new(Fakes::content().backends(), options);
+    let app = App::new().configure(|config| routes::all(config, &site));
+    let request = TestRequest::get().uri(uri).to_request();
+    let response = call_service(&init_service(app).await, request).await;
+    response.status().as_u16()
 }
 
 #[actix_web::test]

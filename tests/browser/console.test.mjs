@@ -1,0 +1,222 @@
+// The console, as operators use it: ten stories, none of which takes more than six clicks.
+
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { after, before, test } from 'node:test';
+import { accessible, fits, launch, open, until, weigh } from './browser.mjs';
+import { command, document, startService } from './service.mjs';
+
+const MOST_CLICKS = 6;
+let service;
+let browser;
+before(async () => {
+  [service, browser] = await Promise.all([startService(), launch()]);
+  await command(service.url, 'order', 'o-told', 'place', { member: 'm-haneul', branch: 'gangnam', lines: [{ sku: 'apple-1kg', quantity: 1, unit_price: 6900 }] }, { 'Idempotency-Key': 'k-told' });
+  await command(service.url, 'order', 'o-much', 'place', { member: 'm-haneul', branch: 'gangnam', lines: [{ sku: 'apple-1kg', quantity: 99, unit_price: 6900 }] });
+  await until(async () => (await document(service.url, 'order', 'o-told'))?.status === 'confirmed', 'the order');
+});
+after(async () => { await browser?.close(); await service?.stop(); });
+
+const place = (path = '') => `${service.url}/console${path && `#/${path}`}`;
+
+/** An operator who counts clicks. */
+async function operator(path) {
+  const seen = await open(browser, place(path));
+  let clicks = 0;
+  return {
+    ...seen,
+    click: async (locator) => { clicks += 1; await locator.click(); },
+    find: async (id) => {
+      clicks += 1;
+      await seen.page.getByRole('searchbox').fill(id);
+      await seen.page.getByRole('searchbox').press('Enter');
+    },
+    done: async () => { await seen.close(); assert.ok(clicks <= MOST_CLICKS, `${clicks} clicks`); },
+  };
+}
+
+/** Appends what no command would: a commit that a view cannot apply. */
+function append(subject, body) {
+  const { hostname, port } = new URL(service.nats);
+  return new Promise((resolve, reject) => {
+    const nats = connect(Number(port), hostname);
+    let got = '';
+    nats.on('data', (bytes) => {
+      got += bytes;
+      if (got.includes('"seq"')) { nats.end(); resolve(); }
+      if (got.includes('"error"')) { nats.end(); reject(new Error(got)); }
+    });
+    nats.once('error', reject);
+    nats.write(`CONNECT {"verbose":false}\r\nSUB _INBOX.told 1\r\nPUB ${subject} _INBOX.told ${Buffer.byteLength(body)}\r\n${body}\r\n`);
+  });
+}
+
+const event = (id, version, type, data) => ({ specversion: '1.0', source: `/order/${id}`, id: String(version), type, time: new Date().toISOString(), commandid: `by-hand-${id}-${version}`, data });
+
+test('the overview says how all is, and draws what goes through', async () => {
+  const { page, close } = await open(browser, place());
+  await page.getByRole('heading', { name: 'Needs attention' }).waitFor();
+  await page.getByText('All is well').waitFor();
+  await page.getByRole('img', { name: /^Commands per second: accepted/ }).locator('canvas').waitFor();
+  const drawn = () => page.locator('canvas').first().evaluate((canvas) => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte));
+  await until(drawn, 'the lines');
+  await close();
+});
+
+test('which view is behind, why, and what was parked: to its cause, tried again, left out', async () => {
+  await append('evt.order.o-odd', JSON.stringify([event('o-odd', 1, 'order.confirmed.v1', {})]));
+  const it = await operator();
+  await it.click(it.page.getByRole('link', { name: /^order has parked/ }));
+  await it.click(it.page.getByRole('link', { name: 'order/o-odd' }));
+  await it.page.locator('.note.bad').first().waitFor();
+  assert.match(await it.page.locator('.note.bad').first().textContent(), /o-odd/);
+  await it.page.getByText('order.confirmed.v1').first().waitFor();
+  await it.click(it.page.getByRole('button', { name: 'Retry' }));
+  await it.click(it.page.getByRole('dialog').getByRole('button', { name: 'Retry' }));
+  await it.page.getByText('1 still parked').waitFor();
+  await it.page.goBack();
+  await it.click(it.page.getByRole('button', { name: 'Leave out' }));
+  await it.click(it.page.getByRole('dialog').getByRole('button', { name: 'Leave out' }));
+  await it.page.getByText('done').first().waitFor();
+  await it.page.goto(place('parked'));
+  await it.page.getByText('Nothing is parked').waitFor();
+  await it.done();
+});
+
+test('a process that waits, and until when', async () => {
+  const it = await operator();
+  await it.find('fulfilment/o-told');
+  await it.click(it.page.getByRole('link', { name: 'fulfilment/o-told' }));
+  await it.page.getByText('payment, until').waitFor();
+  const utc = await it.page.locator('main time').first().getAttribute('title');
+  assert.match(utc, /UTC$/);
+  await it.page.getByText('order.placed.v1').first().waitFor();
+  await it.done();
+});
+
+test('a view is verified, rebuilt and rolled back, and the job says how far it is', async () => {
+  const it = await operator('views/product');
+  for (const [action, text] of [['Verify', '0 differ'], ['Rebuild', 'done'], ['Roll back', 'done']]) {
+    await it.page.goto(place('views/product'));
+    const button = it.page.getByRole('button', { name: action, exact: true });
+    await until(async () => (await button.count()) === 1 && (await button.getAttribute('aria-disabled')) !== 'true', `${action} may be done`);
+    await it.click(button);
+    await it.click(it.page.getByRole('dialog').getByRole('button', { name: action, exact: true }));
+    await it.page.getByText(text).first().waitFor();
+    await it.page.locator('.chip.good', { hasText: 'done' }).first().waitFor();
+  }
+  await it.done();
+});
+
+test('what may not be done says why', async () => {
+  const it = await operator('views/sales');
+  const back = it.page.getByRole('button', { name: /^Roll back\s*: There is no previous generation/ });
+  await back.waitFor();
+  await it.click(back);
+  await it.page.getByText('There is no previous generation.').last().waitFor();
+  assert.equal(await it.page.getByRole('dialog').count(), 0);
+  await it.done();
+});
+
+test('which event made a document as it is', async () => {
+  const it = await operator('documents/order/o-told');
+  await it.page.getByText('Equal to what the log says').waitFor();
+  const row = it.page.getByRole('row').filter({ hasText: '/status' }).first();
+  assert.match(await row.textContent(), /order\.confirmed\.v1/);
+  await it.click(row.getByRole('link', { name: 'order.confirmed.v1' }));
+  await it.page.locator('li.chosen').getByText('order.confirmed.v1').waitFor();
+  await it.click(it.page.locator('li.chosen').getByRole('link', { name: /^fulfilment\/o-told\// }));
+  await it.page.getByRole('heading', { name: /^Story of a command/ }).waitFor();
+  await it.done();
+});
+
+test('the home of an id', async () => {
+  const it = await operator('replicas');
+  await it.page.getByLabel('Aggregate').selectOption('order');
+  await it.page.getByLabel('Id', { exact: true }).fill('o-told');
+  await it.click(it.page.getByRole('button', { name: 'Find' }));
+  await it.page.getByText('order/o-told is decided by').waitFor();
+  await it.done();
+});
+
+test('the whole story of a command', async () => {
+  const it = await operator();
+  await it.find('k-told');
+  await it.click(it.page.getByRole('link', { name: 'Look' }));
+  await it.page.locator('.node.command').first().getByText('order/o-told').waitFor();
+  for (const caused of ['order.placed.v1', 'fulfilment/o-told', 'stock/gangnam_apple-1kg']) await it.page.getByText(caused).first().waitFor();
+  await it.done();
+});
+
+test("the last minute's refusals", async () => {
+  await assert.rejects(command(service.url, 'order', 'o-told', 'ship', {}));
+  const it = await operator();
+  await it.click(it.page.getByRole('link', { name: 'Refusals' }));
+  await it.page.getByText('illegal_transition').first().waitFor();
+  await it.done();
+});
+
+test('the log as it comes, held and let go on', async () => {
+  const it = await operator('log');
+  await it.page.locator('ol.tail li').first().waitFor();
+  await command(service.url, 'stock', 'gangnam_radish-1kg', 'receive', { quantity: 1 });
+  await it.page.locator('ol.tail li').filter({ hasText: 'stock/gangnam_radish-1kg' }).first().waitFor();
+  await it.click(it.page.getByRole('button', { name: 'Hold' }));
+  await command(service.url, 'stock', 'gangnam_onion-1kg', 'receive', { quantity: 1 });
+  await it.click(it.page.getByRole('button', { name: /^Go on \(/ }));
+  await it.page.locator('ol.tail li').filter({ hasText: 'stock/gangnam_onion-1kg' }).first().waitFor();
+  await it.done();
+});
+
+test('an aggregate has its history, with what each event changed', async () => {
+  const it = await operator();
+  await it.find('order/o-told');
+  await it.click(it.page.getByRole('link', { name: 'order/o-told' }).first());
+  await it.page.getByText('order.confirmed.v1').first().waitFor();
+  await it.page.locator('.changes ins', { hasText: 'confirmed' }).first().waitFor();
+  await it.done();
+});
+
+test('every page is accessible, light and dark, and fits a narrow window and a large type', async () => {
+  const places = ['', 'views', 'views/order', 'parked', 'processes', 'processes/fulfilment/o-told', 'aggregates/order/o-told', 'documents/order/o-told', 'commands?id=k-told&aggregate=order&of=o-told', 'log', 'refusals', 'replicas', 'jobs', 'search?q=o-told', 'nowhere'];
+  for (const colorScheme of ['light', 'dark']) {
+    const seen = await open(browser, place(), { colorScheme });
+    const shown = async (path) => {
+      await seen.page.goto(place(path));
+      await seen.page.locator('main h1').waitFor();
+      await until(async () => (await seen.page.locator('main .empty').filter({ hasText: /…$/ }).count()) === 0, `${path} has loaded`);
+    };
+    for (const path of places) {
+      await shown(path);
+      await accessible(seen.page, `${path}, ${colorScheme}`);
+    }
+    for (const width of [320, 640]) {
+      await seen.page.setViewportSize({ width, height: 800 });
+      for (const path of places) {
+        await shown(path);
+        await fits(seen.page, `${path} at ${width} px`);
+      }
+    }
+    await seen.close();
+  }
+});
+
+test('a page weighs little', async (t) => {
+  const { bytes, paint } = await weigh(browser, place());
+  t.diagnostic(`the console: ${Math.round(bytes / 1000)} KB, first paint after ${Math.round(paint)} ms`);
+  assert.ok(bytes <= 150_000, `${bytes} bytes`);
+});
+
+test('a replica that dies is missed', async (t) => {
+  const it = await operator('replicas');
+  await it.page.getByText('this one').waitFor();
+  const replica = await service.startReplica('process');
+  t.after(() => replica.die());
+  const rows = it.page.getByRole('region', { name: 'Replicas' }).locator('tbody tr');
+  await until(async () => (await rows.count()) === 2, 'the second replica');
+  await replica.die();
+  await it.page.getByText(/is gone since/).waitFor();
+  await it.click(it.page.getByRole('link', { name: 'Overview' }));
+  await it.page.getByRole('link', { name: /is gone since/ }).waitFor();
+  await it.done();
+});
