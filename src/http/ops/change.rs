@@ -4,6 +4,7 @@ use super::{allowed, authorization, parameters};
 use crate::{
     access::{Access, Identified},
     caller::Action,
+    command::request::{MAX_BODY, empty_body},
     http::{Site, input, refusal::Refusal},
     ops::{Job, JobOrder, Operations},
     problem::Problem,
@@ -226,7 +227,8 @@ struct Body(actix_web::web::Bytes);
 
 impl Body {
     async fn read(request: &HttpRequest, payload: Payload, site: &Site) -> Result<Self, Problem> {
-        let body = input::json_body(request, payload.into_inner(), site.body_timeout).await?;
+        let (payload, timeout) = (payload.into_inner(), site.body_timeout);
+        let body = input::json_body(request, payload, timeout, MAX_BODY, empty_body).await?;
         Ok(Self(body))
     }
 
