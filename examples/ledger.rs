@@ -74,7 +74,7 @@ impl Aggregate for Account {
     }
 }
 
-/// What is read: one document an account.
+/// The document: one an account.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 struct Balance {
     owner: String,

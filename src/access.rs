@@ -1,4 +1,4 @@
-//! Who asks, and what they may, the same on both surfaces.
+//! Callers and what they may do, the same on both surfaces.
 //!
 //! A request says who asks by `Authorization: Bearer <JWT>`. A token is believed when one of the issuer's
 //! keys has signed it ([`keys`]), and it is of the right issuer, for this service, and of now ([`token`]).
@@ -35,12 +35,12 @@ const LONGEST_TOKEN: usize = 8 * 1024;
 /// The number of requests at once that wait for the keys of the issuer.
 const WAITING: usize = 1_024;
 
-/// How it is found out who asks.
+/// The way in which callers are found out.
 #[derive(Debug, Clone)]
 pub struct AccessOptions {
     /// The place where the keys are that sign tokens.
     pub keys: KeySource,
-    /// Who issues tokens (`iss`); anybody with such a key unless given.
+    /// The issuer of tokens (`iss`); anybody with such a key unless given.
     pub issuer: Option<String>,
     /// For whom tokens are (`aud`); for anybody unless given.
     pub audience: Option<String>,
@@ -77,10 +77,10 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// Who asks, and until when that is so.
+/// A caller, and until when they are believed.
 #[derive(Debug, Clone, Default)]
 pub struct Identified {
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
     /// The last second in which the token counts, in seconds of Unix time; `None` for good.
     pub until: Option<i64>,
@@ -163,9 +163,9 @@ impl Identified {
     }
 }
 
-/// What is known at once of who asks.
+/// Everything that is known of a caller at once.
 pub enum Identity {
-    /// Who it is, or why they are refused.
+    /// The caller, or the reason why they are refused.
     Known(Result<Identified, Problem>),
     /// The keys that are there do not suffice to tell.
     Unknown(Pending),

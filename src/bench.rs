@@ -33,7 +33,7 @@ pub use sample::{Figures, Sample};
 
 use std::fmt;
 
-/// Why nothing was measured. A figure over failed operations would mean nothing, so the first
+/// The reason why nothing was measured. A figure over failed operations would mean nothing, so the first
 /// failure ends a bench.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

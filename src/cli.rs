@@ -287,7 +287,7 @@ async fn connect(nats: &NatsConfig, name: &str) -> Result<async_nats::Client, Fa
     connected.map_err(Failure::connection)
 }
 
-/// Why a command did not do its work.
+/// The reason why a command did not do its work.
 #[derive(Debug)]
 struct Failure {
     code: u8,

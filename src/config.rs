@@ -1,4 +1,4 @@
-//! What can be set from the command line and the environment, parsed once.
+//! Settings from the command line and the environment, parsed once.
 //!
 //! Every flag is also a variable `HEADWATER_<FLAG>`; the flag wins. A wrong value exits 2 with the
 //! reason before any port is opened.
@@ -41,31 +41,31 @@ use url::Url;
 #[derive(Debug, Parser)]
 #[command(name = "headwater", version, about, max_term_width = 100)]
 pub struct Cli<C: Subcommand> {
-    /// How the program tells what it does.
+    /// The form in which the program tells what it does.
     #[command(flatten)]
     pub log: LogConfig,
-    /// What to do.
+    /// The action.
     #[command(subcommand)]
     pub command: C,
 }
 
-/// What the program `headwater` can do.
+/// The subcommands of the program `headwater`.
 #[derive(Debug, Subcommand)]
 pub enum HeadwaterCommand {
-    /// What every program can do.
+    /// The subcommands of every program.
     #[command(flatten)]
     Any(Command),
     /// Begin a project of your own: one aggregate, one view, and their tests
     New(NewConfig),
     /// Measure this build against the floors that it stands on
     Bench {
-        /// What to measure.
+        /// The bench.
         #[command(subcommand)]
         action: BenchAction,
     },
 }
 
-/// What the program of any domain can do.
+/// The subcommands of the program of any domain.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything on this machine: nats-server, storage, every role, sample data
@@ -74,25 +74,25 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// See and change what the views are read from: rebuild, verify, roll back
     Views {
-        /// What to do with them.
+        /// The action on them.
         #[command(subcommand)]
         action: ViewsAction,
     },
     /// See and settle the events that a view could not apply
     Parked {
-        /// What to do with them.
+        /// The action on them.
         #[command(subcommand)]
         action: ParkedAction,
     },
     /// See an aggregate's history, exclude from it what cannot be read; check, export and import the whole log
     Events {
-        /// What to do with it.
+        /// The action on it.
         #[command(subcommand)]
         action: EventsAction,
     },
     /// See the instances of a process, and settle those that cannot go on
     Processes {
-        /// What to do with them.
+        /// The action on them.
         #[command(subcommand)]
         action: ProcessesAction,
     },
@@ -102,7 +102,7 @@ pub enum Command {
     Restore(RestoreConfig),
     /// Create or check the streams and buckets
     Topology {
-        /// What to do with them.
+        /// The action on them.
         #[command(subcommand)]
         action: TopologyAction,
     },
@@ -123,7 +123,7 @@ pub enum Command {
     Token(TokenConfig),
 }
 
-/// How the program tells what it does.
+/// The form in which the program tells what it does.
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// Which log lines are written to standard error, as tracing directives
@@ -155,7 +155,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is put in the place of a secret.
+/// The text in the place of a secret.
 const HIDDEN: &str = "(not shown)";
 /// The flags whose values nobody else is to see: secrets, and addresses that may have one in them.
 const SECRET: [&str; 8] = [

@@ -173,7 +173,7 @@ fn write_holder(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "process {}", std::process::id())
 }
 
-/// Why a data folder cannot be used. Terminal.
+/// The reason why a data folder cannot be used. Terminal.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process holds it.
@@ -181,7 +181,7 @@ pub enum DataDirError {
     Held {
         /// The folder.
         path: PathBuf,
-        /// Who holds it, for a person.
+        /// The holder, for a person.
         holder: String,
     },
     /// It has something of the same name that Headwater did not make.
@@ -189,7 +189,7 @@ pub enum DataDirError {
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// What was found.
+        /// The form that was found.
         name: &'static str,
     },
     /// It cannot be created, read, written or emptied.
@@ -197,7 +197,7 @@ pub enum DataDirError {
     Unusable {
         /// The folder.
         path: PathBuf,
-        /// What was wrong.
+        /// The fault.
         source: io::Error,
     },
 }

@@ -28,12 +28,12 @@ use std::{
     sync::Arc,
 };
 
-/// How everything on one machine is started.
+/// The settings of everything on one machine.
 #[derive(Debug, Clone)]
 pub struct DevOptions {
     /// The folder that holds everything.
     pub data_dir: PathBuf,
-    /// How HTTP is served, and where; port 0 takes a free one.
+    /// The address and settings of HTTP; port 0 takes a free one.
     pub http: http::Options,
     /// The port of the nats-server; a free one when `None`.
     pub nats_port: Option<u16>,
@@ -53,9 +53,9 @@ pub struct DevOptions {
     pub verify_per_minute: u32,
     /// True if those that differ are set right.
     pub repair: bool,
-    /// How the command side is sized.
+    /// The sizes of the command side.
     pub command: CommandOptions,
-    /// How appends reach the log.
+    /// The way appends reach the log.
     pub append: AppendChoice,
     /// Under what unique keys are hidden in the log; a secret that is made up and kept in the folder
     /// when `None`.

@@ -65,22 +65,22 @@ struct Inner {
     loads: Arc<Semaphore>,
     known: Arc<Known>,
     hiding: Arc<Hiding>,
-    /// What is wrong with the log; of all handles made from one.
+    /// The trouble of the log; of all handles made from one.
     health: LogHealth,
 }
 
-/// How concurrent appends of different aggregates reach the log.
+/// The way concurrent appends of different aggregates reach the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendMode {
     /// Each as a message of its own, many in flight. For a server that acknowledges before its sync,
     /// and for a cluster, which syncs many with one entry by itself.
     Pipelined,
-    /// What waits at the same time as one atomic batch, one in flight. For a single server that syncs
+    /// Appends that wait at the same time go as one atomic batch, one in flight. For a single server that syncs
     /// before it acknowledges.
     Grouped,
 }
 
-/// How long the log is waited for.
+/// The time that the log is waited for.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For the acknowledgement of an append; after it the append is in doubt.

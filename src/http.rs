@@ -84,14 +84,14 @@ const MAX_LISTS: usize = 256;
 /// Connections held open at once, unless it is said otherwise.
 pub const MAX_CONNECTIONS: usize = 12_000;
 
-/// How the gateway listens, and what it bounds.
+/// The address and the bounds of the gateway.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen. Port 0 takes a free one, which the listener then has.
+    /// The address to listen at. Port 0 takes a free one, which the listener then has.
     pub address: SocketAddr,
-    /// Where operators are served, apart from callers; there as well unless given.
+    /// An address for operators alone; they are served with the callers unless given.
     pub admin: Option<SocketAddr>,
-    /// Who is served.
+    /// The people who are served.
     pub surface: Surface,
     /// Threads that serve connections. Two do: the work is elsewhere, a worker parses and waits.
     pub workers: usize,
@@ -118,7 +118,7 @@ pub struct Options {
     pub shutdown_timeout: Duration,
     /// The number of clients that may follow documents live at once. Each holds a connection.
     pub max_live: usize,
-    /// How often such a client hears that its connection stands.
+    /// The pause between two signs of life to such a client.
     pub live_heartbeat: Duration,
     /// The origins whose pages may use the gateway.
     pub allowed_origins: Vec<Origin>,
@@ -162,7 +162,7 @@ impl Options {
         }
     }
 
-    /// How callers are served: without what is for operators, where those have an address of their own.
+    /// The service of callers: without what is for operators, where those have an address of their own.
     #[must_use]
     pub fn for_callers(&self) -> Self {
         Self {
@@ -171,7 +171,7 @@ impl Options {
         }
     }
 
-    /// How operators are served, where they have an address of their own.
+    /// The service of operators, where they have an address of their own.
     #[must_use]
     pub fn for_operators(&self) -> Option<Self> {
         Some(Self {
@@ -330,7 +330,7 @@ fn serve(
     })
 }
 
-/// What all workers share: the back ends, and the pages, which are made once.
+/// State that all workers share: the back ends, and the pages, which are made once.
 struct Site {
     backends: Backends,
     access: Access,

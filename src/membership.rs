@@ -1,4 +1,4 @@
-//! Who is there: the live replicas, and which of them is the home of what.
+//! The live replicas, and which of them is the home of what.
 //!
 //! Every replica tells of itself each second on `member.<replica>` and hears the others there. The
 //! home of a thing is chosen by rendezvous hashing over those that have the role for it, so a
@@ -24,10 +24,10 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 use told::Told;
 
-/// How often a replica tells of itself, and what silence means.
+/// The pause between two heartbeats, and the meaning of silence.
 #[derive(Debug, Clone, Copy)]
 pub struct MembershipOptions {
-    /// How often a replica tells of itself; 1 s.
+    /// The pause between two heartbeats of a replica; 1 s.
     pub heartbeat: Duration,
     /// A replica that was silent for so long is gone; 3 s, so that two may be lost.
     pub gone_after: Duration,
@@ -81,7 +81,7 @@ impl Inner {
     }
 }
 
-/// What a replica says of itself.
+/// A replica's own description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Voice {
     /// Nothing: it is not ready to be anybody's home.
@@ -314,7 +314,7 @@ impl fmt::Debug for Membership {
     }
 }
 
-/// Where the home of something is.
+/// The place of the home of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Home {
     /// In this process.

@@ -1,4 +1,4 @@
-//! Who may publish and subscribe what in NATS: one table for everybody who connects.
+//! The subjects that each user of NATS may publish and subscribe: one table for everybody who connects.
 //!
 //! `headwater nats-config` writes it as a server's configuration, the section "Permissions" of
 //! `nats/SUBJECTS.md` is it, and the tests walk it on a real server. Nobody has more than what their part takes:
@@ -13,7 +13,7 @@ pub use files::{UserFiles, create_private, make_private_folder};
 use Party::{Client, Command, Gateway, Operator, Process, Projector};
 use std::fmt::Write;
 
-/// Who connects to NATS.
+/// A user of NATS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Party {
     /// A replica that decides commands.
@@ -24,7 +24,7 @@ pub enum Party {
     Gateway,
     /// A replica that runs processes.
     Process,
-    /// Who runs `headwater topology`, `views`, `parked` and `events`.
+    /// The user of `headwater topology`, `views`, `parked` and `events`.
     Operator,
     /// A caller from outside: a template, which places orders and reads products and orders.
     Client,
@@ -53,9 +53,9 @@ impl Party {
 pub struct Rule {
     /// The subjects, as NATS writes them.
     pub subject: &'static str,
-    /// Who may publish there.
+    /// The users that may publish there.
     pub publish: &'static [Party],
-    /// Who may subscribe there.
+    /// The users that may subscribe there.
     pub subscribe: &'static [Party],
 }
 
@@ -199,7 +199,7 @@ pub const TABLE: &[Rule] = &[
     rule("$JS.EVENT.ADVISORY.STREAM.*.EVENTS", NOBODY, REPLICAS),
 ];
 
-/// What may be done with a subject.
+/// The permissions on a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doing {
     /// To send there.
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    /// What must not be, whatever else the table comes to say.
+    /// Rules that hold whatever else the table comes to say.
     #[test]
     fn nobody_from_outside_writes_what_is_believed() {
         for subject in [

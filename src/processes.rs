@@ -47,7 +47,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// How processes are run.
+/// The settings of processes.
 #[derive(Debug, Clone, Copy)]
 pub struct ProcessOptions {
     /// After how long without a sign of life a step, or an alarm, is taken over from another replica; 10 s:

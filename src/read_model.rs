@@ -1,4 +1,4 @@
-//! What queries are answered from: the documents in SurrealDB, and how far they have come.
+//! The documents in SurrealDB that queries are answered from, and how far they have come.
 //!
 //! The only module that speaks SurrealQL.
 
@@ -152,7 +152,7 @@ impl ServedDocument {
 pub struct Page {
     /// The documents, in the order asked for.
     pub items: Vec<StoredDocument>,
-    /// What to pass as `cursor` for the next page; `null` on the last.
+    /// The text to pass as `cursor` for the next page; `null` on the last.
     pub next: Option<String>,
     /// The number of documents match, on all pages, when that was asked for; at most 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -188,7 +188,7 @@ impl ServedPage {
     }
 }
 
-/// How many documents have each value of a field.
+/// The number of documents that have each value of a field.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Facet {
     /// The values that most documents have, at most 100, the most frequent first.
@@ -239,7 +239,7 @@ pub struct Answer<T> {
     pub value: T,
     /// The stream sequence up to which the view had applied the log when it was read.
     pub applied: u64,
-    /// How far behind the log the view was, in milliseconds; 0 when it had applied everything.
+    /// The lag of the view behind the log, in milliseconds; 0 when it had applied everything.
     pub lag_ms: u64,
     /// True if something in it is behind because of an event that could not be applied.
     pub parked: bool,

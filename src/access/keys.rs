@@ -31,18 +31,18 @@ const MOST_BYTES: usize = 256 * 1024;
 /// The time a set is good for, unless the issuer says so, and at least and at the most.
 const GOOD_FOR: Duration = Duration::from_secs(3_600);
 const GOOD_FOR_AT_LEAST: Duration = Duration::from_secs(60);
-/// How soon they are asked for again when they could not be read.
+/// The pause before they are asked for again when they could not be read.
 const AGAIN: Duration = Duration::from_secs(30);
 /// The same while there are none at all.
 const AGAIN_WITHOUT: Duration = Duration::from_secs(2);
-/// How often a key that is not there has them read at the most.
+/// The least time between two readings because of a key that is not there.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(10);
 /// The time the issuer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of keys that are tried for a token that does not name one.
 const MOST_TRIED: usize = 8;
 
-/// Where the keys are that sign tokens.
+/// The place of the keys that sign tokens.
 #[derive(Debug, Clone)]
 pub enum KeySource {
     /// Nowhere: no token is believed.
@@ -82,7 +82,7 @@ impl KeySource {
     }
 }
 
-/// What became of looking for the key that has signed a token.
+/// The result of looking for the key that has signed a token.
 pub(super) enum Found {
     Verified,
     Wrong,
@@ -102,7 +102,7 @@ pub(super) struct Keys {
 /// Held while the keys are read.
 #[derive(Default)]
 struct Reading {
-    /// When a token last had them read.
+    /// The time when a token last had them read.
     for_unknown: Option<Instant>,
     tag: Option<HeaderValue>,
     text: Vec<u8>,

@@ -1,4 +1,4 @@
-//! How much a caller may ask for.
+//! The bounds on what a caller may ask for.
 //!
 //! Each caller is known by the subject of the token, or else by the network that the request comes from. So many
 //! requests a second are taken of each, as many at once, and so many under way; who sends more is told when to
@@ -19,10 +19,10 @@ use std::{
     },
 };
 
-/// How many callers are told apart, at some 200 bytes each.
+/// The number of callers that are told apart, at some 200 bytes each.
 const MOST: usize = 65_536;
 
-/// How much each caller may ask for. Cheap to clone.
+/// The bounds on what each caller may ask for. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Limits(Option<Arc<Inner>>);
 
@@ -38,7 +38,7 @@ enum Key {
     Network(u64),
 }
 
-/// What one caller has asked for.
+/// Everything that one caller has asked for.
 struct Asked {
     rate: Option<DefaultDirectRateLimiter>,
     under_way: AtomicU32,

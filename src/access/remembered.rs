@@ -7,9 +7,9 @@ use super::Identified;
 use quick_cache::{Weighter, sync::Cache};
 use sha2::{Digest, Sha256};
 
-/// How much is remembered, in bytes.
+/// The most that is remembered, in bytes.
 const MOST: u64 = 16 << 20;
-/// What one token usually takes, to size the table.
+/// The usual size of one token, to size the table.
 const USUAL: u64 = 512;
 
 type Hash = [u8; 32];
@@ -32,7 +32,7 @@ impl Weighter<Hash, Believed> for Weight {
     }
 }
 
-/// What was believed, within a bound.
+/// Tokens that were believed, within a bound.
 pub(super) struct Remembered(Cache<Hash, Believed, Weight>);
 
 impl Remembered {

@@ -27,7 +27,7 @@ pub(super) fn now() -> i64 {
 pub(super) struct Signed<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) key_id: Option<String>,
-    /// What is signed.
+    /// The signed part.
     pub(super) message: &'a [u8],
     pub(super) signature: &'a str,
     /// The claims, encoded.
@@ -73,7 +73,7 @@ fn decoded<T: for<'a> Deserialize<'a>>(part: &str) -> Option<T> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// What a token has to say.
+/// The claims of a token that are read.
 #[derive(Deserialize)]
 pub(super) struct Claims {
     #[serde(default)]

@@ -31,7 +31,7 @@ use tokio::{
 
 /// The secret under which the keys are hidden.
 const SECRET: &str = "the secret of a bench";
-/// Whoever has registered stays live while others do.
+/// A member who has registered stays live while others do.
 const MAX_ACTORS: &str = "1000000";
 
 /// Measures registrations, at `rate` a second where they are beside others.

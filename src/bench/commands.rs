@@ -49,16 +49,16 @@ pub(super) const SLIM: usize = 40;
 /// So many commands are in flight while each aggregate is loaded once before anything is measured.
 pub(super) const WARMING: usize = 256;
 
-/// How commands are measured.
+/// The settings of a measurement of commands.
 #[derive(Debug, Clone)]
 pub struct CommandsOptions {
     /// The bench's name in what it tells.
     pub name: &'static str,
     /// Over how many aggregates the commands are spread.
     pub aggregates: usize,
-    /// How many are in flight.
+    /// The number in flight.
     pub concurrency: usize,
-    /// How long ours, and each floor, is measured altogether.
+    /// The time that ours, and each floor, is measured altogether.
     pub length: Duration,
     /// In how many rounds.
     pub rounds: u32,
@@ -281,7 +281,7 @@ impl Cpu {
     }
 }
 
-/// What commands are given to.
+/// The aggregates that commands are given to.
 enum Target {
     /// A replica that answers on NATS, ours to stop if we started it.
     /// Commands are given with the token, where there is one.
@@ -442,7 +442,7 @@ async fn within(commands: CommandClient, number: usize, key: String) -> Result<(
     Ok(())
 }
 
-/// What a command's answer and commit are made of.
+/// The parts of a command's answer and commit.
 struct Sizes {
     reply: usize,
     commit: Bytes,

@@ -14,7 +14,7 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// Where an answer's body is in the buffer.
+/// The place of an answer's body in the buffer.
 struct Answer {
     status: u16,
     head: usize,

@@ -41,7 +41,7 @@ const FLOOD: &str = "price_min=99000000&sort=name";
 const BY_ID: usize = 1_000;
 /// Which page a later one is.
 const LATER: usize = 50;
-/// How long is asked before it is measured.
+/// The time of load before anything is measured.
 const WARMING: Duration = Duration::from_millis(100);
 /// The longest that filling the view may take, for each document: ten times what it takes.
 const FILLING: Duration = Duration::from_millis(5);
@@ -72,7 +72,7 @@ const LISTS: [(&str, &str); 13] = [
     ("all, counted", "count=true"),
 ];
 
-/// What was measured of each list.
+/// The figures of each list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lists {
     /// The bench's name.
@@ -162,7 +162,7 @@ async fn start(
     Ok((replica, address))
 }
 
-/// Who asks: so many connections to one replica, each with one request under way.
+/// The load: so many connections to one replica, each with one request under way.
 struct Load<'a> {
     threads: &'a LoadThreads,
     address: SocketAddr,

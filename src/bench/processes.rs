@@ -113,7 +113,7 @@ impl Scratch {
     }
 }
 
-/// How often it is looked whether the folder can be removed, and the pause between two looks.
+/// The number of tries to remove the folder, and the pause between two of them.
 const LOOKS: u32 = 100;
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -230,7 +230,7 @@ impl Process {
 /// The processor time that a process has used, where the system tells: in steps of 10 ms on Linux.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Option<Duration> {
-    /// What a tick is, on every Linux there is.
+    /// The length of a tick, on every Linux there is.
     const TICK: Duration = Duration::from_millis(10);
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.

@@ -1,4 +1,4 @@
-//! What the benches of the query side share: a replica with products in its views.
+//! The common part of the benches of the query side: a replica with products in its views.
 
 use super::{
     BenchError,
@@ -24,7 +24,7 @@ const MAKING: usize = 128;
 /// The time the view may take to have them.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// How the query side is measured.
+/// The settings of a measurement of the query side.
 #[derive(Debug, Clone)]
 pub struct QueriesOptions {
     /// The number of documents there are.
@@ -33,7 +33,7 @@ pub struct QueriesOptions {
     pub names: fn(usize) -> String,
     /// The number of connections or clients there are.
     pub clients: usize,
-    /// How long ours, and each floor, is measured altogether.
+    /// The time that ours, and each floor, is measured altogether.
     pub length: Duration,
     /// In how many rounds.
     pub rounds: u32,
@@ -47,7 +47,7 @@ pub struct QueriesOptions {
     pub nats_server: Option<PathBuf>,
     /// The token that documents are read with.
     pub token: Option<String>,
-    /// What is there and measured; without it, servers are started.
+    /// The server that is there and measured; without it, servers are started.
     pub there: Option<There>,
 }
 
@@ -83,7 +83,7 @@ impl QueriesOptions {
 pub struct Mart {
     /// Unless it was there.
     process: Option<Process>,
-    /// Where it serves HTTP.
+    /// The address where it serves HTTP.
     pub address: SocketAddr,
     /// A connection to its NATS.
     pub nats: Client,

@@ -1,4 +1,4 @@
-//! What a bench measured, for people and for programs.
+//! The result of a bench, for people and for programs.
 
 use super::{BenchError, Figures, Sample, sample};
 use serde::Serialize;
@@ -49,14 +49,14 @@ impl Rounds {
     }
 }
 
-/// What a bench measured. Serialised, it is the form that all benches share; displayed, a table.
+/// The result of a bench. Serialised, it is the form that all benches share; displayed, a table.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bench {
     /// The bench's name.
     pub bench: &'static str,
-    /// What our own work reached.
+    /// The rate that our own work reached.
     pub ours: Figures,
-    /// What each floor reached in the same run.
+    /// The rate that each floor reached in the same run.
     pub floors: BTreeMap<&'static str, Figures>,
     /// Ours as a multiple of a floor's rate, and whatever else the bench compares.
     pub ratios: BTreeMap<&'static str, f64>,

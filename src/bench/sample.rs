@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::time::Duration;
 
-/// What one stretch of load did: the latency of each operation, and how long the stretch took.
+/// The result of one stretch of load: the latency of each operation, and how long the stretch took.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// In nanoseconds, ascending.

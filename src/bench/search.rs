@@ -25,7 +25,7 @@ const SECOND: [char; 20] = [
 const WORDS: usize = FIRST.len() * SECOND.len();
 /// The word that every third name has.
 const COMMON: &str = "국산";
-/// How many different searches there are.
+/// The number of different searches.
 const SEARCHES: usize = 4 * WORDS;
 
 /// The name of a product of this number.

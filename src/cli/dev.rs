@@ -18,7 +18,7 @@ const SECURE: &str = "secure";
 const KEYS: &str = "keys";
 /// The number of sample commands that are under way at once.
 const SEEDING: usize = 64;
-/// How often a sample command is given, where the log does not answer in time.
+/// The number of times that a sample command is given, where the log does not answer in time.
 const SEEDING_ATTEMPTS: u32 = 10;
 /// The time the views may take to read the log at the start before the banner is printed anyway.
 const CATCH_UP: Duration = Duration::from_secs(60);

@@ -16,7 +16,7 @@ const MANIFEST: &str = include_str!("new/Cargo.toml.txt");
 const MAKEFILE: &str = include_str!("new/Makefile.txt");
 const README: &str = include_str!("new/README.md.txt");
 const IGNORED: &str = "/target\n/.tools\n/data\n";
-/// What fetches the server that `dev` runs, as it does for Headwater itself.
+/// The script that fetches the server that `dev` runs, as it does for Headwater itself.
 const INSTALL: &str = include_str!("../../tools/install_nats_server.py");
 const PINNED: &str = include_str!("../../tools/nats-server.txt");
 /// The longest name of a project, in bytes.

@@ -1,4 +1,4 @@
-//! How far long work is: bars on a terminal, plain lines otherwise.
+//! Progress of long work: bars on a terminal, plain lines otherwise.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::{
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a plain line is printed.
+/// The pause between two plain lines.
 const LINE: Duration = Duration::from_secs(2);
 
 /// Progress of several things, each by its name. Cleared when dropped.

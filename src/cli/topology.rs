@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{process::ExitCode, time::Duration};
 
-/// How long after a first look a consumer must still be without a reader to be told.
+/// The time after a first look that a consumer must still be without a reader to be told.
 const AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(domain: &Domain, action: TopologyAction) -> Result<ExitCode, Failure> {

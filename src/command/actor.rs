@@ -74,12 +74,12 @@ pub struct AggregateActor<A: Aggregate> {
     /// `None` before the first turn, and whenever the state is not known to be the log's. Boxed, since
     /// every turn takes it and gives it back.
     loaded: Option<Box<Loaded<A>>>,
-    /// What is kept of a state that was thrown away.
+    /// The part that is kept of a state that was thrown away.
     kept: Kept,
     queue: Queue<A>,
     busy: bool,
     stopping: bool,
-    /// What the registry knows of it.
+    /// The registry's knowledge of it.
     status: Rc<Status>,
 }
 

@@ -1,4 +1,4 @@
-//! How many commands a replica lets in at once: bounded, so that a flood is refused and not stored.
+//! The bound on the commands that a replica lets in at once, so that a flood is refused and not stored.
 //!
 //! Two bounds. All that is under way takes a place, of which there are as many as memory allows. What is
 //! decided here also takes a turn, and there are as many turns as the log keeps up with: when commands take
@@ -85,7 +85,7 @@ impl Admission {
     }
 }
 
-/// How many commands are decided at once, by how long they take.
+/// The bound on the commands that are decided at once, by how long they take.
 #[derive(Debug)]
 struct Pace {
     ceiling: u32,
@@ -94,7 +94,7 @@ struct Pace {
     watched: Mutex<Watched>,
 }
 
-/// What ended since a moment.
+/// The commands that ended since a moment.
 #[derive(Debug)]
 struct Watched {
     since: Instant,
@@ -102,7 +102,7 @@ struct Watched {
     ended: u32,
     /// The most that were under way.
     most: u32,
-    /// What ends before this was let in before the bound was lowered last.
+    /// Commands that end before this were let in before the bound was lowered last.
     settling: Instant,
 }
 

@@ -27,13 +27,13 @@ pub const TAKEN_WITHIN: Duration = Duration::from_millis(2_500);
 const STALL: Duration = Duration::from_secs(2);
 /// So long after a stop, what is read by HTTP may have waited in a socket.
 const WAKING: Duration = Duration::from_secs(1);
-/// How often it is noted that the process runs.
+/// The pause between two notes that the process runs.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The header in which a command carries its age in milliseconds from one replica to another.
 pub const AGE: &str = "Headwater-Age-Ms";
 
-/// When a command came, and by which way.
+/// The time when a command came, and its way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     read: Instant,
@@ -104,15 +104,15 @@ fn told(headers: Option<&HeaderMap>) -> Duration {
     Duration::from_millis(value.unwrap_or(0))
 }
 
-/// Whether this process runs, noted by a thread that does nothing else. The clock of [`Instant`] goes on while
+/// A watch on whether this process runs, kept by a thread that does nothing else. The clock of [`Instant`] goes on while
 /// the process is stopped.
 struct Awake {
     begun: Instant,
-    /// When it ran last, in milliseconds since it began.
+    /// The time when it ran last, in milliseconds since it began.
     ran: AtomicU64,
-    /// When the last stop ended.
+    /// The end of the last stop.
     resumed: AtomicU64,
-    /// When the last stop ended that was as long as a command is carried out.
+    /// The end of the last stop that was as long as a command is carried out.
     resumed_late: AtomicU64,
 }
 

@@ -115,16 +115,16 @@ impl Answered {
     }
 }
 
-/// What is done with the answer. It must not block: it is called where commands are decided.
+/// The use of the answer. It must not block: it is called where commands are decided.
 pub type Respond = Box<dyn FnOnce(Result<Answered, Problem>) + Send>;
 
-/// Where the answer to one command goes, and the place that the command takes up until then. A
+/// The destination of the answer to one command, and the place that the command takes up until then. A
 /// command whose reply is dropped is answered `unavailable`.
 pub struct Reply {
     respond: Option<Respond>,
     endpoint: Arc<Endpoint>,
     arrival: Arrival,
-    /// That of the command, where it is decided here.
+    /// The answer of the command, where it is decided here.
     pub(super) span: Span,
     /// The command's turn, where it is decided here.
     pub(super) turn: Option<Turn>,
@@ -158,7 +158,7 @@ impl Reply {
         &self.endpoint.command
     }
 
-    /// When the command came.
+    /// The time when the command came.
     #[must_use]
     pub fn arrived(&self) -> Instant {
         self.arrival.read()

@@ -27,7 +27,7 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout_at};
 
 type Answer = Result<PeerAnswer, Unanswered>;
 
-/// What is asked by one connection.
+/// The requests of one connection.
 #[derive(Debug)]
 pub(super) struct Asks {
     nats: Client,

@@ -83,7 +83,7 @@ impl Aggregates {
     }
 }
 
-/// How the command side of one replica is sized.
+/// The sizes of the command side of one replica.
 #[derive(Debug, Clone, Copy)]
 pub struct CommandOptions {
     /// Threads that run aggregate actors.
@@ -123,7 +123,7 @@ struct Inner {
     admission: Admission,
     /// The actors of this process, when it has the command role.
     local: Option<Local>,
-    /// How other replicas are reached, when there may be any.
+    /// The way to other replicas, when there may be any.
     placement: Option<Placement>,
     /// The commands that wait for processes.
     waits: ProcessWaits,
@@ -139,7 +139,7 @@ pub(super) struct Endpoint {
     pub number: usize,
     /// The number of its aggregate.
     pub kind: usize,
-    /// How it ends.
+    /// The end of it.
     pub measures: CommandMeasures,
     /// True if it is for the program itself only.
     pub internal: bool,

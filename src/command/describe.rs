@@ -1,4 +1,4 @@
-//! What the command side offers, for discovery and for the published API description.
+//! The offer of the command side, for discovery and for the published API description.
 
 mod replayed;
 
@@ -35,7 +35,7 @@ pub struct AggregateDescription {
 pub struct CommandDescription {
     /// The command's name, for example `place`.
     pub name: String,
-    /// What the command does, from its documentation.
+    /// The effect of the command, from its documentation.
     pub summary: Option<String>,
     /// The schema of its body: a JSON object.
     pub body: RefOr<Schema>,

@@ -82,7 +82,7 @@ pub struct CommandEndpoint {
     discovery: JoinHandle<()>,
 }
 
-/// What answers the commands of one subscription.
+/// The part that answers the commands of one subscription.
 struct Desk {
     nats: async_nats::Client,
     client: CommandClient,
@@ -255,7 +255,7 @@ async fn take(
 /// From where a command came, and the way back.
 struct Sender {
     desk: Arc<Desk>,
-    /// What was asked for; `None` when there is no such thing.
+    /// The command that was asked for; `None` when there is no such thing.
     endpoint: Option<Arc<Endpoint>>,
     way: Way,
     arrived: Instant,

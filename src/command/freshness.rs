@@ -11,7 +11,7 @@ use futures::StreamExt;
 use std::time::{Duration, Instant};
 use tokio::time::{Instant as Alarm, sleep_until};
 
-/// How often an echo is asked for.
+/// The pause between two echoes.
 const OFTEN: Duration = Duration::from_millis(500);
 /// The same while none has come for a while.
 const OFTENER: Duration = Duration::from_millis(50);
@@ -19,16 +19,16 @@ const OFTENER: Duration = Duration::from_millis(50);
 /// client library's bound, past which it drops them.
 const BEHIND: usize = 65_536;
 
-/// How fresh what comes by a subscription is.
+/// The freshness of what comes by a subscription.
 pub(super) struct Freshness {
     nats: Client,
     inbox: String,
     echoes: Subscriber,
     begun: Instant,
     next: Alarm,
-    /// What is taken now was sent after this moment.
+    /// A moment that all that is taken now was sent after.
     since: Instant,
-    /// When the latest echo that came was asked for.
+    /// The time when the latest echo that came was asked for.
     echoed: Option<Instant>,
     /// An earlier echo, and how many messages may still wait that came before it.
     behind: Option<(Instant, usize)>,

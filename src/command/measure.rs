@@ -1,4 +1,4 @@
-//! What is counted and timed. `docs/metrics.md` is the table of all of it.
+//! Counts and times of the command side. `docs/metrics.md` is the table of all of it.
 //!
 //! Handles are looked up once and kept, so that measuring a command costs a few atomic operations.
 //! Label values come from what the program declares, never from input.
@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use std::{sync::LazyLock, time::Duration};
 
-/// What is not told apart by command.
+/// The measures that are not told apart by command.
 pub struct Measures {
     /// From a command's arrival at its aggregate to the begin of its turn.
     pub queue: Histogram,
@@ -74,13 +74,13 @@ pub static MEASURES: LazyLock<Measures> = LazyLock::new(|| {
     }
 });
 
-/// How commands of one name end.
+/// The ends of commands of one name.
 pub struct CommandMeasures {
     whole: Histogram,
     outcomes: [Counter; OUTCOMES.len()],
 }
 
-/// What a command can come to, in a word.
+/// An end of a command, in a word.
 const OUTCOMES: [&str; 9] = [
     "accepted",
     "unchanged",

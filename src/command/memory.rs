@@ -1,4 +1,4 @@
-//! What an aggregate remembers of its latest commands, so that a retry gets the original outcome.
+//! The memory of an aggregate for its latest commands, so that a retry gets the original outcome.
 //!
 //! Bounded: at least the last [`KEEP`] commands, and all of the last [`KEEP_FOR`] up to
 //! [`KEEP_AT_MOST`]. Only commands whose clients chose a key are remembered so: no other id comes again, but
@@ -44,7 +44,7 @@ pub struct Remembered {
     pub version: u64,
     /// The position of its commit.
     pub position: u64,
-    /// When it was accepted, in seconds of the [`LogClock`].
+    /// The time when it was accepted, in seconds of the [`LogClock`].
     pub at: i64,
     /// The storage names of its events, in order.
     pub events: Box<[Name]>,
@@ -87,7 +87,7 @@ impl Remembered {
 pub struct LogClock {
     base: i64,
     since: Instant,
-    /// When the latest commit was stored.
+    /// The time when the latest commit was stored.
     last_commit: i64,
 }
 
@@ -161,7 +161,7 @@ const LATE_AT_MOST: usize = 4_096;
 /// The commands without a key that were passed on not long ago.
 #[derive(Debug, Clone, Default)]
 struct PassedOn {
-    /// When each was added, oldest first.
+    /// The time when each was added, oldest first.
     order: VecDeque<(i64, Arc<str>)>,
     known: HashMap<Arc<str>, Remembered>,
 }

@@ -34,7 +34,7 @@ pub(super) struct Passing {
     pub came: Came,
 }
 
-/// What became of asking one home.
+/// The result of asking one home.
 enum Asked {
     Answered(PeerAnswer),
     Unanswered(Unanswered),

@@ -1,4 +1,4 @@
-//! Who gives a command, as one replica tells another.
+//! The caller of a command, as one replica tells another.
 //!
 //! The replica that a command came to has found out who it is; its home takes that on trust. It does so on
 //! `own.<replica>.>` alone, where nobody but replicas may publish.

@@ -1,4 +1,4 @@
-//! Where a command is decided: in this process, or at the replica that is its aggregate's home.
+//! The place where a command is decided: in this process, or at the replica that is its aggregate's home.
 //!
 //! A command is passed on at most once, by a request of this replica's own, so that a home that has
 //! gone is noticed at once (a message passed on with somebody else's reply address would be lost
@@ -40,7 +40,7 @@ pub struct Placement {
     under_way: Arc<UnderWay>,
 }
 
-/// How many commands each home has been asked that it has not answered.
+/// The number of commands that each home has been asked and has not answered.
 #[derive(Debug, Default)]
 struct UnderWay(Mutex<HashMap<Arc<str>, u32>>);
 
@@ -69,7 +69,7 @@ impl Drop for Under {
     }
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
     /// Nobody got the command: it can be given to another replica.

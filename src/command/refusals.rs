@@ -17,7 +17,7 @@ const LONGEST: usize = 512;
 /// A command that was refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Refusal {
-    /// When.
+    /// The time.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// The command's id.
@@ -35,9 +35,9 @@ pub struct Refusal {
     pub status: u16,
     /// Its code.
     pub code: String,
-    /// What was wrong.
+    /// The fault.
     pub detail: String,
-    /// Who gave the command, where that is known.
+    /// The caller of the command, where that is known.
     #[schema(value_type = Option<String>)]
     pub caller_id: Option<Arc<str>>,
 }

@@ -70,17 +70,17 @@ pub struct Live {
     used: Instant,
 }
 
-/// What an actor and its registry know of each other.
+/// Knowledge that an actor and its registry share of each other.
 #[derive(Debug, Default)]
 pub struct Status {
     /// The number of commands that are on their way to the actor, wait there or are under way. The registry counts
     /// them in and the actor counts them out.
     pub waiting: Cell<usize>,
-    /// Whether the actor holds what would be lost with it, or be slow to find again.
+    /// True while the actor holds what would be lost with it, or be slow to find again.
     pub unsaved: Cell<bool>,
-    /// Whether the actor is saving.
+    /// True while the actor is saving.
     saving: Cell<bool>,
-    /// How often in a row it has failed to, and when it is to try again.
+    /// The number of failures in a row, and the time of the next try.
     failures: Cell<u32>,
     again: Cell<Option<Instant>>,
 }
@@ -94,7 +94,7 @@ impl Live {
     }
 }
 
-/// When actors are passivated.
+/// The rules by which actors are passivated.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistryOptions {
     /// An actor that was not used for so long is passivated.
@@ -115,7 +115,7 @@ pub struct Dispatch {
     pub execute: Execute,
 }
 
-/// Where the registry of one arbiter is reached.
+/// The way to the registry of one arbiter.
 #[derive(Clone)]
 pub struct RegistryHandle {
     number: u64,

@@ -50,12 +50,12 @@ pub struct CommandHeaders {
     /// Another replica was asked for the same command before ([`ASKED_AGAIN`]): what it left in the log
     /// can stand only after this position. Never read from a client.
     pub asked_again: Option<u64>,
-    /// Who gives the command; the program itself by default, which may everything.
+    /// The caller; the program itself by default, which may everything.
     pub caller: Caller,
     /// True if it came from outside of the program. Who may everything there, since nobody is asked, is not
     /// the program to a replica that asks.
     pub from_outside: bool,
-    /// What said so (`Authorization`), for a replica that does not take it on trust.
+    /// The proof of that (`Authorization`), for a replica that does not take it on trust.
     pub authorization: Option<Arc<str>>,
 }
 

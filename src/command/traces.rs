@@ -135,7 +135,7 @@ pub(super) struct Appending<'a> {
     spans: Vec<Span>,
     /// The place in a trace that the commit is stored with.
     pub traceparent: Option<Cow<'a, str>>,
-    /// What belongs to it.
+    /// The rest that belongs to it.
     pub tracestate: Option<&'a str>,
 }
 

@@ -33,7 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a turn decides again after lost races and lost connections before it gives up.
+/// The number of times that a turn decides again after lost races and lost connections before it gives up.
 const ATTEMPTS: u32 = 8;
 /// After a lost race no command that has waited so long is decided again. Whoever wins all races is the
 /// new home, most likely, of what came here just before this replica left; and who passed the command on
@@ -104,7 +104,7 @@ impl<A: Aggregate> Pending<A> {
     }
 }
 
-/// What a turn works with.
+/// Everything that a turn works with.
 #[derive(Debug, Clone)]
 pub struct Desk {
     /// The log.
@@ -113,14 +113,14 @@ pub struct Desk {
     pub id: Id,
 }
 
-/// What an actor keeps of a state that it has thrown away.
+/// The part that an actor keeps of a state that it has thrown away.
 #[derive(Default)]
 pub struct Kept {
-    /// What the log does not have of it.
+    /// The part that the log does not have of it.
     unlogged: Vec<Remembered>,
     /// The last commit that it was folded up to, and when that stood in the log.
     of: Option<(Place, Epoch)>,
-    /// What could not be read, and when that was seen.
+    /// The reason why it could not be read, and the time.
     unreadable: Option<(Instant, Problem)>,
 }
 

@@ -4,14 +4,14 @@ use crate::access::{Access, AccessOptions, KeySource, Limits};
 use clap::Args;
 use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
-/// Who asks, and what they may.
+/// Callers, and what they may do.
 #[derive(Debug, Clone, Args)]
 pub struct AuthConfig {
     /// The keys that sign tokens, as a JWK set: a file, or an https address. With it, every command and
     /// every query takes a token with the scope for it
     #[arg(long, env = "HEADWATER_AUTH_JWKS", value_parser = KeySource::read)]
     pub auth_jwks: Option<KeySource>,
-    /// Who issues the tokens (iss); whoever has such a key unless given
+    /// The issuer of the tokens (iss); whoever has such a key unless given
     #[arg(long, env = "HEADWATER_AUTH_ISSUER", requires = "auth_jwks")]
     pub auth_issuer: Option<String>,
     /// For whom the tokens are (aud); for anybody unless given
@@ -20,7 +20,7 @@ pub struct AuthConfig {
     /// By how much the issuer's clock and this one may differ, in seconds
     #[arg(long, env = "HEADWATER_AUTH_LEEWAY_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=300))]
     pub auth_leeway_seconds: u64,
-    /// What who shows no token may do: scopes such as qry:product, separated by commas
+    /// The scopes of a caller who shows no token, such as qry:product, separated by commas
     #[arg(long, env = "HEADWATER_ANONYMOUS_SCOPES", value_delimiter = ',', value_parser = scope)]
     pub anonymous_scopes: Vec<String>,
     /// The number of requests a second that are taken of one caller, and at once, known by the token or else by the

@@ -4,7 +4,7 @@ use super::{NatsAccessConfig, NatsConfig, nats::servers};
 use clap::{Args, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-/// What can be measured.
+/// The benches.
 #[derive(Debug, Clone, Subcommand)]
 pub enum BenchAction {
     /// Commands over many aggregates, against NATS request-reply and publishing alone
@@ -35,13 +35,13 @@ pub enum BenchAction {
     Responder(ResponderConfig),
 }
 
-/// What every bench is told.
+/// The settings of every bench.
 #[derive(Debug, Clone, Args)]
 pub struct BenchConfig {
     /// A NATS that is there, with a replica on it; without it, both are started and stopped again
     #[arg(long, env = "HEADWATER_NATS", hide_env_values = true, value_parser = servers)]
     pub nats: Option<String>,
-    /// How to connect to it.
+    /// The way to connect to it.
     #[command(flatten)]
     pub access: NatsAccessConfig,
     /// The nats-server to start syncs every append to disk
@@ -77,7 +77,7 @@ impl BenchConfig {
 /// `headwater bench commands`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchCommandsConfig {
-    /// What every bench is told.
+    /// The settings of every bench.
     #[command(flatten)]
     pub bench: BenchConfig,
     /// Over how many aggregates the commands are spread
@@ -118,7 +118,7 @@ const OTHER_WAYS: [&str; 4] = ["in_process", "nats", "http", "gateway_apart"];
 /// `headwater bench hot`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchHotConfig {
-    /// What every bench is told.
+    /// The settings of every bench.
     #[command(flatten)]
     pub bench: BenchConfig,
     /// The number of commands that are in flight
@@ -132,7 +132,7 @@ pub struct BenchHotConfig {
 /// `headwater bench claims`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchClaimsConfig {
-    /// What every bench is told.
+    /// The settings of every bench.
     #[command(flatten)]
     pub bench: BenchConfig,
     /// Over how many aggregates the commands without a key are spread
@@ -152,12 +152,12 @@ pub struct ResponderConfig {
     /// The NATS to connect to.
     #[command(flatten)]
     pub nats: NatsConfig,
-    /// How long each answer is, in bytes
+    /// The length of each answer, in bytes
     #[arg(long, env = "HEADWATER_REPLY_BYTES")]
     pub reply_bytes: usize,
 }
 
-/// What every bench of the query side is told.
+/// The settings of every bench of the query side.
 #[derive(Debug, Clone, Args)]
 pub struct QueryBenchConfig {
     /// The nats-server to start syncs every append to disk
@@ -191,10 +191,10 @@ pub struct ThereConfig {
         value_parser = servers
     )]
     pub nats: Option<String>,
-    /// How to connect to it.
+    /// The way to connect to it.
     #[command(flatten)]
     pub access: NatsAccessConfig,
-    /// Where that mart serves HTTP, such as 127.0.0.1:8080
+    /// The address where that mart serves HTTP, such as 127.0.0.1:8080
     #[arg(long, env = "HEADWATER_HTTP_ADDR", requires = "nats")]
     pub http_addr: Option<SocketAddr>,
 }
@@ -202,7 +202,7 @@ pub struct ThereConfig {
 /// `headwater bench get`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchGetConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// A mart that runs already.
@@ -231,7 +231,7 @@ pub struct BenchGetConfig {
 /// `headwater bench search`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchSearchConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// A mart that runs already.
@@ -248,7 +248,7 @@ pub struct BenchSearchConfig {
 /// `headwater bench catchup`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchCatchupConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// The number of events there are
@@ -262,7 +262,7 @@ pub struct BenchCatchupConfig {
 /// `headwater bench fanout`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchFanoutConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// The number of documents the event changes
@@ -273,7 +273,7 @@ pub struct BenchFanoutConfig {
 /// `headwater bench fresh`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchFreshConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// A mart that runs already.
@@ -290,7 +290,7 @@ pub struct BenchFreshConfig {
 /// `headwater bench live`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchLiveConfig {
-    /// What every bench of the query side is told.
+    /// The settings of every bench of the query side.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// A mart that runs already.
@@ -304,7 +304,7 @@ pub struct BenchLiveConfig {
 /// `headwater bench lists`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchListsConfig {
-    /// What every bench of the query side is told; the seconds are those of each list.
+    /// The settings of every bench of the query side; the seconds are those of each list.
     #[command(flatten)]
     pub bench: QueryBenchConfig,
     /// The number of documents there are
@@ -318,7 +318,7 @@ pub struct BenchListsConfig {
 /// `headwater bench bare`.
 #[derive(Debug, Clone, Args)]
 pub struct BareConfig {
-    /// What every request is answered with
+    /// The answer to every request
     #[arg(long, env = "HEADWATER_BODY")]
     pub body: String,
 }

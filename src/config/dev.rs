@@ -10,7 +10,7 @@ pub struct DevConfig {
     /// The folder that holds everything
     #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// Where HTTP is served; port 0 takes a free one
+    /// The address where HTTP is served; port 0 takes a free one
     #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
     /// The port of the nats-server; a free one by default

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// `headwater new`.
 #[derive(Debug, Clone, Args)]
 pub struct NewConfig {
-    /// What the project is called: lower case letters, digits and - or _, beginning with a letter
+    /// The name of the project: lower case letters, digits and - or _, beginning with a letter
     pub name: String,
     /// The folder to make; by default one of the project's name
     #[arg(long, env = "HEADWATER_FOLDER")]

@@ -9,7 +9,7 @@ use crate::{
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
-/// How running projectors are reached.
+/// The way to running projectors.
 #[derive(Clone, Args)]
 pub struct ControlConfig {
     /// The NATS that the projectors are connected to.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for ControlConfig {
     }
 }
 
-/// What to do with the views.
+/// The actions on views.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ViewsAction {
     /// Show each view with its generations
@@ -45,7 +45,7 @@ pub enum ViewsAction {
     Status {
         /// The view
         view: String,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -59,7 +59,7 @@ pub enum ViewsAction {
         /// Take over although something is parked that the live generation has applied
         #[arg(long, env = "HEADWATER_ACCEPT_PARKED")]
         accept_parked: bool,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -70,7 +70,7 @@ pub enum ViewsAction {
         /// Say that what is parked may be missing from the documents until it is settled
         #[arg(long, required = true, env = "HEADWATER_ACCEPT_PARKED")]
         accept_parked: bool,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -78,7 +78,7 @@ pub enum ViewsAction {
     Rollback {
         /// The view
         view: String,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -89,7 +89,7 @@ pub enum ViewsAction {
         /// Which one, such as v1.2; the previous one unless given. One that is being filled must be named
         #[arg(long, env = "HEADWATER_GENERATION")]
         generation: Option<Generation>,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -100,13 +100,13 @@ pub enum ViewsAction {
         /// About how many documents to compare; all unless given
         #[arg(long, env = "HEADWATER_SAMPLE", value_parser = clap::value_parser!(u64).range(1..))]
         sample: Option<u64>,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
 }
 
-/// What to do with parked events.
+/// The actions on parked events.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ParkedAction {
     /// Show what is parked
@@ -119,35 +119,35 @@ pub enum ParkedAction {
         /// The number of commits to show at most; all unless given
         #[arg(long, env = "HEADWATER_LIMIT", value_parser = clap::value_parser!(u64).range(1..))]
         limit: Option<u64>,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
     /// Show what is parked of one aggregate, with its events
     Show {
-        /// What is parked.
+        /// The parked events that are meant.
         #[command(flatten)]
         which: ParkedAggregate,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
     /// Apply again, in order, what is parked of one aggregate, or with --all of many
     Retry {
-        /// What is parked.
+        /// The parked events that are meant.
         #[command(flatten)]
         which: ParkedChoice,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
     /// Leave out the one event that could not be applied, or with --all every such event, and apply those
     /// after it
     Skip {
-        /// What is parked.
+        /// The parked events that are meant.
         #[command(flatten)]
         which: ParkedChoice,
-        /// How to reach the projectors.
+        /// The way to the projectors.
         #[command(flatten)]
         control: ControlConfig,
     },
@@ -187,7 +187,7 @@ pub struct ParkedChoice {
     pub generation: Option<Generation>,
 }
 
-/// What to do with the history of an aggregate.
+/// The actions on the history of an aggregate.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EventsAction {
     /// Show the history of one aggregate, decoded
@@ -207,7 +207,7 @@ pub enum EventsAction {
 pub struct ExportConfig {
     /// The file; `-` for standard output
     pub file: PathBuf,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
@@ -238,7 +238,7 @@ pub struct ImportConfig {
 pub struct BackupConfig {
     /// The folder of the copy: a new one, or one that was not finished
     pub folder: PathBuf,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
@@ -300,7 +300,7 @@ pub struct CheckConfig {
     /// Print JSON
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
@@ -329,12 +329,12 @@ pub struct ShowEventsConfig {
     /// Print one JSON object for each commit
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
 
-/// What is excluded, and why.
+/// The commits that are excluded, and why.
 #[derive(Debug, Clone, Args)]
 pub struct ExcludeConfig {
     /// The aggregate.
@@ -342,21 +342,21 @@ pub struct ExcludeConfig {
     pub which: OneAggregate,
     /// The position of the commit, as `events show` and the refused commands tell it
     pub position: u64,
-    /// Why; it is recorded
+    /// The reason; it is recorded
     #[arg(long, env = "HEADWATER_REASON")]
     pub reason: String,
-    /// Who excludes it; it is recorded. The name of this user unless given
+    /// The person who excludes it; it is recorded. The name of this user unless given
     #[arg(long, env = "HEADWATER_BY")]
     pub by: Option<String>,
     /// Exclude it although it can be read
     #[arg(long, env = "HEADWATER_FORCE")]
     pub force: bool,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
 
-/// What to do with the instances of a process.
+/// The actions on the instances of a process.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ProcessesAction {
     /// Show the instances of a process: how they are, and what they wait for
@@ -381,13 +381,13 @@ pub struct ProcessesListConfig {
     /// Only those that are so; all unless given
     #[arg(long, env = "HEADWATER_STATUS")]
     pub status: Option<ToldStatus>,
-    /// How many to show at most
+    /// The most to show
     #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub limit: u64,
     /// Print one JSON object for each instance
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
@@ -403,7 +403,7 @@ pub struct InstanceConfig {
     /// All instances that it can be done with
     #[arg(long, env = "HEADWATER_ALL")]
     pub all: bool,
-    /// Why; it is recorded
+    /// The reason; it is recorded
     #[arg(long, env = "HEADWATER_REASON")]
     pub reason: Option<String>,
     /// Print JSON
@@ -413,7 +413,7 @@ pub struct InstanceConfig {
     /// other users do not see
     #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub log: LogAddress,
 }
@@ -427,7 +427,7 @@ impl std::fmt::Debug for InstanceConfig {
     }
 }
 
-/// What to do with the streams and buckets.
+/// The actions on the streams and buckets.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TopologyAction {
     /// Create what is missing and bring the rest to the files' settings
@@ -453,7 +453,7 @@ pub struct LogAddress {
 /// Which streams and buckets are meant, and how they are to be.
 #[derive(Debug, Clone, Args)]
 pub struct TopologyConfig {
-    /// Where they are.
+    /// The place where they are.
     #[command(flatten)]
     pub log: LogAddress,
     /// The number of copies NATS keeps of each stream; as it is now, or 1, unless given

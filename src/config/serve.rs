@@ -16,7 +16,7 @@ pub struct ServeConfig {
         default_value = "command,projector,gateway,process"
     )]
     pub roles: Vec<Role>,
-    /// Where the log is.
+    /// The log.
     #[command(flatten)]
     pub topology: TopologyConfig,
     /// The monitoring endpoint of the NATS server, such as http://127.0.0.1:8222: what --append auto
@@ -24,7 +24,7 @@ pub struct ServeConfig {
     // It listens only where the server is started with -m or has http_port in its configuration.
     #[arg(long, env = "HEADWATER_NATS_MONITOR", hide_env_values = true, value_parser = http_address)]
     pub nats_monitor: Option<Url>,
-    /// Where documents are kept: a SurrealDB address, or mem://; by default in the data folder
+    /// The place of the documents: a SurrealDB address, or mem://; by default in the data folder
     #[arg(long, env = "HEADWATER_SURREAL")]
     pub surreal: Option<String>,
     /// The user at a SurrealDB server: an EDITOR for the projector role, a VIEWER for queries alone
@@ -41,7 +41,7 @@ pub struct ServeConfig {
     /// The folder that holds this replica's documents and its name
     #[arg(long, env = "HEADWATER_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// Where HTTP is served; port 0 takes a free one
+    /// The address where HTTP is served; port 0 takes a free one
     #[arg(long, env = "HEADWATER_HTTP_ADDR", default_value = "127.0.0.1:8080")]
     pub http_addr: SocketAddr,
     /// For how long after SIGTERM everything is still served while /readyz says that the replica leaves,
@@ -71,7 +71,7 @@ impl ServeConfig {
     }
 }
 
-/// What a replica does.
+/// The roles of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
 pub enum Role {
     /// Decides commands.

@@ -18,24 +18,24 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// What is told of a replica wherever it runs.
+/// The settings of a replica wherever it runs.
 #[derive(Debug, Clone, Args)]
 pub struct SidesConfig {
-    /// Where clients over NATS take their answers, besides _INBOX: the inbox prefixes of their
+    /// The inbox prefixes of clients over NATS, besides _INBOX: those of their
     /// libraries, separated by commas. A request that wants its answer elsewhere is not carried out
     // An answer is published with the replica's rights, to wherever the caller says.
     #[arg(long, env = "HEADWATER_INBOX_PREFIX", value_delimiter = ',')]
     pub inbox_prefix: Vec<InboxPrefix>,
-    /// Who asks, and what they may.
+    /// Callers, and what they may do.
     #[command(flatten)]
     pub auth: AuthConfig,
-    /// How queries are answered.
+    /// The settings of queries.
     #[command(flatten)]
     pub gateway: GatewayConfig,
-    /// How the command side is sized
+    /// The sizes of the command side
     #[command(flatten)]
     pub command: CommandConfig,
-    /// How the views are compared with the log
+    /// The comparison of the views with the log
     #[command(flatten)]
     pub verify: VerifyConfig,
     /// Which traces are recorded, and where they are exported to
@@ -62,10 +62,10 @@ impl SidesConfig {
     }
 }
 
-/// How the command side is sized, and how it appends.
+/// The sizes of the command side, and the way it appends.
 #[derive(Debug, Clone, Args)]
 pub struct CommandConfig {
-    /// How appends reach the log
+    /// The way appends reach the log
     #[arg(long, env = "HEADWATER_APPEND", default_value = "auto")]
     pub append: AppendChoice,
     /// The file with the secret under which unique keys are hidden in the log: at least 16 bytes, the
@@ -125,7 +125,7 @@ pub(super) fn read_secret(file: Option<&Path>) -> Result<Option<Secret>, String>
     Secret::new(&content).map(Some).map_err(wrong)
 }
 
-/// How a replica compares its views with the log by itself.
+/// The comparison of its views with the log that a replica makes by itself.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyConfig {
     /// About how many documents a minute this replica compares with the log by itself; 0 for none
@@ -145,21 +145,21 @@ impl VerifyConfig {
     }
 }
 
-/// How a gateway answers.
+/// The settings of a gateway's answers.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayConfig {
     /// Where operators are served, apart from callers: /metrics, /processes, /ops and /console are there then, and
     /// not at --http-addr; port 0 takes a free one
     #[arg(long, env = "HEADWATER_ADMIN_ADDR")]
     pub admin_addr: Option<SocketAddr>,
-    /// How much of the documents is kept in memory as it is served, in MiB; 0 for nothing
+    /// The memory for documents as they are served, in MiB; 0 for none
     #[arg(long, env = "HEADWATER_CACHE_MB", default_value_t = 64)]
     pub cache_mb: usize,
-    /// How much of the pages of lists is kept in memory as it is served, in MiB, for as long as no document
+    /// The memory for pages of lists as they are served, in MiB, for as long as no document
     /// of the view changes; 0 for nothing
     #[arg(long, env = "HEADWATER_LIST_CACHE_MB", default_value_t = 32)]
     pub list_cache_mb: usize,
-    /// How much memory each index of texts is written with, in MiB, where documents are kept in this process;
+    /// The memory that each index of texts is written with, in MiB, where documents are kept in this process;
     /// 0 for none: searches then read all that match
     // What the library takes at least is 15 MiB. More makes larger steps of a first filling.
     #[arg(long, env = "HEADWATER_SEARCH_MEMORY_MB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(0..=2_048))]
@@ -183,7 +183,7 @@ pub struct GatewayConfig {
     /// The number of clients that may follow documents live at once; an eighth of all connections is left to others
     #[arg(long, env = "HEADWATER_MAX_LIVE", default_value_t = 10_000)]
     pub max_live: usize,
-    /// How often a client that follows documents live hears that the connection stands, in seconds
+    /// The pause between two signs of life to a client that follows documents live, in seconds
     // Below the 60 s after which common proxies close what is silent.
     #[arg(long, env = "HEADWATER_LIVE_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub live_heartbeat_seconds: u64,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use url::Url;
 
 const SERVICE: &str = "headwater";
-/// What the path of a collector's address ends in (OTLP over HTTP).
+/// The end of the path of a collector's address (OTLP over HTTP).
 const PATH: &str = "/v1/traces";
 
 /// Which traces are recorded, and where they are exported to.
@@ -22,7 +22,7 @@ pub struct TraceConfig {
     /// other users do not see
     #[arg(long, env = "HEADWATER_OTLP_HEADERS", hide_env_values = true)]
     pub otlp_headers: Option<OtlpHeaders>,
-    /// What the service is called in traces; by default what OTEL_SERVICE_NAME says, or headwater
+    /// The name of the service in traces; by default what OTEL_SERVICE_NAME says, or headwater
     #[arg(long, env = "HEADWATER_SERVICE_NAME")]
     pub service_name: Option<String>,
     /// The share of the traces that begin here which is recorded, 0 to 1; a trace that began elsewhere

@@ -95,11 +95,11 @@ pub trait Aggregate:
     /// taken under another number are ignored and the state is folded from the log again.
     const STATE_VERSION: u32 = 1;
 
-    /// What can be asked of the aggregate.
+    /// The commands that can be asked of the aggregate.
     type Command: Serialize + DeserializeOwned + ToSchema + Clone + Send + Unpin + 'static;
-    /// What can have happened to it.
+    /// The events that can have happened to it.
     type Event: Serialize + DeserializeOwned + Clone + Send + 'static;
-    /// Why a command can be refused by a rule.
+    /// The rules that can refuse a command.
     type Rejection: Rejection;
 
     /// Decides a command against the current state. Pure: it appends nothing and changes nothing.
@@ -238,7 +238,7 @@ impl Rejection for std::convert::Infallible {
     }
 }
 
-/// What a decision may depend on besides the state: the inputs that the runtime hands in.
+/// The inputs of a decision besides the state, which the runtime hands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     /// The aggregate's id.
@@ -249,7 +249,7 @@ pub struct Context {
     pub command_id: Arc<str>,
     /// The time of the decision. It becomes the `time` of the events.
     pub now: Timestamp,
-    /// Who gives the command. Who may everything where nobody is asked who they are.
+    /// The caller. They may everything where nobody is asked who they are.
     pub caller: Caller,
 }
 
@@ -312,7 +312,7 @@ impl<E> Decision<E> {
 /// A key that at most one aggregate holds at a time, such as an e-mail address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Claim {
-    /// What the key is unique within, for example `"member_email"`: 1 to 32 letters, digits and `_`. A command whose decision has
+    /// The name that the key is unique within, for example `"member_email"`: 1 to 32 letters, digits and `_`. A command whose decision has
     /// another scope fails.
     pub scope: &'static str,
     /// The key, already in the form that is compared (lower case, trimmed: the domain's choice). However its

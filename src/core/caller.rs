@@ -1,10 +1,10 @@
-//! Who asks, and what they may: what the domain is told of the caller of a command or a query.
+//! Callers, as the domain is told of them with a command or a query.
 //!
 //! The runtime finds out who it is; nothing here checks a signature or a date.
 
 use std::{fmt, sync::Arc};
 
-/// Who asks, and what they may. Cheap to clone.
+/// A caller and their scopes. Cheap to clone.
 ///
 /// The default is the program itself, which may everything, and so may everybody where nobody is asked
 /// who they are.

@@ -19,14 +19,14 @@ pub struct Problem {
     /// Always `about:blank`: `code` is what tells problems apart.
     #[schema(value_type = String)]
     pub r#type: Box<str>,
-    /// What `status` means, in a few words.
+    /// The meaning of `status`, in a few words.
     #[schema(value_type = String)]
     pub title: Box<str>,
     /// The HTTP status, on NATS too (`Nats-Service-Error-Code`).
     pub status: u16,
     /// The stable snake case code that programs match on.
     pub code: String,
-    /// What is wrong this time, for a person.
+    /// The fault this time, for a person.
     pub detail: String,
     /// The field, header or parameter at fault, for example `lines[0].quantity`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -44,18 +44,18 @@ pub struct Problem {
     /// Seconds after which a retry makes sense. `Retry-After` on the surfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
-    /// How fresh the view is that refuses a query. Headers on the surfaces, as of every answer.
+    /// The freshness of the view that refuses a query. Headers on the surfaces, as of every answer.
     #[serde(skip)]
     #[schema(ignore)]
     pub age: Option<Age>,
 }
 
-/// How fresh an answer about a view is.
+/// The freshness of an answer about a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Age {
     /// The stream sequence up to which the view had applied the log.
     pub applied: u64,
-    /// How far behind the log it was, in milliseconds.
+    /// The distance to the end of the log, in milliseconds.
     pub lag_ms: u64,
     /// True if something is behind because of an event that could not be applied.
     pub parked: bool,

@@ -137,9 +137,9 @@ pub trait Process: Default + Clone + Serialize + DeserializeOwned + Send + Unpin
     /// The aggregates that it sends commands to. One that the domain does not have is found at the start.
     const TARGETS: &'static [&'static str];
 
-    /// What it notes down.
+    /// The facts that it notes down.
     type Fact: Serialize + DeserializeOwned + Clone + Send + 'static;
-    /// What a deployment sets for it, such as how long a payment is waited for. It is handed in with every
+    /// The settings of a deployment, such as how long a payment is waited for. It is handed in with every
     /// input, as the time is.
     type Settings: Default + Clone + Serialize + DeserializeOwned + Send + Sync + Unpin + 'static;
 

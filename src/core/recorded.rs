@@ -20,7 +20,7 @@ pub struct Recorded {
     pub version: u64,
     /// The stream sequence of the commit that carries the event. Events of one commit share it.
     pub position: u64,
-    /// When the command was decided.
+    /// The time when the command was decided.
     pub time: Timestamp,
     /// The id of the command that caused the event.
     pub command_id: String,
@@ -28,7 +28,7 @@ pub struct Recorded {
     pub correlation_id: String,
     /// The id of what caused the command: an event, or the command itself.
     pub causation_id: String,
-    /// Who gave the command, where that is known.
+    /// The caller of the command, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caller_id: Option<String>,
     /// The event's fields as JSON.
@@ -111,7 +111,7 @@ pub fn read_event<A: Aggregate>(
 pub struct DecodeError {
     /// The storage name found.
     pub event_type: String,
-    /// What was wrong with it.
+    /// The fault.
     pub source: serde_json::Error,
 }
 

@@ -117,9 +117,9 @@ pub trait View: Send + Sync + 'static {
     const VERSION: u32;
     /// The aggregates whose events the view reads.
     const AGGREGATES: &'static [&'static str];
-    /// What is served. It must serialise to a JSON object.
+    /// The served form. It must serialise to a JSON object.
     type Document: Serialize + DeserializeOwned + ToSchema + Clone + Send + 'static;
-    /// What is remembered of one source aggregate; `()` in a view that remembers nothing.
+    /// The memory of one source aggregate; `()` in a view that remembers nothing.
     type Part: Serialize + DeserializeOwned + Clone + Send + 'static;
 
     /// Returns what the documents can be filtered, sorted and searched by.
@@ -190,7 +190,7 @@ pub enum Rows {
     None,
 }
 
-/// What becomes of a document (or a part).
+/// The change of a document (or a part).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
     /// It is replaced, or made.
@@ -230,7 +230,7 @@ impl Route {
     }
 }
 
-/// What the documents of a view can be found by. Everything named here is indexed.
+/// The fields that the documents of a view can be found by. Everything named here is indexed.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
     /// The filters that a list accepts, those that tell most first: where a list has several by equality,
@@ -316,7 +316,7 @@ impl Filter {
     }
 }
 
-/// How a filter compares the field with the parameter.
+/// The comparison of the field with the parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
     /// The field equals the value.
@@ -363,7 +363,7 @@ impl Sort {
     }
 }
 
-/// What a view remembers of the aggregates it is composed from, as of the event being applied.
+/// The memory of a view for the aggregates it is composed from, as of the event being applied.
 ///
 /// A part that has not been read from the store yet is noted as missing; the projector then loads
 /// it and applies the event again.

@@ -47,7 +47,7 @@ const WELL_AFTER: Duration = Duration::from_secs(30);
 /// A restarted server may have to recover a large store first.
 const RESTART_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How a server is started. Every field has a default but the folder.
+/// The settings of a server. Every field has a default but the folder.
 #[derive(Debug, Clone)]
 pub struct NatsServerOptions {
     /// The place where the store, the configuration and the log are. Created if need be.
@@ -93,7 +93,7 @@ pub struct ServerUsers {
 pub struct NatsServerState {
     /// The server's process id; `None` while it is being restarted and after it was stopped.
     pub pid: Option<u32>,
-    /// How often it was restarted.
+    /// The number of restarts.
     pub restarts: u32,
 }
 
@@ -253,7 +253,7 @@ async fn supervise(
     }
 }
 
-/// Why no server is running. All are terminal: what is wrong needs a person.
+/// The reason why no server is running. All are terminal: what is wrong needs a person.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsServerError {
     /// No place has a server that will do.
@@ -262,7 +262,7 @@ pub enum NatsServerError {
          run `make tools`, or name one with --nats-server"
     )]
     NotFound {
-        /// What was found and would not do, each with `; ` before it.
+        /// Servers that were found and would not do, each with `; ` before it.
         seen: String,
     },
     /// The server that was named will not do.
@@ -273,7 +273,7 @@ pub enum NatsServerError {
     Unsuitable {
         /// The file.
         path: PathBuf,
-        /// Why, to complete "the file …".
+        /// The reason, to complete "the file …".
         reason: String,
     },
     /// The folder cannot be used, or the processes cannot be started.
@@ -281,13 +281,13 @@ pub enum NatsServerError {
     Io {
         /// The server's folder.
         folder: PathBuf,
-        /// What was wrong.
+        /// The fault.
         source: io::Error,
     },
     /// It ended by itself, for example because the port is taken.
     #[error("nats-server did not start ({status}); its log, {}, ends with:\n{tail}", log.display())]
     Ended {
-        /// How it ended.
+        /// The exit status.
         status: String,
         /// Its log file.
         log: PathBuf,
@@ -300,7 +300,7 @@ pub enum NatsServerError {
         after.as_secs(), log.display()
     )]
     NotReady {
-        /// How long it was given.
+        /// The time that it was given.
         after: Duration,
         /// Its log file.
         log: PathBuf,

@@ -1,4 +1,4 @@
-//! What the server says to an append.
+//! The server's answer to an append.
 
 use super::{append::AppendError, health::LogHealth, subject::STREAM};
 use async_nats::{Message, StatusCode, jetstream::ErrorCode};
@@ -18,7 +18,7 @@ struct Ack {
     error: Option<async_nats::jetstream::Error>,
 }
 
-/// What the server acknowledged.
+/// The append that the server acknowledged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Published {
     /// The position of the message, or of a batch's last.

@@ -38,10 +38,10 @@ use window::Window;
 /// So many acknowledgements are handed on before others have their turn on the thread.
 const PORTION: usize = 64;
 
-/// What a message came to.
+/// The fate of a message.
 pub(super) type Answer = Result<Published, AppendError>;
 
-/// Where the acknowledgements of one connection are waited for.
+/// The acknowledgements of one connection, and those who wait for them.
 #[derive(Debug)]
 pub(super) struct Acks {
     client: Client,

@@ -1,4 +1,4 @@
-//! Where JetStream's API is reached: in another domain, or under a prefix that an account imports.
+//! The place of JetStream's API: in another domain, or under a prefix that an account imports.
 
 use async_nats::{Client, jetstream};
 use std::{fmt, sync::Arc};

@@ -28,7 +28,7 @@ pub struct Append {
     pub headers: HeaderMap,
 }
 
-/// Why a commit was not, or may not have been, appended.
+/// The reason why a commit was not, or may not have been, appended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The aggregate, or the key, has moved on. Nothing was stored: reload and decide again.

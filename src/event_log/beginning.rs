@@ -1,4 +1,4 @@
-//! Where a process begins to follow the log: `log.process.<name>`, written once.
+//! The position where a process begins to follow the log: `log.process.<name>`, written once.
 //!
 //! A process that is added to a log with a history follows what comes from then on: what has happened before
 //! was settled without it.

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Who chooses how concurrent appends reach the log.
+/// The choice of the way in which concurrent appends reach the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum AppendChoice {
     /// Grouped where NATS is known to be a single server that syncs before it acknowledges, or else
@@ -27,7 +27,7 @@ pub enum AppendChoice {
     /// Each as a message of its own, many in flight. For a server that acknowledges before its sync,
     /// and for a cluster, which syncs many with one entry by itself.
     Pipelined,
-    /// What waits at the same time as one atomic batch, one in flight. For a single server that syncs
+    /// Appends that wait at the same time go as one atomic batch, one in flight. For a single server that syncs
     /// before it acknowledges.
     Grouped,
 }
@@ -35,20 +35,20 @@ pub enum AppendChoice {
 /// From what it can be known whether the server syncs before it acknowledges.
 #[derive(Debug, Clone, Default)]
 pub struct ServerKnowledge {
-    /// What is known of it by whoever started it.
+    /// Knowledge of it by whoever started it.
     pub durability: Option<Durability>,
-    /// Where it can be asked: its monitoring endpoint, such as `http://127.0.0.1:8222`.
+    /// The address where it can be asked: its monitoring endpoint, such as `http://127.0.0.1:8222`.
     pub monitor: Option<Url>,
     /// The place where its JetStream is reached.
     pub api: ApiPrefix,
 }
 
-/// How appends reach the log, and why so.
+/// The way in which appends reach the log, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChosenAppend {
-    /// How.
+    /// The way.
     pub mode: AppendMode,
-    /// Why, in a few words for a person.
+    /// The reason, in a few words for a person.
     pub reason: String,
     /// What an acknowledged append is worth, where that is known.
     pub durability: Option<Durability>,
@@ -144,7 +144,7 @@ async fn by_server(nats: &async_nats::Client, knowledge: &ServerKnowledge) -> Ch
     }
 }
 
-/// What is read of `/varz`.
+/// The part that is read of `/varz`.
 #[derive(Debug, Deserialize)]
 struct Server {
     server_id: String,
@@ -174,7 +174,7 @@ struct JetstreamConfig {
     sync_always: bool,
 }
 
-/// Why the monitoring endpoint did not tell.
+/// The reason why the monitoring endpoint did not tell.
 #[derive(Debug, thiserror::Error)]
 enum Untold {
     #[error("{0}")]

@@ -27,7 +27,7 @@ use std::borrow::Cow;
 /// A commit without events.
 const NO_EVENTS: &[u8] = b"[]";
 
-/// What an aggregate is about to do with a key.
+/// A change that an aggregate is about to make to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Intent {
@@ -40,7 +40,7 @@ pub enum Intent {
 /// The stored form of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Stored<'a> {
-    /// Who claims: `/<aggregate>/<id>`.
+    /// The claimant: `/<aggregate>/<id>`.
     #[serde(borrow)]
     source: Cow<'a, str>,
     intent: Intent,
@@ -75,7 +75,7 @@ impl Claimant {
     }
 }
 
-/// Who has a key.
+/// The holder of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
     /// Nobody.
@@ -93,7 +93,7 @@ pub enum Holder {
 pub struct KeyState {
     /// The position of the last claim; 0 when there is none.
     pub position: u64,
-    /// Who has the key.
+    /// The holder of the key.
     pub holder: Holder,
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, io, sync::Arc};
 
-/// What an event takes in a commit beside its data and ids, in bytes, at the most.
+/// The most that an event takes in a commit beside its data and ids, in bytes.
 pub const ENVELOPE: usize = 320;
 
 /// Writes times as RFC 3339 has them.
@@ -58,7 +58,7 @@ impl TryFrom<String> for Fingerprint {
     }
 }
 
-/// What one command adds to a commit.
+/// The addition of one command to a commit.
 #[derive(Debug, Clone)]
 pub struct CommandEvents {
     /// The command's id.
@@ -66,9 +66,9 @@ pub struct CommandEvents {
     /// The fingerprint of the command's name and body, which tells a reused key from a retry; `None`
     /// when the client chose no key.
     pub command_hash: Option<Fingerprint>,
-    /// Who gave it, where that is known.
+    /// The caller, where that is known.
     pub caller_id: Option<Arc<str>>,
-    /// When it was decided.
+    /// The time when it was decided.
     pub time: Timestamp,
     /// The aggregate's version before its first event.
     pub version_before: u64,
@@ -287,7 +287,7 @@ pub enum CodecError {
     Encode {
         /// The aggregate's name.
         aggregate: &'static str,
-        /// What was wrong.
+        /// The fault.
         source: serde_json::Error,
     },
     /// An event's storage name does not begin with its aggregate's.
@@ -311,7 +311,7 @@ pub enum CodecError {
     Decode {
         /// Its stream sequence.
         position: u64,
-        /// What was wrong.
+        /// The fault.
         source: serde_json::Error,
     },
 }

@@ -4,9 +4,9 @@ use super::{EventLog, LoadError, subject::STREAM};
 use serde::Deserialize;
 use std::{fmt, time::Duration};
 
-/// What the names of the consumers begin with that Headwater makes.
+/// The beginning of the names of the consumers that Headwater makes.
 const OURS: [&str; 2] = ["view-", "verify-"];
-/// How many are asked for before it is given up: a server tells 256 at a time.
+/// The number that are asked for before it is given up: a server tells 256 at a time.
 const PAGES: usize = 400;
 
 /// A consumer of the log.

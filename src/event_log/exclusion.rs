@@ -25,7 +25,7 @@ const EXCLUDED: &str = "log.excluded";
 const NOTICE: &[u8] = b"[]";
 /// The highest version that is taken from a commit which is passed over: what JSON numbers are exact up to.
 const MAX_VERSION: u64 = 1 << 53;
-/// How often a write is tried again because another was first.
+/// The number of times that a write is tried again because another was first.
 const RACES: u32 = 16;
 
 /// One excluded message.
@@ -341,7 +341,7 @@ impl OtherVersions {
     }
 }
 
-/// Why a message was not excluded.
+/// The reason why a message was not excluded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExcludeError {
     /// There is no reason.

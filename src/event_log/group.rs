@@ -36,7 +36,7 @@ impl Waiting {
     }
 }
 
-/// Where appends wait for their group.
+/// The queue in which appends wait for their group.
 #[derive(Debug, Clone)]
 pub(super) struct Grouping(mpsc::UnboundedSender<Waiting>);
 

@@ -1,4 +1,4 @@
-//! What is wrong with the log, if anything is: which trouble, not merely that there is one.
+//! The trouble of the log, if there is one: which, not merely that there is one.
 //!
 //! Three learn of troubles: the monitor ([`monitor`]), which asks for the stream twice a second; the
 //! connections, whose server refuses what is not permitted; and the appends, which alone meet a limit
@@ -31,12 +31,12 @@ pub struct LogHealth(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    /// What is known of the log, which is to be verified whenever it may have become another one.
+    /// Knowledge of the log, which is to be verified whenever it may have become another one.
     known: Arc<Known>,
-    /// Whether there is a report: what an append that went well looks at, and mostly nothing else.
+    /// True if there is a report: what an append that went well looks at, and mostly nothing else.
     reported: AtomicBool,
     state: Mutex<State>,
-    /// How often the server has refused to take a message of the log.
+    /// The number of times that the server has refused to take a message of the log.
     denials: watch::Sender<u64>,
 }
 
@@ -181,7 +181,7 @@ fn tell(state: &mut State) {
     state.told = now;
 }
 
-/// What a server refuses of a connection.
+/// The permissions that a server refuses to a connection.
 enum Denied<'a> {
     Publish(&'a str),
     Subscribe(&'a str),

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-/// What stands at a position: a hash of the body of the message there.
+/// The mark of a position: a hash of the body of the message there.
 ///
 /// Two commits of one aggregate never have the same body: it holds the time and the command's id.
 #[derive(
@@ -87,7 +87,7 @@ pub struct Epoch(u64);
 pub struct Place {
     /// Its position; 0 when there is none.
     pub position: u64,
-    /// What stands there.
+    /// The mark of it.
     pub mark: Mark,
 }
 
@@ -102,7 +102,7 @@ impl Place {
     }
 }
 
-/// What the connections of one process know of the log together.
+/// The common knowledge of the log of one process's connections.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     epoch: AtomicU64,

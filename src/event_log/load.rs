@@ -22,7 +22,7 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The header that says which trace a commit belongs to.
 const TRACEPARENT: &str = "traceparent";
-/// How often it is looked further back for messages that came before others.
+/// The number of looks further back for messages that came before others.
 const LOOKS_BACK: usize = 16;
 
 /// The number of histories that are read at once. The server looks through all that lies between the messages
@@ -37,7 +37,7 @@ pub struct StoredMessage {
     pub subject: String,
     /// Its stream sequence.
     pub position: u64,
-    /// When the server took it, by the server's clock, in seconds since the epoch.
+    /// The time when the server took it, by the server's clock, in seconds since the epoch.
     pub time: i64,
     /// The same, to the last digit that the server tells.
     pub stored: Timestamp,
@@ -53,12 +53,12 @@ pub enum LoadError {
     /// It cannot be reached now; a retry may work.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
-    /// What stands there cannot be understood by this build; a retry won't help.
+    /// A message that cannot be understood by this build; a retry won't help.
     #[error("what stands at {position} of the log cannot be read: {reason}")]
     Unreadable {
         /// The stream sequence of what cannot be read.
         position: u64,
-        /// What is wrong with it.
+        /// The fault of it.
         reason: String,
     },
     /// The server answers what it should not; a retry won't help.

@@ -20,10 +20,10 @@ const PREFETCH: usize = 64;
 const MAX_ACK_PENDING: i64 = 65_536;
 /// The time one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that it is still there; two missed ones are an error.
+/// The pause between two signs of life of the server; two missed ones are an error.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// What is shared, and under which name.
+/// The messages that are shared, and the name they are shared under.
 #[derive(Debug, Clone)]
 pub struct QueueOptions {
     /// The stream.
@@ -173,7 +173,7 @@ impl Delivery {
         self.acknowledge(AckKind::Nak(Some(pause))).await;
     }
 
-    /// What is not heard has the message come again.
+    /// A message that is not heard comes again.
     async fn acknowledge(&self, kind: AckKind) {
         if let Err(error) = self.message.ack_with(kind).await {
             tracing::debug!(%error, "not acknowledged");

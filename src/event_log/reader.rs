@@ -36,9 +36,9 @@ const MAX_ACK_PENDING: i64 = 30_000;
 const ACK_WAIT: Duration = Duration::from_secs(600);
 /// The time one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
-/// How often the server says that it is still there; two missed ones are an error.
+/// The pause between two signs of life of the server; two missed ones are an error.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long to wait for a next message that the server has said is there.
+/// The time to wait for a next message that the server has said is there.
 const LINGER: Duration = Duration::from_millis(5);
 /// The time deliveries that the server has said are there may take to come. They may have gone to
 /// another reader of the consumer, which has left.
@@ -46,7 +46,7 @@ const STARVED: Duration = Duration::from_secs(3);
 /// A batch ends at this many bytes of bodies. One is in its owner's hands, one is read ahead.
 const MAX_BATCH_BYTES: usize = 4 << 20;
 
-/// What a reader follows, and under which name.
+/// The messages that a reader follows, and its name.
 #[derive(Debug, Clone)]
 pub struct ReaderOptions {
     /// The stream, normally [`subject::STREAM`].
@@ -76,15 +76,15 @@ impl ReaderOptions {
 pub struct Commit {
     /// Its stream sequence.
     pub position: u64,
-    /// What stands there: the mark of its body.
+    /// The mark of its body.
     pub mark: Mark,
     /// The aggregate's name.
     pub aggregate: String,
     /// The aggregate's id.
     pub id: String,
-    /// When the log took it.
+    /// The time when the log took it.
     pub published: Timestamp,
-    /// How many commits that this reader follows came after it, when it was delivered.
+    /// The number of commits that this reader follows and that came after it, when it was delivered.
     pub pending: u64,
     /// Its events, or why they cannot be read, which is no failure of the reader.
     pub events: Result<Vec<Recorded>, String>,
@@ -103,7 +103,7 @@ pub struct Reader {
     pending: u64,
     /// For how long nothing has come although something is pending.
     starved: Duration,
-    /// What has come and was not handed out, and why nothing more can come.
+    /// Messages that have come and were not handed out, and the reason why nothing more can come.
     ahead: Batch,
     failed: Option<ReadError>,
 }
@@ -471,7 +471,7 @@ fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
     }
 }
 
-/// Why the log cannot be followed.
+/// The reason why the log cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// JetStream does not answer, or not as it should.
@@ -491,7 +491,7 @@ pub enum ReadError {
     /// Nothing comes.
     #[error("{pending} commits are pending, and none comes")]
     Starved {
-        /// How many the server said are there.
+        /// The number that the server said are there.
         pending: u64,
     },
     /// The log is shorter than what was read of it before.

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 /// The place where the salt and the check value stand.
 pub(super) const SUBJECT: &str = "log.secret";
-/// How long it is taken for granted that the log is still the same: it may be replaced without a sign.
+/// The time for which the log is taken to be still the same: it may be replaced without a sign.
 const AGREED_FOR: Duration = Duration::from_secs(1);
 /// The check value is the HMAC of this text.
 const CHECKED: &str = "headwater";
@@ -86,7 +86,7 @@ pub(super) struct Hiding {
     agreed: Mutex<Option<Agreed>>,
 }
 
-/// That this process hides keys as the log has them.
+/// The fact that this process hides keys as the log has them.
 #[derive(Clone)]
 struct Agreed {
     epoch: Epoch,

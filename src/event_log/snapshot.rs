@@ -14,7 +14,7 @@ use metrics::{Counter, Histogram, counter, histogram};
 use std::sync::LazyLock;
 
 const BUCKET: &str = "snapshots";
-/// What a message of a snapshot begins with: the version of this form.
+/// The first byte of a message of a snapshot: the version of this form.
 const FORM: &[u8; 3] = b"HS1";
 /// The form, how many parts there are, and the tag of the whole.
 const HEAD: usize = FORM.len() + 1 + 8;

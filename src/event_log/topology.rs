@@ -51,7 +51,7 @@ pub struct Topology {
     api: ApiPrefix,
 }
 
-/// What [`Topology::apply`] did to one stream.
+/// The result of [`Topology::apply`] for one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It did not exist.
@@ -307,7 +307,7 @@ async fn request(
     }
 }
 
-/// Why a topology could not be applied or verified.
+/// The reason why a topology could not be applied or verified.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
     /// The server did not answer. Retryable.
@@ -315,7 +315,7 @@ pub enum TopologyError {
     NoAnswer {
         /// The stream's name.
         stream: String,
-        /// What happened instead.
+        /// The outcome instead.
         reason: String,
     },
     /// The server refused. Retryable only when it says that it is short of something for now.
@@ -337,7 +337,7 @@ pub enum TopologyError {
     Unreadable {
         /// The stream's name.
         stream: String,
-        /// What was wrong.
+        /// The fault.
         source: serde_json::Error,
     },
     /// The stream was deleted while it was looked at. Retryable.
@@ -369,7 +369,7 @@ impl TopologyError {
     }
 }
 
-/// What the server's settings promise of an acknowledged append.
+/// The promise of the server's settings about an acknowledged append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// One server, acknowledged before fsync: survives the crash of any process, not of the machine.

@@ -52,7 +52,7 @@ impl ServerVersion {
 pub struct TooOld {
     /// Its address, `<host>:<port>`.
     pub server: String,
-    /// What it says of its version.
+    /// The version that it tells.
     pub version: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the gateway needs of the rest of the system, and no more.
+//! The gateway's needs of the rest of the system, and no more.
 
 use crate::{
     command::{
@@ -201,12 +201,12 @@ impl Views for ReadModel {
     }
 }
 
-/// Whether the replica can do its work now, and why not.
+/// The checks that say whether the replica can do its work now, and why not.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Readiness {
     /// True if every check holds.
     pub ready: bool,
-    /// What was checked.
+    /// The checks that were made.
     pub checks: Vec<ReadinessCheck>,
 }
 
@@ -224,7 +224,7 @@ impl Readiness {
 /// One condition of being ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ReadinessCheck {
-    /// What is checked, for example `nats`.
+    /// The subject of the check, for example `nats`.
     pub name: String,
     /// True if it holds.
     pub ready: bool,
@@ -246,7 +246,7 @@ impl ReadinessCheck {
 /// Tells whether the replica is ready, asked on each `GET /readyz`. It must not block.
 pub type ReadinessProbe = Arc<dyn Fn() -> Readiness + Send + Sync>;
 
-/// What the gateway stands in front of.
+/// The back ends that the gateway stands in front of.
 #[derive(Clone)]
 pub struct Backends {
     /// The command side.
@@ -255,7 +255,7 @@ pub struct Backends {
     pub views: Arc<dyn Views>,
     /// The processes.
     pub processes: Arc<dyn Processes>,
-    /// Whether the replica is ready.
+    /// True if the replica is ready.
     pub readiness: ReadinessProbe,
     /// The domain's own pages for people.
     pub pages: Vec<Pages>,

@@ -1,4 +1,4 @@
-//! What every request passes on its way in and out: the bound on its length, the headers that every
+//! The boundary that every request passes on its way in and out: the bound on its length, the headers that every
 //! response has, and the one line that the log has of it.
 
 use super::{
@@ -27,10 +27,10 @@ use std::{future::Future, sync::Arc, time::Instant};
 /// The longest path and query, in bytes: room for every parameter of a list at its longest.
 pub(super) const MAX_URI: usize = 8 * 1024;
 
-/// What is refused before it is looked at, for who answers behind the policy for pages of other origins.
+/// Refusals before a request is looked at, for who answers behind the policy for pages of other origins.
 pub(super) struct Refused(pub(super) Problem);
 
-/// Who says what is refused before it is looked at.
+/// The part that says what is refused before it is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuses {
     /// The guard itself.

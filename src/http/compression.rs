@@ -19,7 +19,7 @@ const WORTH_IT: usize = 1024;
 /// The longest body that is coded where it is asked for; a longer one keeps others waiting.
 const AT_ONCE: usize = 64 * 1024;
 
-/// How a body is sent.
+/// The coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// As it is, whoever asks.

@@ -38,7 +38,7 @@ pub(super) const LEAVING: usize = 16;
 /// One in so many of all connections gives way at once, so that the idle ones are not looked for each
 /// time.
 const SHARE: usize = 64;
-/// How often it is told that there are too many.
+/// The pause between two warnings that there are too many.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// The connections of one gateway. Cheap to clone; all clones are one.
@@ -50,9 +50,9 @@ struct Shared {
     limit: usize,
     /// How many of them may be of one network; as many as there may be with `None`.
     of_one: Option<NonZeroU32>,
-    /// What the times of connections are counted from.
+    /// The moment that the times of connections are counted from.
     epoch: Instant,
-    /// Whether each is to be closed after its next answer.
+    /// True if each is to be closed after its next answer.
     draining: AtomicBool,
     open: Mutex<Open>,
 }
@@ -199,10 +199,10 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     /// Requests that are being answered, and streams that go on.
     under_way: AtomicU32,
-    /// Whether the client has not taken yet what was written.
+    /// True while the client has not taken what was written.
     blocked: AtomicBool,
     cut: AtomicBool,
-    /// When it was last begun to be idle, in microseconds of the gateway's.
+    /// The time when it last began to be idle, in microseconds of the gateway's.
     active: AtomicU64,
     /// The task that serves it.
     task: AtomicWaker,

@@ -1,4 +1,4 @@
-//! What is asked most, reading one document and giving a command, is told by its path alone and goes
+//! The requests that are made most, reading one document and giving a command, are told by their path alone and go
 //! past the router: trying its patterns costs more than answering from memory does.
 //!
 //! Whatever else is asked of the same paths, another method for example, is left to the router.
@@ -29,7 +29,7 @@ where
     }
 }
 
-/// What goes past the router.
+/// The requests that go past the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direct {
     /// `GET /views/<view>/<id>`.

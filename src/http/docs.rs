@@ -11,7 +11,7 @@ use actix_web::{
 use std::sync::{Arc, LazyLock};
 use utoipa_swagger_ui::Config;
 
-/// What the page may load and do. Swagger UI sets styles on elements and draws its icons from
+/// The policy of what the page may load and do. Swagger UI sets styles on elements and draws its icons from
 /// `data:` URLs; a defect of it can still not send anything elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
     img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \

@@ -157,7 +157,7 @@ pub(super) struct FakeCommands {
     aggregates: Vec<AggregateDescription>,
     answer: Executed,
     waits: ProcessWaits,
-    /// What reached the command side.
+    /// The requests that reached the command side.
     pub(super) seen: Mutex<Vec<CommandRequest>>,
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn serve(request: HttpRequest, site: Data<Site>) -> HttpRespons
     response
 }
 
-/// What the page shows, escaped where it stands in it.
+/// The contents of the page, escaped where they stand in it.
 #[derive(Template)]
 #[template(path = "index.html", config = "src/http/index/askama.toml")]
 struct Shown<'a> {

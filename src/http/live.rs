@@ -45,16 +45,16 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 /// The header by which a client that comes again says how far it was.
 pub(super) const LAST_EVENT_ID: &str = "Last-Event-ID";
-/// What a stream is, for caches and proxies: kept by none, and passed on as it is.
+/// The headers of a stream, for caches and proxies: kept by none, and passed on as it is.
 const UNCHANGED: &str = "no-store, no-transform";
 const EVENT_STREAM: &str = "text/event-stream";
-/// How soon to come again when a stream ends, in milliseconds, and how much later at most, so that not
+/// The pause before a client comes again when a stream ends, in milliseconds, and how much longer at most, so that not
 /// all of those whose stream has ended come at the same moment.
 const RETRY: (u32, u32) = (1_000, 2_000);
 pub(super) const HEARTBEAT: &[u8] = b":\n\n";
-/// How much is written at once.
+/// The most that is written at once.
 const CHUNK: usize = 32 * 1024;
-/// How long to stay away when there are too many, in seconds.
+/// The time to stay away when there are too many, in seconds.
 const TOO_MANY_RETRY: u32 = 5;
 /// Proxies that collect a response before they pass it on are told not to.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -189,13 +189,13 @@ fn comes_again(request: &HttpRequest) -> bool {
     accepted.any(|value| value.contains(EVENT_STREAM))
 }
 
-/// When to come again, in milliseconds: not before so many seconds, and not all at once.
+/// The pause before coming again, in milliseconds: not before so many seconds, and not all at once.
 pub(super) fn retry(seconds: Option<u32>) -> u32 {
     let least = seconds.map_or(RETRY.0, |seconds| seconds.saturating_mul(1_000));
     least.saturating_add(rand::random_range(0..RETRY.1))
 }
 
-/// What is written to one client.
+/// The bytes that are written to one client.
 struct Frames {
     subscription: Subscription,
     heartbeat: Interval,
@@ -205,7 +205,7 @@ struct Frames {
     marked: bool,
     /// The place where the client was last told to go on from.
     told: Option<EventId>,
-    /// When the client's token does not count any more; nothing comes after it.
+    /// The end of the client's token; nothing comes after it.
     end: Option<Pin<Box<Sleep>>>,
     /// True if the client has been told so.
     ended: bool,
@@ -336,7 +336,7 @@ fn frame(event: &LiveEvent) -> Bytes {
     bytes.into()
 }
 
-/// Why nothing follows, and when to come again. It leaves where to go on from as it is.
+/// The reason why nothing follows, and when to come again. It leaves where to go on from as it is.
 pub(super) fn problem_frame(problem: &[u8]) -> Bytes {
     let seconds = serde_json::from_slice(problem).map(|problem: Problem| problem.retry_after);
     let mut bytes = format!("retry: {}\n", retry(seconds.ok().flatten())).into_bytes();

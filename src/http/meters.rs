@@ -1,4 +1,4 @@
-//! What is measured of requests. `docs/metrics.md` is the table of it.
+//! Measures of requests. `docs/metrics.md` is the table of it.
 
 use actix_web::http::{Method, StatusCode};
 use metrics::{Counter, Histogram, counter, histogram};

@@ -1,4 +1,4 @@
-//! How a [`Problem`] looks on HTTP: the one place that turns a refusal into a response.
+//! The form of a [`Problem`] on HTTP: the one place that turns a refusal into a response.
 
 use crate::problem::{Age, Problem};
 use actix_web::{
@@ -19,7 +19,7 @@ const LAG: HeaderName = HeaderName::from_static("headwater-lag-ms");
 /// Something in the answer is behind because of an event that could not be applied.
 const PARKED: (&str, &str) = ("Headwater-Parked", "true");
 
-/// What a handler refuses with.
+/// A handler's refusal.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) struct Refusal(#[from] Problem);

@@ -11,7 +11,7 @@ use actix_web::{
 };
 use serde_json::Value;
 
-/// Who is served at an address.
+/// The people who are served at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Surface {
     /// Callers and operators.
@@ -78,7 +78,7 @@ pub(super) fn all(config: &mut ServiceConfig, site: &Data<Site>) {
     operations(config, site.surface);
 }
 
-/// What callers ask: commands and queries.
+/// The routes of callers: commands and queries.
 fn callers(config: &mut ServiceConfig) {
     config
         .service(readable("/views/{view}").to(views::list))
@@ -97,7 +97,7 @@ fn callers(config: &mut ServiceConfig) {
         .service(readable("/").to(index::serve));
 }
 
-/// What operators ask of a replica with back ends, beside [`operations`]. Whatever else is for them is put here,
+/// The routes of operators of a replica with back ends, beside [`operations`]. Whatever else is for them is put here,
 /// and its paths into [`is_for_operators`].
 fn operators(config: &mut ServiceConfig, site: &Site) {
     config
@@ -127,7 +127,7 @@ fn document_or_live() -> Resource {
         .default_service(web::to(|| refusal::method_not_allowed("GET, HEAD")))
 }
 
-/// How the replica is, and for operators what it measures.
+/// The state of the replica, and for operators its measures.
 pub(super) fn operations(config: &mut ServiceConfig, surface: Surface) {
     standing(config, surface);
     config.default_service(web::to(refusal::no_such_path));

@@ -29,7 +29,7 @@ use tokio_rustls::{
 };
 use zeroize::Zeroizing;
 
-/// How often the files are looked at.
+/// The pause between two looks at the files.
 const EVERY: Duration = Duration::from_secs(1);
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -51,18 +51,18 @@ struct Shared {
 #[derive(Debug)]
 struct Shown(RwLock<Arc<CertifiedKey>>);
 
-/// What was found in the files.
+/// The contents that were found in the files.
 struct Looked {
     /// The content of the certificate that is shown.
     shown: Content,
-    /// What was found last and is not taken, and whether that was told.
+    /// The contents that were found last and are not taken, and whether that was told.
     broken: Option<(Content, bool)>,
 }
 
 /// The hash of what the files have in them.
 type Content = [u8; 32];
 
-/// What a look at the files has come to.
+/// The result of a look at the files.
 #[derive(Debug, PartialEq, Eq)]
 enum Found {
     Unchanged,
@@ -212,7 +212,7 @@ impl Shared {
     }
 }
 
-/// What the two files have in them.
+/// The contents of the two files.
 struct Files<'a> {
     certificate: (&'a Path, Vec<u8>),
     key: (&'a Path, Zeroizing<Vec<u8>>),

@@ -62,7 +62,7 @@ pub enum ImportError {
     OtherLog {
         /// The first position where they differ.
         position: u64,
-        /// What stands there.
+        /// The mark of it.
         found: String,
     },
     /// The log cannot be read.

@@ -25,7 +25,7 @@ pub enum FileError {
     Line {
         /// Its number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The fault of it.
         reason: String,
     },
     /// It ends before its end.

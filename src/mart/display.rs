@@ -19,7 +19,7 @@ pub const MAX_PRODUCTS: usize = 500;
 /// The ranks within a section; the lowest comes first.
 pub const RANKS: RangeInclusive<i64> = 1..=10_000;
 
-/// What happened to a section.
+/// An event of a section.
 ///
 /// These names and fields are the storage format. None is renamed, removed or given another
 /// meaning: a new shape is a new version, and the old one is upcast on read.
@@ -83,7 +83,7 @@ struct Section {
     closed: bool,
 }
 
-/// What can be asked of a section.
+/// A command to a section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
@@ -213,7 +213,7 @@ fn valid_rank(rank: i64) -> Result<i64, Invalid> {
     rules::number("invalid_rank", rank, RANKS)
 }
 
-/// Why a section refuses a command.
+/// The reason why a section refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.

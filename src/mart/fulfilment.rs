@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 /// The name of the deadline by which an order is to be paid.
 pub const PAYMENT: &str = "payment";
 
-/// What a deployment sets.
+/// The settings of a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// The time the payment of a confirmed order is waited for.
@@ -41,7 +41,7 @@ impl Default for Settings {
     }
 }
 
-/// What is noted of an order's fulfilment.
+/// A fact of an order's fulfilment.
 ///
 /// These names and fields are the storage format. None is renamed, removed or given another
 /// meaning: a new shape is a new version, and the old one is upcast on read.
@@ -53,7 +53,7 @@ pub enum Fact {
     Began {
         /// The branch that is to deliver it.
         branch: String,
-        /// What was ordered.
+        /// The order.
         lines: Vec<NewLine>,
     },
     /// A line is as the range has it.
@@ -76,7 +76,7 @@ pub enum Fact {
     Refused {
         /// The product.
         sku: String,
-        /// Why, naming the line.
+        /// The reason, naming the line.
         reason: String,
     },
     /// The order is to be confirmed.
@@ -100,13 +100,13 @@ pub enum Fact {
     /// The order was rejected or cancelled.
     #[serde(rename = "fulfilment.called_off.v1")]
     CalledOff {},
-    /// What was set aside is to be released.
+    /// The quantities set aside are to be released.
     #[serde(rename = "fulfilment.release_sent.v1")]
     ReleaseSent {
         /// The products.
         skus: Vec<String>,
     },
-    /// What was set aside is to be handed over.
+    /// The quantities set aside are to be handed over.
     #[serde(rename = "fulfilment.ship_sent.v1")]
     ShipSent {
         /// The products.
@@ -125,13 +125,13 @@ pub enum Fact {
 pub struct NewLine {
     /// The product.
     pub sku: String,
-    /// How many.
+    /// The quantity.
     pub quantity: i64,
     /// The price of one in whole won, as the shopper saw it.
     pub unit_price: i64,
 }
 
-/// How far the fulfilment of an order is.
+/// The status of the fulfilment of an order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fulfilment {
     branch: String,

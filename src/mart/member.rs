@@ -11,10 +11,10 @@ use headwater_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What e-mail addresses are unique within.
+/// The scope that e-mail addresses are unique within.
 pub const EMAIL_SCOPE: &str = "member_email";
 
-/// What happened to a member.
+/// An event of a member.
 ///
 /// These names and fields are the storage format. None is renamed, removed or given another
 /// meaning: a new shape is a new version, and the old one is upcast on read.
@@ -61,7 +61,7 @@ pub enum Member {
     Withdrawn,
 }
 
-/// What can be asked of a member.
+/// A command to a member.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
@@ -196,7 +196,7 @@ fn valid_address(address: &str) -> Result<String, Invalid> {
     rules::lines("invalid_address", address, 1..=500)
 }
 
-/// Why a member refuses a command.
+/// The reason why a member refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.

@@ -178,7 +178,7 @@ fn valid_reason(reason: &str) -> Result<String, Invalid> {
     rules::lines("invalid_reason", reason, 1..=500)
 }
 
-/// Why an order refuses a command.
+/// The reason why an order refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
@@ -204,9 +204,9 @@ pub enum Rejection {
     #[error("the amount is {amount}, but the total is {total}")]
     #[refuses(Pay)]
     WrongAmount {
-        /// What was paid.
+        /// The amount paid.
         amount: i64,
-        /// What the order costs.
+        /// The total of the order.
         total: i64,
     },
     /// The order is not where the command applies.

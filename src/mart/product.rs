@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use utoipa::ToSchema;
 
-/// What barcodes are unique within.
+/// The scope that barcodes are unique within.
 pub const BARCODE_SCOPE: &str = "product_barcode";
 /// The prices that a product can have, in whole won.
 pub const PRICES: RangeInclusive<i64> = 1..=100_000_000;
 
-/// What happened to a product.
+/// An event of a product.
 ///
 /// These names and fields are the storage format. None is renamed, removed or given another
 /// meaning: a new shape is a new version, and the old one is upcast on read.
@@ -33,7 +33,7 @@ pub enum Event {
         price: i64,
         /// The category.
         category: String,
-        /// What the price is for, for example `1kg`.
+        /// The amount that the price is for, for example `1kg`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unit: Option<String>,
         /// The barcode.
@@ -94,7 +94,7 @@ struct Listing {
     discontinued: bool,
 }
 
-/// What can be asked of a product.
+/// A command to a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
@@ -113,7 +113,7 @@ pub enum Command {
         /// The category.
         #[schema(min_length = 1, max_length = 60, example = "fruit")]
         category: String,
-        /// What the price is for.
+        /// The amount that the price is for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(min_length = 1, max_length = 40, example = "1kg")]
         unit: Option<String>,
@@ -324,7 +324,7 @@ fn valid_barcode(barcode: String) -> Result<String, Invalid> {
     Err(Invalid::new("invalid_barcode", must))
 }
 
-/// Why a product refuses a command.
+/// The reason why a product refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.

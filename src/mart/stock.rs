@@ -17,7 +17,7 @@ use std::{
 };
 use utoipa::ToSchema;
 
-/// How many released or shipped orders are remembered, the latest.
+/// The number of released or shipped orders that are remembered, the latest.
 pub const REMEMBERED: usize = 1_000;
 /// The most that one command can move.
 pub const MAX_QUANTITY: i64 = 1_000_000;
@@ -31,7 +31,7 @@ pub fn split_id(id: &str) -> Option<(&str, &str)> {
     (rules::is_prefix(branch) && rules::is_id(sku)).then_some((branch, sku))
 }
 
-/// What happened to a stock. `available` is always the quantity available afterwards.
+/// An event of a stock. `available` is always the quantity available afterwards.
 ///
 /// These names and fields are the storage format. None is renamed, removed or given another
 /// meaning: a new shape is a new version, and the old one is upcast on read.
@@ -41,9 +41,9 @@ pub enum Event {
     /// Goods came in.
     #[serde(rename = "stock.received.v1")]
     Received {
-        /// How many.
+        /// The quantity.
         quantity: i64,
-        /// What is available now.
+        /// The quantity available now.
         available: i64,
     },
     /// Goods were set aside for an order.
@@ -51,9 +51,9 @@ pub enum Event {
     Reserved {
         /// The order.
         order: String,
-        /// How many.
+        /// The quantity.
         quantity: i64,
-        /// What is available now.
+        /// The quantity available now.
         available: i64,
     },
     /// Goods set aside for an order became available again.
@@ -61,9 +61,9 @@ pub enum Event {
     Released {
         /// The order.
         order: String,
-        /// How many.
+        /// The quantity.
         quantity: i64,
-        /// What is available now.
+        /// The quantity available now.
         available: i64,
     },
     /// Goods set aside for an order left the branch.
@@ -71,9 +71,9 @@ pub enum Event {
     Shipped {
         /// The order.
         order: String,
-        /// How many.
+        /// The quantity.
         quantity: i64,
-        /// What is available, as before.
+        /// The quantity available, as before.
         available: i64,
     },
     /// The count was corrected.
@@ -81,9 +81,9 @@ pub enum Event {
     Adjusted {
         /// The difference.
         delta: i64,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// What is available now.
+        /// The quantity available now.
         available: i64,
     },
 }
@@ -123,13 +123,13 @@ impl Stock {
     }
 }
 
-/// What can be asked of a stock.
+/// A command to a stock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Takes in goods. The first delivery begins the stock.
     Receive {
-        /// How many.
+        /// The quantity.
         #[schema(minimum = 1, maximum = 1_000_000, example = 100)]
         quantity: i64,
     },
@@ -137,7 +137,7 @@ pub enum Command {
     Reserve {
         /// The order.
         order: OrderId,
-        /// How many.
+        /// The quantity.
         #[schema(minimum = 1, maximum = 1_000_000, example = 2)]
         quantity: i64,
     },
@@ -156,7 +156,7 @@ pub enum Command {
         /// The difference: negative for what is missing.
         #[schema(minimum = -1_000_000, maximum = 1_000_000, example = -3)]
         delta: i64,
-        /// Why.
+        /// The reason.
         #[schema(min_length = 1, max_length = 500, example = "spoiled")]
         reason: String,
     },
@@ -303,7 +303,7 @@ impl Stock {
     }
 }
 
-/// Why a stock refuses a command.
+/// The reason why a stock refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, aggregate::Rejection)]
 pub enum Rejection {
     /// Only staff may do that.
@@ -321,7 +321,7 @@ pub enum Rejection {
     #[error("only {available} available")]
     #[refuses(Reserve, Adjust)]
     OutOfStock {
-        /// How many are available.
+        /// The quantity available.
         available: i64,
     },
     /// More would be on hand than a stock can hold.

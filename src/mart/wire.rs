@@ -15,7 +15,7 @@ fn refusal<A: Aggregate>(command: &Value) -> String {
     }
 }
 
-/// What holds of the commands of every aggregate.
+/// Rules that hold of the commands of every aggregate.
 fn hold<A: Aggregate>(expected: &[&str]) {
     assert_eq!(command_names::<A>(), expected);
     for name in expected {

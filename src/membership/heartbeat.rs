@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
-/// What is said on `member.<replica>`. Fields are added, never renamed.
+/// The messages on `member.<replica>`. Fields are added, never renamed.
 #[derive(Serialize, Deserialize)]
 struct Heartbeat {
     replica: String,
@@ -188,7 +188,7 @@ struct Task {
     inner: Weak<Inner>,
     /// Which process each of the others is, and when it was heard last.
     others: HashMap<String, (Arc<str>, Instant)>,
-    /// When this replica heard itself last.
+    /// The time when this replica heard itself last.
     myself: Instant,
     told_of_namesake: bool,
 }

@@ -144,7 +144,7 @@ impl Members {
     }
 }
 
-/// What a home is looked for: an aggregate by its name and id, a view by its name.
+/// The subject of a search for a home: an aggregate by its name and id, a view by its name.
 ///
 /// The hash is the same in every process and build, since replicas of two versions run side by side
 /// during a deployment.

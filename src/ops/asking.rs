@@ -34,7 +34,7 @@ pub struct Question<'a> {
     pub replica: Option<&'a str>,
     /// The view that it is about; all unless given.
     pub view: Option<&'a str>,
-    /// What to do.
+    /// The action.
     pub verb: Verb,
     /// With what.
     pub ask: &'a Ask,
@@ -157,15 +157,15 @@ impl Projectors<'_> {
     }
 }
 
-/// What the replicas have answered so far.
+/// The answers of the replicas so far.
 struct Heard {
     /// The last answer of each store about each view.
     last: BTreeMap<(String, String), Reply>,
-    /// Who has begun and not ended, about which view.
+    /// The replicas that have begun and not ended, about which view.
     working: BTreeSet<(String, String)>,
     /// About how many views each replica has answered, and about how many it will.
     answered: BTreeMap<String, (usize, usize)>,
-    /// Who is to answer.
+    /// The replicas that are to answer.
     asked: BTreeSet<String>,
     /// True if only one was asked.
     one: bool,

@@ -18,7 +18,7 @@ const SHOWN: usize = 500;
 pub struct ToldCommit {
     /// Its stream sequence.
     pub position: u64,
-    /// When the log took it.
+    /// The time when the log took it.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// The aggregate's name.
@@ -65,7 +65,7 @@ pub struct ToldEvent {
     pub correlation_id: String,
     /// The id of what caused the command.
     pub causation_id: String,
-    /// Who gave the command, where that is known.
+    /// The caller of the command, where that is known.
     pub caller_id: Option<String>,
     /// Its fields.
     #[schema(value_type = Object)]
@@ -81,10 +81,10 @@ pub struct ToldEvent {
 pub struct ToldExclusion {
     /// Who has left it out.
     pub by: String,
-    /// When.
+    /// The time.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 

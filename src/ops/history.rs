@@ -21,7 +21,7 @@ pub struct Entry {
     pub message: StoredMessage,
     /// Its events; `None` when it is no commit.
     pub events: Option<Vec<StoredEvent>>,
-    /// Why it cannot be folded, as far as that shows without folding.
+    /// The reason why it cannot be folded, as far as that shows without folding.
     pub fault: Option<String>,
     /// Its exclusion, if it is excluded.
     pub excluded: Option<Exclusion>,

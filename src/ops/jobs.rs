@@ -33,7 +33,7 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// What is done.
 #[derive(Debug, Clone)]
 pub struct JobOrder {
-    /// What to do.
+    /// The action.
     pub verb: Verb,
     /// The view that it is done to.
     pub view: String,
@@ -71,7 +71,7 @@ pub struct Job {
     pub view: String,
     /// Who has asked for it, where that is known.
     pub by: Option<String>,
-    /// How far it is.
+    /// The status.
     pub state: JobState,
     /// When it began.
     #[schema(value_type = String, format = DateTime)]
@@ -101,7 +101,7 @@ pub struct JobPart {
     /// The generation that is filled, where one is.
     #[schema(value_type = Option<String>)]
     pub generation: Option<Generation>,
-    /// How far it is.
+    /// The status.
     pub state: JobState,
     /// How much is done: positions of the log, or aggregates.
     pub done: u64,

@@ -76,11 +76,11 @@ pub struct OverviewLog {
     pub promise: Option<String>,
     /// How appends reach it, from the replica that answers.
     pub append: Option<OverviewAppend>,
-    /// What is wrong with it.
+    /// The fault of it.
     pub trouble: Option<String>,
 }
 
-/// How appends reach the log.
+/// The way appends reach the log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct OverviewAppend {
     /// `pipelined` or `grouped`.

@@ -57,11 +57,11 @@ pub struct ParkedCommit {
     pub position: u64,
     /// The index of its first event that was not applied.
     pub from_event: usize,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// True if the program that parked it did not know what it is. One that does tries it again by itself.
     pub unknown: bool,
-    /// When it was parked.
+    /// The time when it was parked.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub at: Option<Timestamp>,
     /// Some documents that are behind because of its aggregate.

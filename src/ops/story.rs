@@ -33,7 +33,7 @@ pub struct CommandStory {
     pub command: Option<StoryCommand>,
     /// The process that sent it, where one did.
     pub origin: Option<StoryOrigin>,
-    /// Where it was looked for.
+    /// The place where it was looked for.
     pub searched: Searched,
     /// True if it caused more commands than are told of.
     pub truncated: bool,

@@ -65,7 +65,7 @@ pub struct ToldGeneration {
     pub position: u64,
     /// The number of commits it is behind, where it is kept up to date.
     pub lag_commits: Option<u64>,
-    /// How far it is behind in milliseconds, where it is kept up to date.
+    /// The lag in milliseconds, where it is kept up to date.
     pub lag_ms: Option<u64>,
     /// The commits a second that it has applied in the last ten seconds.
     pub rate_per_s: Option<f64>,
@@ -78,7 +78,7 @@ pub struct ToldGeneration {
     /// Since when it has not.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub stalled_since: Option<Timestamp>,
-    /// What came of comparing it with the log all the time, where that is done.
+    /// The result of comparing it with the log all the time, where that is done.
     pub drift: Option<DriftReport>,
 }
 

@@ -1,4 +1,4 @@
-//! What a program consists of.
+//! The parts of a program.
 
 use crate::{
     aggregate::Aggregate,

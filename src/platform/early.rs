@@ -5,7 +5,7 @@ use crate::http::{self, Gateway};
 use actix_web::dev::ServerHandle;
 use std::{net::TcpListener, time::Duration};
 
-/// How long it takes at most until a server that was told to pause accepts nothing more, and what it
+/// The longest time until a server that was told to pause accepts nothing more, and what it
 /// accepted at the very end has got to its worker.
 const LAST_ACCEPTED: Duration = Duration::from_millis(50);
 

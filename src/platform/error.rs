@@ -1,4 +1,4 @@
-//! Why a replica cannot be started.
+//! The reason why a replica cannot be started.
 
 use crate::{
     command::endpoint::EndpointError,
@@ -21,9 +21,9 @@ pub enum StartError {
     /// NATS does not answer.
     #[error("cannot connect to NATS {servers}: {reason}")]
     Nats {
-        /// Where it was looked for.
+        /// The place where it was looked for.
         servers: String,
-        /// What went wrong.
+        /// The fault.
         reason: String,
     },
     /// The address of NATS, or a file that it takes to connect, cannot be used.
@@ -32,9 +32,9 @@ pub enum StartError {
     /// NATS refuses who connects.
     #[error("NATS {servers} refuses {who}: {reason}")]
     Unauthorized {
-        /// Who refused.
+        /// The server that refused.
         servers: String,
-        /// Who is refused, without any secret.
+        /// The user who is refused, without any secret.
         who: String,
         /// In the client's words.
         reason: String,
@@ -77,7 +77,7 @@ pub enum StartError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// What went wrong.
+        /// The fault.
         source: std::io::Error,
     },
     /// A process names an aggregate that the domain does not have.

@@ -42,7 +42,7 @@ fn shown_one(server: &ServerAddr) -> String {
     format!("{}://{}:{}", server.scheme(), server.host(), server.port())
 }
 
-/// Where NATS is, as whom to connect to it, and whom to believe.
+/// The address of NATS, the user to connect as, and the authority to believe.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct NatsAddress {
     /// The servers, separated by commas.

@@ -1,4 +1,4 @@
-//! How many files the process may have open, and what is left of them for the connections of clients.
+//! The number of files that the process may have open, and what is left of them for the connections of clients.
 //!
 //! A connection takes one, and so does each of the store's tables, of the log's, and what is spoken to
 //! NATS over. Where connections take the last one, the store cannot write any more.

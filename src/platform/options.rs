@@ -1,4 +1,4 @@
-//! Where and as what a replica runs.
+//! The place and the name of a replica.
 
 use super::{NatsAddress, Patience};
 use crate::{
@@ -17,22 +17,22 @@ use std::{collections::BTreeSet, time::Duration};
 /// The time a start waits where nobody says otherwise.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where and as what a replica runs.
+/// The place and the name of a replica.
 #[derive(Debug, Clone)]
 pub struct PlatformOptions {
     /// The NATS to connect to, for example `nats://a:4222,nats://b:4222`.
     pub nats: NatsAddress,
-    /// What the replica does.
+    /// The roles of the replica.
     pub roles: BTreeSet<Role>,
     /// The place where documents are kept: `surrealkv://<folder>`, `mem://` or `ws://<host>:<port>`.
     pub store: String,
-    /// Who to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
+    /// The user to sign in as at a SurrealDB server: an EDITOR where there is the projector role, a VIEWER
     /// suffices for queries alone.
     pub credentials: Option<Credentials>,
     /// The replica's lasting name, which no other may have: it is reached by it, and its consumers
     /// are set apart by it where each replica keeps documents of its own. 1 to 32 of `A-Z a-z 0-9 _ -`.
     pub replica: String,
-    /// How HTTP is served.
+    /// The settings of HTTP.
     pub http: http::Options,
     /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
     pub cache: usize,
@@ -41,17 +41,17 @@ pub struct PlatformOptions {
     /// The number of bytes of memory each index of texts is written with, where documents are kept in this
     /// process; 0 for no such index.
     pub search_memory: usize,
-    /// How the views are compared with the log.
+    /// The comparison of the views with the log.
     pub verify: VerifyOptions,
-    /// How the command side is sized.
+    /// The sizes of the command side.
     pub command: CommandOptions,
-    /// How processes are run, where there is the role for it.
+    /// The settings of processes, where there is the role for them.
     pub processes: ProcessOptions,
     /// True if processes wait for [`super::Platform::begin_processes`].
     pub processes_later: bool,
-    /// How appends reach the log.
+    /// The way appends reach the log.
     pub append: AppendChoice,
-    /// What is known of the server: where its JetStream is reached, and from what
+    /// Knowledge of the server: where its JetStream is reached, and from what
     /// [`AppendChoice::Auto`] knows what it does.
     pub server: ServerKnowledge,
     /// Under what unique keys are hidden in the log; its own salt when `None`.

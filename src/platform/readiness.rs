@@ -1,4 +1,4 @@
-//! Whether a replica can do its work.
+//! The readiness of a replica.
 
 use super::{Platform, start::connections};
 use crate::{

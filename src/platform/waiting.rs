@@ -14,10 +14,10 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(100))
     .with_max_delay(LONGEST_PAUSE)
     .without_max_times();
-/// How often what is waited for is told again.
+/// The pause between two lines that tell what is waited for.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 
-/// How long a start waits for what may come by itself: NATS, JetStream's leader, a shared store.
+/// The time that a start waits for what may come by itself: NATS, JetStream's leader, a shared store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// As long as this for each.

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The most alarms that one replica acts on at once.
 const MOST: usize = 512;
-/// How many are armed at once where all are armed again.
+/// The number that are armed at once where all are armed again.
 const ARMING: usize = 256;
 /// The number of commits that are read at once where all are armed again.
 const BATCH: usize = 4_000;
@@ -106,7 +106,7 @@ async fn act_on(desk: &Desk, delivery: Delivery) {
     delivery.done().await;
 }
 
-/// Why the alarms cannot be armed again.
+/// The reason why the alarms cannot be armed again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RestoreError {
     #[error(transparent)]

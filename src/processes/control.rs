@@ -1,4 +1,4 @@
-//! What operators do with an instance: `ctl.process.<process>.<id>.<verb>`, where one of the replicas that run
+//! Operators' changes of an instance: `ctl.process.<process>.<id>.<verb>`, where one of the replicas that run
 //! the process answers with the outcome, or the refusal.
 
 use super::desk::Desk;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// The longest reason, in bytes.
 const LONGEST: usize = 500;
 
-/// Who may ask, and how they are answered.
+/// The callers that may ask, and the way they are answered.
 #[derive(Clone)]
 pub struct Operators {
     /// The connection that they ask by.
@@ -28,11 +28,11 @@ pub struct Operators {
     pub access: Access,
 }
 
-/// What an operator asks for.
+/// The request of an operator.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProcessAsk {
-    /// Why; it is recorded.
+    /// The reason; it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What the parts of a running process share: giving inputs and commands until they are answered.
+//! Common parts of a running process: giving inputs and commands until they are answered.
 
 use super::{ProcessOptions, RegisteredProcess};
 use crate::{
@@ -25,7 +25,7 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
 /// After so many tries it is told that something does not work.
 const TELL_AFTER: u32 = 6;
 
-/// What the parts of one process share.
+/// The common parts of one process.
 pub(super) struct Desk {
     pub process: RegisteredProcess,
     pub log: EventLog,
@@ -153,7 +153,7 @@ impl Desk {
     }
 }
 
-/// Where the step of a command stands, and whether it may have been carried out before.
+/// The place of a command's step, and whether it may have been carried out before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub position: u64,

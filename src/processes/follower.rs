@@ -31,7 +31,7 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// The consumer is kept for as long as the process may be away: its place is the cursor.
 const INACTIVE: Duration = Duration::from_secs(400 * 24 * 3_600);
 
-/// Why a process cannot be followed now.
+/// The reason why a process cannot be followed now.
 #[derive(Debug, thiserror::Error)]
 enum FollowError {
     #[error(transparent)]

@@ -61,7 +61,7 @@ pub struct ListAsk {
 pub struct ListedInstance<'a> {
     /// The instance's id.
     pub id: &'a str,
-    /// How it is.
+    /// The status.
     #[serde(flatten)]
     pub told: &'a ToldInstance,
 }

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 /// Inputs that are not settled yet.
 #[derive(Default)]
 pub(super) struct Lanes {
-    /// What waits for the input before it, by instance. An instance is here as long as one is under way.
+    /// Inputs that wait for the one before them, by instance. An instance is here as long as one is under way.
     waiting: HashMap<Id, VecDeque<(u64, Arrived)>>,
     /// The number of inputs of each position that are not settled.
     unsettled: BTreeMap<u64, usize>,
-    /// How far the log was read.
+    /// The position up to which the log was read.
     read: u64,
     count: usize,
 }

@@ -11,7 +11,7 @@ use std::{
     fmt,
 };
 
-/// How an instance is.
+/// The status of an instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum ToldStatus {
@@ -59,15 +59,15 @@ impl ToldStatus {
     }
 }
 
-/// What is known of an instance from its records.
+/// Knowledge of an instance from its records.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ToldInstance {
-    /// How it is.
+    /// The status.
     pub status: ToldStatus,
-    /// Why it is parked, suspended, or was ended.
+    /// The reason why it is parked, suspended, or was ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When something came to it last.
+    /// The time when something came to it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
     /// The number of steps that it has made.

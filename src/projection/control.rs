@@ -1,4 +1,4 @@
-//! What operators can ask of a running projector role: `ctl.projector.<replica>.<view>.<verb>`, where `all`
+//! Operators' requests of a running projector role: `ctl.projector.<replica>.<view>.<verb>`, where `all`
 //! stands for every replica or every view.
 //!
 //! Each replica answers for each view with one or more messages: perhaps some that tell how far the
@@ -45,7 +45,7 @@ const HOLD: Duration = Duration::from_secs(5);
 /// The token that stands for every replica, or every view.
 pub const ALL: &str = "all";
 
-/// How many of the documents that differed from the log are named.
+/// The number of documents that differed from the log and are named.
 const DRIFTED: usize = 10;
 
 /// Answers operators.
@@ -454,7 +454,7 @@ fn chosen(ask: &Ask, generations: &Generations) -> Result<Generation, ControlErr
     chosen.ok_or(ControlError::Generation(GenerationError::Unknown))
 }
 
-/// Why what an operator has asked for was not done.
+/// The reason why what an operator has asked for was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The view's generations do not allow it.
@@ -469,7 +469,7 @@ pub enum ControlError {
     /// Nothing of this aggregate is parked.
     #[error("nothing of this aggregate is parked")]
     NotParked,
-    /// What is meant is one aggregate, or all of it.
+    /// The scope of a request: one aggregate, or all of it.
     #[error("name the aggregate and its id, or ask for all")]
     Unnamed,
     /// The filled generation has parked what the live one has applied.

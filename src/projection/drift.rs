@@ -33,7 +33,7 @@ const AHEAD: usize = 500;
 const MOST: usize = 1_000;
 /// Of how many differences a pass keeps what was there.
 const EVIDENCE: usize = 100;
-/// How often a pass is made faster to come up to a view that goes on.
+/// The number of times that a pass is made faster to come up to a view that goes on.
 const ROUNDS: usize = 30;
 /// So many commits behind, it has come up.
 const CLOSE: u64 = 1_000;
@@ -156,7 +156,7 @@ async fn compare(
     Ok(checked)
 }
 
-/// What a pass has found to differ.
+/// The documents that a pass has found to differ.
 #[derive(Default)]
 struct Found {
     different: u64,

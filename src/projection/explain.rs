@@ -89,7 +89,7 @@ pub struct ExplainedEvent {
     pub correlation_id: String,
     /// The id of what caused the command.
     pub causation_id: String,
-    /// Who gave the command, where that is known.
+    /// The caller of the command, where that is known.
     pub caller_id: Option<String>,
     /// Its fields; null where all of them together are too large.
     #[schema(value_type = Option<Object>)]

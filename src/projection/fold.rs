@@ -125,7 +125,7 @@ pub struct Rehearsal {
     pub(super) set_aside: HashMap<PartKey, (u64, usize)>,
 }
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Debug)]
 pub enum Folded {
     /// This must be supplied first; none at all when what was missing is known to be nowhere.
@@ -162,9 +162,9 @@ pub(super) struct ViewFold<V: View> {
     erases: Option<u64>,
     /// The positions of the commits that are passed over.
     excluded: HashSet<u64>,
-    /// What is tried again.
+    /// The commits that are tried again.
     retrying: Option<Again>,
-    /// What came before the parked events of aggregates whose parked commits cannot be understood.
+    /// Events before the parked ones of aggregates whose parked commits cannot be understood.
     histories: HashMap<PartKey, Vec<Recorded>>,
     /// As what it folds, if it only folds to compare.
     rehearsal: Option<Rehearsal>,
@@ -309,7 +309,7 @@ impl<V: View> Fold for ViewFold<V> {
     }
 }
 
-/// What came of a pass.
+/// The result of a pass.
 enum Passed {
     Folded(Box<Folded>),
     /// Only this many commits are to be applied.

@@ -38,7 +38,7 @@ use take_over::TakeOver;
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How often the keeper looks whether something has changed.
+/// The pause between two looks of the keeper for a change.
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while a generation is being filled.
 const LOOK_BUILDING: Duration = Duration::from_millis(100);
@@ -72,7 +72,7 @@ pub(super) struct Shared {
     pub(super) rates: Rates,
 }
 
-/// Why another generation goes live. Of each, how long the live one is held still for it at most.
+/// The reason why another generation goes live. Of each, how long the live one is held still for it at most.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Turn {
     /// It is filled, and has parked nothing that the live one has applied unless an operator accepts that.

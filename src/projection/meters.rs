@@ -1,11 +1,11 @@
-//! What is measured of projectors. `docs/metrics.md` is the table of it.
+//! Measures of projectors. `docs/metrics.md` is the table of it.
 
 use super::{keeper::ViewHandle, status::ProjectorState};
 use jiff::Timestamp;
 use metrics::{counter, gauge, histogram};
 use std::time::Duration;
 
-/// How often it is told how far behind the views are. A view that stalls falls behind with time alone.
+/// The pause between two tellings of how far behind the views are. A view that stalls falls behind with time alone.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A batch of commits is in the store.

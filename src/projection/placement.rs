@@ -12,7 +12,7 @@ use crate::{
 use std::sync::Arc;
 use tokio::sync::{Mutex, watch};
 
-/// Whether this replica keeps a view.
+/// True if this replica keeps a view.
 pub struct ViewPlacement {
     among: Option<Among>,
 }

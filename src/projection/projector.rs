@@ -58,7 +58,7 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 4_000;
 /// A batch of fewer commits than this is a small one: most of what it costs is the transaction.
 const SMALL: usize = 64;
-/// How long after a small batch has begun the next one begins at the earliest. An event that comes
+/// The least time between the beginnings of a small batch and of the next one. An event that comes
 /// alone does not wait; of a steady stream those that come meanwhile share a transaction, and a view
 /// that keeps up takes no more of the machine than it needs.
 const PACE: Duration = Duration::from_millis(2);
@@ -68,7 +68,7 @@ const UNHURRIED: Duration = Duration::from_millis(50);
 /// The time a step waits for commits while there is something else to do.
 const SOON: Duration = Duration::from_millis(1);
 
-/// What a projector is made of.
+/// The parts of a projector.
 #[derive(Clone)]
 pub struct ProjectorOptions {
     /// The view.
@@ -79,9 +79,9 @@ pub struct ProjectorOptions {
     pub log: EventLog,
     /// The stream of the log.
     pub stream: String,
-    /// What to move when a batch is in the store.
+    /// The marks to move when a batch is in the store.
     pub watermark: Watermark,
-    /// What sets this projector's consumer apart from those of other replicas, where each replica
+    /// The name that sets this projector's consumer apart from those of other replicas, where each replica
     /// keeps documents of its own. None where all share one store.
     pub replica: Option<String>,
     /// The largest batch, in commits.
@@ -90,12 +90,12 @@ pub struct ProjectorOptions {
     pub limits: Limits,
     /// Which filling of the view's tables it keeps.
     pub generation: Generation,
-    /// Who it is, in the checkpoints that it writes.
+    /// The name of the writer, in the checkpoints that it writes.
     pub writer: String,
     /// Held by the projector from the reading of what a batch needs to its announcement: who holds
     /// it meanwhile keeps the generation as it is.
     pub gate: Arc<Mutex<()>>,
-    /// How the view is compared with the log.
+    /// The comparison of the view with the log.
     pub verify: VerifyOptions,
 }
 
@@ -157,7 +157,7 @@ pub(super) struct Projector {
     /// The number of the transaction that last changed what readers are told of what is parked.
     parked_at: u64,
     parked: ParkedSet,
-    /// What is parked as unknown and still to be tried again by this program.
+    /// The aggregates that are parked as unknown and still to be tried again by this program.
     unknown: VecDeque<PartKey>,
     /// True if it was looked at what there is of that.
     looked: bool,
@@ -171,11 +171,11 @@ pub(super) struct Projector {
     told: Place,
     /// True if the store or the log has gone back, so that what was told at later positions is not so.
     renews: bool,
-    /// What cannot be written, if something cannot.
+    /// The part that cannot be written, if there is one.
     trouble: Option<Trouble>,
     attempt: Attempt,
     open: Option<Open>,
-    /// When the last batch was begun, if it was a small one.
+    /// The time when the last batch was begun, if it was a small one.
     paced: Option<Instant>,
     /// As [`Open::live`], and the edition, when it last knew.
     was_live: Option<(u64, Edition)>,
@@ -184,9 +184,9 @@ pub(super) struct Projector {
 
 struct Open {
     reader: Reader,
-    /// What was read and is not applied, because it did not fit into the last transaction.
+    /// Commits that were read and are not applied, because they did not fit into the last transaction.
     rest: Vec<Commit>,
-    /// What was read of what the next transaction needs while the last one was written.
+    /// Rows that the next transaction needs, read while the last one was written.
     page_ahead: Option<(Needs, Found)>,
     /// As it is stored.
     checkpoint: Checkpoint,
@@ -199,13 +199,13 @@ struct Open {
     era: u32,
     /// The edition of the documents as they are stored.
     edition: Edition,
-    /// How many such commits there are.
+    /// The number of such commits.
     deferred: usize,
-    /// When the checkpoint was last written or read.
+    /// The time when the checkpoint was last written or read.
     stored: Instant,
     /// The revision by which its generation is the live one, if it is.
     live: Option<u64>,
-    /// When the log was last known to have what `place` says.
+    /// The time when the log was last known to have what `place` says.
     epoch: Epoch,
 }
 
@@ -217,14 +217,14 @@ fn edition(generation: Generation, era: u32, checkpoint: &Checkpoint) -> Edition
 /// A batch that is in the store, or the beginning of one.
 pub(super) struct Written {
     applied: Applied,
-    /// How many of its commits.
+    /// The number of its commits.
     commits: usize,
     pending: u64,
     /// True if the stored checkpoint has yet to follow.
     deferred: bool,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// There was nothing to do.

@@ -62,9 +62,9 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Difference {
     /// Its id.
     pub id: String,
-    /// What the store has, if anything.
+    /// The store's document, if there is one.
     pub stored: Option<Value>,
-    /// What it should be, if anything.
+    /// The right document, if there is one.
     pub folded: Option<Value>,
 }
 
@@ -89,7 +89,7 @@ pub enum RefoldError {
     /// The view's data do not fit its types.
     #[error(transparent)]
     Fold(#[from] FoldError),
-    /// What is folded again cannot be kept.
+    /// The documents that are folded again cannot be kept.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
 }
@@ -103,7 +103,7 @@ pub(super) struct Refold {
     consumer: String,
     fold: Box<dyn Fold>,
     scratch: Scratch,
-    /// What was read and is not folded yet.
+    /// Commits that were read and are not folded yet.
     ahead: Vec<Commit>,
     position: u64,
     /// The place where the view was when this was opened.

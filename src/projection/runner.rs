@@ -24,7 +24,7 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter();
 /// The pause where only somebody's doing helps: the view's program, or another log.
 const HOPELESS_PAUSE: Duration = Duration::from_secs(30);
-/// How long to leave the view to the projector that has taken it over.
+/// The time to leave the view to the projector that has taken it over.
 const STEPPED_DOWN: Duration = Duration::from_secs(3);
 
 /// A running projector. Cheap to clone. It goes on when all handles are gone.
@@ -164,7 +164,7 @@ struct Runner {
     status: watch::Sender<ProjectorStatus>,
     stopping: CancellationToken,
     pauses: ExponentialBackoff,
-    /// What is to be done before the next step.
+    /// The work to be done before the next step.
     asked: VecDeque<Retry>,
     amends: VecDeque<Amend>,
     /// Ends the wait for a commit, or the pause after a failure.

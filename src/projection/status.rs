@@ -1,8 +1,8 @@
-//! What a projector tells about itself.
+//! The projector's description of itself.
 
 use jiff::Timestamp;
 
-/// What a projector is doing.
+/// The activity of a projector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProjectorState {
     /// It has not read anything yet.
@@ -20,10 +20,10 @@ pub enum ProjectorState {
     Stopped,
 }
 
-/// How a view's projector is doing.
+/// The state of a view's projector.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProjectorStatus {
-    /// What it is doing.
+    /// The activity.
     pub state: ProjectorState,
     /// The stream sequence of the last commit applied.
     pub applied: u64,
@@ -41,10 +41,10 @@ pub struct ProjectorStatus {
     pub commits: u64,
 }
 
-/// Why a projector does not get on.
+/// The reason why a projector does not get on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stalled {
-    /// When it stalled.
+    /// The time when it stalled.
     pub since: Timestamp,
     /// The last failure.
     pub reason: String,

@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 const REPORTED: usize = 100;
 /// The most bytes of documents that are reported: an answer is one message.
 const REPORTED_BYTES: usize = 400 << 10;
-/// How often it is begun anew because what is parked was changed meanwhile.
+/// The number of new beginnings because what is parked was changed meanwhile.
 const ATTEMPTS: usize = 3;
-/// How often who waits for their turn hears that they still do.
+/// The pause between two signs of life to those who wait for their turn.
 const WAITING: Duration = Duration::from_secs(5);
 
-/// How a replica compares its views with the log.
+/// The comparison of a replica's views with the log.
 #[derive(Debug, Clone)]
 pub struct VerifyOptions {
     /// The folder for what is folded again and does not fit in memory. It is this program's alone.
@@ -63,12 +63,12 @@ impl VerifyOptions {
     }
 }
 
-/// What came of a comparison.
+/// The result of a comparison.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     /// The number of documents that were compared.
     pub checked: u64,
-    /// How many differ.
+    /// The number that differ.
     pub different: u64,
     /// The first of those: at most a hundred, and fewer where they are large.
     pub differences: Vec<Difference>,
@@ -93,7 +93,7 @@ impl Verified {
 /// A view cannot be verified.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// What is live cannot be folded by this program.
+    /// The live generation cannot be folded by this program.
     #[error("what is live is of another version than this program has")]
     Foreign,
     /// Somebody settles what is parked.

@@ -21,10 +21,10 @@ use std::{
     hash::{BuildHasher, Hash, RandomState},
 };
 
-/// How many documents, and how many parts, are kept between batches. Few in tests, which are to go
+/// The number of documents, and of parts, that are kept between batches. Few in tests, which are to go
 /// beyond.
 const KEPT: usize = if cfg!(test) { 8 } else { 20_000 };
-/// How many bytes of documents, and how many of parts, as JSON, are kept between batches.
+/// The bytes of documents, and of parts, as JSON, that are kept between batches.
 const KEPT_BYTES: usize = 16 << 20;
 /// Of how many documents and parts it is remembered that they were written. Beyond, the store is asked.
 const WRITTEN: usize = if cfg!(test) { 16 } else { 1_000_000 };
@@ -34,29 +34,29 @@ pub(super) struct WorkingSet<V: View> {
     routes: Vec<Vec<&'static str>>,
     /// True if documents are counted by their values, and so by those that they had.
     counts: bool,
-    /// What the store holds.
+    /// The rows that the store holds.
     stored: HashMap<String, Stored<V::Document>>,
     /// The size of all of it.
     stored_bytes: usize,
-    /// How much of it was read for this batch.
+    /// The share of it that was read for this batch.
     read_bytes: usize,
     /// The ids of what the store holds in the place of documents.
     foreign: HashSet<String>,
-    /// What the batch has made of documents.
+    /// The documents that the batch has made.
     changed: BTreeMap<String, Changed<V::Document>>,
     /// Parts as the batch has left them.
     parts: Parts<V::Part>,
     known_parts: usize,
     parts_bytes: usize,
-    /// What the changed parts were before the batch.
+    /// The changed parts as they were before the batch.
     parts_before: BTreeMap<PartKey, Option<V::Part>>,
-    /// What the store answered to routes.
+    /// The store's answers to routes.
     routed: HashMap<RouteKey, Routed>,
     /// The page that was read of a route that leads to many documents.
     page: Option<(PageKey, PageIds)>,
     /// The changed documents by what routes find them by. Made when a route is first followed.
     index: RefCell<RouteIndex>,
-    /// What may be in a store that began empty.
+    /// The ids that may be in a store that began empty.
     written: Option<Written>,
 }
 
@@ -77,7 +77,7 @@ impl Written {
     }
 }
 
-/// What the store holds of one id: no document where it is known to hold none.
+/// The store's row of one id: no document where it is known to hold none.
 struct Stored<D> {
     document: Option<D>,
     bytes: usize,
@@ -90,7 +90,7 @@ struct Changed<D> {
     bytes: usize,
 }
 
-/// What the store answered to a route.
+/// The store's answer to a route.
 enum Routed {
     To(Vec<String>),
     Crowd,
@@ -112,7 +112,7 @@ struct RouteIndex {
     stale: HashSet<String>,
 }
 
-/// Why it is not known which documents match.
+/// The reason why it is not known which documents match.
 pub(super) enum Unmet {
     /// The store must be asked.
     Needed(RouteKey),
@@ -493,7 +493,7 @@ impl<V: View> WorkingSet<V> {
     }
 }
 
-/// What a batch has changed, as it is to be written.
+/// The changes of a batch, as they are to be written.
 pub(super) struct WrittenOut {
     pub(super) documents: Vec<DocumentChange>,
     pub(super) parts: Vec<PartChange>,

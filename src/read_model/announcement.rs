@@ -1,4 +1,4 @@
-//! What a projector tells everyone after each transaction: `applied.<view>`.
+//! The message of a projector to everyone after each transaction: `applied.<view>`.
 
 use super::generation::Edition;
 use crate::event_log::Mark;
@@ -23,13 +23,13 @@ pub struct Applied {
     pub previous: u64,
     /// The view's position now.
     pub position: u64,
-    /// What stands there in the log that was read.
+    /// The mark of that position in the log that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
     /// The time of the first commit that is known not to be applied yet, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind_since: Option<Timestamp>,
-    /// Why the view does not get on, if it does not.
+    /// The reason why the view does not get on, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stalled: Option<String>,
     /// The ids of the documents that changed. None in an announcement that only tells, once a second
@@ -42,7 +42,7 @@ pub struct Applied {
     /// True if any document may have changed: there are more than can be named.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    /// Who wrote it.
+    /// The writer.
     #[serde(default)]
     pub writer: String,
     /// The number of the edition's last transaction.
@@ -51,7 +51,7 @@ pub struct Applied {
     /// The number of the transaction that last changed what is parked.
     #[serde(default)]
     pub parked_at: u64,
-    /// What that transaction has changed of it, where this announcement is of that one.
+    /// The changes of that transaction to it, where this announcement is of that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<BehindChange>,
 }

@@ -36,10 +36,10 @@ use tokio::time::Instant;
 /// The number of bytes of documents that are kept in memory unless set.
 pub const DEFAULT_CACHE: usize = 64 << 20;
 
-/// How often an answer is read while the store's server turns out to have other data than before.
+/// The number of times that an answer is read while the store's server turns out to have other data than before.
 pub(super) const READS: usize = 3;
 
-/// What queries are answered from.
+/// Everything that queries are answered from.
 pub struct ReadModelOptions {
     /// The place where the documents are.
     pub store: Store,
@@ -47,7 +47,7 @@ pub struct ReadModelOptions {
     pub views: Vec<ViewDescription>,
     /// The names of all aggregates of the system: those that a position may speak of.
     pub aggregates: Vec<&'static str>,
-    /// How far the views have come.
+    /// The positions that the views have come to.
     pub watermarks: Watermarks,
     /// The number of bytes of documents that are kept in memory as they are served; 0 for none.
     pub cache: usize,
@@ -77,7 +77,7 @@ pub(super) struct Inner {
     pub(super) snapshots: Snapshots,
     aggregates: BTreeSet<&'static str>,
     pub(super) watermarks: Watermarks,
-    /// What the documents are to be of.
+    /// The log and the generation that the documents are to be of.
     pub(super) log: OnceLock<EventLog>,
     pub(super) comparisons: Vec<Arc<Comparison>>,
     /// As [`ReadModelOptions::prepares`].
@@ -474,7 +474,7 @@ impl ReadModel {
     }
 }
 
-/// Why nothing was read.
+/// The reason why nothing was read.
 #[derive(Debug, Clone)]
 pub(super) enum Unread {
     /// The store has other data than before; what it has is known by now.
@@ -508,7 +508,7 @@ impl From<Unread> for Problem {
     }
 }
 
-/// Whether a view has a position.
+/// True if a view has a position.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reached {
     Yes,
@@ -597,7 +597,7 @@ pub(super) fn unavailable(view: &str, error: &StoreError) -> Problem {
     Problem::unavailable("the view cannot be read now")
 }
 
-/// Why queries cannot be answered.
+/// The reason why queries cannot be answered.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A view declares what cannot be stored.

@@ -21,10 +21,10 @@ use std::{
     },
 };
 
-/// What an entry takes beside its document and its id, in bytes: the key, the table, the shared
+/// The size of an entry beside its document and its id, in bytes: the key, the table, the shared
 /// buffer's head.
 const OVERHEAD: usize = 160;
-/// What a document is taken to have at first, to size the table; it grows.
+/// The size that a document is taken to have at first, to size the table; it grows.
 const USUAL: usize = 512;
 /// Among how many counters the ids are spread. Two that meet in one only cost a copy not kept.
 const SLOTS: usize = 256;
@@ -98,7 +98,7 @@ pub(super) struct ViewCache {
     view: usize,
     /// Entries of earlier generations are never found again, and pushed out in time.
     generation: AtomicU64,
-    /// How often each share of the ids was invalidated. Held while an entry of it comes or goes.
+    /// The number of times that each share of the ids was invalidated. Held while an entry of it comes or goes.
     slots: Vec<Mutex<u64>>,
     hasher: RandomState,
     counts: Counts,

@@ -1,4 +1,4 @@
-//! Whether what is served of a view is of the log that there is now.
+//! The comparison of what is served of a view with the log that there is now.
 //!
 //! The log may have become another one at the end of each epoch. A position that a reader asks for is then of a
 //! log of which the view may know nothing, and the view's own position says nothing. So who asks for one
@@ -24,16 +24,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How often a comparison is begun anew because meanwhile something else has come to be served.
+/// The number of new beginnings of a comparison because meanwhile something else has come to be served.
 const ATTEMPTS: usize = 5;
 /// The pause after one that failed, before readers have the next one made.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What is known of one view.
+/// Knowledge of one view.
 pub(super) struct Comparison {
     /// In which epoch of the log the view was last compared with it.
     epoch: watch::Sender<Option<Epoch>>,
-    /// Whether a comparison that readers wait for is under way.
+    /// True while a comparison that readers wait for is under way.
     running: AtomicBool,
 }
 

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Fields by whose values documents are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counted {
-    /// What tells it from others of the view.
+    /// The mark that tells it from others of the view.
     pub(crate) name: String,
     pub(crate) fields: Vec<FieldPath>,
 }

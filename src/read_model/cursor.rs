@@ -1,4 +1,4 @@
-//! Where a page ended: the sort key and the id of its last document.
+//! The end of a page: the sort key and the id of its last document.
 //!
 //! A cursor says what to go on *after*, not how many to pass over, so documents that come and go
 //! between two pages make none be skipped or repeated. It is opaque to clients, tied to the question

@@ -35,7 +35,7 @@ const CONCURRENT: usize = 256;
 const MAX_BODY: usize = 16 * 1024;
 /// The service's name, and the queue group that its replicas share.
 const SERVICE: &str = "headwater-queries";
-/// What is taken.
+/// The requests that are taken.
 const SUBJECT: &str = "qry.>";
 
 /// Serves queries over NATS.
@@ -46,7 +46,7 @@ pub struct QueryEndpoint {
     desk: Arc<Desk>,
 }
 
-/// What answers the queries.
+/// The part that answers the queries.
 struct Desk {
     client: Client,
     discovery: Arc<Discovery>,

@@ -1,4 +1,4 @@
-//! What passes between a projector and the store, in bulk: what a batch needs, what was found, and
+//! The exchange between a projector and the store, in bulk: what a batch needs, what was found, and
 //! what the batch changes.
 
 use crate::{
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 /// A combination of document fields and their values that documents are routed to by, sorted by field.
 pub type RouteKey = Vec<(&'static str, String)>;
 
-/// What must be read before a batch can be applied. Of no route more documents are read than a
+/// The rows that must be read before a batch can be applied. Of no route more documents are read than a
 /// transaction may have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -52,7 +52,7 @@ impl Needs {
     }
 }
 
-/// What was found in the store.
+/// The rows that were found in the store.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The parts that exist, as JSON text.
@@ -67,7 +67,7 @@ pub struct Found {
     pub foreign: Vec<String>,
 }
 
-/// What a route leads to.
+/// The documents that a route leads to.
 #[derive(Debug, Clone)]
 pub enum Led {
     /// These documents.
@@ -87,7 +87,7 @@ pub struct Page {
     pub through: Option<String>,
 }
 
-/// What becomes of one document.
+/// The change of one document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentChange {
     /// The document's id.
@@ -96,13 +96,13 @@ pub struct DocumentChange {
     pub position: u64,
     /// True if the store has a document of this id.
     pub exists: bool,
-    /// That document, in a view that counts documents by their values.
+    /// The change of the document, in a view that counts documents by their values.
     pub before: Option<Value>,
     /// The document, or `None` when it is removed.
     pub document: Option<Value>,
 }
 
-/// What becomes of one part.
+/// The change of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartChange {
     /// The aggregate it belongs to.
@@ -122,7 +122,7 @@ pub struct Parked {
     pub position: u64,
     /// The index within the commit of the first event that was not applied.
     pub from_event: usize,
-    /// Why: the failure, or that an earlier commit of the aggregate is parked.
+    /// The reason: the failure, or that an earlier commit of the aggregate is parked.
     pub reason: String,
     /// The documents that it would have changed, those that are not known to be behind yet.
     pub documents: Vec<String>,
@@ -135,7 +135,7 @@ pub struct Parked {
     /// The last document, in the order of ids, that the first event was applied to before, if it was to
     /// some.
     pub after: Option<String>,
-    /// When it was set aside; known once it is stored.
+    /// The time when it was set aside; known once it is stored.
     pub at: Option<Timestamp>,
 }
 
@@ -153,7 +153,7 @@ pub struct Skipped {
 pub struct SkippedPlace {
     /// The commit's position.
     pub position: u64,
-    /// What stands there. In another log it is something else, and not left out.
+    /// The mark of that position. In another log it is something else, and not left out.
     pub mark: Mark,
     /// The event's index in the commit; none is the whole commit, which could not be read.
     pub event: Option<usize>,
@@ -170,7 +170,7 @@ pub struct TriedAgain {
     pub last: bool,
 }
 
-/// What a view has parked of one aggregate, in short.
+/// The parked commits of one aggregate, in short.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParkedHead {
     /// The position of the first commit that is not applied, or one before it.
@@ -190,12 +190,12 @@ pub struct Changes {
     pub documents: Vec<DocumentChange>,
     /// The parts, each once.
     pub parts: Vec<PartChange>,
-    /// What was set aside, in stream order.
+    /// The commits that were set aside, in stream order.
     pub parked: Vec<Parked>,
     /// The documents that were made with what is remembered of a parked aggregate, those that are not
     /// known to be behind yet.
     pub behind: Vec<(PartKey, String)>,
-    /// What was tried again.
+    /// The commits that were tried again.
     pub retried: Option<TriedAgain>,
     /// The events that are left out from now on.
     pub skipped: Vec<Skipped>,
@@ -241,12 +241,12 @@ impl Changes {
     }
 }
 
-/// How far into a commit that takes more than one transaction a view has come.
+/// The place that a view has come to in a commit that takes more than one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Within {
     /// The commit's position.
     pub position: u64,
-    /// What stands there: where the log has something else, it is another log.
+    /// The mark of that position: where the log has something else, it is another log.
     pub mark: Mark,
     /// The index of the first of its events that is not applied wholly.
     pub event: usize,
@@ -279,25 +279,25 @@ impl Within {
     }
 }
 
-/// How far a view's documents in the store have come.
+/// The position that a view's documents in the store have come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The position of the last commit whose effects are stored, or of a later one that it does not follow.
     pub position: u64,
-    /// What stands there: where the log has something else, it is another log.
+    /// The mark of that position: where the log has something else, it is another log.
     pub mark: Mark,
     /// The name of the log.
     pub log: LogName,
-    /// How often documents were exchanged without the view getting on: what is known of them by its
+    /// The number of exchanges of documents without the view getting on: what is known of them by its
     /// position alone may be of before.
     pub exchanges: u32,
     /// The number of transactions so far: what the next one is fenced on.
     pub revision: u64,
-    /// Who wrote it last.
+    /// The last writer.
     pub writer: String,
-    /// When it was written, by the writer's clock.
+    /// The time when it was written, by the writer's clock.
     pub at: Timestamp,
-    /// How far the commit after that position is applied, if it is in part.
+    /// The place in the commit after that position, if it is in part.
     pub within: Option<Within>,
 }
 

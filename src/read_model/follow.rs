@@ -26,9 +26,9 @@ use std::{
     time::Duration,
 };
 
-/// How often what is there at the start is read again because meanwhile anything may have changed.
+/// The number of times that the start is read again because meanwhile anything may have changed.
 const ATTEMPTS: usize = 5;
-/// How long it takes at most until this replica is told of a transaction that is in the store.
+/// The longest time until this replica is told of a transaction that is in the store.
 const TOLD: Duration = Duration::from_secs(5);
 
 impl ReadModel {
@@ -260,7 +260,7 @@ impl Inner {
     }
 }
 
-/// Why a list cannot be followed.
+/// The reason why a list cannot be followed.
 enum ListError {
     /// It has more documents than can be.
     TooMany,
@@ -283,7 +283,7 @@ impl ListError {
     }
 }
 
-/// What is known of a reader who comes again.
+/// Knowledge of a reader who comes again.
 struct Last {
     /// True if it says that it does.
     given: bool,

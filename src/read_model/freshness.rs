@@ -1,4 +1,4 @@
-//! What a reader asks of the age of an answer, and the request headers that say it.
+//! A reader's demands on the age of an answer, and the request headers that say them.
 //!
 //! The names and limits are the same on NATS and on HTTP.
 
@@ -17,14 +17,14 @@ pub const MIN_POSITION: &str = "Headwater-Min-Position";
 /// The most positions that a reader may ask for at once.
 pub const MAX_POSITIONS: usize = 32;
 
-/// What a reader asks of the age of the answer, and who it is.
+/// A reader's demands on the age of the answer, and who the reader is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freshness {
     /// `Headwater-Min-Position: <aggregate>@<sequence>, …`: wait until the view has applied each of them.
     pub min_positions: Vec<(String, u64)>,
     /// `Headwater-Max-Wait-Ms`: how long to wait at most.
     pub max_wait: Duration,
-    /// Who reads: what they may not see is not there. The program itself by default, which sees all.
+    /// The reader: what they may not see is not there. The program itself by default, which sees all.
     pub caller: Caller,
 }
 

@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 pub struct Generation {
     /// The version of the view that folds it.
     pub version: u32,
-    /// What tells it from others of the view; 0 is the first one that the view ever had.
+    /// The number that tells it from others of the view; 0 is the first one that the view ever had.
     pub number: u32,
 }
 
@@ -71,7 +71,7 @@ impl<'de> Deserialize<'de> for Generation {
     }
 }
 
-/// What the documents that a view is served from are called: another one wherever what was read of the
+/// The name of the documents that a view is served from: another one wherever what was read of the
 /// view before is not what is read of it now, although the positions may be the same.
 ///
 /// It is made of the log (its name, and the era: which of those that took each other's place under
@@ -111,7 +111,7 @@ impl Edition {
 }
 
 impl Default for Edition {
-    /// That of nothing.
+    /// The edition of nothing.
     fn default() -> Self {
         Self("".into())
     }
@@ -123,7 +123,7 @@ impl fmt::Display for Edition {
     }
 }
 
-/// What a generation is there for.
+/// The purpose of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
@@ -140,11 +140,11 @@ pub enum GenerationState {
 /// All generations of one view.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Generations {
-    /// How often they have changed: the fence of the next change.
+    /// The number of their changes: the fence of the next one.
     pub revision: u64,
     /// The number of the next one.
     pub next: u32,
-    /// What tells the log that they are of from those that it took the place of; 0 for the first.
+    /// The number that tells the log that they are of from those that it took the place of; 0 for the first.
     #[serde(default)]
     pub era: u32,
     /// Each one and what it is there for.

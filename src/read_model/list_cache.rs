@@ -35,11 +35,11 @@ use tokio::sync::Semaphore;
 /// The number of bytes of pages that are kept in memory unless set.
 pub const DEFAULT_LIST_CACHE: usize = 32 << 20;
 
-/// What an entry takes beside its page and its key, in bytes.
+/// The size of an entry beside its page and its key, in bytes.
 const OVERHEAD: usize = 200;
-/// What a page is taken to have at first, to size the table; it grows.
+/// The size that a page is taken to have at first, to size the table; it grows.
 const USUAL: usize = 4096;
-/// How many may wait for readings that others have begun.
+/// The number that may wait for readings that others have begun.
 const JOINED: usize = 4_096;
 /// In the place of how many changes were known when a reading began that has not begun yet.
 const NOT_BEGUN: u64 = u64::MAX;
@@ -64,7 +64,7 @@ impl ListCache {
     }
 }
 
-/// What tells a list from all others: equal ones have the same, however they are written.
+/// The mark that tells a list from all others: equal ones have the same, however they are written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ListKey {
     view: usize,
@@ -139,7 +139,7 @@ pub(super) struct ViewLists {
     cache: Arc<ListCache>,
     /// The view, as a number.
     view: usize,
-    /// How often its documents have changed.
+    /// The number of changes of its documents.
     changes: AtomicU64,
     readings: Mutex<HashMap<ListKey, Begun>>,
     counts: Counts,

@@ -1,4 +1,4 @@
-//! How many lists are read at once.
+//! The number of lists that are read at once.
 //!
 //! A list may be a walk through many documents. So few are worked on at the same time, some wait for
 //! their turn, and the others are refused: what is one document, and what waits for a position, needs no
@@ -19,7 +19,7 @@ const WAITING: usize = 128;
 /// The longest that one of them waits.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// What a list costs.
+/// The cost of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListCost {
     /// It reads what it answers.

@@ -38,7 +38,7 @@ pub const MAX_LIVE_DOCUMENTS: usize = 1_000;
 /// The most documents that a list may come to have while it is followed.
 pub(super) const MAX_GROWN: usize = 2 * MAX_LIVE_DOCUMENTS;
 
-/// What an event tells.
+/// The news of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LiveKind {
     /// The document is there, and this is it.
@@ -47,7 +47,7 @@ pub enum LiveKind {
     Delete,
     /// The document is there, but is not among what is followed any more.
     Leave,
-    /// What was sent before the connection broke is to be forgotten: all documents follow again.
+    /// Everything sent before the connection broke is to be forgotten: all documents follow again.
     Reset,
     /// It cannot be followed any more, or not now. Nothing comes after it.
     Problem,
@@ -55,11 +55,11 @@ pub enum LiveKind {
 
 /// One change as it is sent.
 pub struct LiveEvent {
-    /// What it tells.
+    /// The news.
     pub kind: LiveKind,
     /// The document's id; empty where it is about none.
     pub id: Arc<str>,
-    /// Where to go on from once this, and all other events of its position, have been received.
+    /// The place to go on from once this, and all other events of its position, have been received.
     pub from: EventId,
     /// A stored document as JSON; an object with the id alone where there is none.
     pub body: Bytes,

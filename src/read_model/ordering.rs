@@ -47,13 +47,13 @@ impl Direction {
 /// An order that a view declares, in which it keeps keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ListOrder {
-    /// What it is by; none where it is by id alone.
+    /// The field that it is by; none where it is by id alone.
     pub(crate) field: Option<FieldPath>,
     /// The name that its keys have in a row.
     pub(crate) name: String,
 }
 
-/// Where a row keeps a document's key under an order in a direction.
+/// The column that keeps a document's key under an order in a direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyColumn {
     pub(crate) direction: Direction,

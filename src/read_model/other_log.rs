@@ -1,4 +1,4 @@
-//! What becomes of a view when the log is another one than it was filled from: cut, restored from a backup,
+//! The fate of a view when the log is another one than it was filled from: cut, restored from a backup,
 //! or made anew.
 //!
 //! The positions of the other log mean nothing in this one, so nothing of the view is served any more,

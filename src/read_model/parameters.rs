@@ -24,7 +24,7 @@ pub const MAX_COUNT: usize = 10_000;
 /// The longest text of a filter or of `q`, in bytes.
 pub const MAX_TEXT: usize = 512;
 
-/// What a list asks for.
+/// The contents of a request for a list.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ListQuery {
     pub(crate) filters: Vec<(Filter, Value)>,
@@ -39,9 +39,9 @@ pub(crate) struct ListQuery {
     pub(crate) after: Option<(SortKey, String)>,
     /// The log that the page before was of.
     pub(crate) log: Option<String>,
-    /// What ties a cursor to the filters and the text it was made under.
+    /// The mark that ties a cursor to the filters and the text it was made under.
     pub(crate) fingerprint: String,
-    /// How much of it is visible. What the filters say of that is among them.
+    /// The visible share of it. What the filters say of that is among them.
     pub(crate) visible: Visibility,
 }
 

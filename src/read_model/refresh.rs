@@ -11,7 +11,7 @@ use super::{
     store::{Store, StoreError},
 };
 
-/// How often another program may come first before it is given up.
+/// The number of times that another program may come first before it is given up.
 const ATTEMPTS: usize = 8;
 
 /// Makes sure that the view has a live generation, and one of its own version.

@@ -1,4 +1,4 @@
-//! Where a view's documents are kept: table names, field paths and indexes.
+//! The places of a view's documents: table names, field paths and indexes.
 //!
 //! Everything that becomes part of a SurrealQL text passes through the types of this module, which
 //! are built from checked names only. Values never do: they are bound as parameters.

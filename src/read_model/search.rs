@@ -19,7 +19,7 @@ use std::{
 /// The most words that `q` can have.
 const MAX_WORDS: usize = 16;
 
-/// How well a text matches, less is better: first a field that is all of `q`, then one whose first words
+/// The rank of a text, less is better: first a field that is all of `q`, then one whose first words
 /// are, then one that begins with it, then a word that does, then the rest; among equals the shorter
 /// text.
 pub(super) const RANK: &str = "((IF text CONTAINS $whole { 0 } \
@@ -28,7 +28,7 @@ pub(super) const RANK: &str = "((IF text CONTAINS $whole { 0 } \
      ELSE IF text CONTAINS $word { 30000 } \
      ELSE { 40000 }) + math::min([string::len(text), 9999]))";
 
-/// What is stored of a document to be searched by.
+/// The stored form of a document that is searched.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Searched {
     /// The text that `q` is compared with.
@@ -79,7 +79,7 @@ fn pieces_of(text: &str) -> String {
     joined(&pieces)
 }
 
-/// What is searched for.
+/// The text that is searched for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Search {
     text: String,

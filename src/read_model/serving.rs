@@ -1,4 +1,4 @@
-//! What a view is served from: the tables of its live generation, which edition that is, and which of its
+//! The source that a view is served from: the tables of its live generation, which edition that is, and which of its
 //! documents are behind because of something parked.
 //!
 //! Shared, beside the watermark, by who moves it and who reads. Several look in the store what is live,
@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-/// What readers are told of what is parked.
+/// The news for readers of what is parked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Behind {
     /// The number of aggregates that are parked.
@@ -52,7 +52,7 @@ impl State {
     }
 }
 
-/// What is known of what is served, at one moment.
+/// Knowledge of what is served, at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     /// The edition of the documents. Whoever remembers something of a view by its position (the event
@@ -63,7 +63,7 @@ pub(crate) struct Seen {
     pub(crate) generations: u64,
     /// The highest revision of its checkpoint that was heard of.
     pub(crate) revision: u64,
-    /// How often what is served has been another.
+    /// The number of times that what is served has been another.
     turns: u64,
 }
 
@@ -79,7 +79,7 @@ impl Seen {
     }
 }
 
-/// What a look in the store has changed.
+/// The changes that a look in the store has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turned {
     /// Nothing: another look was faster.
@@ -209,7 +209,7 @@ impl Serving {
         state.seen.revision = state.seen.revision.max(revision);
     }
 
-    /// Why nobody keeps up to date what is served, if so.
+    /// The reason why nobody keeps up to date what is served, if so.
     pub(crate) fn stands_still_because(&self) -> Option<Arc<str>> {
         self.read(|state| state.stands_still.clone())
     }
@@ -240,7 +240,7 @@ impl Serving {
         self.read(|state| state.parked.vague || state.parked.documents.contains(id))
     }
 
-    /// What is parked as of the transaction `at`. What is known of a later one stays.
+    /// Knowledge of what is parked as of the transaction `at`. What is known of a later one stays.
     pub(crate) fn park(&self, at: u64, parked: Behind) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if at >= state.parked_at {

@@ -1,10 +1,10 @@
-//! How the views stand, as a replica knows it that answers from them and keeps none.
+//! The state of the views, as a replica knows it that answers from them and keeps none.
 
 use super::ReadModel;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// How one view stands.
+/// The state of one view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// The view's name.
@@ -13,7 +13,7 @@ pub struct Standing {
     pub applied: u64,
     /// True if nothing of it is served, as the log is another one than it was filled from.
     pub is_lost: bool,
-    /// Why nobody keeps it up to date, as far as those who should have told.
+    /// The reason why nobody keeps it up to date, as far as those who should have told.
     pub stands_still: Option<Arc<str>>,
     /// The time of the first commit that is known not to be applied.
     pub behind_since: Option<Timestamp>,

@@ -47,12 +47,12 @@ use surrealdb::{
 };
 use tokio::{runtime::Handle, task::JoinHandle};
 
-/// What the fence of a checkpoint throws.
+/// The text that the fence of a checkpoint throws.
 const FENCED: &str = "headwater: fenced";
-/// What is thrown where a document that is to be changed is not there any more.
+/// The text that is thrown where a document that is to be changed is not there any more.
 const GONE: &str = "headwater: gone";
 
-/// Where documents are kept.
+/// The place of the documents.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// `mem://`, `surrealkv://<folder>?sync=every|never|<interval>` or `ws://<host>:<port>`.
@@ -61,7 +61,7 @@ pub struct StoreOptions {
     pub namespace: String,
     /// The SurrealDB database.
     pub database: String,
-    /// Who to sign in as, at a server.
+    /// The user to sign in as, at a server.
     pub credentials: Option<Credentials>,
     /// True if a store that nobody has used yet is prepared, which takes the right to write. Without, it
     /// is waited for until somebody else has.
@@ -378,7 +378,7 @@ fn field<T: SurrealValue>(
     T::from_value(row.remove(name).unwrap_or_default()).map_err(|_| StoreError::shape(name))
 }
 
-/// Why the store did not do what it was asked.
+/// The reason why the store did not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The checkpoint is not the one that the writer wrote last: somebody else writes this view.
@@ -397,7 +397,7 @@ pub enum StoreError {
     /// The server does not answer anything. What it was asked it may yet do.
     #[error("the store does not answer")]
     Silent,
-    /// What was read is older than what is known, or of other documents: the server has other data than before.
+    /// The answer is older than what is known, or of other documents: the server has other data than before.
     #[error("the server has other data than before")]
     GoneBack,
     /// A reader's statement took longer than it may.
@@ -406,13 +406,13 @@ pub enum StoreError {
     /// The store refuses the statement or who asks.
     #[error("the store refuses: {0}")]
     Refused(#[source] SurrealError),
-    /// What is stored has another form than this program writes.
+    /// The stored form is another than this program writes.
     #[error("{0} in the store has an unknown form")]
     Shape(String),
     /// Something that no projector has written stands in the place of what was to be read.
     #[error("something else stands in the store in the place of {0}")]
     Foreign(String),
-    /// What is stored is of another form than this program keeps documents in.
+    /// The stored form is another than this program keeps documents in.
     #[error(
         "the store is of another form than this program's: give it an empty database, and the views are filled anew in it"
     )]

@@ -47,21 +47,21 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::Notify, time::timeout};
 
-/// How much memory what writes an index has unless set.
+/// The memory of the writer of an index unless set.
 pub const DEFAULT_SEARCH_MEMORY: usize = 32 << 20;
 /// The least that the library takes.
 const LEAST: usize = 16 << 20;
 /// The time a projector waits for an index that is behind with its writing.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a search is made of which a document changes before it is read.
+/// The number of times that a search is made of which a document changes before it is read.
 const SEARCHES: usize = 3;
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// The documents of the page, and one more if there is one, in their order.
     pub(crate) hits: Vec<Hit>,
-    /// How many there are on all pages, where that was asked for, up to one more than the bound.
+    /// The number on all pages, where that was asked for, up to one more than the bound.
     pub(crate) count: Option<u64>,
     /// The number of documents that have each value, by its JSON, for each facet that was asked for; and whether
     /// there are documents that were not looked at.
@@ -79,7 +79,7 @@ pub(crate) struct TextIndexes {
 /// An index that a thread keeps until this is dropped.
 struct TextIndex(Arc<Shared>);
 
-/// What the keeper of an index and those who ask it share.
+/// State that the keeper of an index and those who ask it share.
 struct Shared {
     tables: ViewTables,
     recent: Mutex<Recent>,

@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::time::MissedTickBehavior;
 
-/// How often a store that others write is asked how far it is: the longest that a lost announcement,
+/// The pause between two looks at how far a store is that others write: the longest that a lost announcement,
 /// or a connection that was away, can leave a reader waiting or a copy old.
 const AUDIT: Duration = Duration::from_millis(500);
 

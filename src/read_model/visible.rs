@@ -13,12 +13,12 @@ use crate::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How much of a list is visible.
+/// The visible share of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Visibility {
     /// All of it.
     All,
-    /// What one of its filters, by this field, says.
+    /// The share that one of its filters, by this field, says.
     Where(&'static str),
     /// Nothing.
     Nothing,
@@ -63,7 +63,7 @@ fn filter_of(declared: &Query, field: &str) -> Option<Filter> {
     declared.filters.iter().find(is_of).copied()
 }
 
-/// What a caller may see of single documents.
+/// The single documents that a caller may see.
 pub(super) enum Visible {
     All,
     Where(Condition),

@@ -1,4 +1,4 @@
-//! How far each view has come, and waiting until it has come far enough.
+//! The position of each view, and waiting until it has come far enough.
 //!
 //! A view's watermark moves when a transaction of its projector is in the store, never before, and
 //! never back. The projector of the same process moves it directly; one of another process through
@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How far a view has come.
+/// The position of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Progress {
     /// The stream sequence of the last commit applied.
@@ -46,7 +46,7 @@ impl Progress {
     }
 }
 
-/// What keeps copies of a view's documents. It is told in order, and must not block.
+/// A part that keeps copies of a view's documents. It is told in order, and must not block.
 pub(super) trait Observer: Send + Sync {
     /// A transaction that follows on the one told before has changed these documents. `fresh` are
     /// some of them as they are now.

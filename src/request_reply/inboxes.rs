@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// The place where clients take answers unless they are told otherwise; the replicas and the command line do.
 const USUAL: &str = "_INBOX";
-/// What a NATS server puts in the place of an inbox of another account. It takes no request of a client
+/// The prefix that a NATS server puts in the place of an inbox of another account. It takes no request of a client
 /// that names such a subject itself, and publishes the answer in the other account, with the rights of
 /// its export.
 const OTHER_ACCOUNTS: &str = "_R_";

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often it is logged that requests were refused.
+/// The pause between two lines that tell that requests were refused.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Lets no request through whose answer would go elsewhere than to an inbox.
@@ -23,7 +23,7 @@ pub struct ReplyGuard(Arc<Inner>);
 struct Inner {
     inboxes: Inboxes,
     refused: Counter,
-    /// When it was logged last, and how many have been refused since.
+    /// The time when it was logged last, and how many have been refused since.
     logged: Mutex<(Option<Instant>, u64)>,
 }
 

@@ -21,14 +21,14 @@ use std::sync::OnceLock;
 /// The one of the process, once there is one.
 static TRACER: OnceLock<Tracer> = OnceLock::new();
 
-/// Where spans are exported to, and which.
+/// The destination of exported spans, and which they are.
 #[derive(Debug, Clone)]
 pub struct TraceOptions {
     /// The place where the collector takes OTLP over HTTP, path and all: `http://127.0.0.1:4318/v1/traces`.
     pub endpoint: url::Url,
     /// Headers of every request to it, for example one that says who is sending.
     pub headers: HeaderMap,
-    /// What the service is called: the attribute `service.name`.
+    /// The name of the service: the attribute `service.name`.
     pub service: String,
     /// Which of its instances this is: `service.instance.id`.
     pub instance: Option<String>,
@@ -54,7 +54,7 @@ impl Tracer {
     }
 }
 
-/// What exports, to be stopped when the process does.
+/// The exporter, to be stopped when the process does.
 #[derive(Debug)]
 #[must_use = "the last spans are only exported by its stop"]
 pub struct Exporter(export::Sending);

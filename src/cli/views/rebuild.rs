@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-/// How often a rebuild is looked at.
+/// The pause between two looks at a rebuild.
 const LOOK: Duration = Duration::from_millis(200);
 /// For how long one may stall before nobody waits for it any more. It goes on trying by itself.
 const STALLED_MS: u64 = 60_000;
@@ -53,7 +53,7 @@ pub(super) async fn follow(control: &Control, view: &str, begun: &[Reply]) -> Re
     Ok(())
 }
 
-/// What became of a generation that is filled.
+/// The fate of a generation that is filled.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Filling { done: u64, total: u64 },

@@ -18,7 +18,7 @@ const PAUSES_MS: [u64; 7] = [10, 20, 40, 80, 160, 320, 640];
 /// The time a key is tried for: not so long that the commands behind this one are not decided any more.
 const TRY_FOR: Duration = Duration::from_secs(3);
 
-/// Why a decision cannot have its keys.
+/// The reason why a decision cannot have its keys.
 pub(super) enum ClaimFault {
     /// A key belongs to another aggregate.
     Taken {

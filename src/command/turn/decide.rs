@@ -35,7 +35,7 @@ use std::{
 /// Past this many bytes no further command joins the commit.
 const MAX_COMMIT_BYTES: usize = 256 * 1024;
 
-/// What became of one command in the attempt under way.
+/// The result of one command in the attempt under way.
 pub(super) enum Decided {
     /// Accepted with events that the append under way carries.
     Appending {
@@ -79,7 +79,7 @@ pub(super) enum Attempt {
     TooMuch,
 }
 
-/// Whether further commands may join the commit.
+/// True if further commands may join the commit.
 #[derive(PartialEq, Eq)]
 enum Room {
     Left,

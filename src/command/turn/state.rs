@@ -33,7 +33,7 @@ use std::{
 const SNAPSHOT_EVERY: u64 = 256;
 /// Passivation writes a snapshot when it saves a later load at least this many events.
 const WORTH_A_SNAPSHOT: u64 = 20;
-/// How often one request of a load is made before the load is given up.
+/// The number of times that one request of a load is made before the load is given up.
 const READS: usize = 3;
 
 /// An aggregate's state as folded from the log.
@@ -42,7 +42,7 @@ pub struct Loaded<A> {
     pub(super) version: u64,
     /// The last commit folded in.
     pub(super) place: Place,
-    /// When the last commit was known to stand in the log.
+    /// The time when the last commit was known to stand in the log.
     pub(super) epoch: Epoch,
     pub(super) memory: Memory,
     /// The log's time.
@@ -54,7 +54,7 @@ pub struct Loaded<A> {
     tried: u64,
 }
 
-/// What the latest snapshot that was surely written has.
+/// The contents of the latest snapshot that was surely written.
 #[derive(Debug, Default)]
 struct Saved {
     version: AtomicU64,
@@ -219,7 +219,7 @@ pub(super) async fn load<A: Aggregate>(
     loaded.map_err(LoadFault::into_error)
 }
 
-/// Why a fold cannot go on.
+/// The reason why a fold cannot go on.
 enum LoadFault {
     /// The log is not the one that the snapshot is of, or has a gap before this position.
     Foreign(u64),
@@ -265,7 +265,7 @@ struct Load<'a> {
     sought: &'a mut Sought,
     /// The exclusions of the aggregate; `None` while there was no need to look them up.
     exclusions: Option<Exclusions>,
-    /// What the next commit may follow on, beside the version of the state.
+    /// The place that the next commit may follow on, beside the version of the state.
     other_versions: OtherVersions,
 }
 

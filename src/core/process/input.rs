@@ -1,4 +1,4 @@
-//! What comes to a process instance, as its code sees it and as it is stored.
+//! Inputs of a process instance, as its code sees them and as they are stored.
 
 use crate::{aggregate::Aggregate, outcome::Outcome, problem::Problem, recorded::Recorded};
 use jiff::Timestamp;
@@ -75,7 +75,7 @@ pub fn command_id(process: &str, instance: &str, step: u64, number: u32) -> Stri
 pub struct Deadline {
     /// The name, unique within the instance: setting it again moves it.
     pub name: String,
-    /// When it comes.
+    /// The time when it comes.
     pub at: Timestamp,
     /// The step that set it. An alarm of another step is out of date.
     pub armed: u64,
@@ -93,7 +93,7 @@ pub enum Arrived {
         step: u64,
         /// Which of the step's commands it is.
         number: u32,
-        /// What was answered.
+        /// The answer.
         answer: Answer,
     },
     /// An alarm.
@@ -105,7 +105,7 @@ pub enum Arrived {
     },
 }
 
-/// What a command was answered with.
+/// The answer to a command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
@@ -155,7 +155,7 @@ impl Arrived {
     }
 }
 
-/// What caused a step, as it is stored.
+/// The cause of a step, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -169,7 +169,7 @@ pub enum Cause {
         r#type: String,
         /// The aggregate's version after it.
         version: u64,
-        /// Where it stands in the log.
+        /// The position in the log.
         position: u64,
     },
     /// A command of the instance was accepted.
@@ -191,7 +191,7 @@ pub enum Cause {
         number: u32,
         /// With which code.
         code: String,
-        /// Why, for a person.
+        /// The reason, for a person.
         detail: String,
     },
     /// A deadline came.

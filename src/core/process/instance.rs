@@ -33,11 +33,11 @@ pub struct Instance<P: Process> {
     pub(super) deadlines: BTreeMap<String, Deadline>,
     /// The inputs that wait, in order.
     pub(super) held: VecDeque<Arrived>,
-    /// How many steps answers have led to since the last event or deadline.
+    /// The number of steps that answers have led to since the last event or deadline.
     pub(super) steps: u32,
 }
 
-/// How an instance is.
+/// The status of an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -52,7 +52,7 @@ pub enum Status {
     Ended,
 }
 
-/// Why an instance is parked.
+/// The reason why an instance is parked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// The reason, for a person.
@@ -170,7 +170,7 @@ impl<P: Process> Instance<P> {
     }
 }
 
-/// What can be asked of a process instance.
+/// The commands of a process instance.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum InstanceCommand {
@@ -198,7 +198,7 @@ pub enum InstanceCommand {
     },
     /// Drops the first input that waits, and goes on with the next.
     Skip {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The settings of the process.
         #[schema(value_type = Object)]
@@ -206,17 +206,17 @@ pub enum InstanceCommand {
     },
     /// Stops it: what comes waits.
     Suspend {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Ends it, whatever waits.
     End {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// Why a process instance refuses a command.
+/// The reason why a process instance refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InstanceRejection {
     /// Nothing has come to it yet.

@@ -1,4 +1,4 @@
-//! What follows from an input.
+//! Consequences of an input.
 
 use crate::{aggregate::Aggregate, recorded::DecodeError};
 use jiff::Timestamp;
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt::Display;
 
-/// What follows from an input: facts, commands, deadlines, and perhaps the end. Stored as one commit.
+/// The consequences of an input: facts, commands, deadlines, and perhaps the end. Stored as one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reaction<F> {
-    /// What is noted down, in order.
+    /// The facts that are noted down, in order.
     pub facts: Vec<F>,
     /// The commands to send. They go out at the same time: one that has to wait for another is sent by the
     /// step that the other's answer leads to.
@@ -155,7 +155,7 @@ impl<F> Reaction<F> {
     }
 }
 
-/// Why a process cannot make sense of an input. It parks the instance.
+/// The reason why a process cannot make sense of an input. It parks the instance.
 #[derive(Debug, thiserror::Error)]
 pub enum ReactError {
     /// The stored event cannot be decoded.

@@ -1,4 +1,4 @@
-//! What an instance stores: its process's facts, and the runtime's own records.
+//! The stored form of an instance: its process's facts, and the runtime's own records.
 //!
 //! The names and fields are a storage format. None is renamed, removed or given another meaning.
 
@@ -19,7 +19,7 @@ pub enum Record<P: Process> {
     },
     /// `parked`: an input could not be reacted to. It is the first of those that wait.
     Parked {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The input, unless it waits already.
         input: Option<Arrived>,
@@ -28,19 +28,19 @@ pub enum Record<P: Process> {
     Skipped {
         /// The input.
         input: Cause,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// `suspended`: an operator has stopped the instance; its inputs wait.
     Suspended {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// `resumed`: an operator lets it go on.
     Resumed {},
     /// `ended`: an operator has ended it.
     Ended {
-        /// Why.
+        /// The reason.
         reason: String,
         /// The deadlines that were cancelled.
         cancel: Vec<Deadline>,
@@ -54,7 +54,7 @@ pub enum Record<P: Process> {
 pub struct Step {
     /// The instance's version with this step: its number.
     pub step: u64,
-    /// What came.
+    /// The input.
     pub input: Cause,
     /// The commands to send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -39,7 +39,7 @@ pub fn command_names<A: Aggregate>() -> &'static [&'static str] {
     }
 }
 
-/// What no variant is called.
+/// A name that no variant has.
 const NO_NAME: &str = "?";
 
 /// The names that a derived deserialiser lists when it meets one that it does not know.

@@ -31,7 +31,7 @@ pub struct Story<P: Process> {
     context: Context,
     settings: P::Settings,
     log: Log,
-    /// What followed from the last input.
+    /// The consequences of the last input.
     last: Vec<Record<P>>,
     /// The commands of the last step that no `then_sends` has named yet.
     unnamed: VecDeque<Sending>,

@@ -28,7 +28,7 @@ impl Waiting {
 pub(super) struct Window {
     /// True if anybody receives.
     pub open: bool,
-    /// How many have left at the front: the number of the first that waits.
+    /// The number that have left at the front: the number of the first that waits.
     gone: u64,
     waiting: VecDeque<Option<Waiting>>,
 }
@@ -118,7 +118,7 @@ mod tests {
     use crate::event_log::ack::Published;
     use std::time::Duration;
 
-    /// What one that waits is told.
+    /// The word for one that waits.
     type Told = oneshot::Receiver<Answer>;
 
     fn add(window: &mut Window, until: Instant) -> (u64, Told) {

@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::MissedTickBehavior};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// The time an answer is waited for. A log that is very busy takes this long now and then.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How many looks in a row without an answer are a trouble.
+/// The number of looks in a row without an answer that are a trouble.
 const SILENT: u32 = 2;
 
 /// A task that looks at the log for as long as the replica lives.

@@ -3,7 +3,7 @@
 use crate::event_log::{subject::STREAM, version::TooOld};
 use std::fmt;
 
-/// Why the log cannot be used now.
+/// The reason why the log cannot be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
     /// A connection to NATS is away.

@@ -14,9 +14,9 @@ pub struct Difference {
     pub stream: String,
     /// The setting, under its name in the file. `name` when the stream does not exist.
     pub field: String,
-    /// What the file says.
+    /// The value in the file.
     pub wanted: Value,
-    /// What the server has; `null` when it has nothing.
+    /// The server's value; `null` when it has nothing.
     pub found: Value,
     /// Whose setting it is.
     pub whose: Whose,
@@ -29,7 +29,7 @@ pub enum Whose {
     Program,
     /// An operator's, who may choose it.
     Operator,
-    /// That of a newer program, which this one can work with.
+    /// The setting of a newer program, which this one can work with.
     NewerProgram,
 }
 

@@ -8,7 +8,7 @@ pub(super) const METADATA: &str = "metadata";
 /// Under which name a stream's metadata say which revision of its file it was brought to.
 const REVISION: &str = "headwater.topology";
 
-/// What an operator may bound or choose. The files say where a new stream starts.
+/// The settings that an operator may bound or choose. The files say where a new stream starts.
 const OPERATORS: [&str; 6] = [
     "description",
     "max_msgs",
@@ -18,7 +18,7 @@ const OPERATORS: [&str; 6] = [
     "compression",
 ];
 
-/// What no file mentions and what is told where an operator has set it.
+/// Settings that no file mentions and that are told where an operator has set them.
 pub(super) const TOLD: [&str; 8] = [
     "placement",
     "republish",

@@ -12,7 +12,7 @@ use crate::{
     problem::Problem,
 };
 
-/// How the head of such an answer begins.
+/// The beginning of the head of such an answer.
 const BEGINS: &[u8] = b"HTTP/1.1 4";
 /// The line between the status and the headers. None of the gateway's own refusals is empty.
 const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";

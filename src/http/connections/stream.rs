@@ -29,12 +29,12 @@ pub(in crate::http) struct ClientStream {
     origin: Option<Origin>,
 }
 
-/// What is done in the place of writing the parser's own refusal, after which the server closes.
+/// The refusal that is written in the place of the parser's own, after which the server closes.
 #[derive(Debug)]
 enum Instead {
     /// These bytes are written, of which so many have been.
     Writing(Vec<u8>, usize),
-    /// What the client still sends is read, until then: what is closed with something unread is reset,
+    /// Bytes that the client still sends are read, until then: what is closed with something unread is reset,
     /// and the refusal with it.
     Lingering(Pin<Box<Sleep>>),
 }

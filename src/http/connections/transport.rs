@@ -1,4 +1,4 @@
-//! What the bytes of a connection go through: nothing, or TLS.
+//! The layer that the bytes of a connection go through: nothing, or TLS.
 
 use crate::http::tls::Tls;
 use actix_web::rt::net::TcpStream;

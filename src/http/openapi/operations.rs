@@ -1,4 +1,4 @@
-//! What whoever runs the service asks: how it is, and what it measures.
+//! The requests of whoever runs the service: how it is, and what it measures.
 
 use super::{
     schemas::Schemas,
@@ -9,7 +9,7 @@ use utoipa::openapi::{
     path::OperationBuilder, response::Response,
 };
 
-/// What groups them.
+/// The tag that groups them.
 pub(super) const TAG: &str = "operations";
 
 /// The paths and the operations of them.

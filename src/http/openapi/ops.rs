@@ -27,7 +27,7 @@ use utoipa::{
     },
 };
 
-/// What groups them.
+/// The tag that groups them.
 pub(super) const TAG: &str = "ops";
 
 type Described = (&'static str, HttpMethod, OperationBuilder);

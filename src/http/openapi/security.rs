@@ -1,4 +1,4 @@
-//! Who may do what, operation by operation: put into the description where that is asked.
+//! Scopes, operation by operation: put into the description where tokens are asked for.
 
 use crate::{
     access::Access, caller::Action, command::describe::AggregateDescription, problem::Problem,

@@ -1,4 +1,4 @@
-//! What many operations have in common: parameters, headers, and the refusals.
+//! Parts that many operations have in common: parameters, headers, and the refusals.
 
 use super::schemas::{Schemas, Scope};
 use crate::{

@@ -1,4 +1,4 @@
-//! What the sample mart sells: goods, and the packs that each comes in.
+//! The sample mart's goods, and the packs that each comes in.
 
 /// Something that is sold, in one or more packs.
 pub(super) struct Good {
@@ -12,7 +12,7 @@ pub(super) struct Good {
     pub(super) category: &'static str,
     /// The price of the plainest pack, in whole won.
     pub(super) price: i64,
-    /// Where it comes from or what it is for.
+    /// The origin or the purpose.
     pub(super) note: &'static str,
     /// The packs.
     pub(super) packs: &'static [Pack; 3],
@@ -22,11 +22,11 @@ pub(super) struct Good {
 pub(super) struct Pack {
     /// The end of the SKU.
     pub(super) slug: &'static str,
-    /// What the Korean name ends with.
+    /// The end of the Korean name.
     pub(super) name: &'static str,
-    /// What the English name ends with.
+    /// The end of the English name.
     pub(super) name_en: &'static str,
-    /// What the price is for.
+    /// The amount that the price is for.
     pub(super) unit: &'static str,
     /// The price in percent of the good's.
     pub(super) percent: i64,

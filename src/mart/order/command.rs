@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 pub struct NewLine {
     /// The product.
     pub sku: Sku,
-    /// How many.
+    /// The quantity.
     #[schema(minimum = 1, maximum = 99, example = 2)]
     pub quantity: i64,
     /// The price of one in whole won, as the shopper saw it.
@@ -31,7 +31,7 @@ pub enum Command {
         member: MemberId,
         /// The branch that delivers it.
         branch: Branch,
-        /// What is ordered, each product once.
+        /// The lines, each product once.
         #[serde(deserialize_with = "rules::objects")]
         #[schema(min_items = 1, max_items = 50)]
         lines: Vec<NewLine>,
@@ -40,7 +40,7 @@ pub enum Command {
     Confirm {},
     /// Turns a placed order down.
     Reject {
-        /// Why.
+        /// The reason.
         #[schema(min_length = 1, max_length = 500, example = "out of stock: apple-1kg")]
         reason: String,
     },
@@ -49,7 +49,7 @@ pub enum Command {
         /// The payment's reference.
         #[schema(min_length = 1, max_length = 128, example = "pay-20270101-0001")]
         payment: String,
-        /// What was paid, in whole won: the order's total.
+        /// The amount paid, in whole won: the order's total.
         #[schema(minimum = 1, example = 9800)]
         amount: i64,
     },
@@ -59,7 +59,7 @@ pub enum Command {
     Deliver {},
     /// Calls an order off that has not been shipped.
     Cancel {
-        /// Why.
+        /// The reason.
         #[schema(min_length = 1, max_length = 500, example = "ordered by mistake")]
         reason: String,
     },

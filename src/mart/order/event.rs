@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct OrderLine {
     /// The product.
     pub sku: String,
-    /// How many.
+    /// The quantity.
     pub quantity: i64,
     /// The price of one in whole won, as the shopper saw it.
     pub unit_price: i64,
@@ -27,9 +27,9 @@ pub enum Event {
         member: String,
         /// The branch that delivers it.
         branch: String,
-        /// What was ordered.
+        /// The order.
         lines: Vec<OrderLine>,
-        /// What it costs, in whole won.
+        /// The total, in whole won.
         total: i64,
     },
     /// The branch has everything and set it aside.
@@ -38,7 +38,7 @@ pub enum Event {
     /// The branch cannot deliver it.
     #[serde(rename = "order.rejected.v1")]
     Rejected {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// It was paid.
@@ -46,7 +46,7 @@ pub enum Event {
     Paid {
         /// The payment's reference.
         payment: String,
-        /// What was paid, in whole won.
+        /// The amount paid, in whole won.
         amount: i64,
     },
     /// It left the branch.
@@ -58,7 +58,7 @@ pub enum Event {
     /// It was called off.
     #[serde(rename = "order.cancelled.v1")]
     Cancelled {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

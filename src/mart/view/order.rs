@@ -28,26 +28,26 @@ pub struct OrderView;
 pub struct OrderDocument {
     /// The order's id.
     pub id: String,
-    /// How far it is.
+    /// The status.
     pub status: Status,
     /// Whose it is.
     pub member: OrderMember,
     /// The branch that delivers it.
     pub branch: String,
-    /// What was ordered.
+    /// The order.
     pub lines: Vec<OrderDocumentLine>,
-    /// What it costs, in whole won.
+    /// The total, in whole won.
     pub total: i64,
     /// The payment's reference; `null` while it is not paid.
     #[schema(required)]
     pub payment: Option<String>,
-    /// Why it was rejected or cancelled; `null` when it was not.
+    /// The reason why it was rejected or cancelled; `null` when it was not.
     #[schema(required)]
     pub reason: Option<String>,
-    /// When it was placed: RFC 3339 in UTC, with microseconds.
+    /// The time when it was placed: RFC 3339 in UTC, with microseconds.
     #[schema(format = DateTime)]
     pub placed_at: String,
-    /// What happened to it, in order.
+    /// The statuses it has had, in order.
     pub timeline: Vec<OrderStep>,
 }
 
@@ -69,7 +69,7 @@ pub struct OrderDocumentLine {
     /// Its Korean name; `null` while it is not known.
     #[schema(required)]
     pub name: Option<String>,
-    /// How many.
+    /// The quantity.
     pub quantity: i64,
     /// The price of one in whole won.
     pub unit_price: i64,
@@ -78,14 +78,14 @@ pub struct OrderDocumentLine {
 /// One step of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OrderStep {
-    /// What the order was from then on.
+    /// The status from then on.
     pub status: Status,
-    /// When: RFC 3339 in UTC, with microseconds.
+    /// The time: RFC 3339 in UTC, with microseconds.
     #[schema(format = DateTime)]
     pub at: String,
 }
 
-/// What the view remembers of one member or product: its name.
+/// The view's memory of one member or product: its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamePart {
     name: String,

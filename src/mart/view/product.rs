@@ -27,7 +27,7 @@ pub struct ProductDocument {
     pub price: i64,
     /// The category.
     pub category: String,
-    /// What the price is for.
+    /// The amount that the price is for.
     #[schema(required)]
     pub unit: Option<String>,
     /// The barcode.
@@ -36,11 +36,11 @@ pub struct ProductDocument {
     /// The description.
     #[schema(required)]
     pub description: Option<String>,
-    /// Whether it is sold.
+    /// Listed, or discontinued.
     pub status: ProductStatus,
 }
 
-/// Whether a product is sold.
+/// The status of a product: listed, or discontinued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProductStatus {

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 /// See the [module](self).
 pub struct SalesView;
 
-/// What a branch sold on a day.
+/// The sales of a branch on a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SalesDocument {
     /// The branch.
@@ -33,11 +33,11 @@ pub struct SalesDocument {
     pub orders: i64,
     /// The number of pieces in them.
     pub units: i64,
-    /// What they cost, in whole won.
+    /// The revenue, in whole won.
     pub revenue: i64,
 }
 
-/// What the view remembers of an order that may still be paid or cancelled.
+/// The view's memory of an order that may still be paid or cancelled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SalePart {
     branch: String,

@@ -45,10 +45,10 @@ pub struct StorefrontDocument {
     /// The category; `null` while the product is not known.
     #[schema(required)]
     pub category: Option<String>,
-    /// Whether the product is sold; `null` while it is not known.
+    /// The status of the product; `null` while it is not known.
     #[schema(required)]
     pub status: Option<ProductStatus>,
-    /// How many the branch has available; 0 when it never had any.
+    /// The quantity available at the branch; 0 when it never had any.
     pub available: i64,
     /// True if none is available.
     pub sold_out: bool,
@@ -60,7 +60,7 @@ pub struct StorefrontDocument {
     pub until: Option<Timestamp>,
 }
 
-/// What the view remembers of one aggregate.
+/// The view's memory of one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StorefrontPart {
@@ -70,12 +70,12 @@ pub enum StorefrontPart {
     Product(ProductPart),
     /// Of a stock.
     Stock {
-        /// How many are available.
+        /// The quantity available.
         available: i64,
     },
 }
 
-/// What the view remembers of a section that is open.
+/// The view's memory of a section that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SectionPart {
     branch: String,
@@ -83,7 +83,7 @@ pub struct SectionPart {
     period: Option<(Timestamp, Timestamp)>,
 }
 
-/// What the view remembers of a product.
+/// The view's memory of a product.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProductPart {
     name: String,

@@ -43,10 +43,10 @@ pub struct StoryCommand {
     pub position: Option<u64>,
     /// The aggregate's version after it.
     pub version: Option<u64>,
-    /// When it was decided.
+    /// The time when it was decided.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub time: Option<Timestamp>,
-    /// Who gave it, where that is known.
+    /// The caller, where that is known.
     pub caller_id: Option<String>,
     /// The id that all consequences of one original command share.
     pub correlation_id: Option<String>,
@@ -87,7 +87,7 @@ pub struct StoryStep {
     pub step: u64,
     /// The position of its commit.
     pub position: u64,
-    /// When it was decided.
+    /// The time when it was decided.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
     /// What it reacted to.
@@ -120,7 +120,7 @@ pub struct StoryFact {
 pub struct StoryDeadline {
     /// Its name.
     pub name: String,
-    /// When it comes.
+    /// The time when it comes.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What operators and projectors say to each other, as JSON.
+//! The messages between operators and projectors, as JSON.
 
 use crate::{
     projection::{explain::Explained, projector::Retried, verify::Verified},
@@ -123,12 +123,12 @@ pub struct Reply {
     /// About how many views this one answers.
     #[serde(default)]
     pub of: usize,
-    /// What it says.
+    /// The answer.
     #[serde(flatten)]
     pub body: ReplyBody,
 }
 
-/// What a replica says of one view.
+/// A replica's description of one view.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyBody {
@@ -154,18 +154,18 @@ pub enum ReplyBody {
     },
     /// It cannot be done.
     Refused {
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The view's generations.
     Status(ViewReport),
     /// A page of what is parked.
     Parked(ParkedPage),
-    /// What came of trying one aggregate again: by its name and id.
+    /// The result of trying one aggregate again: by its name and id.
     Retried(Vec<(String, String, Retried)>),
-    /// What came of trying many again.
+    /// The result of trying many again.
     Settled(Settled),
-    /// What came of the comparison.
+    /// The result of the comparison.
     Verified(Verified),
     /// Why a document is as it is.
     Explained(Box<Explained>),
@@ -188,27 +188,27 @@ pub struct ViewReport {
     pub generations: Vec<GenerationReport>,
 }
 
-/// How a generation is doing.
+/// The status of a generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GenerationReport {
     /// Which one.
     pub generation: Generation,
-    /// What it is there for.
+    /// The purpose.
     pub state: GenerationState,
     /// The stream sequence of the last commit that it has applied.
     pub position: u64,
     /// The number of commits it is behind, where it is kept up to date.
     pub lag_commits: Option<u64>,
-    /// How far it is behind in milliseconds, where it is kept up to date.
+    /// The lag in milliseconds, where it is kept up to date.
     pub lag_ms: Option<u64>,
     /// The number of aggregates it has parked.
     pub parked: usize,
-    /// Why it does not take over although it is filled, if an operator must decide.
+    /// The reason why it does not take over although it is filled, if an operator must decide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
-    /// Why it does not get on, if it does not.
+    /// The reason why it does not get on, if it does not.
     pub stalled: Option<String>,
-    /// What came of comparing it with the log all the time, where that is done.
+    /// The result of comparing it with the log all the time, where that is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftReport>,
     /// For how long it has not, in milliseconds.
@@ -222,16 +222,16 @@ pub struct GenerationReport {
     pub rate_per_s: Option<f64>,
 }
 
-/// What came of comparing a generation with the log all the time.
+/// The result of comparing a generation with the log all the time.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DriftReport {
     /// The number of documents that were compared, those that were so again included.
     pub checked: u64,
-    /// How often one was not what the log says.
+    /// The number of times that one was not what the log says.
     pub different: u64,
-    /// How many were set right.
+    /// The number that were set right.
     pub repaired: u64,
-    /// When the last ones were compared.
+    /// The time when the last ones were compared.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The ids of the last ones that differed.
@@ -273,10 +273,10 @@ impl ParkedCursor {
     }
 }
 
-/// What came of trying many aggregates again.
+/// The result of trying many aggregates again.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Settled {
-    /// How many were tried.
+    /// The number that were tried.
     pub aggregates: usize,
     /// The number of commits that are applied now.
     pub applied: usize,
@@ -297,7 +297,7 @@ pub struct ParkedReport {
     pub position: u64,
     /// The index of its first event that was not applied.
     pub from_event: usize,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// True if the program that parked it did not know what it is. One that does tries it again by itself.
     #[serde(default)]
@@ -306,7 +306,7 @@ pub struct ParkedReport {
     /// aggregate was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub documents: Vec<String>,
-    /// When it was parked.
+    /// The time when it was parked.
     pub at: Option<Timestamp>,
     /// Its events, when one aggregate was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

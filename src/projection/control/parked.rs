@@ -1,4 +1,4 @@
-//! What operators ask about what is parked: shown page by page, tried again, and left out.
+//! Operators' requests about what is parked: shown page by page, tried again, and left out.
 
 use super::{Ask, ControlError, ParkedCursor, ParkedPage, ParkedReport, ReplyBody, Settled};
 use crate::{
@@ -18,7 +18,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use tokio_util::sync::CancellationToken;
 
-/// How many commits a page has at most, and how many with their events.
+/// The most commits of a page, and the most with their events.
 const PAGE: usize = 500;
 const PAGE_WITH_EVENTS: usize = 50;
 /// The number of bytes of JSON a page has at most: half of what a message may be unless NATS is told otherwise.

@@ -11,7 +11,7 @@ use crate::{
     view::{PartKey, View},
 };
 
-/// What came of one commit.
+/// The result of one commit.
 pub(super) enum Outcome {
     /// It is applied, or passed over.
     Done,
@@ -23,7 +23,7 @@ pub(super) enum Outcome {
     Waits,
 }
 
-/// Why the events of a commit are not all applied.
+/// The reason why the events of a commit are not all applied.
 enum Halt {
     Cut(EventPlace),
     Waits,

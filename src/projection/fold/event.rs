@@ -15,7 +15,7 @@ use std::any::TypeId;
 /// A document's id, and what becomes of it: none where it is removed.
 type DocumentResult<V> = (String, Option<<V as View>::Document>);
 
-/// How much of an event fits into the transaction.
+/// The share of an event that fits into the transaction.
 pub(super) enum Fit {
     Whole,
     /// The documents up to this id.

@@ -1,4 +1,4 @@
-//! How much of a batch goes into one transaction, and how far it has come.
+//! The share of a batch that goes into one transaction, and how far it has come.
 
 use crate::{
     event_log::{Place, reader::Commit},
@@ -29,12 +29,12 @@ impl Limits {
     };
 }
 
-/// How far a fold has come in a batch.
+/// The place that a fold has come to in a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// How many commits, from the first on, are applied or set aside.
+    /// The number of commits, from the first on, that are applied or set aside.
     pub commits: usize,
-    /// How far the commit after these is, if it was begun.
+    /// The place in the commit after these, if it was begun.
     pub within: Option<Within>,
 }
 

@@ -1,4 +1,4 @@
-//! Why an event was not applied, in words that repeat no data: the reasons of what is parked are kept and
+//! The reason why an event was not applied, in words that repeat no data: the reasons of what is parked are kept and
 //! logged, and outlive personal data that was withdrawn.
 
 use crate::read_model::exchange::Needs;
@@ -8,7 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// Why an event was not applied.
+/// The reason why an event was not applied.
 pub(super) enum Failure {
     /// Something is not known yet.
     Unmet,
@@ -113,7 +113,7 @@ fn without_values(message: &str) -> String {
     shown
 }
 
-/// What stands in a message of serde before a value in back quotes.
+/// The words of a message of serde before a value in back quotes.
 const VALUES: [&str; 4] = ["integer ", "floating point ", "character ", "boolean "];
 
 /// The place of the closing quote: one that is not escaped.

@@ -7,7 +7,7 @@ use super::{Shared, Turn};
 use crate::read_model::{Generation, GenerationState, Generations, refresh::RefreshError};
 use std::time::Duration;
 
-/// How long it may take at most until what is served instead is as far as what was served.
+/// The longest time until what is served instead is as far as what was served.
 const HOLD: Duration = Duration::from_secs(1);
 
 impl Shared {

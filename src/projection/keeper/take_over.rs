@@ -1,4 +1,4 @@
-//! Whether a generation that is being filled may take over from the live one: it has come up to it, it gets
+//! Conditions of a take-over by a generation that is being filled: it has come up to the live one, it gets
 //! on, and it has parked nothing that the live one has applied. Otherwise it waits, and says why.
 
 use super::{Shared, Turn};
@@ -17,21 +17,21 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How few commits a filled generation must be behind before the live one is held still for it.
+/// The most commits that a filled generation may be behind before the live one is held still for it.
 const NEAR: u64 = 256;
 /// The time the live generation is held still for it.
 const HOLD: Duration = Duration::from_secs(1);
 /// The pause after it has not come up to the live one in that time; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often it is looked whether what it waits for has come.
+/// The pause between two looks for what it waits for.
 const LOOK_WAITING: Duration = Duration::from_secs(2);
 
-/// How it stands with the take-over by the generation that is being filled.
+/// The state of the take-over by the generation that is being filled.
 #[derive(Debug, Default)]
 pub(super) struct TakeOver {
     generation: Option<Generation>,
-    /// Why an operator must decide, if so.
+    /// The reason why an operator must decide, if so.
     waiting: Option<String>,
     failures: u32,
     not_before: Option<Instant>,
@@ -51,7 +51,7 @@ impl TakeOver {
 }
 
 impl Shared {
-    /// Why a generation that is filled does not take over, if an operator must decide.
+    /// The reason why a generation that is filled does not take over, if an operator must decide.
     pub(in crate::projection) fn waits(&self, generation: Generation) -> Option<String> {
         self.with_take_over(generation, |state| state.waiting.clone())
     }

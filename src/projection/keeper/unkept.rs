@@ -129,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// When the first commit after a position that concerns the view was written, and the position of the
+    /// The time when the first commit after a position that concerns the view was written, and the position of the
     /// last one, as far as the log can be read.
     async fn beyond(&self, position: u64) -> (Option<Timestamp>, u64) {
         let (mut first, mut end) = (None, position);

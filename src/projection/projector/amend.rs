@@ -1,4 +1,4 @@
-//! What a projector does to have documents exchanged in place that are not what the log says: it stands
+//! The projector's part in exchanging documents in place that are not what the log says: it stands
 //! still, tells where, and writes what it is given.
 
 use super::{Projector, ProjectorError};
@@ -6,7 +6,7 @@ use crate::read_model::exchange::{Changes, DocumentChange};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
-/// How long it stands still at most for what it is to write.
+/// The longest time that it stands still for what it is to write.
 const HELD: Duration = Duration::from_secs(5);
 
 /// Documents that are to be exchanged.

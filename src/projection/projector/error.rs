@@ -1,4 +1,4 @@
-//! Why a projector does not get on.
+//! The reason why a projector does not get on.
 
 use crate::{
     event_log::{LoadError, reader::ReadError},
@@ -6,7 +6,7 @@ use crate::{
     read_model::{SchemaError, StoreError},
 };
 
-/// Why a projector does not get on.
+/// The reason why a projector does not get on.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectorError {
     /// The view declares what cannot be stored.

@@ -1,4 +1,4 @@
-//! What a projector does about commits that an operator has excluded from the log: it passes them over, and
+//! The projector's way with commits that an operator has excluded from the log: it passes them over, and
 //! applies what is parked because of them.
 //!
 //! All exclusions are read when the projector opens, so a rebuild leaves them out from the start. A commit

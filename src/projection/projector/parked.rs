@@ -1,4 +1,4 @@
-//! What a projector does about parked aggregates: tell which documents are behind, and try again.
+//! The projector's way with parked aggregates: tell which documents are behind, and try again.
 
 use super::{Projector, ProjectorError};
 use crate::{
@@ -26,16 +26,16 @@ use std::{
 
 /// The number of commits before a parked one that are looked at to tell which documents it concerns.
 const HISTORY: usize = 100;
-/// How many histories are read at once, and how many events of them are kept for one batch.
+/// The number of histories that are read at once, and of the events of them that are kept for one batch.
 const HISTORIES: usize = 8;
 const HISTORY_EVENTS: usize = 50_000;
-/// How many parked commits are tried again in one transaction, and how many bytes of them.
+/// The number of parked commits that are tried again in one transaction, and of their bytes.
 const CHUNK: usize = if cfg!(test) { 4 } else { 500 };
 const CHUNK_BYTES: usize = 4 << 20;
 /// The time what is unknown is tried again at a time, while the view has other things to do.
 const UNKNOWN: Duration = Duration::from_millis(50);
 
-/// How to try again.
+/// The way to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Try {
     /// Everything.
@@ -46,14 +46,14 @@ pub enum Try {
     WithoutAny,
 }
 
-/// What came of trying again.
+/// The result of trying again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retried {
     /// The number of commits of the aggregate that are applied now.
     pub applied: usize,
-    /// How many are parked still.
+    /// The number that are parked still.
     pub parked: usize,
-    /// Why the first of those could not be applied.
+    /// The reason why the first of those could not be applied.
     pub reason: Option<String>,
     /// True if it was only a part of what is parked, and the rest is to be tried next.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,4 +1,4 @@
-//! What a projector knows of what is parked, so that a batch needs to read nothing of it: which
+//! The projector's knowledge of what is parked, so that a batch needs to read nothing of it: which
 //! aggregates, and which documents are behind because of each.
 
 use crate::{
@@ -26,7 +26,7 @@ pub(super) struct ParkedSet {
     vague: usize,
 }
 
-/// What a transaction changes of it.
+/// The changes of a transaction to it.
 pub(super) struct ParkedChanges {
     heads: Vec<(PartKey, ParkedHead)>,
     behind: Vec<(PartKey, String)>,
@@ -124,7 +124,7 @@ impl ParkedSet {
         }
     }
 
-    /// Where one commit concerns more documents than can be told, so does the first of its aggregate that
+    /// One commit may concern more documents than can be told; then so does the first of its aggregate that
     /// is set aside with it.
     fn make_vague(&self, changes: &mut Changes) {
         let vague = changes.parked.iter().filter(|parked| parked.vague);

@@ -1,4 +1,4 @@
-//! What a projector tells of how far it is: to readers through the watermark, where its generation is the
+//! The projector's news of how far it is: to readers through the watermark, where its generation is the
 //! live one, and to operators through its status.
 
 use super::{Projector, ProjectorError};

@@ -1,4 +1,4 @@
-//! What a projector does about what the store cannot write: it tries with half of it, and half of that,
+//! The projector's way with what the store cannot write: it tries with half of it, and half of that,
 //! until it has the one event that cannot be written, and sets that one aside like any other that cannot be
 //! applied.
 //!
@@ -13,15 +13,15 @@ use crate::{
     read_model::exchange::{Changes, Within},
 };
 
-/// How often a transaction fails with the same words before it is tried with less.
+/// The number of times that a transaction fails with the same words before it is tried with less.
 const PATIENCE: u32 = 3;
 
-/// What keeps a projector from getting on.
+/// The obstacle that keeps a projector from getting on.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    /// What the store says.
+    /// The words of the store.
     words: String,
-    /// How often it has said so.
+    /// The number of times that it has said so.
     times: u32,
     /// With how much it is tried.
     less: Less,
@@ -35,15 +35,15 @@ struct Less {
     rows: usize,
 }
 
-/// What was tried last.
+/// The last try.
 #[derive(Debug, Default)]
 pub(super) struct Attempt {
-    /// How many commits, of how many events the first of them.
+    /// The number of commits, and of the events of the first of them.
     commits: usize,
     events: usize,
     /// The number of rows.
     rows: usize,
-    /// Where it began.
+    /// The place where it began.
     begins: Option<Within>,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a batch: a transaction, or where it changes nothing, only a look at the checkpoint.
+//! The fate of a batch: a transaction, or where it changes nothing, only a look at the checkpoint.
 
 use super::{Open, Projector, ProjectorError, SMALL, Written, edition};
 use crate::{
@@ -34,11 +34,11 @@ impl Open {
     }
 }
 
-/// How far a view is.
+/// The place that a view has come to.
 pub(super) struct Reached {
     /// The last commit that is applied.
     pub(super) place: Place,
-    /// How far the commit after it is, if it is in part.
+    /// The place in the commit after it, if it is in part.
     pub(super) within: Option<Within>,
 }
 

@@ -1,4 +1,4 @@
-//! How fast a view is folded again, and who hears how far it is.
+//! The pace at which a view is folded again, and the news of how far it is.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ const LEAST: f64 = 10.0;
 pub(in crate::projection) struct Pace<'a> {
     /// The number of commits a second that are folded at most.
     per_second: Option<f64>,
-    /// When the next commit is due.
+    /// The time when the next commit is due.
     due: Instant,
     tell: &'a (dyn Fn(u64, u64) + Send + Sync),
     target: u64,

@@ -1,4 +1,4 @@
-//! Where a view that is folded again is kept meanwhile: in memory while it is small, then in files of its
+//! The place where a view that is folded again is kept meanwhile: in memory while it is small, then in files of its
 //! own, so that what it takes of memory does not grow with the view.
 //!
 //! Nothing here lasts. A folder of a process that was killed is removed when the next one starts.
@@ -29,16 +29,16 @@ enum Kept {
     Disk(Disk),
 }
 
-/// What is folded again cannot be kept.
+/// The documents that are folded again cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ScratchError {
     /// The files cannot be written or read.
     #[error("the folder for what is folded again cannot be used: {0}")]
     Folder(#[from] std::io::Error),
-    /// What keeps it there failed.
+    /// The files that keep it failed.
     #[error("what is folded again cannot be kept: {0}")]
     Engine(#[from] surrealkv::Error),
-    /// What was kept is not what was given.
+    /// The contents that were kept are not what was given.
     #[error("what was kept of a fold cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
 }

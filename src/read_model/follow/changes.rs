@@ -20,7 +20,7 @@ use std::{
 
 /// The number of documents that are read at once.
 const READS: usize = 16;
-/// How long to wait at first, and at most, before what could not be read is read again.
+/// The first pause, and the longest, before what could not be read is read again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 impl ReadModel {
@@ -127,7 +127,7 @@ async fn read(
     reads.buffer_unordered(READS).try_collect().await
 }
 
-/// Why what has changed could not be read.
+/// The reason why what has changed could not be read.
 #[derive(Debug, thiserror::Error)]
 enum Unread {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! What a list is now, read once for all who begin to follow it at the same time.
+//! The present contents of a list, read once for all who begin to follow it at the same time.
 //!
 //! Who comes while it is being read gets what the next reading finds: what has changed since that began
 //! is told by itself, and what has changed before is in it.
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 /// The documents of a list, by their position.
 pub(super) struct Snapshot {
-    /// What they have every change up to, at least.
+    /// The position that they have every change up to, at least.
     pub(super) from: EventId,
     pub(super) documents: Vec<Arc<LiveEvent>>,
 }

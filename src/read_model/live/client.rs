@@ -31,12 +31,12 @@ pub(in crate::read_model) struct Client {
 struct Queue {
     /// True if it has begun.
     started: bool,
-    /// What it begins with, once that has been read.
+    /// The beginning, once that has been read.
     start: Option<Start>,
     pending: Pending,
     /// Since when it has taken nothing of what waits.
     waiting: Option<Instant>,
-    /// What the client has of each document, by the hash of the id.
+    /// The client's knowledge of each document, by the hash of the id.
     seen: HashMap<u64, Seen>,
     ended: bool,
     waker: Option<Waker>,
@@ -44,9 +44,9 @@ struct Queue {
 }
 
 struct Start {
-    /// What is there at the start.
+    /// The documents that are there at the start.
     initial: VecDeque<Arc<LiveEvent>>,
-    /// What it has everything of once it has that.
+    /// The position that it has everything of once it has that.
     from: EventId,
     /// The last break of which it needs nothing made up for: what is there was read after it.
     epoch: u64,
@@ -246,13 +246,13 @@ pub struct Subscription {
     pub(super) place: Option<Place>,
     /// The last break before it began.
     pub(super) epoch: u64,
-    /// What its client may see of the document that it follows; a list has its filters for that.
+    /// The rows of the followed document that its client may see; a list has its filters for that.
     pub(super) visible: Visible,
     /// True if the document is not visible any more.
     pub(super) hidden: bool,
 }
 
-/// What a client follows, and of which view.
+/// The documents that a client follows, and of which view.
 pub(super) struct Place {
     pub(super) view: Arc<ViewLive>,
     pub(super) what: Followed,

@@ -1,4 +1,4 @@
-//! Whether a document is among those that filters ask for: in memory, what the store does in a list.
+//! The test whether a document is among those that filters ask for: in memory, what the store does in a list.
 
 use crate::{
     read_model::schema::FieldPath,

@@ -1,4 +1,4 @@
-//! Where a client that comes again goes on from.
+//! The place that a client that comes again goes on from.
 
 use std::{fmt, str::FromStr, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Who follows what of one view, and what has changed lately.
+//! The clients that follow one view, and what has changed lately.
 
 use super::{
     Condition, EventId, LiveEvent, LiveKind, MAX_GROWN, ReadDocument,
@@ -25,10 +25,10 @@ use tokio::{sync::Notify, time::Instant};
 const RECENT: usize = 8_192;
 /// The number of changes that may wait to be read. Beyond, all that is followed is read again: it is cheaper.
 const MAX_BACKLOG: usize = 65_536;
-/// How long to stay away from a list that has grown too large, in seconds.
+/// The time to stay away from a list that has grown too large, in seconds.
 const GROWN_RETRY: u32 = 60;
 
-/// What is followed of one view.
+/// The clients of one view, and its changes.
 #[derive(Default)]
 pub(in crate::read_model) struct ViewLive {
     state: Mutex<State>,
@@ -45,12 +45,12 @@ struct State {
     recent_from: u64,
     /// The position of the last change that was told.
     position: u64,
-    /// How often anything may have changed, by what was not told or not in its turn. What was read
+    /// The number of times that anything may have changed, by what was not told or not in its turn. What was read
     /// before such a break says nothing of what is there after it.
     breaks: u64,
     /// The position of a break that has not been made up for.
     broken: Option<u64>,
-    /// What is sent from, and up to where everything has been offered; not known while nobody follows.
+    /// The position that is sent from, and up to where everything has been offered; not known while nobody follows.
     done: Option<EventId>,
     /// True if somebody works on the backlog.
     running: bool,
@@ -110,7 +110,7 @@ impl State {
     }
 }
 
-/// What is to be read, and offered to who follows it.
+/// The documents to be read, and offered to those who follow them.
 pub(in crate::read_model) enum Work {
     /// These documents have changed by a transaction that came to this position.
     Changed { ids: Vec<String>, position: u64 },

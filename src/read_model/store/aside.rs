@@ -1,4 +1,4 @@
-//! What a projector writes of what it has set aside: the parked commits, in short which aggregates they are
+//! The projector's rows of what it has set aside: the parked commits, in short which aggregates they are
 //! of, which documents are behind because of them, and which events are left out.
 
 use super::{

@@ -33,11 +33,11 @@ pub(super) fn count_rows(tables: &ViewTables, changes: CountChanges) -> Vec<Valu
     changes.collect()
 }
 
-/// How what a list matches is counted without looking at it.
+/// Counts of what a list matches, without looking at it.
 pub(super) struct Counts<'a> {
     table: &'a TableName,
     counted: &'a Counted,
-    /// What each field must be.
+    /// The value that each field must have.
     asked: Vec<Option<Json>>,
     /// The number of the field by whose values the counts are told apart, if they are.
     by: Option<usize>,

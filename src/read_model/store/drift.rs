@@ -1,4 +1,4 @@
-//! How far a view was compared with the log, and what was found that is not what the log says: both as
+//! The position that a view was compared with the log up to, and what was found that is not what the log says: both as
 //! they are stored beside the view.
 
 use super::{Store, StoreError, field, load::unsigned, rows, take, write::integer};
@@ -12,18 +12,18 @@ const KEPT: usize = 100;
 /// For how long. It holds what documents hold, of persons too.
 const KEPT_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// How far a view was compared with the log.
+/// The position that a view was compared with the log up to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Verification {
     /// The id of the last document that was compared; `None` when the next one is the first.
     pub(crate) after: Option<String>,
-    /// When.
+    /// The time.
     pub(crate) at: Timestamp,
     /// The number of documents that were compared.
     pub(crate) checked: u64,
-    /// How often one differed.
+    /// The number of times that one differed.
     pub(crate) different: u64,
-    /// How many were set right.
+    /// The number that were set right.
     pub(crate) repaired: u64,
 }
 
@@ -32,11 +32,11 @@ pub(crate) struct Verification {
 pub(crate) struct Evidence {
     /// Its id.
     pub(crate) id: String,
-    /// What was there, as JSON.
+    /// The document that was there, as JSON.
     pub(crate) stored: Option<String>,
-    /// What it should have been, as JSON.
+    /// The document that should have been there, as JSON.
     pub(crate) folded: Option<String>,
-    /// When it was found.
+    /// The time when it was found.
     pub(crate) at: Timestamp,
 }
 

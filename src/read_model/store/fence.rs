@@ -15,7 +15,7 @@ use surrealdb::{
     types::{Value, Variables},
 };
 
-/// What is known of the documents that are to be read.
+/// Knowledge of the documents that are to be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Fence {
     pub(crate) edition: Edition,
@@ -23,7 +23,7 @@ pub(crate) struct Fence {
     pub(crate) revision: u64,
 }
 
-/// What tells the state of the documents that were read, after the statement that has read them.
+/// The mark of the state of the documents that were read, after the statement that has read them.
 const STATE: &str = "; SELECT log, exchanges, revision, \
     (SELECT VALUE identity FROM ONLY store:this) AS identity FROM ONLY $fence";
 

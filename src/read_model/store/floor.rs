@@ -1,4 +1,4 @@
-//! What the store does alone: the floor that the query side is measured against.
+//! The store alone: the floor that the query side is measured against.
 
 use super::{
     Store, StoreError, StoreOptions, load::document_id, ordered::insert_keys, take,
@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 /// The number of documents that are inserted at once: what a projector that catches up writes at once.
 const BATCH: usize = 4_000;
-/// How many are updated at once: the rows of a projector's transaction.
+/// The number that are updated at once: the rows of a projector's transaction.
 const UPDATED: usize = 2_000;
 
 /// A store of its own, on threads of its own, with one view's tables.

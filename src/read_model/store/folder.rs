@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// What the name of a folder ends with that could not be opened.
+/// The end of the name of a folder that could not be opened.
 const SET_ASIDE: &str = "set-aside";
 /// The file in it that is locked while it is open.
 const LOCK: &str = "LOCK";
@@ -16,9 +16,9 @@ const LOCK: &str = "LOCK";
 const TEXTS: &str = "-texts";
 /// The file that is locked while an index is written.
 const TEXT_LOCK: &str = ".tantivy-writer.lock";
-/// How often it is looked whether an index is: it can be made anew.
+/// The number of looks for whether an index is there: it can be made anew.
 const TEXT_LOOKS: u32 = 1_000;
-/// How often it is looked whether it still is.
+/// The pause between two looks for whether it still is.
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits until the embedded store at `url` has closed its files. Its own tasks do that once its last owner

@@ -13,7 +13,7 @@ use crate::read_model::{
 };
 use surrealdb::types::{Array, RecordId, SurrealValue, Value, Variables};
 
-/// What a take-over throws that would go back in time.
+/// The text that a take-over throws that would go back in time.
 const BEHIND: &str = "headwater: behind";
 /// The writer of a checkpoint whose generation has got another place: its projector looks again.
 pub(crate) const TURNED: &str = "turned";

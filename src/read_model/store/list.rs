@@ -24,16 +24,16 @@ use serde_json::Value as Json;
 use std::{collections::BTreeMap, fmt::Write};
 use surrealdb::types::{SurrealValue, Value, Variables};
 
-/// What the store knows of a list.
+/// The store's answer to a list.
 #[derive(Debug)]
 pub(crate) struct Listed {
     /// The documents of the page, and one more if there is one.
     pub(crate) rows: Vec<Row>,
-    /// How many there are on all pages, where that was asked for; not told apart beyond the bound.
+    /// The number on all pages, where that was asked for; not told apart beyond the bound.
     pub(crate) count: Option<u64>,
     /// The number of documents that have each value, for each facet that was asked for.
     pub(crate) facets: Vec<ValueCounts>,
-    /// How the page was come by: `index`, `rows`, `sorted` or `text`.
+    /// The way to the page: `index`, `rows`, `sorted` or `text`.
     pub(crate) by: &'static str,
     /// The number of documents that were read for the page, where that is known.
     pub(crate) read: Option<u64>,
@@ -56,7 +56,7 @@ impl Listed {
     }
 }
 
-/// How many documents have each value of a field.
+/// The number of documents that have each value of a field.
 #[derive(Debug)]
 pub(crate) struct ValueCounts {
     /// By the value's JSON.
@@ -210,7 +210,7 @@ impl ValueCounts {
     }
 }
 
-/// How it is found out how many documents a list matches: all of them, or by the values of a field.
+/// The way to the number of documents that a list matches: all of them, or by the values of a field.
 enum Tally<'a> {
     /// By what is kept of it.
     Kept(Counts<'a>),
@@ -310,11 +310,11 @@ fn read_rows(found: Value) -> Result<Vec<Row>, StoreError> {
 /// A list as SurrealQL. Only checked names are part of the text; every value is bound.
 struct Statement {
     sql: String,
-    /// How it is come by: as an index has it, by comparing rows on the way, or by sorting all that matches.
+    /// The way to it: as an index has it, by comparing rows on the way, or by sorting all that matches.
     by: &'static str,
     /// From where, and which.
     matches: String,
-    /// What the order is by, where the engine walks in it.
+    /// The column of the order, where the engine walks in it.
     key: Option<KeyColumn>,
     limit: usize,
     /// The last of them that belong to the list, where the engine reads beyond.

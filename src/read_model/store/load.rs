@@ -1,4 +1,4 @@
-//! What projectors read: checkpoints, parked aggregates, and what a batch needs, in bulk.
+//! The projectors' readings: checkpoints, parked aggregates, and what a batch needs, in bulk.
 
 use super::{
     Row, Store, StoreError, field, routes::Routes, rows, select::identified, take,

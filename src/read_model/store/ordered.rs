@@ -33,7 +33,7 @@ pub(super) struct Ordered {
     pub(super) matches: String,
     /// True if rows are compared on the way, so that more are read than are answered.
     pub(super) compares: bool,
-    /// What the order is by.
+    /// The column of the order.
     pub(super) key: KeyColumn,
     /// The place where the list ends, if that is before the end of the walk.
     pub(super) end: Option<RowsUpTo>,
@@ -142,9 +142,9 @@ fn order_of<'a>(
 /// The part of an order that a list is of.
 struct Range {
     direction: Direction,
-    /// What comes lowest, and the documents that are of it.
+    /// The lowest key, and the documents that are of it.
     low: Option<Place>,
-    /// What comes highest, and the documents that are of it.
+    /// The highest key, and the documents that are of it.
     high: Option<Place>,
     /// The place where the page before ended.
     after: Option<Place>,
@@ -219,7 +219,7 @@ impl Range {
     }
 }
 
-/// Where a list ends before the walk does.
+/// The end of a list, where it ends before the walk does.
 pub(super) struct RowsUpTo {
     order: Order,
     direction: Direction,

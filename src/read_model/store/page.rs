@@ -1,4 +1,4 @@
-//! What comparing a view with the log reads: documents in the order of ids, with the position that they
+//! The readings of comparing a view with the log: documents in the order of ids, with the position that they
 //! are of.
 
 use super::{Row, Store, StoreError, load::checkpoint_id, load::unsigned, rows, take};
@@ -11,7 +11,7 @@ use surrealdb::types::{RecordId, RecordIdKey, RecordIdKeyRange, Value, Variables
 
 /// The time a commit may be applied in part.
 const WHOLE: Duration = Duration::from_secs(120);
-/// How long to wait before looking again whether it is applied.
+/// The pause before looking again whether it is applied.
 const AGAIN: Duration = Duration::from_millis(50);
 
 impl Store {

@@ -1,4 +1,4 @@
-//! What a view has set aside, as it is read. All of it is read page by page.
+//! The commits that a view has set aside, as they are read. All of it is read page by page.
 //!
 //! Of what is parked there is a row a commit, ordered by view, aggregate and position, so that one
 //! aggregate's are a range in stream order; a row an aggregate, its *head*; and a row for each document

@@ -1,4 +1,4 @@
-//! How a batch's routes are followed: together where they lead to few documents, one by one where they may
+//! The ways of following a batch's routes: together where they lead to few documents, one by one where they may
 //! lead to more, and page by page where they lead to many.
 
 use super::{StoreError, load::document_id, load::documents_of, rows, take};

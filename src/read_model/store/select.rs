@@ -1,4 +1,4 @@
-//! What readers read: documents by their ids, and what every row is made into.
+//! The readers' readings: documents by their ids, and what every row is made into.
 
 use super::{
     Store, StoreError,
@@ -26,7 +26,7 @@ pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) position: u64,
     pub(crate) document: Json,
-    /// How well it matches the text searched for: less is better.
+    /// The rank under the text searched for: less is better.
     rank: Option<i64>,
 }
 

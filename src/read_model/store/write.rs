@@ -1,4 +1,4 @@
-//! What projectors write: one fenced transaction a batch.
+//! The projectors' writings: one fenced transaction a batch.
 
 use super::{
     FENCED, GONE, Store, StoreError, aside,
@@ -128,7 +128,7 @@ pub(super) fn bulk(
     }
 }
 
-/// What is inserted, changed, and removed by its id.
+/// Rows that are inserted, changed, and removed by their id.
 #[derive(Default)]
 struct Rows {
     inserted: Vec<Value>,

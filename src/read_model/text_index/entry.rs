@@ -1,4 +1,4 @@
-//! What the index has of a document.
+//! The indexed form of a document.
 
 use crate::read_model::{
     ordering::Place,
@@ -6,7 +6,7 @@ use crate::read_model::{
 };
 use serde_json::Value;
 
-/// What the index has of a document: the text that `q` is compared with, and the values that filters
+/// The indexed form of a document: the text that `q` is compared with, and the values that filters
 /// and orders are by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {

@@ -16,10 +16,10 @@ use tantivy::{
 const FORM: u32 = 1;
 /// The name of the tokenizer.
 const PIECES: &str = "pieces";
-/// How much of a segment may be documents that are removed before it is written anew.
+/// The share of a segment that may be documents that are removed before it is written anew.
 const REMOVED: f32 = 0.3;
 
-/// Where an index is kept.
+/// The place of an index.
 #[derive(Debug, Clone)]
 pub(super) enum Home {
     Memory,
@@ -52,12 +52,12 @@ pub(super) fn value_name(number: usize) -> String {
 pub(super) struct Stamp {
     /// The number of the generation's last transaction.
     pub(super) revision: u64,
-    /// Who wrote it, and when: a number alone may come again after the store has gone back.
+    /// The writer and the time: a number alone may come again after the store has gone back.
     pub(super) writer: String,
     pub(super) at: String,
 }
 
-/// What is stored with each commit.
+/// The note that is stored with each commit.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Payload {
     form: String,

@@ -22,14 +22,14 @@ use tokio::runtime::Handle;
 
 /// The number of documents that are read from the store at once.
 const PAGE: usize = 500;
-/// How long to wait after an index could not be written, or could not keep up.
+/// The pause after an index could not be written, or could not keep up.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_secs(1),
     Duration::from_secs(5),
     Duration::from_secs(30),
 ];
-/// What has gone well for so long begins with the first pause again.
+/// A keeper that has gone well for so long begins with the first pause again.
 const WELL: Duration = Duration::from_secs(60);
 
 /// Writes the index until it is dropped.
@@ -41,7 +41,7 @@ pub(super) struct Keeper {
     pub(super) memory: usize,
 }
 
-/// Why the keeper goes on with something else.
+/// The reason why the keeper goes on with something else.
 enum Interrupted {
     /// It is dropped.
     Stopping,

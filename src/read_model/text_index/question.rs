@@ -1,4 +1,4 @@
-//! What is asked of the index, and what a document says to it: the same for what the index has on disk and
+//! A question to the index, and a document's answer to it: the same for what the index has on disk and
 //! for what it has not taken yet.
 
 use super::entry::Entry;
@@ -41,7 +41,7 @@ pub(super) struct FieldRange {
     pub(super) until: Vec<u8>,
 }
 
-/// Where a page begins.
+/// The beginning of a page.
 #[derive(Debug, Clone)]
 pub(super) struct After {
     pub(super) rank: i64,
@@ -54,7 +54,7 @@ pub(super) struct After {
 pub(crate) struct Hit {
     pub(crate) id: String,
     pub(crate) position: u64,
-    /// How well it matches, where that is the order.
+    /// The rank, where that is the order.
     pub(crate) rank: Option<i64>,
     /// The place of the value that the order is by.
     pub(super) value: Vec<u8>,

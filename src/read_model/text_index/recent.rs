@@ -1,4 +1,4 @@
-//! What has changed since the index was last written: asked beside it, in memory, and bounded.
+//! The changes since the index was last written: asked beside it, in memory, and bounded.
 
 use super::{
     IndexError,
@@ -66,7 +66,7 @@ pub(super) struct Batch {
     through: u64,
 }
 
-/// What is asked: the index, and the documents that have changed since.
+/// The index, and the documents that have changed since.
 pub(super) struct Moment {
     pub(super) view: View,
     pub(super) recent: Vec<Arc<Entry>>,

@@ -240,7 +240,7 @@ fn intersection(mut all: Vec<Box<dyn Query>>) -> Box<dyn Query> {
     }
 }
 
-/// What a document of a segment is compared with beside the query.
+/// The values that a document of a segment is compared with beside the query.
 struct Filter<'a> {
     segment: &'a SegmentReader,
     changed: &'a HashSet<DocId>,
@@ -261,7 +261,7 @@ impl Filter<'_> {
 /// The keys of a segment's documents under an order.
 struct Keys {
     first: Column,
-    /// What the field's numbers stand for; none where they are lengths.
+    /// The meanings of the field's numbers; none where they are lengths.
     values: Option<BytesColumn>,
     ids: BytesColumn,
     id_ordinals: Column,

@@ -1,4 +1,4 @@
-//! Where a span stands: what the header `traceparent` carries (W3C Trace Context).
+//! The place of a span: what the header `traceparent` carries (W3C Trace Context).
 
 use std::{fmt, num::NonZero, str::FromStr};
 

@@ -29,7 +29,7 @@ const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_secs(1);
 /// The time a collector may take to answer, as other exporters have it.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a batch is sent at most, and the first pause between two attempts, which then doubles.
+/// The least time between two batches, and the first pause between two attempts, which then doubles.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(500);
 /// A collector that asks for a longer pause than this is not given it.
@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// period once the roles have stopped.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Where ended spans go.
+/// The place where ended spans go.
 #[derive(Debug)]
 pub(super) struct Queue {
     spans: mpsc::Sender<Recorded>,

@@ -3,7 +3,7 @@
 use super::{TRACER, TraceContext};
 use std::{borrow::Cow, time::Instant};
 
-/// What a span is to the spans around it, as OTLP numbers it.
+/// The role of a span among the spans around it, as OTLP numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Work within a process.
@@ -63,7 +63,7 @@ impl From<u16> for Value {
     }
 }
 
-/// What is exported of a span.
+/// The exported form of a span.
 #[derive(Debug, Clone)]
 pub(super) struct Recorded {
     pub context: TraceContext,
@@ -76,7 +76,7 @@ pub(super) struct Recorded {
     pub ended: Option<Instant>,
     pub attributes: Vec<(&'static str, Value)>,
     pub links: Vec<TraceContext>,
-    /// Why it failed.
+    /// The reason why it failed.
     pub failed: Option<Cow<'static, str>>,
 }
 

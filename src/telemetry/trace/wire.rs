@@ -1,4 +1,4 @@
-//! What goes to the collector: the messages of OTLP 1.x for traces, as far as they are filled in.
+//! The messages to the collector: those of OTLP 1.x for traces, as far as they are filled in.
 //!
 //! The numbers of the fields are those of `opentelemetry/proto/trace/v1/trace.proto` and what it
 //! includes, which are stable. A test holds them against bytes that OpenTelemetry's own library has

@@ -19,9 +19,9 @@ use surrealkv::{Durability, LSMIterator, Mode, Transaction, Tree, TreeBuilder};
 
 /// The number of documents a page has of a route that leads to many.
 const PAGE: usize = 500;
-/// What is written and not yet in a file of the tree, at most: two such buffers.
+/// The most that is written and not yet in a file of the tree: two such buffers.
 const BUFFER: usize = 8 << 20;
-/// What is kept of the files that were read.
+/// The memory for the files that were read.
 const CACHE: u64 = 8 << 20;
 /// A transaction ends at this many bytes: it must fit a buffer.
 const WRITTEN: usize = 512 << 10;
@@ -42,7 +42,7 @@ impl Drop for Folder {
     }
 }
 
-/// What a transaction has taken so far.
+/// The bytes that a transaction has taken so far.
 struct Writing {
     transaction: Transaction,
     bytes: usize,
