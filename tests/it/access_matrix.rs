@@ -25,6 +25,10 @@ fn operations(description: &Value) -> Vec<Operation> {
         for (method, operation) in item.as_object().unwrap() {
             let scope = operation["security"][0]["bearer"][0].as_str();
             let Some(scope) = scope else { continue };
+            // A list takes the scope of each command in it, and not one of its own.
+            if path == "/commands" {
+                continue;
+            }
             let streams = operation["responses"]["200"]["content"]["text/event-stream"].is_object();
             let reads = ["get", "head"].contains(&method.as_str());
             all.push(Operation {

@@ -14,7 +14,8 @@ fn operators(service: &Service, named: &str) -> Http {
     let printed = service.output();
     let line = printed.iter().find_map(|line| line.split_once(named));
     let (_, rest) = line.unwrap_or_else(|| panic!("{printed:?}"));
-    Http::new(rest.trim().trim_end_matches(')'))
+    let address = rest.trim().trim_end_matches(')');
+    Http::new(address.trim_end_matches("/console"))
 }
 
 fn described(description: &Value) -> Vec<&str> {
