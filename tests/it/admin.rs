@@ -11,6 +11,7 @@ const ADMIN: [&str; 2] = ["--admin-addr", "127.0.0.1:0"];
 
 /// The client of the address that a replica prints for operators.
 fn operators(service: &Service, named: &str) -> Http {
+    service.tells(named);
     let printed = service.output();
     let line = printed.iter().find_map(|line| line.split_once(named));
     let (_, rest) = line.unwrap_or_else(|| panic!("{printed:?}"));

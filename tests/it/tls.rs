@@ -124,6 +124,7 @@ async fn answered(request: RequestBuilder) -> u16 {
 
 /// The address of a line that is printed, from `https://` to the port.
 fn address(service: &Service, of: &str) -> String {
+    service.tells(of);
     let printed = service.output();
     let mut lines = printed.iter().filter(|line| line.contains(of));
     let line = lines.find_map(|line| line.split_once("https://"));
