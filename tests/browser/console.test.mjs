@@ -112,7 +112,9 @@ test('what may not be done says why', async () => {
   const it = await operator('views/sales');
   const back = it.page.getByRole('button', { name: /^Roll back\s*: There is no previous generation/ });
   await back.waitFor();
-  await it.click(back);
+  // What is barred is not clicked by a driver that waits until it may be, but it can be reached and pressed.
+  await back.focus();
+  await it.page.keyboard.press('Enter');
   await it.page.getByText('There is no previous generation.').last().waitFor();
   assert.equal(await it.page.getByRole('dialog').count(), 0);
   await it.done();
