@@ -20,10 +20,12 @@ use crate::{
     problem::Problem,
 };
 use actix_web::{
-    HttpRequest, HttpResponse, Resource,
+    FromRequest, HttpRequest, HttpResponse, Resource,
+    dev::Payload,
     http::header::{CACHE_CONTROL, HeaderValue},
     web::{self, Data, ServiceConfig},
 };
+use futures::future::LocalBoxFuture;
 use parameters::Parameters;
 use serde::Serialize;
 
@@ -78,6 +80,31 @@ impl Changed {
         F::Output: actix_web::Responder + 'static,
     {
         self.0.route(web::post().to(handler))
+    }
+}
+
+/// A request to read, of somebody who may.
+struct Inspection {
+    request: HttpRequest,
+    operations: Data<Operations>,
+}
+
+impl FromRequest for Inspection {
+    type Error = Refusal;
+    type Future = LocalBoxFuture<'static, Result<Self, Refusal>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let operations = request.app_data::<Data<Operations>>().cloned();
+            let access = request.app_data::<Data<Access>>().cloned();
+            let (operations, access) = operations.zip(access).ok_or_else(Problem::internal)?;
+            allowed(&request, &access, Action::Inspect).await?;
+            Ok(Self {
+                request,
+                operations,
+            })
+        })
     }
 }
 

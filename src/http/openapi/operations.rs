@@ -2,11 +2,11 @@
 
 use super::{
     schemas::Schemas,
-    shared::{response_ref, typed},
+    shared::{json_response, response_ref, typed},
 };
 use utoipa::openapi::{
-    ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, ResponseBuilder, Type,
-    path::OperationBuilder, response::Response,
+    ArrayBuilder, ContentBuilder, ObjectBuilder, ResponseBuilder, Type, path::OperationBuilder,
+    response::Response,
 };
 
 /// The tag that groups them.
@@ -42,13 +42,16 @@ pub(super) fn operations(schemas: &mut Schemas) -> [(&'static str, OperationBuil
         (
             "/healthz",
             operation("alive", "Whether the process lives")
-                .response("200", json("It does.", alive)),
+                .response("200", json_response("It does.", alive)),
         ),
         (
             "/readyz",
             operation("ready", "Whether the replica can do its work now")
-                .response("200", json("It can.", readiness.clone()))
-                .response("503", json("It cannot; the checks say why.", readiness)),
+                .response("200", json_response("It can.", readiness.clone()))
+                .response(
+                    "503",
+                    json_response("It cannot; the checks say why.", readiness),
+                ),
         ),
         (
             "/metrics",
@@ -67,14 +70,6 @@ fn operation(name: &str, summary: &str) -> OperationBuilder {
         .response("408", response_ref("Timeout"))
         .response("414", response_ref("UriTooLong"))
         .response("431", response_ref("HeadersTooLarge"))
-}
-
-fn json(description: &str, schema: Ref) -> Response {
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/json", content)
-        .build()
 }
 
 fn text(description: &str) -> Response {

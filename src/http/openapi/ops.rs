@@ -2,7 +2,7 @@
 
 use super::{
     schemas::{Schemas, Scope},
-    shared::{parameter_ref, refusal, response_ref, typed},
+    shared::{json_response, parameter_ref, query_parameter, refusal, response_ref, typed},
 };
 use crate::{
     http::ops::change::{DropOrder, ParkedOrder, RebuildOrder, RollbackOrder, VerifyOrder},
@@ -18,8 +18,7 @@ use serde_json::json;
 use utoipa::{
     ToSchema,
     openapi::{
-        ContentBuilder, HttpMethod, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
-        Type,
+        ContentBuilder, HttpMethod, ObjectBuilder, RefOr, Required, ResponseBuilder, Schema, Type,
         path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
         request_body::{RequestBody, RequestBodyBuilder},
         response::Response,
@@ -152,12 +151,12 @@ fn look_into(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
                 );
                 operation
                     .parameter(id)
-                    .parameter(query(
+                    .parameter(query_parameter(
                         "aggregate",
                         "The name of the aggregate that it was given to.",
                         name(),
                     ))
-                    .parameter(query(
+                    .parameter(query_parameter(
                         "id",
                         "The id of the aggregate that it was given to.",
                         id_text(),
@@ -187,7 +186,7 @@ fn look_into(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
                 told.json::<LogPage>("In the order of the log."),
             ),
             |operation| {
-                let since = query(
+                let since = query_parameter(
                     "since",
                     "Begin with what was stored then.",
                     text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
@@ -221,11 +220,27 @@ fn look_into(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
                 let names =
                     typed(Type::String).enum_values(Some(views.iter().map(|view| view.name)));
                 operation
-                    .parameter(query("view", "Of this view.", names))
-                    .parameter(query("aggregate", "Of aggregates of this name.", name()))
-                    .parameter(query("id", "Of the aggregate with this id.", text()))
-                    .parameter(query("generation", "Of this generation.", generation()))
-                    .parameter(query("cursor", "What an earlier page has as next.", text()))
+                    .parameter(query_parameter("view", "Of this view.", names))
+                    .parameter(query_parameter(
+                        "aggregate",
+                        "Of aggregates of this name.",
+                        name(),
+                    ))
+                    .parameter(query_parameter(
+                        "id",
+                        "Of the aggregate with this id.",
+                        text(),
+                    ))
+                    .parameter(query_parameter(
+                        "generation",
+                        "Of this generation.",
+                        generation(),
+                    ))
+                    .parameter(query_parameter(
+                        "cursor",
+                        "What an earlier page has as next.",
+                        text(),
+                    ))
                     .parameter(limit())
                     .response("404", unknown("view"))
             },
@@ -333,16 +348,8 @@ impl Told<'_> {
     fn json<T: ToSchema>(&mut self, description: &str) -> Response {
         let name = format!("ops.{}", T::name());
         let schema = self.schemas.put(name, &T::schema(), &self.scope);
-        json(description, schema)
+        json_response(description, schema)
     }
-}
-
-fn json(description: &str, schema: Ref) -> Response {
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/json", content)
-        .build()
 }
 
 fn stream(description: &str) -> Response {
@@ -413,13 +420,17 @@ fn of_aggregate(operation: OperationBuilder) -> OperationBuilder {
 fn of_tail(operation: OperationBuilder) -> OperationBuilder {
     let kind = "Those with an event whose type begins so.";
     operation
-        .parameter(query(
+        .parameter(query_parameter(
             "aggregate",
             "Those of aggregates of this name.",
             name(),
         ))
-        .parameter(query("id", "Those of aggregates with this id.", id_text()))
-        .parameter(query("type", kind, text()))
+        .parameter(query_parameter(
+            "id",
+            "Those of aggregates with this id.",
+            id_text(),
+        ))
+        .parameter(query_parameter("type", kind, text()))
 }
 
 fn of_job(operation: OperationBuilder) -> OperationBuilder {
@@ -461,21 +472,11 @@ fn in_path(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
         .build()
 }
 
-fn query(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(schema))
-        .build()
-}
-
 fn position(name: &str, description: &str) -> Parameter {
     let schema = typed(Type::Integer)
         .minimum(Some(0))
         .maximum(Some(i64::MAX as f64));
-    query(name, description, schema)
+    query_parameter(name, description, schema)
 }
 
 fn limit() -> Parameter {
@@ -483,7 +484,7 @@ fn limit() -> Parameter {
         .minimum(Some(1))
         .maximum(Some(200))
         .default(Some(json!(50)));
-    query("limit", "The number of items of a page.", schema)
+    query_parameter("limit", "The number of items of a page.", schema)
 }
 
 fn not_found(description: &str) -> Response {

@@ -2,13 +2,12 @@
 
 use super::{
     schemas::Schemas,
-    shared::{response_ref, typed},
+    shared::{json_response, query_parameter, response_ref, typed},
 };
 use crate::processes::ToldStatus;
 use utoipa::openapi::{
-    ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, Required, ResponseBuilder, Schema, Type,
+    ArrayBuilder, ObjectBuilder, Required, ResponseBuilder, Schema, Type,
     path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
-    response::Response,
     schema::{AdditionalProperties, SchemaType},
 };
 
@@ -43,18 +42,18 @@ pub(super) fn operations(process: &str, schemas: &mut Schemas) -> [(String, Oper
 
     let list = operation(process, "list")
         .summary(Some(format!("The instances of {process}, by their ids")))
-        .parameter(query(
+        .parameter(query_parameter(
             "status",
             "Only those that are so.",
             typed(Type::String).enum_values(Some(ToldStatus::ALL.map(|status| status.to_string()))),
         ))
         .parameter(limit())
-        .parameter(query(
+        .parameter(query_parameter(
             "cursor",
             "Where the page begins: next of the page before.",
             id(),
         ))
-        .response("200", json("A page.", page));
+        .response("200", json_response("A page.", page));
     let show = operation(process, "show")
         .summary(Some(format!("One instance of {process} with its steps")))
         .parameter(
@@ -67,14 +66,14 @@ pub(super) fn operations(process: &str, schemas: &mut Schemas) -> [(String, Oper
                 .build(),
         )
         .parameter(limit())
-        .parameter(query(
+        .parameter(query_parameter(
             "cursor",
             "The version after which the records begin: next of the page before.",
             typed(Type::Integer)
                 .minimum(Some(0))
                 .maximum(Some(i64::MAX)),
         ))
-        .response("200", json("The instance.", shown))
+        .response("200", json_response("The instance.", shown))
         .response("404", response_ref("NotFound"));
     [
         (format!("/processes/{process}"), list),
@@ -109,17 +108,7 @@ fn id() -> ObjectBuilder {
 
 fn limit() -> Parameter {
     let schema = typed(Type::Integer).minimum(Some(1)).maximum(Some(200));
-    query("limit", "How many at most.", schema)
-}
-
-fn query(name: &str, text: &str, schema: ObjectBuilder) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(text))
-        .schema(Some(schema))
-        .build()
+    query_parameter("limit", "How many at most.", schema)
 }
 
 fn open_object() -> ObjectBuilder {
@@ -170,12 +159,4 @@ fn shown() -> ObjectBuilder {
         .required("steps")
         .property("next", next)
         .required("next")
-}
-
-fn json(description: &str, schema: Ref) -> Response {
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/json", content)
-        .build()
 }

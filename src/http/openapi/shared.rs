@@ -80,6 +80,30 @@ pub(super) fn refusal(description: &str, codes: &[&str], example: &Problem) -> R
     response.build()
 }
 
+/// A query parameter that may be left out.
+pub(super) fn query_parameter(
+    name: &str,
+    description: impl Into<String>,
+    schema: ObjectBuilder,
+) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+/// An answer of JSON.
+pub(super) fn json_response(description: &str, schema: Ref) -> Response {
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/json", content)
+        .build()
+}
+
 fn parameters() -> Vec<(&'static str, Parameter)> {
     let id = |longest: usize| {
         typed(Type::String)

@@ -2,7 +2,7 @@
 
 use super::{
     schemas::Schemas,
-    shared::{header_ref, parameter_ref, response_ref, typed},
+    shared::{header_ref, parameter_ref, query_parameter, response_ref, typed},
 };
 use crate::{
     read_model::{
@@ -12,8 +12,8 @@ use crate::{
 };
 use serde_json::json;
 use utoipa::openapi::{
-    ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, Required, ResponseBuilder, Type,
-    path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn, ParameterStyle},
+    ArrayBuilder, ContentBuilder, ObjectBuilder, Ref, ResponseBuilder, Type,
+    path::{OperationBuilder, Parameter, ParameterStyle},
     response::Response,
     schema::{KnownFormat, SchemaFormat, SchemaType},
 };
@@ -231,7 +231,7 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
             "Text to search for in {}: up to 16 words.",
             query.search.join(", ")
         );
-        parameters.push(parameter(
+        parameters.push(query_parameter(
             "q",
             text,
             typed(Type::String)
@@ -252,9 +252,9 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
         if !query.search.is_empty() {
             text.push_str(" With q the best match comes first unless given.");
         }
-        parameters.push(parameter("sort", text, schema));
+        parameters.push(query_parameter("sort", text, schema));
     }
-    parameters.push(parameter(
+    parameters.push(query_parameter(
         "limit",
         "How many documents a page has at most.".to_owned(),
         typed(Type::Integer)
@@ -262,7 +262,7 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
             .maximum(Some(MAX_LIMIT))
             .default(Some(json!(DEFAULT_LIMIT))),
     ));
-    parameters.push(parameter(
+    parameters.push(query_parameter(
         "count",
         "Whether to count the documents that match on all pages, up to 10,000.".to_owned(),
         typed(Type::Boolean).default(Some(json!(false))),
@@ -280,13 +280,13 @@ fn list_parameters(view: &ViewDescription) -> Vec<Parameter> {
             .items(name)
             .min_items(Some(1))
             .unique_items(true);
-        let mut parameter = parameter("facets", text, typed(Type::String));
+        let mut parameter = query_parameter("facets", text, typed(Type::String));
         parameter.schema = Some(several.build().into());
         parameter.style = Some(ParameterStyle::Form);
         parameter.explode = Some(false);
         parameters.push(parameter);
     }
-    parameters.push(parameter(
+    parameters.push(query_parameter(
         "cursor",
         "Where to go on: `next` of the page before, with everything else the same.".to_owned(),
         typed(Type::String).min_length(Some(1)),
@@ -309,15 +309,5 @@ fn filter(filter: &Filter) -> Parameter {
             .maximum(Some(i64::MAX as isize)),
         Kind::Boolean => typed(Type::Boolean),
     };
-    parameter(filter.name, text, schema)
-}
-
-fn parameter(name: &str, text: String, schema: ObjectBuilder) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(text))
-        .schema(Some(schema))
-        .build()
+    query_parameter(filter.name, text, schema)
 }

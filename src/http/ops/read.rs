@@ -1,45 +1,43 @@
 //! What is read.
 
-use super::{Parameters, allowed, answer, authorization, parameters};
+use super::{Inspection, Parameters, answer, authorization, parameters};
 use crate::{
-    access::Access,
-    caller::Action,
     http::{input, refusal::Refusal},
-    ops::{Operations, ParkedFilter, StoryPlace, TailFilter, TailPlace},
+    ops::{ParkedFilter, StoryPlace, TailFilter, TailPlace},
     problem::Problem,
 };
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::HttpResponse;
 
 type Answer = Result<HttpResponse, Refusal>;
 
 pub(super) async fn overview(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     parameters(&request, &[])?;
     let overview = operations.overview(authorization(&request)).await;
     answer(&request, &*overview).await
 }
 
 pub(super) async fn views(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     parameters(&request, &[])?;
     let views = operations.views(authorization(&request)).await?;
     answer(&request, &views).await
 }
 
 pub(super) async fn view(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let view = input::segment(&request, 2, "view")?;
     parameters(&request, &[])?;
     let view = operations.view(&view, authorization(&request)).await?;
@@ -47,11 +45,11 @@ pub(super) async fn view(
 }
 
 pub(super) async fn home(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let aggregate = input::segment(&request, 2, "aggregate")?;
     operations.known_aggregate(&aggregate)?;
     let id = input::aggregate_id(&request, 3)?;
@@ -61,11 +59,11 @@ pub(super) async fn home(
 }
 
 pub(super) async fn aggregate(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let aggregate = input::segment(&request, 2, "aggregate")?;
     operations.known_aggregate(&aggregate)?;
     let id = input::aggregate_id(&request, 3)?;
@@ -81,11 +79,11 @@ pub(super) async fn aggregate(
 const LONGEST_COMMAND_ID: usize = 256;
 
 pub(super) async fn story(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let command = input::segment(&request, 2, "id")?;
     if command.is_empty() || command.len() > LONGEST_COMMAND_ID {
         let detail = format!("a command's id has 1 to {LONGEST_COMMAND_ID} characters");
@@ -109,21 +107,21 @@ pub(super) async fn story(
 }
 
 pub(super) async fn refusals(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let limit = parameters(&request, &["limit"])?.limit()?;
     answer(&request, &operations.refusals(limit)).await
 }
 
 pub(super) async fn explain(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let view = input::segment(&request, 2, "view")?;
     operations.known_view(&view)?;
     let id = input::document_id(&request, 3)?;
@@ -135,11 +133,11 @@ pub(super) async fn explain(
 }
 
 pub(super) async fn events(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let known = [
         "aggregate",
         "id",
@@ -174,11 +172,11 @@ fn tail_place(given: &Parameters) -> Result<TailPlace, Problem> {
 }
 
 pub(super) async fn parked(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let known = ["view", "aggregate", "id", "generation", "limit", "cursor"];
     let given = parameters(&request, &known)?;
     let filter = ParkedFilter {
@@ -204,21 +202,21 @@ pub(super) async fn parked(
 }
 
 pub(super) async fn jobs(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     parameters(&request, &[])?;
     answer(&request, &operations.jobs()).await
 }
 
 pub(super) async fn job(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
+    Inspection {
+        request,
+        operations,
+    }: Inspection,
 ) -> Answer {
-    allowed(&request, &access, Action::Inspect).await?;
     let id = input::segment(&request, 2, "id")?;
     parameters(&request, &[])?;
     answer(&request, &operations.job(&id)?).await
