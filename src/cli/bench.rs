@@ -135,7 +135,7 @@ fn options(name: &'static str, config: &BenchConfig) -> Result<CommandsOptions, 
     })
 }
 
-/// What is compared, where anything is.
+/// The comparison, where there is one.
 fn compared(config: &BenchCommandsConfig) -> Option<Compared> {
     let lists = config.batch.map(|size| Compared::Lists(size.into()));
     let replicas = config

@@ -442,7 +442,7 @@ impl Desk {
         Identity::Known(told.map(|told| self.told(told)))
     }
 
-    /// Who gives a command, as another replica tells it.
+    /// The caller of a command, as another replica tells it.
     fn told(&self, told: Option<Caller>) -> Identified {
         match told {
             Some(caller) => Identified::told(caller, Some(i64::MAX)),

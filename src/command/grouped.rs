@@ -117,7 +117,7 @@ impl<'a> CommandHead<'a> {
     }
 }
 
-/// What is known of a command whose head is of another form.
+/// Knowledge of a command whose head is of another form.
 #[derive(Deserialize)]
 pub(super) struct Numbered {
     pub number: u64,

@@ -24,12 +24,12 @@ use tokio::task::yield_now;
 /// The time a message waits for its place in the connection's queue.
 const SENDING: Duration = Duration::from_secs(2);
 
-/// What is to go to other replicas.
+/// The commands that are to go to other replicas.
 #[derive(Debug)]
 pub(super) struct Groups {
     asks: Arc<Asks>,
     membership: Membership,
-    /// What waits, by home. There is an entry as long as somebody sends what is in it.
+    /// The waiting commands, by home. There is an entry as long as somebody sends what is in it.
     leaving: Mutex<HashMap<Arc<str>, Vec<Leaving>>>,
 }
 

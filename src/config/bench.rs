@@ -112,7 +112,7 @@ pub struct BenchCommandsConfig {
     pub gateway_apart: bool,
 }
 
-/// What a comparison is not measured with.
+/// Flags that a comparison is not measured with.
 const OTHER_WAYS: [&str; 4] = ["in_process", "nats", "http", "gateway_apart"];
 
 /// `headwater bench hot`.

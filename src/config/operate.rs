@@ -202,7 +202,7 @@ pub enum EventsAction {
     Import(ImportConfig),
 }
 
-/// What is exported where.
+/// The settings of an export.
 #[derive(Debug, Clone, Args)]
 pub struct ExportConfig {
     /// The file; `-` for standard output
@@ -212,7 +212,7 @@ pub struct ExportConfig {
     pub log: LogAddress,
 }
 
-/// What is imported where.
+/// The settings of an import.
 #[derive(Debug, Clone, Args)]
 pub struct ImportConfig {
     /// The file that `events export` has written; `-` for standard input
@@ -228,12 +228,12 @@ pub struct ImportConfig {
         value_delimiter = ','
     )]
     pub leave_out: Vec<String>,
-    /// Where the log is to be.
+    /// The place where the log is to be.
     #[command(flatten)]
     pub log: LogAddress,
 }
 
-/// Where a copy of the log goes.
+/// The destination of a copy of the log.
 #[derive(Debug, Clone, Args)]
 pub struct BackupConfig {
     /// The folder of the copy: a new one, or one that was not finished
@@ -265,12 +265,12 @@ pub struct RestoreConfig {
     /// The number of copies NATS keeps of the log; as it was unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
-    /// Where the log is to be.
+    /// The place where the log is to be.
     #[command(flatten)]
     pub log: LogAddress,
 }
 
-/// How the whole log is checked.
+/// The settings of a check of the whole log.
 #[derive(Debug, Clone, Args)]
 pub struct CheckConfig {
     /// The number of broken aggregates to tell one by one
@@ -284,7 +284,7 @@ pub struct CheckConfig {
         value_delimiter = ','
     )]
     pub leave_out: Vec<String>,
-    /// How many MiB the folded aggregates may take about; where they are more, the log is read more than once
+    /// The memory for folded aggregates in MiB, about; where they are more, the log is read more than once
     #[arg(long, env = "HEADWATER_MEMORY_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
     pub memory_mib: u32,
     /// The number of threads that fold; one for each core unless given

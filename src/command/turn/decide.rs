@@ -86,7 +86,7 @@ enum Room {
     None,
 }
 
-/// Who gave a command, where a repeated one has to be theirs: where it has a key.
+/// The author of a command, where a repeated one has to be theirs: where it has a key.
 fn author<A: Aggregate>(pending: &Pending<A>) -> Option<Author> {
     pending.hash.and(Author::giving(&pending.headers.caller))
 }
