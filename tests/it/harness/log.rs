@@ -1,5 +1,6 @@
 //! The log as it stands, read by a raw client and understood without the program's own code.
 
+use super::poll::eventually;
 use async_nats::jetstream::{self, consumer::pull::OrderedConfig};
 use futures::StreamExt;
 use serde_json::Value;
@@ -45,19 +46,25 @@ impl Log {
     /// Reads it, and asserts what must hold of any log: no aggregate's versions have a gap or
     /// repeat, and no command is there twice.
     pub async fn read(client: &async_nats::Client) -> Self {
-        let stream = jetstream::new(client.clone())
-            .get_stream("EVENTS")
-            .await
-            .unwrap();
+        let jetstream = jetstream::new(client.clone());
+        // A server that is busy answers late.
+        let stream = eventually("the log answers", async || {
+            jetstream.get_stream("EVENTS").await.ok()
+        });
+        let stream = stream.await;
         let mut log = Self::default();
-        if stream.get_info().await.unwrap().state.messages == 0 {
-            return log;
-        }
         let config = OrderedConfig {
             filter_subject: "evt.>".to_owned(),
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await.unwrap();
+        let name = consumer.cached_info().name.clone();
+        if consumer.cached_info().num_pending == 0 {
+            // A log may have records alone, which are none of these. Those that ask again and again would
+            // leave too many consumers.
+            let _ = stream.delete_consumer(&name).await;
+            return log;
+        }
         let mut messages = consumer.messages().await.unwrap();
         loop {
             let message = messages.next().await.unwrap().unwrap();
@@ -66,9 +73,12 @@ impl Log {
             let aggregate = message.subject.strip_prefix("evt.").unwrap();
             log.add(aggregate, info.stream_sequence, batch);
             if info.pending == 0 {
-                return log;
+                break;
             }
         }
+        drop(messages);
+        let _ = stream.delete_consumer(&name).await;
+        log
     }
 
     fn add(&mut self, aggregate: &str, position: u64, batch: Vec<Value>) {
