@@ -15,6 +15,7 @@ pub mod compared;
 pub mod fanout;
 pub mod floor;
 pub mod fresh;
+pub mod fulfilments;
 pub mod get;
 pub mod http;
 pub mod lists;

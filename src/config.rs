@@ -26,8 +26,8 @@ pub use new::NewConfig;
 pub use operate::{
     BackupConfig, CheckConfig, ControlConfig, EventsAction, ExcludeConfig, ExportConfig,
     ImportConfig, InstanceConfig, LogAddress, OneAggregate, ParkedAction, ParkedAggregate,
-    ParkedChoice, ProcessesAction, ProcessesListConfig, RestoreConfig, ShowEventsConfig,
-    TopologyAction, TopologyConfig, ViewsAction,
+    ParkedChoice, ProcessesAction, ProcessesListConfig, ProcessesTryConfig, ProcessesVerifyConfig,
+    RestoreConfig, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};

@@ -28,6 +28,7 @@ pub mod secret;
 pub mod snapshot;
 pub mod subject;
 pub mod topology;
+pub mod unplaced;
 pub mod version;
 pub mod whole;
 

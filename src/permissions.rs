@@ -116,6 +116,7 @@ pub const TABLE: &[Rule] = &[
     rule("log.>", &[Command], NOBODY),
     rule("log.excluded.>", &[Operator], NOBODY),
     rule("log.process.*", &[Process], NOBODY),
+    rule("log.unplaced.>", &[Process], NOBODY),
     rule("$KV.snapshots.>", &[Command], NOBODY),
     // The alarms of processes. What is due comes from the server.
     rule("sched.>", &[Process], NOBODY),
@@ -155,27 +156,27 @@ pub const TABLE: &[Rule] = &[
     ),
     rule(
         "$JS.API.CONSUMER.CREATE.EVENTS.>",
-        &[Projector, Process],
+        &[Projector, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.CONSUMER.INFO.EVENTS.>",
-        &[Projector, Process],
+        &[Projector, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.CONSUMER.RESET.EVENTS.>",
-        &[Projector, Process],
+        &[Projector, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.CONSUMER.MSG.NEXT.EVENTS.>",
-        &[Projector, Process],
+        &[Projector, Process, Operator],
         NOBODY,
     ),
     rule(
         "$JS.API.CONSUMER.DELETE.EVENTS.>",
-        &[Projector, Process],
+        &[Projector, Process, Operator],
         NOBODY,
     ),
     rule("$JS.API.CONSUMER.LIST.EVENTS", &[Operator], NOBODY),
@@ -192,8 +193,12 @@ pub const TABLE: &[Rule] = &[
     rule("$JS.API.CONSUMER.MSG.NEXT.DEADLINES.>", &[Process], NOBODY),
     rule("$JS.API.CONSUMER.DELETE.DEADLINES.>", &[Process], NOBODY),
     // With a domain and an account, or without: both forms of acknowledgements (ADR-15).
-    rule("$JS.ACK.EVENTS.>", &[Projector, Process], NOBODY),
-    rule("$JS.ACK.*.*.EVENTS.>", &[Projector, Process], NOBODY),
+    rule("$JS.ACK.EVENTS.>", &[Projector, Process, Operator], NOBODY),
+    rule(
+        "$JS.ACK.*.*.EVENTS.>",
+        &[Projector, Process, Operator],
+        NOBODY,
+    ),
     rule("$JS.ACK.DEADLINES.>", &[Process], NOBODY),
     rule("$JS.ACK.*.*.DEADLINES.>", &[Process], NOBODY),
     rule("$JS.EVENT.ADVISORY.STREAM.*.EVENTS", NOBODY, REPLICAS),

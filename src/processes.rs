@@ -6,7 +6,8 @@
 //!
 //! - [`follower`] reads the events of the aggregates that a process follows, on one replica at a time, and
 //!   gives each to its instance, in the order of the log. That two replicas do it for a moment does no harm:
-//!   each gives an instance its events in order, and an instance passes over what it has had.
+//!   each gives an instance its events in order, and an instance passes over what it has had. What cannot be
+//!   placed is held for itself ([`waitlist`]).
 //! - [`outbox`] reads the steps of all instances, shared by all replicas, and sends their commands and arms
 //!   their alarms. A step is acknowledged when all of its commands have answers that the instance has stored.
 //!   So the log is the outbox, and the durable consumer its cursor.
@@ -21,6 +22,7 @@
 mod alarms;
 mod control;
 mod desk;
+mod failpoint;
 mod follower;
 mod home;
 mod index;
@@ -28,18 +30,23 @@ mod lanes;
 mod outbox;
 mod queries;
 mod registered;
+mod rehearsal;
 mod rest;
 mod service;
 mod shown;
 mod told;
+mod verify;
+mod waitlist;
 
 pub use control::{Operators, ProcessAsk};
 pub use home::home_of;
 pub use index::{Index, ListAsk};
 pub use queries::ProcessQueries;
 pub use registered::RegisteredProcess;
+pub use rehearsal::rehearse;
 pub use shown::ShowAsk;
 pub use told::{ToldCommand, ToldInstance, ToldInstances, ToldStatus};
+pub use verify::{Finding, Verified, VerifyError, verify};
 
 use crate::{command::client::CommandClient, event_log::EventLog, membership::Membership};
 use desk::Desk;
@@ -58,7 +65,7 @@ pub struct ProcessOptions {
 impl Default for ProcessOptions {
     fn default() -> Self {
         Self {
-            take_over: Duration::from_secs(10),
+            take_over: failpoint::take_over(Duration::from_secs(10)),
         }
     }
 }

@@ -57,6 +57,7 @@ impl<A: Aggregate> Appends<A> {
             command_id: format!("{}-{}", self.id, self.version).into(),
             command_hash: None,
             caller_id: None,
+            lineage: None,
             time: Timestamp::now(),
             version_before: self.version,
             claims: Vec::new(),

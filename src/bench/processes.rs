@@ -77,6 +77,15 @@ impl Scratch {
         }
     }
 
+    /// The memory that the nats-server has resident, in bytes, where the system tells.
+    #[must_use]
+    pub fn nats_resident_bytes(&self) -> Option<u64> {
+        match &self.nats {
+            Nats::Started(nats) => resident_bytes(nats.state().borrow().pid?),
+            Nats::There(_) => None,
+        }
+    }
+
     /// Returns where clients connect.
     #[must_use]
     pub fn nats(&self) -> NatsAddress {
@@ -214,10 +223,7 @@ impl Process {
     /// The memory that it has resident, in bytes, where the system tells.
     #[must_use]
     pub fn resident_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(kib * 1024)
+        resident_bytes(self.pid()?)
     }
 
     /// Ends it at once.
@@ -225,6 +231,13 @@ impl Process {
         // It may have ended by itself.
         let _ = self.child.kill().await;
     }
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 /// The processor time that a process has used, where the system tells: in steps of 10 ms on Linux.

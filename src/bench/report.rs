@@ -18,6 +18,11 @@ impl Rounds {
         self.ours.push(sample.figures());
     }
 
+    /// Takes in what our own work reached, where it is no stretch of like operations.
+    pub fn ours_as(&mut self, figures: Figures) {
+        self.ours.push(figures);
+    }
+
     /// Takes in a stretch of a floor.
     pub fn floor(&mut self, name: &'static str, sample: &Sample) {
         self.floors.entry(name).or_default().push(sample.figures());

@@ -6,7 +6,9 @@ use crate::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
         compared::{self, Compared},
-        fanout, floor, fresh, get, lists, live,
+        fanout, floor, fresh,
+        fulfilments::{self, FulfilmentsOptions},
+        get, lists, live,
         queries::{QueriesOptions, There},
         search,
     },
@@ -106,6 +108,26 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             };
             let measured = lists::run(options).await;
             measured.and_then(|lists| lists.tell(config.bench.json.as_deref()))
+        }
+        BenchAction::Processes(config) => {
+            let options = FulfilmentsOptions {
+                commands: CommandsOptions {
+                    name: "processes",
+                    aggregates: 1,
+                    concurrency: config.concurrency.into(),
+                    length: Duration::from_secs(config.bench.seconds),
+                    rounds: config.bench.rounds,
+                    connections: 2,
+                    in_process: false,
+                    nats: None,
+                    token: None,
+                    durable: config.bench.durable,
+                    nats_server: config.bench.nats_server.clone(),
+                },
+                orders: config.orders as usize,
+                armed: config.armed as usize,
+            };
+            tell(fulfilments::run(options).await, &config.bench)
         }
         BenchAction::Bare(config) => get::serve_bare(config.body).await,
         BenchAction::Responder(config) => {

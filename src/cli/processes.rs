@@ -1,5 +1,7 @@
-//! `headwater processes list|show|resume|skip|suspend|end`. What is shown is read from the log, and needs
+//! `headwater processes list|show|retry|resume|skip|suspend|end|try|verify`. What is shown is read from the log, and needs
 //! nothing but NATS.
+
+mod examine;
 
 use super::Failure;
 use crate::{
@@ -24,10 +26,13 @@ pub(super) async fn run(domain: &Domain, action: ProcessesAction) -> Result<Exit
     match action {
         ProcessesAction::List(config) => list(domain, config).await,
         ProcessesAction::Show(config) => show(domain, config).await,
+        ProcessesAction::Retry(config) => act(domain, config, "retry").await,
         ProcessesAction::Resume(config) => act(domain, config, "resume").await,
         ProcessesAction::Skip(config) => act(domain, config, "skip").await,
         ProcessesAction::Suspend(config) => act(domain, config, "suspend").await,
         ProcessesAction::End(config) => act(domain, config, "end").await,
+        ProcessesAction::Try(config) => examine::try_build(domain, config).await,
+        ProcessesAction::Verify(config) => examine::verify_all(domain, config).await,
     }
 }
 
@@ -66,10 +71,34 @@ async fn list(domain: &Domain, config: ProcessesListConfig) -> Result<ExitCode, 
         shown += 1;
         print(process, id, told, config.json);
     }
+    if config
+        .status
+        .is_none_or(|status| status == ToldStatus::Parked)
+    {
+        shown += print_unplaced(&log, process, config.json).await?;
+    }
     if shown == 0 && !config.json {
         println!("there is no such instance");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the aggregates whose events the process cannot place, and returns how many there are.
+async fn print_unplaced(log: &EventLog, process: &str, json: bool) -> Result<u64, Failure> {
+    let unplaced = log.unplaced(process).await.map_err(Failure::operation)?;
+    for one in &unplaced {
+        let (aggregate, id, from, reason) = (&one.aggregate, &one.id, one.from, &one.reason);
+        match json {
+            true => println!(
+                "{}",
+                json!({ "process": process, "unplaced": { "aggregate": aggregate, "id": id, "from": from, "reason": reason } })
+            ),
+            false => println!(
+                "{process} cannot place the events of {aggregate} {id} from position {from} on: {reason}"
+            ),
+        }
+    }
+    Ok(unplaced.len() as u64)
 }
 
 /// Folds all instances of a process.
@@ -169,14 +198,10 @@ async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<Exit
             Err(problem) => Err(Failure::operation(format!("{process} {id}: {problem}"))),
         };
     }
-    let wanted = match verb {
-        "suspend" => [ToldStatus::Running, ToldStatus::Waiting],
-        _ => [ToldStatus::Parked, ToldStatus::Suspended],
-    };
     let instances = read(domain, &log, &config.process).await?;
     let chosen = instances
         .into_iter()
-        .filter(|(_, told)| wanted.contains(&told.status));
+        .filter(|(_, told)| is_chosen(&config, verb, told));
     let (mut done, mut refused) = (0, 0);
     for (id, _) in chosen {
         match ask(&log, &config, &config.process, &id, verb).await? {
@@ -194,6 +219,24 @@ async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<Exit
     })
 }
 
+/// Returns whether a verb for many is for this one: it can be done with it, and it is what was asked for.
+fn is_chosen(config: &InstanceConfig, verb: &str, told: &ToldInstance) -> bool {
+    use ToldStatus::{Parked, Running, Suspended, Waiting};
+    let can: &[ToldStatus] = match verb {
+        "suspend" => &[Running, Waiting],
+        "retry" => &[Parked],
+        "end" => &[Running, Waiting, Parked, Suspended],
+        _ => &[Parked, Suspended],
+    };
+    // To end every instance that goes on is nothing that is meant by leaving something out.
+    let named = config.status.is_some() || config.because.is_some() || verb != "end";
+    let reason = told.reason.as_deref().unwrap_or_default();
+    named
+        && can.contains(&told.status)
+        && config.status.is_none_or(|status| told.status == status)
+        && (config.because.as_deref()).is_none_or(|because| reason.contains(because))
+}
+
 /// Asks one of the replicas that run the process.
 async fn ask(
     log: &EventLog,
@@ -203,7 +246,8 @@ async fn ask(
     verb: &str,
 ) -> Result<Result<Outcome, Problem>, Failure> {
     let reason = config.reason.clone();
-    let body = serde_json::to_vec(&ProcessAsk { reason }).map_err(Failure::operation)?;
+    let unplaced = config.unplaced.clone();
+    let body = serde_json::to_vec(&ProcessAsk { reason, unplaced }).map_err(Failure::operation)?;
     let mut headers = async_nats::HeaderMap::new();
     if let Some(token) = &config.token {
         headers.insert(AUTHORIZATION, format!("Bearer {token}"));

@@ -18,7 +18,7 @@ use super::{
     many::unknown_aggregate,
     passed_on,
     placement::Placement,
-    request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, MAX_KEY, is_json},
+    request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, Lineage, MAX_KEY, is_json},
     traces::Came,
     waits::{PROCESS, ProcessWait, Rested},
 };
@@ -528,6 +528,7 @@ impl Desk {
                 .single(GIVEN_ID)?
                 .filter(|id| (1..=MAX_KEY).contains(&id.len()));
             headers.given_id = id.map(Arc::from);
+            headers.lineage = Lineage::read(given);
             let asked_again = given.single(ASKED_AGAIN)?;
             headers.asked_again = asked_again.and_then(|position| position.parse().ok());
         }

@@ -4,7 +4,7 @@ use super::{
     age::Arrival,
     answer::{Accepted, Answered, PeerAnswer},
     passed_on::Told,
-    request::{CommandHeaders, CommandRequest, checked_key},
+    request::{CommandHeaders, CommandRequest, Lineage, checked_key},
 };
 use crate::{caller::Caller, event_log::subject::Id, problem::Problem};
 use bytes::Bytes;
@@ -46,6 +46,9 @@ pub(super) struct CommandHead<'a> {
     /// As `Headwater-Asked-Again`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     asked_again: Option<u64>,
+    /// As `Headwater-Correlation-Id` and `Headwater-Causation-Id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lineage: Option<(Arc<str>, Arc<str>)>,
     /// As `Headwater-Caller`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     caller: Option<Told>,
@@ -69,6 +72,13 @@ impl<'a> CommandHead<'a> {
             tracestate: headers.tracestate.as_deref().map(Cow::from),
             given_id: headers.given_id.clone(),
             asked_again: headers.asked_again,
+            lineage: headers.lineage.as_ref().map(|lineage| {
+                let Lineage {
+                    correlation_id,
+                    causation_id,
+                } = lineage;
+                (correlation_id.clone(), causation_id.clone())
+            }),
             caller: headers.tells_caller().then(|| Told::of(&headers.caller)),
         }
     }
@@ -103,6 +113,10 @@ impl<'a> CommandHead<'a> {
             tracestate: self.tracestate.map(Cow::into_owned),
             given_id: checked(self.given_id)?,
             asked_again: self.asked_again,
+            lineage: self.lineage.map(|(correlation_id, causation_id)| Lineage {
+                correlation_id,
+                causation_id,
+            }),
             caller,
             from_outside: true,
             authorization: None,
@@ -190,6 +204,10 @@ mod tests {
                 tracestate: Some("a=\"1\"".to_owned()),
                 given_id: Some("g-1".into()),
                 asked_again: Some(u64::MAX),
+                lineage: Some(Lineage {
+                    correlation_id: "first".into(),
+                    causation_id: "order/o-1/1".into(),
+                }),
                 caller: Caller::new(Some("회원 \"1\""), ["cmd:order:*", "staff"]),
                 from_outside: true,
                 authorization: None,

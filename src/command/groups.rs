@@ -11,7 +11,7 @@ use super::{
     grouped::{CommandHead, FORM, GROUP, MOST_BYTES, MOST_COMMANDS},
     measure::MEASURES,
     placement::Unanswered,
-    request::CommandRequest,
+    request::{CommandRequest, Lineage},
 };
 use crate::membership::Membership;
 use std::{
@@ -49,7 +49,8 @@ impl Leaving {
         let long = long.into_iter().flatten().map(String::len).sum::<usize>();
         let scopes = headers.caller.scopes().map(|scope| 2 * scope.len() + 3);
         let caller = headers.caller.subject().map_or(0, |name| 6 * name.len());
-        2 * HEAD + 2 * long + scopes.sum::<usize>() + caller + self.request.body.len()
+        let lineage = headers.lineage.as_ref().map_or(0, Lineage::size);
+        2 * HEAD + 2 * long + scopes.sum::<usize>() + caller + 2 * lineage + self.request.body.len()
     }
 }
 

@@ -50,6 +50,8 @@ pub struct CommandHeaders {
     /// Another replica was asked for the same command before ([`ASKED_AGAIN`]): what it left in the log
     /// can stand only after this position. Never read from a client.
     pub asked_again: Option<u64>,
+    /// The origin of the command, where it is the program's own. Never read from a client.
+    pub lineage: Option<Lineage>,
     /// The caller; the program itself by default, which may everything.
     pub caller: Caller,
     /// True if it came from outside of the program. Who may everything there, since nobody is asked, is not
@@ -58,6 +60,22 @@ pub struct CommandHeaders {
     /// The proof of that (`Authorization`), for a replica that does not take it on trust.
     pub authorization: Option<Arc<str>>,
 }
+
+/// The origin of a command of the program's own, as its events tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lineage {
+    /// The id that all consequences of one original command share.
+    pub correlation_id: Arc<str>,
+    /// The id of what caused the command: an event, as `<aggregate>/<id>/<version>`, or a command.
+    pub causation_id: Arc<str>,
+}
+
+/// The headers in which a command carries its lineage from one replica to another.
+pub const CORRELATION: &str = "Headwater-Correlation-Id";
+/// See [`CORRELATION`].
+pub const CAUSATION: &str = "Headwater-Causation-Id";
+/// The longest id of a lineage, in bytes.
+pub const MAX_LINEAGE: usize = 256;
 
 /// The header by which a replica tells that it has asked another one for the same command.
 pub const ASKED_AGAIN: &str = "Headwater-Asked-Again";
@@ -99,6 +117,7 @@ impl CommandHeaders {
             tracestate: tracestate.map(Cow::into_owned),
             given_id: None,
             asked_again: None,
+            lineage: None,
             caller,
             from_outside: true,
             authorization,
@@ -114,6 +133,7 @@ impl CommandHeaders {
         let known = to_home && self.tells_caller();
         let caller = known.then(|| passed_on::written(&self.caller));
         let authorization = self.authorization.as_deref().filter(|_| !to_home);
+        let lineage = self.lineage.as_ref().filter(|_| to_home);
         let named = [
             (passed_on::CALLER, caller.as_deref()),
             (AUTHORIZATION, authorization),
@@ -123,6 +143,8 @@ impl CommandHeaders {
             ("tracestate", self.tracestate.as_deref()),
             (GIVEN_ID, self.given_id.as_deref()),
             (ASKED_AGAIN, asked_again.as_deref()),
+            (CORRELATION, lineage.map(|it| &*it.correlation_id)),
+            (CAUSATION, lineage.map(|it| &*it.causation_id)),
         ];
         for (name, value) in named {
             if let Some(value) = value {
@@ -149,6 +171,25 @@ pub(super) fn checked_key(key: &str, field: &str) -> Result<(), Problem> {
             field.to_owned(),
             "an idempotency key is 1 to 128 visible ASCII characters",
         )),
+    }
+}
+
+impl Lineage {
+    /// Returns about how many bytes it takes in each event.
+    pub(super) fn size(&self) -> usize {
+        40 + self.correlation_id.len() + self.causation_id.len()
+    }
+
+    /// Reads the lineage that another replica tells; `None` when it tells none.
+    pub(super) fn read(headers: &impl RequestHeaders) -> Option<Self> {
+        let id = |name| {
+            let id = headers.single(name).ok().flatten()?;
+            (1..=MAX_LINEAGE).contains(&id.len()).then(|| Arc::from(id))
+        };
+        Some(Self {
+            correlation_id: id(CORRELATION)?,
+            causation_id: id(CAUSATION)?,
+        })
     }
 }
 

@@ -27,6 +27,8 @@ pub enum BenchAction {
     Live(BenchLiveConfig),
     /// Every kind of list of many documents over HTTP, in both directions, the first page and a later one
     Lists(BenchListsConfig),
+    /// Orders that fulfil themselves: steps against commands, deadlines, and one instance that is parked
+    Processes(BenchProcessesConfig),
     /// Answers every request with one body: the floor of HTTP
     #[command(hide = true)]
     Bare(BareConfig),
@@ -144,6 +146,23 @@ pub struct BenchClaimsConfig {
     /// The number of commands that take a key are given a second beside the others
     #[arg(long, env = "HEADWATER_RATE", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub rate: u32,
+}
+
+/// `headwater bench processes`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchProcessesConfig {
+    /// The settings of every bench of the query side; the seconds are those of the commands.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// The number of orders that each round places at once
+    #[arg(long, env = "HEADWATER_ORDERS", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub orders: u32,
+    /// The number of alarms that are armed beside those of the orders
+    #[arg(long, env = "HEADWATER_ARMED", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..))]
+    pub armed: u32,
+    /// The number of commands that are in flight
+    #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
+    pub concurrency: u16,
 }
 
 /// `headwater bench responder`.

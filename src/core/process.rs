@@ -102,12 +102,14 @@ mod input;
 mod instance;
 mod reaction;
 mod record;
+mod rehearsal;
 mod step;
 
 pub use input::{Answer, Arrived, Cause, Deadline, Input, Sent, command_id};
 pub use instance::{Instance, InstanceCommand, InstanceRejection, Parked, Status};
 pub use reaction::{ReactError, Reaction, Sending};
 pub use record::{Record, Step};
+pub use rehearsal::{Account, Folding, InstanceFold, Otherwise, Rehearsed, rehearse};
 pub use step::{MAX_DEADLINES, MAX_HELD, MAX_SENDS, MAX_STEPS};
 
 use crate::{aggregate::Context, recorded::Recorded};

@@ -3,11 +3,13 @@
 //! `sched.<process>.<id>.<deadline>.<step>` fires `due.<process>.<id>.<deadline>.<step>`. The step that armed
 //! an alarm is part of its subject, so that one that is armed late, or again, is never taken for a newer one.
 //! An alarm is no truth: whether a deadline still stands is known from the log. All alarms can be armed again
-//! from there, and are when the stream is not the one that they were armed in: its message
-//! `armed.<process>` names the log whose alarms it has.
+//! from there. The stream's message `armed.<process>` names the log whose alarms it has, and the position up to
+//! which it has those of all steps: what was armed later is armed again whenever the process begins to be
+//! followed, so that a stream that was made anew, or restored from an older backup, is made whole.
 
 use super::{EventLog, LogName, queue::Delivery};
 use async_nats::HeaderMap;
+use futures::StreamExt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{error::Error as StdError, time::Duration};
@@ -28,6 +30,8 @@ pub struct Alarm {
     pub name: String,
     /// The step that armed it.
     pub armed: u64,
+    /// The correlation id of that step, which what follows from the alarm has too.
+    pub correlation: Option<String>,
 }
 
 /// The alarms cannot be reached now.
@@ -45,6 +49,9 @@ impl AlarmError {
 #[derive(Serialize, Deserialize)]
 struct Armed {
     log: String,
+    /// The position of the log up to which it has the alarms of all steps.
+    #[serde(default)]
+    up_to: u64,
 }
 
 impl Alarm {
@@ -54,6 +61,7 @@ impl Alarm {
             id,
             name,
             armed,
+            ..
         } = self;
         format!("{first}.{process}.{id}.{name}.{armed}")
     }
@@ -76,6 +84,9 @@ impl Alarm {
             id: id.to_owned(),
             name: name.to_owned(),
             armed: armed.parse().ok()?,
+            correlation: String::from_utf8(delivery.payload.to_vec())
+                .ok()
+                .filter(|id| !id.is_empty()),
         })
     }
 }
@@ -90,8 +101,8 @@ impl EventLog {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Schedule", format!("@at {at}"));
         headers.insert("Nats-Schedule-Target", alarm.subject("due"));
-        self.store(alarm.subject("sched"), headers, Vec::new())
-            .await
+        let body = alarm.correlation.clone().unwrap_or_default().into_bytes();
+        self.store(alarm.subject("sched"), headers, body).await
     }
 
     /// Takes an alarm away. One that fires all the same is out of date.
@@ -124,12 +135,13 @@ impl EventLog {
         within(removing).await
     }
 
-    /// Returns whether the stream has the alarms of a process of this log.
+    /// The position of the log up to which the stream has the alarms of all steps of a process; 0 when it has those
+    /// of another log, or of none.
     ///
     /// # Errors
     ///
     /// Returns [`AlarmError`].
-    pub async fn has_alarms(&self, process: &str, log: LogName) -> Result<bool, AlarmError> {
+    pub async fn alarms_up_to(&self, process: &str, log: LogName) -> Result<u64, AlarmError> {
         use async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound;
         let reading = async {
             let stream = self.jetstream().get_stream_no_info(STREAM).await;
@@ -138,23 +150,54 @@ impl EventLog {
             match stream.get_last_raw_message_by_subject(&subject).await {
                 Ok(message) => {
                     let armed = serde_json::from_slice::<Armed>(&message.payload);
-                    Ok(armed.is_ok_and(|armed| armed.log == log.to_string()))
+                    let armed = armed.ok().filter(|armed| armed.log == log.to_string());
+                    Ok(armed.map_or(0, |armed| armed.up_to))
                 }
-                Err(error) if error.kind() == NoMessageFound => Ok(false),
+                Err(error) if error.kind() == NoMessageFound => Ok(0),
                 Err(error) => Err(AlarmError::of(error)),
             }
         };
         within(reading).await
     }
 
-    /// Notes that the stream has all alarms of a process of this log.
+    /// Reads which alarms of a process are armed or have fired, as `<process>.<id>.<deadline>.<step>`.
     ///
     /// # Errors
     ///
     /// Returns [`AlarmError`].
-    pub async fn note_alarms(&self, process: &str, log: LogName) -> Result<(), AlarmError> {
+    pub async fn armed_alarms(&self, process: &str) -> Result<Vec<String>, AlarmError> {
+        let mut armed = Vec::new();
+        for first in ["sched", "due"] {
+            let stream = self.jetstream().get_stream_no_info(STREAM).await;
+            let stream = stream.map_err(AlarmError::of)?;
+            let subjects = stream
+                .info_with_subjects(format!("{first}.{process}.>"))
+                .await;
+            let mut subjects = subjects.map_err(AlarmError::of)?;
+            while let Some(page) = subjects.next().await {
+                let (subject, _) = page.map_err(AlarmError::of)?;
+                let alarm = subject
+                    .strip_prefix(first)
+                    .and_then(|it| it.strip_prefix('.'));
+                armed.extend(alarm.map(str::to_owned));
+            }
+        }
+        Ok(armed)
+    }
+
+    /// Notes that the stream has the alarms of all steps of a process up to this position of this log.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AlarmError`].
+    pub async fn note_alarms(
+        &self,
+        process: &str,
+        log: LogName,
+        up_to: u64,
+    ) -> Result<(), AlarmError> {
         let log = log.to_string();
-        let body = serde_json::to_vec(&Armed { log }).map_err(AlarmError::of)?;
+        let body = serde_json::to_vec(&Armed { log, up_to }).map_err(AlarmError::of)?;
         self.store(format!("armed.{process}"), HeaderMap::new(), body)
             .await
     }

@@ -68,6 +68,9 @@ pub struct CommandEvents {
     pub command_hash: Option<Fingerprint>,
     /// The caller, where that is known.
     pub caller_id: Option<Arc<str>>,
+    /// The ids of what the command follows from, of the first command and of what caused this one, where it is not
+    /// its own cause.
+    pub lineage: Option<(Arc<str>, Arc<str>)>,
     /// The time when it was decided.
     pub time: Timestamp,
     /// The aggregate's version before its first event.
@@ -150,6 +153,7 @@ fn write_events(
     let command_id = serde_json::to_string(&command.command_id)?;
     let caller_id = command.caller_id.as_ref().map(serde_json::to_string);
     let caller_id = caller_id.transpose()?;
+    let lineage = written_lineage(command)?;
     let mut digits = itoa::Buffer::new();
     for (number, event) in (1_u64..).zip(&command.events) {
         let begin = r#"{"specversion":"1.0","source":"/"#;
@@ -170,6 +174,7 @@ fn write_events(
         if let Some(caller_id) = &caller_id {
             put(body, &[r#","callerid":"#, caller_id]);
         }
+        put(body, &[&lineage]);
         if number == 1 {
             write_claims(body, &command.claims);
         }
@@ -178,6 +183,21 @@ fn write_events(
         put(body, &["},"]);
     }
     Ok(())
+}
+
+/// The ids of what a command follows from that are not its own.
+fn written_lineage(command: &CommandEvents) -> Result<String, serde_json::Error> {
+    let mut written = String::new();
+    let Some((correlation, causation)) = &command.lineage else {
+        return Ok(written);
+    };
+    for (name, id) in [("correlationid", correlation), ("causationid", causation)] {
+        if *id != command.command_id {
+            let id = serde_json::to_string(id)?;
+            written.push_str(&format!(r#","{name}":{id}"#));
+        }
+    }
+    Ok(written)
 }
 
 /// Names the claims of a command by their positions, with a space in between.

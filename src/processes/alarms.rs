@@ -3,9 +3,10 @@
 use super::{
     desk::{Desk, Tries},
     home,
-    outbox::alarm,
+    outbox::{self, alarm},
 };
 use crate::{
+    command::request::Lineage,
     event_log::{
         LoadError,
         alarms::{self, Alarm, AlarmError},
@@ -93,8 +94,18 @@ async fn act_on(desk: &Desk, delivery: Delivery) {
     let instance = alarm.as_ref().and_then(|alarm| Id::new(&*alarm.id).ok());
     let work = async {
         if let (Some(alarm), Some(instance)) = (alarm, instance) {
-            let Alarm { name, armed, .. } = alarm;
-            desk.give(&instance, Arrived::Due { name, armed }).await;
+            let Alarm {
+                name,
+                armed,
+                correlation,
+                ..
+            } = alarm;
+            let lineage = correlation.map(|correlation| Lineage {
+                correlation_id: correlation.into(),
+                causation_id: format!("{}/{instance}/{armed}", desk.process.name).into(),
+            });
+            let due = Arrived::Due { name, armed };
+            desk.give(&instance, due, lineage).await;
         }
         if let Err(error) = desk.log.forget_alarm(&delivery).await {
             tracing::debug!(process.name = desk.process.name, %error, "an alarm is not forgotten");
@@ -119,42 +130,74 @@ pub(super) enum RestoreError {
     Topology(#[from] TopologyError),
 }
 
-/// Arms all alarms again that the log tells of, unless the stream is known to have them.
-pub(super) async fn restore(desk: &Desk) -> Result<(), RestoreError> {
+/// Arms the alarms again that the stream is not known to have: those of the steps after the position that it names,
+/// or all. Returns the position up to which it has them then.
+pub(super) async fn restore(desk: &Desk) -> Result<u64, RestoreError> {
     let process = desk.process.name;
     let log = desk.log.name().await?;
-    if desk.log.has_alarms(process, log).await? {
-        return Ok(());
+    let has = desk.log.alarms_up_to(process, log).await?;
+    let end = desk.log.end().await?;
+    if has == end {
+        return Ok(end);
     }
-    let open = open_deadlines(desk).await?;
+    // A position that this log does not reach is of what it was before it was restored.
+    let beginning = desk.log.beginning_of(process).await?;
+    let after = if has > end {
+        beginning
+    } else {
+        has.max(beginning)
+    };
+    let open = open_deadlines(desk, after, end).await?;
     let count = open.len();
-    let arming = open.into_iter().map(|((id, _), deadline)| async move {
-        match Id::new(id) {
-            Ok(id) => {
-                desk.log
-                    .arm(&alarm(desk, &id, &deadline), deadline.at)
-                    .await
+    let arming = open
+        .into_iter()
+        .map(|((id, _), (deadline, correlation))| async move {
+            match Id::new(id) {
+                Ok(id) => {
+                    desk.log
+                        .arm(&alarm(desk, &id, &deadline, correlation), deadline.at)
+                        .await
+                }
+                Err(_) => Ok(()),
             }
-            Err(_) => Ok(()),
-        }
-    });
+        });
     let mut arming = futures::stream::iter(arming).buffer_unordered(ARMING);
     while let Some(armed) = arming.next().await {
         armed?;
     }
-    desk.log.note_alarms(process, log).await?;
+    desk.log.note_alarms(process, log, end).await?;
     if count > 0 {
-        tracing::info!(process.name = process, alarms = count, "armed again");
+        tracing::info!(process.name = process, alarms = count, after, "armed again");
     }
-    Ok(())
+    Ok(end)
 }
 
-type Open = BTreeMap<(String, String), Deadline>;
+/// Notes how far the stream has the alarms of all steps, if that is further than `noted`. Where the stream says less
+/// than that it is another one, or was restored, and is made whole. Returns how far it has them.
+pub(super) async fn keep(desk: &Desk, noted: u64) -> Result<u64, RestoreError> {
+    let process = desk.process.name;
+    let log = desk.log.name().await?;
+    if desk.log.alarms_up_to(process, log).await? < noted {
+        return restore(desk).await;
+    }
+    // A step is acknowledged after its alarms are armed.
+    let steps = Reader::acknowledged(&desk.log, STREAM, &outbox::consumer(process)).await?;
+    match steps.filter(|steps| *steps > noted) {
+        Some(steps) => {
+            desk.log.note_alarms(process, log, steps).await?;
+            Ok(steps)
+        }
+        None => Ok(noted),
+    }
+}
 
-/// Reads all steps of the process, and returns the deadlines that still stand.
-async fn open_deadlines(desk: &Desk) -> Result<Open, RestoreError> {
+/// The deadlines that stand, by instance and name, each with the correlation id of its step.
+type Open = BTreeMap<(String, String), (Deadline, String)>;
+
+/// Reads the steps of the process after one position and up to another, and returns the deadlines of them that still
+/// stand.
+async fn open_deadlines(desk: &Desk, after: u64, end: u64) -> Result<Open, RestoreError> {
     let name = desk.process.name;
-    let end = desk.log.end().await?;
     let options = ReaderOptions {
         stream: STREAM.to_owned(),
         name: format!("process-{name}-alarms"),
@@ -162,8 +205,7 @@ async fn open_deadlines(desk: &Desk) -> Result<Open, RestoreError> {
         prefetch: ReaderOptions::PREFETCH,
         inactive: ReaderOptions::PASSING,
     };
-    let beginning = desk.log.beginning_of(name).await?;
-    let mut reader = Reader::open(&desk.log, &options, beginning.min(end)).await?;
+    let mut reader = Reader::open(&desk.log, &options, after.min(end)).await?;
     let mut open = Open::new();
     let mut pending = reader.pending();
     while pending > 0 {
@@ -200,7 +242,8 @@ fn fold(desk: &Desk, open: &mut Open, event: &Recorded) {
                 open.remove(&(id(), deadline.name));
             }
             for deadline in step.set {
-                open.insert((id(), deadline.name.clone()), deadline);
+                let correlation = event.correlation_id.clone();
+                open.insert((id(), deadline.name.clone()), (deadline, correlation));
             }
         }
         Some("skipped") => {

@@ -1,11 +1,15 @@
 //! Operators' changes of an instance: `ctl.process.<process>.<id>.<verb>`, where one of the replicas that run
 //! the process answers with the outcome, or the refusal.
 
-use super::desk::Desk;
+use super::{ToldStatus, desk::Desk, shown};
 use crate::{
     access::{AUDIT, Access},
     caller::Action,
-    event_log::subject::Id,
+    event_log::{
+        subject::Id,
+        unplaced::{Unplaced, Wanted},
+    },
+    outcome::Outcome,
     problem::Problem,
     process::InstanceCommand,
     request_reply::ReplyGuard,
@@ -35,6 +39,9 @@ pub struct ProcessAsk {
     /// The reason; it is recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The aggregate that the process cannot place the events of; the id is that of the subject then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unplaced: Option<String>,
 }
 
 /// Does what an operator asks for.
@@ -67,7 +74,25 @@ pub(super) async fn act(
             Err(Problem::malformed("reason".to_owned(), detail))
         }
     };
+    let by = who.caller.subject().unwrap_or("nobody known");
+    if let Some(aggregate) = &ask.unplaced {
+        let why = match verb {
+            "skip" => reason()?,
+            _ => String::new(),
+        };
+        let outcome = settle_unplaced(desk, aggregate, &id, verb).await?;
+        tracing::info!(target: AUDIT, by, process.name = desk.process.name, aggregate.name = aggregate, aggregate.id = %id, doing = verb, why, "an operator");
+        return Ok(outcome);
+    }
     let command = match verb {
+        "retry" => {
+            let (told, _) = shown::read(&desk.log, desk.process.name, &id).await?;
+            if told.status != ToldStatus::Parked {
+                let detail = format!("it is {}, and not parked", told.status);
+                return Err(Problem::refused("not_parked", detail));
+            }
+            InstanceCommand::Resume { settings }
+        }
         "resume" => InstanceCommand::Resume { settings },
         "skip" => InstanceCommand::Skip {
             reason: reason()?,
@@ -76,12 +101,54 @@ pub(super) async fn act(
         "suspend" => InstanceCommand::Suspend { reason: reason()? },
         "end" => InstanceCommand::End { reason: reason()? },
         _ => {
-            let detail = format!("there is no verb {verb:?}: resume, skip, suspend or end");
+            let detail = format!("there is no verb {verb:?}: retry, resume, skip, suspend or end");
             return Err(Problem::not_found("unknown_command", detail));
         }
     };
     let outcome = desk.ask(&id, &command).await?;
-    let by = who.caller.subject().unwrap_or("nobody known");
     tracing::info!(target: AUDIT, by, process.name = desk.process.name, process.instance = %id, doing = verb, "an operator");
+    Ok(outcome.to_json().into())
+}
+
+/// Notes what an operator wants to be done with what a process cannot place. Whoever follows does it.
+async fn settle_unplaced(
+    desk: &Desk,
+    aggregate: &str,
+    id: &Id,
+    verb: &str,
+) -> Result<Bytes, Problem> {
+    let unavailable = |error: &dyn std::fmt::Display| {
+        Problem::unavailable(format!("the log cannot be read: {error}"))
+    };
+    let wanted = match verb {
+        "retry" => Wanted::Retry,
+        "skip" => Wanted::Skip,
+        _ => {
+            let detail = "what cannot be placed can be given the verbs retry and skip";
+            return Err(Problem::not_found("unknown_command", detail));
+        }
+    };
+    let process = desk.process.name;
+    let unplaced = desk.log.unplaced(process).await;
+    let mut unplaced = unplaced.map_err(|error| unavailable(&error))?.into_iter();
+    let this = |it: &Unplaced| it.aggregate == aggregate && it.id == id.as_str();
+    let Some(found) = unplaced.find(this) else {
+        let detail = format!("{process} can place all events of {aggregate} {id}");
+        return Err(Problem::not_found("not_found", detail));
+    };
+    let note = Unplaced {
+        wanted: Some(wanted),
+        ..found
+    };
+    let noted = desk.log.note_unplaced(process, &note).await;
+    noted.map_err(|error| unavailable(&error))?;
+    let outcome = Outcome {
+        aggregate: process.into(),
+        id: id.shared(),
+        version: 0,
+        position: note.from,
+        events: Vec::new(),
+        replayed: false,
+    };
     Ok(outcome.to_json().into())
 }

@@ -1,10 +1,10 @@
 //! Common parts of a running process: giving inputs and commands until they are answered.
 
-use super::{ProcessOptions, RegisteredProcess};
+use super::{ProcessOptions, RegisteredProcess, failpoint};
 use crate::{
     command::{
         client::{CommandClient, untag},
-        request::{CommandHeaders, CommandRequest},
+        request::{CommandHeaders, CommandRequest, Lineage},
     },
     event_log::{EventLog, subject::Id},
     membership::Membership,
@@ -60,10 +60,16 @@ impl Tries {
 }
 
 impl Desk {
-    /// Gives an input to an instance until it is stored.
-    pub async fn give(&self, instance: &Id, input: Arrived) {
+    /// Gives an event to an instance until it is stored.
+    pub async fn give_event(&self, instance: &Id, input: Arrived) {
+        let lineage = lineage(&input);
+        self.give(instance, input, lineage).await;
+    }
+
+    /// Gives an input to an instance until it is stored. `lineage` says what it follows from.
+    pub async fn give(&self, instance: &Id, input: Arrived, lineage: Option<Lineage>) {
         let kind = match &input {
-            Arrived::Event(_) => "event",
+            Arrived::Event(_) | Arrived::Late(_) => "event",
             Arrived::Answered { .. } => "answer",
             Arrived::Due { .. } => "deadline",
         };
@@ -72,10 +78,11 @@ impl Desk {
             settings: self.process.settings.clone(),
         };
         let mut tries = Tries::begin();
-        while let Err(problem) = self.ask(instance, &command).await {
+        while let Err(problem) = self.ask_as(instance, &command, lineage.clone()).await {
             let what = format!("giving an {kind} to {} {instance}", self.process.name);
             tries.failed(&what, &problem).await;
         }
+        failpoint::pass(kind);
         counter!("headwater_process_inputs_total", "process" => self.process.name, "input" => kind)
             .increment(1);
     }
@@ -98,13 +105,25 @@ impl Desk {
 
     /// Gives a command to a process instance, once.
     pub async fn ask(&self, instance: &Id, command: &InstanceCommand) -> Result<Outcome, Problem> {
+        self.ask_as(instance, command, None).await
+    }
+
+    async fn ask_as(
+        &self,
+        instance: &Id,
+        command: &InstanceCommand,
+        lineage: Option<Lineage>,
+    ) -> Result<Outcome, Problem> {
         let (command, body) = untag(command)?;
         let request = CommandRequest {
             aggregate: self.process.name.into(),
             id: instance.clone(),
             command: command.into(),
             body,
-            headers: CommandHeaders::default(),
+            headers: CommandHeaders {
+                lineage,
+                ..CommandHeaders::default()
+            },
         };
         self.commands.execute_for_process(request).await
     }
@@ -112,7 +131,13 @@ impl Desk {
     /// Sends a command under this id until it is answered. It was sent before, or may have been, where the
     /// position of its step is given: then it is looked for in the log of the aggregate from there on, and
     /// its outcome is that of the first time.
-    pub async fn send(&self, sending: &Sending, command_id: &str, step: Sent) -> Answer {
+    pub async fn send(
+        &self,
+        sending: &Sending,
+        command_id: &str,
+        lineage: Lineage,
+        step: Sent,
+    ) -> Answer {
         let Ok(id) = Id::new(sending.id.as_str()) else {
             let detail = format!("{:?} is no id", sending.id);
             return Answer::Refused(Problem::malformed("id".to_owned(), detail));
@@ -129,6 +154,7 @@ impl Desk {
                     idempotency_key: Some(command_id.into()),
                     if_match: sending.expected,
                     asked_again: before.then_some(step.position),
+                    lineage: Some(lineage.clone()),
                     ..CommandHeaders::default()
                 },
             };
@@ -158,6 +184,17 @@ impl Desk {
 pub(super) struct Sent {
     pub position: u64,
     pub again: bool,
+}
+
+/// The meaning of an event for what follows from it.
+fn lineage(input: &Arrived) -> Option<Lineage> {
+    let (Arrived::Event(event) | Arrived::Late(event)) = input else {
+        return None;
+    };
+    Some(Lineage {
+        correlation_id: event.correlation_id.as_str().into(),
+        causation_id: format!("{}/{}/{}", event.aggregate, event.id, event.version).into(),
+    })
 }
 
 /// Returns whether a problem is what the aggregate answers, and not that there is no answer yet. A replica of

@@ -1,15 +1,17 @@
-//! Follows the events that a process reacts to, and gives each to its instance in the order of the log.
+//! Follows the events that a process reacts to, and gives each to its instance in the order of the log. What
+//! cannot be placed is held by itself, and all others go on.
 
 use super::{
     alarms,
     desk::{Desk, Tries},
     home,
     lanes::Lanes,
+    waitlist::Waitlist,
 };
 use crate::{
     event_log::{
         LoadError,
-        reader::{Commit, ReadError, Reader, ReaderOptions},
+        reader::{ReadError, Reader, ReaderOptions},
         subject::{Id, STREAM},
     },
     process::Arrived,
@@ -31,9 +33,12 @@ const LEAVING: Duration = Duration::from_secs(2);
 /// The consumer is kept for as long as the process may be away: its place is the cursor.
 const INACTIVE: Duration = Duration::from_secs(400 * 24 * 3_600);
 
+/// The pause between two looks for missing alarms, and for what operators want of what is held.
+const TENDING: Duration = Duration::from_secs(5);
+
 /// The reason why a process cannot be followed now.
 #[derive(Debug, thiserror::Error)]
-enum FollowError {
+pub(super) enum FollowError {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
@@ -75,7 +80,7 @@ pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
 
 /// Follows for as long as this replica is the one to do it.
 async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), FollowError> {
-    alarms::restore(desk).await?;
+    let mut armed = alarms::restore(desk).await?;
     let process = &desk.process;
     let options = ReaderOptions {
         stream: STREAM.to_owned(),
@@ -95,13 +100,15 @@ async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), Fo
         // Of another log.
         after = beginning;
     }
+    let mut waitlist = Waitlist::open(desk, after).await?;
     let mut reader = Reader::open(&desk.log, &options, after).await?;
+    let mut tending = tokio::time::interval(TENDING);
     let mut lanes = Lanes::after(after);
     let mut acknowledged = after;
     let mut under_way: FuturesUnordered<BoxFuture<'_, (u64, Id)>> = FuturesUnordered::new();
     let give = |position: u64, instance: Id, input: Arrived| -> BoxFuture<'_, (u64, Id)> {
         Box::pin(async move {
-            desk.give(&instance, input).await;
+            desk.give_event(&instance, input).await;
             (position, instance)
         })
     };
@@ -109,6 +116,16 @@ async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), Fo
         let room = lanes.len() < MOST;
         tokio::select! {
             biased;
+            _ = tending.tick() => {
+                match alarms::keep(desk, armed).await {
+                    Ok(kept) => armed = kept,
+                    // They are looked after again in a moment; what happens meanwhile is followed.
+                    Err(error) => tracing::warn!(process.name = process.name, %error, "the alarms cannot be looked after"),
+                }
+                if !waitlist.is_empty() {
+                    waitlist.follow_operators(desk, lanes.read()).await?;
+                }
+            }
             settled = under_way.next(), if !under_way.is_empty() => {
                 if let Some((position, instance)) = settled
                     && let Some((position, input)) = lanes.settle(position, &instance)
@@ -119,7 +136,7 @@ async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), Fo
             batch = reader.next_batch(BATCH, WAIT), if room => {
                 for commit in batch? {
                     let position = commit.position;
-                    for (instance, input) in inputs(desk, commit).await? {
+                    for (instance, input) in waitlist.inputs(desk, commit).await? {
                         if let Some((instance, input)) = lanes.put(position, instance, input) {
                             under_way.push(give(position, instance, input));
                         }
@@ -138,30 +155,4 @@ async fn follow(desk: &Arc<Desk>, stopping: &CancellationToken) -> Result<(), Fo
     let finish = async { while under_way.next().await.is_some() {} };
     let _ = tokio::time::timeout(LEAVING, finish).await;
     Ok(())
-}
-
-/// The inputs that a commit brings, with their instances.
-async fn inputs(desk: &Desk, commit: Commit) -> Result<Vec<(Id, Arrived)>, FollowError> {
-    let position = commit.position;
-    let stuck = |reason: String| FollowError::Stuck { position, reason };
-    let events = match commit.events {
-        Ok(events) => events,
-        Err(reason) => {
-            let excluded = desk.log.exclusions(&commit.aggregate, &commit.id).await?;
-            let message = desk.log.message_at(position).await?;
-            return match message.is_some_and(|message| excluded.of(&message).is_some()) {
-                true => Ok(Vec::new()),
-                false => Err(stuck(reason)),
-            };
-        }
-    };
-    let mut inputs = Vec::new();
-    for event in events {
-        if let Some(instance) = desk.process.correlate(&event).map_err(stuck)? {
-            let id = Id::new(instance.as_str());
-            let id = id.map_err(|error| stuck(format!("{instance:?}: {error}")))?;
-            inputs.push((id, Arrived::Event(event)));
-        }
-    }
-    Ok(inputs)
 }

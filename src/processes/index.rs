@@ -10,6 +10,7 @@ use crate::{
         EventLog, LogName,
         reader::{Reader, ReaderOptions},
         subject::{Id, STREAM},
+        unplaced::Unplaced,
     },
     problem::Problem,
 };
@@ -71,6 +72,9 @@ pub struct ListedInstance<'a> {
 pub(super) struct ListPage {
     items: Vec<serde_json::Value>,
     next: Option<String>,
+    /// The aggregates whose events the process cannot place; with the first page of what is parked, or of all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unplaced: Vec<serde_json::Value>,
     /// True if there are more than are kept in mind: those that ended long ago are not among the items.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     shortened: bool,
@@ -127,7 +131,13 @@ impl Index {
         })?;
         let mut known = self.known.lock().await;
         let known = self.refresh(log, &mut known).await?;
-        Ok(known.page(ask.status, after.as_ref(), limit))
+        let mut page = known.page(ask.status, after.as_ref(), limit);
+        if after.is_none() && matches!(ask.status, None | Some(ToldStatus::Parked)) {
+            let unplaced = log.unplaced(self.process).await;
+            let unplaced = unplaced.map_err(|error| Problem::unavailable(error.to_string()))?;
+            page.unplaced = unplaced.iter().take(MAX_LIMIT).map(unplaced_item).collect();
+        }
+        Ok(page)
     }
 
     /// Reads all instances of a process.
@@ -216,6 +226,18 @@ impl Index {
             more => Err(Behind::Reading(more)),
         }
     }
+}
+
+fn unplaced_item(unplaced: &Unplaced) -> serde_json::Value {
+    let Unplaced {
+        aggregate,
+        id,
+        from,
+        reason,
+        at,
+        ..
+    } = unplaced;
+    serde_json::json!({ "aggregate": aggregate, "id": id, "from": from, "reason": reason, "at": at })
 }
 
 /// Why what is known is not as new as the log.
@@ -307,6 +329,7 @@ impl Known {
         ListPage {
             items,
             next: last.filter(|_| those.peek().is_some()),
+            unplaced: Vec::new(),
             shortened: self.shortened,
         }
     }

@@ -42,6 +42,11 @@ impl Lanes {
         self.read = self.read.max(position);
     }
 
+    /// The position up to which all has been put.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
     /// Notes that an input of this position is settled. Returns the next of the same instance.
     pub fn settle(&mut self, position: u64, instance: &Id) -> Option<(u64, Arrived)> {
         self.count -= 1;

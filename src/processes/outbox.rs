@@ -4,8 +4,12 @@
 //! answers to all of its commands; until then it comes again, to whoever asks next, when nothing is heard
 //! of it.
 
-use super::desk::{Desk, Sent, Tries};
+use super::{
+    desk::{Desk, Sent, Tries},
+    failpoint,
+};
 use crate::{
+    command::request::Lineage,
     event_log::{
         alarms::Alarm,
         codec,
@@ -44,12 +48,17 @@ pub(super) async fn run(desk: Arc<Desk>, stopping: CancellationToken) {
     }
 }
 
+/// The name of the consumer whose place tells which steps are carried out.
+pub(super) fn consumer(process: &str) -> String {
+    format!("process-{process}-steps")
+}
+
 async fn carry_out_all(desk: &Arc<Desk>) -> Result<(), ReadError> {
     let name = desk.process.name;
     let beginning = desk.log.beginning_of(name).await;
     let options = QueueOptions {
         stream: STREAM,
-        name: format!("process-{name}-steps"),
+        name: consumer(name),
         subject: subject::events_of_all(name),
         after: beginning.map_err(ReadError::unavailable)?,
         ack_wait: desk.options.take_over,
@@ -82,64 +91,88 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
         again: delivery.repeated || delivery.position <= end,
     };
     let disarm_ended = join_all(ended.iter().map(|one| disarm(desk, &instance, one)));
-    let steps = steps.iter().map(|step| take(desk, &instance, step, sent));
+    let steps = steps
+        .iter()
+        .map(|(step, correlation)| take(desk, &instance, step, correlation, sent));
     let work = join(join_all(steps), disarm_ended);
     let work = delivery.while_working(desk.options.take_over / 3, work);
     match tokio::time::timeout(PATIENCE, work).await {
-        Ok(_) => delivery.done().await,
+        Ok(_) => {
+            failpoint::pass("carried_out");
+            delivery.done().await;
+        }
         Err(_) => delivery.later(LATER).await,
     }
 }
 
 /// Takes one step: all that it says, at the same time.
-async fn take(desk: &Desk, instance: &Id, step: &Step, sent: Sent) {
-    let armed = step.set.iter().map(|one| arm(desk, instance, one));
+async fn take(desk: &Desk, instance: &Id, step: &Step, correlation: &str, sent: Sent) {
+    let armed = step.set.iter();
+    let armed = armed.map(|one| arm(desk, instance, one, correlation));
     let disarmed = step.cancel.iter().map(|one| disarm(desk, instance, one));
     let sends = (0..).zip(&step.send);
-    let sends =
-        sends.map(|(number, sending)| send(desk, instance, step.step, number, sending, sent));
+    let sends = sends.map(|(number, sending)| {
+        let command = (step.step, number, sending);
+        send(desk, instance, command, correlation, sent)
+    });
     join(join(join_all(armed), join_all(disarmed)), join_all(sends)).await;
 }
 
 /// Sends one command, and gives its answer to the instance.
-async fn send(desk: &Desk, instance: &Id, step: u64, number: u32, sending: &Sending, sent: Sent) {
+async fn send(
+    desk: &Desk,
+    instance: &Id,
+    (step, number, sending): (u64, u32, &Sending),
+    correlation: &str,
+    sent: Sent,
+) {
     // What was answered is not sent again, however long ago that was.
     if sent.again && !desk.is_awaited(instance, step, number).await {
         return;
     }
+    failpoint::pass("before_sending");
     let command_id = command_id(desk.process.name, instance.as_str(), step, number);
-    let answer = desk.send(sending, &command_id, sent).await;
+    let caused_by = |cause: String| Lineage {
+        correlation_id: correlation.into(),
+        causation_id: cause.into(),
+    };
+    let lineage = caused_by(format!("{}/{instance}/{step}", desk.process.name));
+    let answer = desk.send(sending, &command_id, lineage, sent).await;
     let answered = Arrived::Answered {
         step,
         number,
         answer,
     };
-    desk.give(instance, answered).await;
+    failpoint::pass("sent");
+    let lineage = caused_by(command_id);
+    desk.give(instance, answered, Some(lineage)).await;
 }
 
-async fn arm(desk: &Desk, instance: &Id, deadline: &Deadline) {
-    let alarm = alarm(desk, instance, deadline);
+async fn arm(desk: &Desk, instance: &Id, deadline: &Deadline, correlation: &str) {
+    let alarm = alarm(desk, instance, deadline, correlation.to_owned());
     let mut tries = Tries::begin();
     while let Err(error) = desk.log.arm(&alarm, deadline.at).await {
         let what = format!("arming a deadline of {} {instance}", desk.process.name);
         tries.failed(&what, &error).await;
     }
+    failpoint::pass("armed");
 }
 
 /// Takes an alarm away, if that works: it would be out of date when it fires.
 async fn disarm(desk: &Desk, instance: &Id, deadline: &Deadline) {
-    let alarm = alarm(desk, instance, deadline);
+    let alarm = alarm(desk, instance, deadline, String::new());
     if let Err(error) = desk.log.disarm(&alarm).await {
         tracing::debug!(process.name = desk.process.name, process.instance = %instance, %error, "an alarm is not taken away");
     }
 }
 
-pub(super) fn alarm(desk: &Desk, instance: &Id, deadline: &Deadline) -> Alarm {
+pub(super) fn alarm(desk: &Desk, instance: &Id, deadline: &Deadline, correlation: String) -> Alarm {
     Alarm {
         process: desk.process.name.to_owned(),
         id: instance.to_string(),
         name: deadline.name.clone(),
         armed: deadline.armed,
+        correlation: Some(correlation).filter(|id| !id.is_empty()),
     }
 }
 
@@ -148,8 +181,12 @@ fn instance_of(delivery: &Delivery) -> Option<Id> {
     Id::new(id).ok()
 }
 
-/// Reads the steps of a commit, and the deadlines that ended with an instance.
-fn read(desk: &Desk, delivery: &Delivery) -> Result<(Vec<Step>, Vec<Deadline>), (u64, String)> {
+/// Reads the steps of a commit, each with its correlation id, and the deadlines that ended with an instance.
+#[allow(clippy::type_complexity, reason = "each part is told by its name")]
+fn read(
+    desk: &Desk,
+    delivery: &Delivery,
+) -> Result<(Vec<(Step, String)>, Vec<Deadline>), (u64, String)> {
     let Delivery {
         subject,
         position,
@@ -164,7 +201,7 @@ fn read(desk: &Desk, delivery: &Delivery) -> Result<(Vec<Step>, Vec<Deadline>), 
     for event in events {
         let (event_type, data) = (&event.recorded.event_type, &event.recorded.data);
         if let Some(step) = desk.process.step(event_type, data) {
-            steps.push(step.map_err(fault)?);
+            steps.push((step.map_err(fault)?, event.recorded.correlation_id));
         } else if desk.process.record(event_type) == Some("ended") {
             ended.extend(super::alarms::cancelled(data));
         }

@@ -1,11 +1,14 @@
 //! A process as a program has it.
 
 use crate::{
-    process::{Process, Step},
+    process::{self, Arrived, Folding, InstanceFold, Process, Rehearsed, Step},
     recorded::Recorded,
 };
 use serde_json::{Value, value::RawValue};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 /// A process of a program, with its settings.
 #[derive(Debug, Clone)]
@@ -20,7 +23,12 @@ pub struct RegisteredProcess {
     pub settings: Value,
     correlate: fn(&Recorded) -> Option<String>,
     reads: fn(Value) -> Result<(), serde_json::Error>,
+    folding: fn() -> Box<dyn InstanceFold>,
+    rehearse: Rehearse,
 }
+
+type Rehearse =
+    fn(&str, &Value, &[Recorded], &BTreeMap<u64, Arrived>) -> Result<Rehearsed, serde_json::Error>;
 
 impl RegisteredProcess {
     /// Process `P` with these settings.
@@ -38,7 +46,27 @@ impl RegisteredProcess {
             settings: settings.unwrap_or_else(|error| panic!("settings of {}: {error}", P::NAME)),
             correlate: P::correlate,
             reads: |settings| serde_json::from_value::<P::Settings>(settings).map(drop),
+            folding: || Box::new(Folding::<P>::default()),
+            rehearse: |id, settings, records, inputs| {
+                let settings = serde_json::from_value::<P::Settings>(settings.clone())?;
+                Ok(process::rehearse::<P>(id, &settings, records, inputs))
+            },
         }
+    }
+
+    /// Returns an instance to which nothing has come yet, to fold its records into.
+    pub(super) fn folding(&self) -> Box<dyn InstanceFold> {
+        (self.folding)()
+    }
+
+    /// Rehearses the records of an instance; see [`process::rehearse`].
+    pub(super) fn rehearse(
+        &self,
+        id: &str,
+        records: &[Recorded],
+        inputs: &BTreeMap<u64, Arrived>,
+    ) -> Result<Rehearsed, serde_json::Error> {
+        (self.rehearse)(id, &self.settings, records, inputs)
     }
 
     /// Changes its settings.

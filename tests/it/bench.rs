@@ -175,3 +175,30 @@ fn a_bench_of_the_query_side_measures_a_mart_that_is_there_and_leaves_it_running
         "{told}"
     );
 }
+
+#[test]
+fn processes_are_measured_against_commands_with_their_deadlines() {
+    let arguments = [
+        "processes",
+        "--orders",
+        "40",
+        "--armed",
+        "200",
+        "--concurrency",
+        "16",
+    ];
+    let words = [
+        "floor commands",
+        "with_one_poisoned",
+        "deadline_late_p99_ms",
+    ];
+    let result = bench(&arguments, &words);
+    has_the_form(&result, "processes", &["commands"]);
+    let settings = &result["settings"];
+    assert_eq!(
+        (&settings["orders"], &settings["armed"]),
+        (&40.into(), &200.into())
+    );
+    assert!(settings["placed_to_confirmed_p50_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(settings["deadlines_measured"], 300);
+}

@@ -72,6 +72,7 @@ pub async fn late_commit(
         command_id: format!("late-{claim}").into(),
         command_hash: None,
         caller_id: None,
+        lineage: None,
         time: jiff::Timestamp::now(),
         version_before: version,
         claims: vec![claim],

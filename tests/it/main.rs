@@ -58,6 +58,8 @@ mod ops_history;
 mod ops_jobs;
 mod other_log;
 mod processes;
+mod processes_ops;
+mod processes_proof;
 mod processes_waiting;
 mod rebuild;
 mod rows;

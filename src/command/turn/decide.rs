@@ -15,6 +15,7 @@ use crate::{
         author::Author,
         measure::MEASURES,
         memory::{Name, Remembered},
+        request::Lineage,
         traces::{self, Appending},
     },
     event_log::{
@@ -288,6 +289,8 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             })?;
             // A name may be in any script, and be escaped.
             let caller = caller_id.as_ref().map_or(0, |name| 16 + 2 * name.len());
+            let lineage = pending.headers.lineage.as_ref();
+            let caller = caller + lineage.map_or(0, Lineage::size);
             self.bytes += encoded.data().len() + ENVELOPE + pending.command_id.len() + caller;
             events.push(encoded);
         }
@@ -309,6 +312,13 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             command_id: pending.command_id.clone(),
             command_hash: pending.hash,
             caller_id,
+            lineage: pending.headers.lineage.as_ref().map(|lineage| {
+                let Lineage {
+                    correlation_id,
+                    causation_id,
+                } = lineage;
+                (correlation_id.clone(), causation_id.clone())
+            }),
             time: self.now,
             version_before,
             claims,

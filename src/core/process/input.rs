@@ -87,6 +87,8 @@ pub struct Deadline {
 pub enum Arrived {
     /// An event of an aggregate that the process follows.
     Event(Recorded),
+    /// An event that could not be placed in its time: the instance may have had later ones of other aggregates.
+    Late(Recorded),
     /// The answer to a command.
     Answered {
         /// The step that sent it.
@@ -120,12 +122,13 @@ impl Arrived {
     #[must_use]
     pub fn cause(&self) -> Cause {
         match self {
-            Self::Event(event) => Cause::Event {
+            Self::Event(event) | Self::Late(event) => Cause::Event {
                 aggregate: event.aggregate.clone(),
                 id: event.id.clone(),
                 r#type: event.event_type.clone(),
                 version: event.version,
                 position: event.position,
+                late: matches!(self, Self::Late(_)),
             },
             Self::Answered {
                 step,
@@ -171,6 +174,9 @@ pub enum Cause {
         version: u64,
         /// The position in the log.
         position: u64,
+        /// True if it could not be placed in its time.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        late: bool,
     },
     /// A command of the instance was accepted.
     Accepted {

@@ -11,13 +11,15 @@ use crate::aggregate::{Aggregate, Context, Decision, Rejection};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 use utoipa::ToSchema;
 
 /// The revision of the shape of [`Instance`] itself.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
+/// The most late events that are remembered.
+const MAX_LATE: usize = 4_096;
 
 /// A process instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Instance<P: Process> {
     pub(super) status: Status,
     /// The last event that came, as its position and its version there.
     pub(super) seen: Option<(u64, u64)>,
+    /// The events that came late, each of which is taken once.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) late: BTreeSet<(u64, u64)>,
     /// The commands without an answer, in the order in which they were sent.
     pub(super) open: Vec<Sent>,
     pub(super) deadlines: BTreeMap<String, Deadline>,
@@ -66,6 +71,7 @@ impl<P: Process> Default for Instance<P> {
             process: P::default(),
             status: Status::default(),
             seen: None,
+            late: BTreeSet::new(),
             open: Vec::new(),
             deadlines: BTreeMap::new(),
             held: VecDeque::new(),
@@ -122,6 +128,7 @@ impl<P: Process> Instance<P> {
             Arrived::Event(event) => self
                 .seen
                 .is_none_or(|seen| (event.position, event.version) > seen),
+            Arrived::Late(event) => !self.late.contains(&(event.position, event.version)),
             Arrived::Answered { step, number, .. } => {
                 self.sent(*step, *number).is_some() && !self.holds(input)
             }
@@ -137,10 +144,20 @@ impl<P: Process> Instance<P> {
 
     fn see(&mut self, cause: &Cause) {
         if let Cause::Event {
-            position, version, ..
+            position,
+            version,
+            late,
+            ..
         } = cause
         {
-            self.seen = self.seen.max(Some((*position, *version)));
+            let place = (*position, *version);
+            if *late {
+                self.late.insert(place);
+                if self.late.len() > MAX_LATE {
+                    self.late.pop_first();
+                }
+            }
+            self.seen = self.seen.max(Some(place));
         }
     }
 
@@ -422,7 +439,7 @@ impl<P: Process> Instance<P> {
     pub(super) fn input(&self, arrived: &Arrived) -> Option<super::Input> {
         use super::Input;
         Some(match arrived {
-            Arrived::Event(event) => Input::Event(event.clone()),
+            Arrived::Event(event) | Arrived::Late(event) => Input::Event(event.clone()),
             Arrived::Answered {
                 step,
                 number,

@@ -69,7 +69,8 @@ impl<'a, P: Process> Work<'a, P> {
         self.react(&input, false);
     }
 
-    fn react(&mut self, arrived: &Arrived, waits: bool) {
+    /// Reacts to one input, which is the first of those that wait or none of them.
+    pub(super) fn react(&mut self, arrived: &Arrived, waits: bool) {
         let cause = arrived.cause();
         let reaction = match self.reaction(arrived) {
             Ok(reaction) => reaction,

@@ -363,3 +363,134 @@ fn the_records_keep_their_storage_format() {
             .starts_with("unknown variant `butler.later.v1`")
     );
 }
+
+fn recorded(position: u64, version: u64, event_type: &str, data: serde_json::Value) -> Recorded {
+    Recorded {
+        aggregate: "bell".to_owned(),
+        id: "b".to_owned(),
+        event_type: event_type.to_owned(),
+        version,
+        position,
+        time: jiff::Timestamp::UNIX_EPOCH,
+        command_id: "c".to_owned(),
+        correlation_id: "c".to_owned(),
+        causation_id: "c".to_owned(),
+        caller_id: None,
+        data: serde_json::value::RawValue::from_string(data.to_string())
+            .unwrap()
+            .into(),
+    }
+}
+
+fn pressed_at(position: u64, how: &str) -> Recorded {
+    recorded(position, position, "bell.pressed.v1", json!({ "how": how }))
+}
+
+/// Gives an input to an instance, and returns what it has noted of it.
+fn give(instance: &mut Instance<Butler>, input: Arrived) -> usize {
+    let at = Context {
+        id: "b".into(),
+        version: 0,
+        command_id: "c".into(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        caller: crate::caller::Caller::default(),
+    };
+    let settings = json!(false);
+    let command = InstanceCommand::Handle { input, settings };
+    let decision = instance.decide(command, &at).unwrap();
+    for record in &decision.events {
+        let json = serde_json::to_string(record).unwrap();
+        instance.evolve(&serde_json::from_str(&json).unwrap());
+    }
+    decision.events.len()
+}
+
+#[test]
+fn an_event_that_could_not_be_placed_in_its_time_is_taken_late_and_once() {
+    let mut instance = Instance::<Butler>::default();
+    assert_eq!(
+        give(&mut instance, Arrived::Event(pressed_at(5, "five"))),
+        2
+    );
+    // In its turn it is out of date; late it is not, and only once.
+    assert_eq!(
+        give(&mut instance, Arrived::Event(pressed_at(3, "three"))),
+        0
+    );
+    assert_eq!(
+        give(&mut instance, Arrived::Late(pressed_at(3, "three"))),
+        2
+    );
+    assert_eq!(
+        give(&mut instance, Arrived::Late(pressed_at(3, "three"))),
+        0
+    );
+    assert_eq!(give(&mut instance, Arrived::Late(pressed_at(4, "four"))), 2);
+    assert_eq!(give(&mut instance, Arrived::Late(pressed_at(6, "six"))), 2);
+    assert_eq!(give(&mut instance, Arrived::Late(pressed_at(6, "six"))), 0);
+    assert_eq!(give(&mut instance, Arrived::Event(pressed_at(6, "six"))), 0);
+    assert_eq!(instance.process().noted, ["five", "three", "four", "six"]);
+    // What it remembers of it outlives a snapshot, and one that waits is not late.
+    let json = serde_json::to_string(&instance).unwrap();
+    let mut read: Instance<Butler> = serde_json::from_str(&json).unwrap();
+    assert_eq!(give(&mut read, Arrived::Late(pressed_at(4, "four"))), 0);
+    assert_eq!(give(&mut read, Arrived::Event(pressed_at(7, "fail"))), 1);
+    assert_eq!(read.late.len(), 3);
+}
+
+/// The records of an instance that has reacted to one press as `facts` say.
+fn stored(how: &str, facts: &[&str]) -> (Vec<Recorded>, std::collections::BTreeMap<u64, Arrived>) {
+    let event = pressed_at(9, how);
+    let step = json!({ "step": 1, "input": Arrived::Event(event.clone()).cause() });
+    let mut records = vec![recorded(20, 1, "butler.stepped.v1", step)];
+    for (version, what) in (2..).zip(facts) {
+        records.push(recorded(
+            20,
+            version,
+            "butler.noted.v1",
+            json!({ "what": what }),
+        ));
+    }
+    (records, [(1, Arrived::Event(event))].into())
+}
+
+#[test]
+fn a_rehearsal_tells_what_this_build_would_do_otherwise() {
+    let rehearse = |how: &str, facts: &[&str], mended: bool| {
+        let (records, inputs) = stored(how, facts);
+        rehearse::<Butler>("b", &mended, &records, &inputs)
+    };
+    let same = rehearse("hello", &["hello"], false);
+    assert!(same.is_the_same() && same.compared == 1, "{same:?}");
+    let other = rehearse("hello", &["goodbye"], false);
+    let otherwise = other.otherwise.as_ref().unwrap();
+    assert_eq!(otherwise.step, 1);
+    assert_eq!(otherwise.recorded["facts"][0]["data"]["what"], "goodbye");
+    assert_eq!(otherwise.now["facts"][0]["data"]["what"], "hello");
+    let parked = rehearse("fail", &["fail"], false);
+    assert_eq!(parked.otherwise.unwrap().now["parked"], "no butter");
+    // Without what came nothing is compared.
+    let (records, _) = stored("hello", &["goodbye"]);
+    let folded = super::rehearse::<Butler>("b", &false, &records, &[].into());
+    assert!(folded.is_the_same() && folded.compared == 0);
+}
+
+#[test]
+fn a_rehearsal_tells_what_cannot_be_folded_and_what_would_go_on() {
+    let (mut records, inputs) = stored("hello", &["unbearable"]);
+    let folded = rehearse::<Butler>("b", &false, &records, &inputs);
+    assert_eq!(
+        folded.unreadable.as_deref(),
+        Some("version 2: evolve panicked")
+    );
+    records.remove(0);
+    let gap = rehearse::<Butler>("b", &false, &records, &inputs);
+    assert_eq!(gap.unreadable.as_deref(), Some("version 2 follows on 0"));
+
+    let parked = json!({ "reason": "no butter", "input": Arrived::Event(pressed_at(9, "fail")) });
+    let parked = [recorded(20, 1, "butler.parked.v1", parked)];
+    let still = rehearse::<Butler>("b", &false, &parked, &[].into());
+    assert!(still.is_the_same(), "{still:?}");
+    let mended = rehearse::<Butler>("b", &true, &parked, &[].into());
+    assert!(mended.would_go_on);
+}

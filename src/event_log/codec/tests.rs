@@ -22,6 +22,7 @@ fn command(id: &str, version_before: u64, events: Vec<EncodedEvent>) -> CommandE
         command_id: id.into(),
         command_hash: None,
         caller_id: None,
+        lineage: None,
         time: "2026-11-27T09:00:00.123456Z".parse().unwrap(),
         version_before,
         claims: Vec::new(),

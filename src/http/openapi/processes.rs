@@ -31,6 +31,13 @@ pub(super) fn operations(process: &str, schemas: &mut Schemas) -> [(String, Oper
         .property("next", next)
         .required("next")
         .property(
+            "unplaced",
+            ArrayBuilder::new().items(open_object()).description(Some(
+                "The aggregates whose events the process cannot place, which are held: with the first page of \
+                 what is parked, or of all.",
+            )),
+        )
+        .property(
             "shortened",
             typed(Type::Boolean).description(Some(
                 "There where not all are kept in mind: those that ended long ago are not among the items.",

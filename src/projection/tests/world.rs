@@ -335,6 +335,7 @@ impl World {
             command_id: "c".into(),
             command_hash: None,
             caller_id: None,
+            lineage: None,
             time: Timestamp::now(),
             version_before,
             claims: Vec::new(),

@@ -46,6 +46,11 @@ impl Log {
     /// Reads it, and asserts what must hold of any log: no aggregate's versions have a gap or
     /// repeat, and no command is there twice.
     pub async fn read(client: &async_nats::Client) -> Self {
+        Self::read_of(client, "evt.>").await
+    }
+
+    /// Reads the part of it that is on these subjects, as [`Log::read`] reads all of it.
+    pub async fn read_of(client: &async_nats::Client, subjects: &str) -> Self {
         let jetstream = jetstream::new(client.clone());
         // A server that is busy answers late.
         let stream = eventually("the log answers", async || {
@@ -54,7 +59,7 @@ impl Log {
         let stream = stream.await;
         let mut log = Self::default();
         let config = OrderedConfig {
-            filter_subject: "evt.>".to_owned(),
+            filter_subject: subjects.to_owned(),
             ..OrderedConfig::default()
         };
         let consumer = stream.create_consumer(config).await.unwrap();

@@ -22,23 +22,7 @@ impl Replica {
 
     /// Starts one with every role unless `more` says otherwise, and waits until it answers.
     pub fn of(nats_url: &str, more: &[&str]) -> Self {
-        let fixed = [
-            "serve",
-            "--http-addr",
-            "127.0.0.1:0",
-            "--nats",
-            nats_url,
-            // More than the default on a small machine: commands come in by one connection and are
-            // decided on the thread of another.
-            "--command-threads",
-            "2",
-        ];
-        let arguments = fixed.iter().chain(more);
-        let mut replica = Self {
-            folder: tempfile::tempdir().unwrap(),
-            arguments: arguments.map(|argument| (*argument).to_owned()).collect(),
-            service: None,
-        };
+        let mut replica = Self::prepared(nats_url, more);
         replica.start_again();
         replica
     }
@@ -50,6 +34,36 @@ impl Replica {
         command.arg("--data-dir").arg(&folder);
         let temp = tempfile::tempdir().unwrap();
         self.service = Some(Service::start_until(command, folder, temp, " runs"));
+    }
+
+    /// One that is not started yet.
+    pub fn prepared(nats_url: &str, more: &[&str]) -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            arguments: arguments(nats_url, more),
+            service: None,
+        }
+    }
+
+    /// Begins to start it with these variables alone, and waits for nothing: it may end at any time.
+    pub fn begin_again_with(&mut self, environment: &[(&str, &str)]) {
+        self.service = None;
+        let folder = self.folder.path().join("data");
+        let mut command = headwater(&self.arguments);
+        command.arg("--data-dir").arg(&folder);
+        command.envs(environment.iter().copied());
+        let temp = tempfile::tempdir().unwrap();
+        self.service = Some(Service::spawn(command, folder, temp));
+    }
+
+    /// Waits until it answers.
+    pub fn is_ready(&mut self) {
+        self.service().tells(" runs");
+    }
+
+    /// Returns whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.service.as_mut().is_none_or(Service::has_ended)
     }
 
     /// SIGKILL.
@@ -90,4 +104,20 @@ impl Replica {
             nats::signal(service.pid(), "CONT");
         }
     }
+}
+
+fn arguments(nats_url: &str, more: &[&str]) -> Vec<String> {
+    let fixed = [
+        "serve",
+        "--http-addr",
+        "127.0.0.1:0",
+        "--nats",
+        nats_url,
+        // More than the default on a small machine: commands come in by one connection and are
+        // decided on the thread of another.
+        "--command-threads",
+        "2",
+    ];
+    let arguments = fixed.iter().chain(more);
+    arguments.map(|argument| (*argument).to_owned()).collect()
 }

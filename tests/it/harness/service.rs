@@ -169,6 +169,11 @@ impl Service {
         self.child.id()
     }
 
+    /// Returns whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// The lines of standard output so far.
     pub fn output(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()
