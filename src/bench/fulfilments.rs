@@ -393,6 +393,10 @@ impl Load {
                 .as_str()
                 .trim_start_matches("evt.order.")
                 .to_owned();
+            // Orders of other measurements may be cancelled at the same time.
+            if !id.starts_with(&prefix) {
+                continue;
+            }
             let time: Timestamp = time.parse().map_err(BenchError::new)?;
             cancelled.insert(id, time);
         }
