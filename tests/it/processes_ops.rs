@@ -30,6 +30,7 @@ fn placed(quantity: i64) -> Value {
     json!({
         "member": "m-1", "branch": "gangnam",
         "lines": [{ "sku": "apple", "quantity": quantity, "unit_price": 4_900 }],
+        "total": quantity * 4_900,
     })
 }
 
