@@ -7,9 +7,13 @@ SECONDS ?= 60
 SEED ?=
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 SURREALDB_SERVER := $(TARGET)/server/surrealdb-server
+# The program that clusters are made of; PROGRAM=$(TARGET)/release/headwater takes the optimised one.
+PROGRAM ?= $(TARGET)/debug/headwater
+CLUSTER = --headwater "$(PROGRAM)" --surrealdb "$(SURREALDB_SERVER)" --nats-server "$(NATS_SERVER)" $(if $(SECURE),--secure)
+NATS_SERVER = $(firstword $(wildcard $(CURDIR)/.tools/nats-server) nats-server)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-shared test-http test-programs test-browser test-clients check-deploy chaos lint advisories release wheel tools surrealdb-server clean-data
+.PHONY: help run cluster cluster-stop chaos-cluster test test-shared test-http test-programs test-browser test-clients check-deploy chaos lint advisories release wheel tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +21,17 @@ help: ## list the targets
 run: tools ## build, and run everything on this machine (ARGS: flags of `headwater dev`)
 	$(CARGO) build
 	@$(CARGO) run --quiet -- dev $(ARGS)
+
+cluster: tools surrealdb-server ## start a cluster on this machine: 3 NATS servers, 3 replicas, SurrealDB (SECURE=1: closed)
+	$(CARGO) build
+	@$(PYTHON) tools/cluster run $(CLUSTER) $(ARGS)
+
+cluster-stop: ## end the cluster that runs in data/cluster
+	@$(PYTHON) tools/cluster stop
+
+chaos-cluster: tools surrealdb-server ## take everything of a cluster in turn, under load (SECONDS, SEED, ONLY="roll nats", SECURE=1)
+	$(CARGO) build
+	$(PYTHON) tools/cluster chaos $(CLUSTER) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only "$(ONLY)") $(ARGS)
 
 test: tools surrealdb-server ## run all tests, against real servers (ARGS: a filter, or flags of `cargo test`)
 	$(CARGO) test --workspace $(ARGS)

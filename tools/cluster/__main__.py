@@ -58,6 +58,7 @@ def parsed():
         if name == "chaos":
             command.add_argument("--seconds", type=float, default=60)
             command.add_argument("--seed", type=int, help="repeats the order of the faults")
+            command.add_argument("--only", default="", help="the faults whose names have this in them: roll, nats-1, …")
             command.add_argument("--writers", type=int, default=16)
             command.add_argument("--keep", action="store_true", help="leave the folder, logs in it, also if all is well")
     return parser.parse_args()
@@ -149,7 +150,7 @@ def try_it(arguments, programs):
     well = False
     try:
         cluster.start()
-        well = chaos(cluster, arguments.seconds, seed, arguments.writers)
+        well = chaos(cluster, arguments.seconds, seed, arguments.writers, arguments.only)
     finally:
         cluster.stop()
         if well and not arguments.keep:

@@ -16,11 +16,13 @@ QUIET_SECONDS = 5
 KINDS = ("quiet", "roll", "kill", "pause", "partition")
 
 
-def chaos(cluster, seconds, seed, writers):
+def chaos(cluster, seconds, seed, writers, only):
     """Runs faults for so many seconds, in turn, and returns whether all was well at the end."""
     prober = Prober(cluster, seed)
     cluster.cut_states = [HANG, REFUSE]
-    faults = all_faults(cluster, prober)
+    faults = [fault for fault in all_faults(cluster, prober) if only in fault.name]
+    if not faults:
+        raise SystemExit(f"no fault has {only} in its name")
     random.Random(seed).shuffle(faults)
     prepare(cluster)
     load = Load(cluster, cluster.folder, writers, seed)
