@@ -1,5 +1,7 @@
 //! The pages in `docs/` and `README.md`, held to what they show.
 
+mod metrics;
+
 use crate::config::{Cli, HeadwaterCommand};
 use clap::CommandFactory;
 use std::{
@@ -88,16 +90,22 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// The page is made by this: after a change of a flag, `HEADWATER_WRITE_DOCS=1 cargo test --lib docs`.
 #[test]
 fn the_page_of_flags_is_what_the_program_says() {
-    let file = root().join("docs/flags.md");
-    let said = flags();
+    is_made_from_the_program("docs/flags.md", |_| flags());
+}
+
+/// Holds a page to what the program makes of it. After a change of the program,
+/// `HEADWATER_WRITE_DOCS=1 cargo test --lib docs` writes it.
+fn is_made_from_the_program(page: &str, make: impl Fn(&str) -> String) {
+    let file = root().join(page);
+    let text = fs::read_to_string(&file).unwrap();
+    let said = make(&text);
     if std::env::var_os("HEADWATER_WRITE_DOCS").is_some() {
         fs::write(&file, &said).unwrap();
+        return;
     }
-    let page = fs::read_to_string(&file).unwrap();
-    assert!(page == said, "docs/flags.md is not what the program says");
+    assert!(text == said, "{page} is not what the program says");
 }
 
 #[test]
