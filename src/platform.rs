@@ -4,6 +4,7 @@
 //! [`Platform`] is the running replica. Parts are started in the order in which data flows and
 //! stopped from the outside in, so that nothing is taken that cannot be finished.
 
+mod command_side;
 mod domain;
 mod early;
 mod error;
@@ -14,6 +15,7 @@ mod options;
 mod query_side;
 mod readiness;
 mod start;
+mod starting;
 mod waiting;
 
 pub use domain::Domain;
@@ -47,6 +49,9 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// A task that takes requests from NATS, until it is told to stop.
+type RunningEndpoint = (CancellationToken, tokio::task::JoinHandle<()>);
+
 /// A running replica.
 pub struct Platform {
     _io: Option<IoThreads>,
@@ -58,10 +63,10 @@ pub struct Platform {
     commands: CommandClient,
     command_endpoint: Option<CommandEndpoint>,
     projectors: Vec<ViewHandle>,
-    control: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    control: Option<RunningEndpoint>,
     projector_arbiter: Option<Arbiter>,
     queries: Option<ReadModel>,
-    query_endpoint: Option<(CancellationToken, tokio::task::JoinHandle<()>)>,
+    query_endpoint: Option<RunningEndpoint>,
     processes: Option<Processes>,
     waiting_processes: Option<WaitingProcesses>,
     operations: Option<Operations>,
@@ -202,6 +207,14 @@ impl Platform {
         ));
         self.waiting_processes = None;
         Ok(())
+    }
+
+    /// Its connections to NATS: its own, and one of each thread that decides.
+    fn all_connections(&self) -> Vec<async_nats::Client> {
+        std::iter::once(&self.nats)
+            .chain(self.commands.connections())
+            .cloned()
+            .collect()
     }
 
     /// Says in `/readyz` that the replica is about to stop, and tells each client with its next answer to

@@ -1,8 +1,6 @@
 //! The query side of a replica: its store, its projectors, and what answers queries.
 
-use super::{
-    Domain, Platform, PlatformOptions, StartError, io::IoThreads, start::joined, waiting::Waiting,
-};
+use super::{Platform, RunningEndpoint, StartError, starting::Starting};
 use crate::{
     config::Role,
     event_log::EventLog,
@@ -10,37 +8,50 @@ use crate::{
     read_model::{
         QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks, set_aside,
     },
-    request_reply::ReplyGuard,
 };
 use actix::Arbiter;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// Opens the documents, and starts the projectors over them and what answers queries from them.
 pub(super) async fn start(
-    domain: &Domain,
-    options: &PlatformOptions,
+    starting: &Starting<'_>,
     log: &EventLog,
-    threads: &IoThreads,
-    guard: &ReplyGuard,
-    waiting: &Waiting,
     platform: &mut Platform,
 ) -> Result<(), StartError> {
-    let io = &threads.handle();
-    let descriptions: Vec<_> = domain
-        .views
-        .iter()
-        .map(|view| view.description().clone())
-        .collect();
-    let watermarks = Watermarks::new(descriptions.iter().map(|view| view.name));
-    let store = open_store(options, &threads.store(), waiting).await?;
+    let options = starting.options;
+    let views = starting.domain.views.iter();
+    let watermarks = Watermarks::new(views.map(|view| view.description().name));
+    let store = open_store(starting).await?;
+    let queries = open_queries(starting, log, &store, &watermarks).await?;
+    if options.has(Role::Projector) {
+        start_projectors(starting, log, &store, &watermarks, platform);
+        platform.control = Some(open_control(starting, platform).await?);
+    }
+    if options.is_shared() {
+        follow_others(starting, &platform.nats, &queries).await?;
+    }
+    platform.query_endpoint = Some(open_endpoint(starting, &platform.nats, &queries).await?);
+    platform.queries = Some(queries);
+    Ok(())
+}
+
+/// Opens what answers queries, and compares the documents with the log before anything is answered.
+async fn open_queries(
+    starting: &Starting<'_>,
+    log: &EventLog,
+    store: &Store,
+    watermarks: &Watermarks,
+) -> Result<ReadModel, StartError> {
+    let (domain, options) = (starting.domain, starting.options);
     let aggregates = domain.aggregates.descriptions();
     // A gateway may be there before the first projector.
-    let queries = waiting
+    let queries = starting
+        .waiting
         .until("store", "has no documents yet", async || {
+            let views = domain.views.iter();
             let opened = ReadModel::open(ReadModelOptions {
                 store: store.clone(),
-                views: descriptions.clone(),
+                views: views.map(|view| view.description().clone()).collect(),
                 aggregates: aggregates.iter().map(|aggregate| aggregate.name).collect(),
                 watermarks: watermarks.clone(),
                 cache: options.cache,
@@ -50,90 +61,120 @@ pub(super) async fn start(
             Ok(opened.await?)
         })
         .await?;
-    // Before anything is answered.
-    waiting
+    starting
+        .waiting
         .until("views", "not compared with the log yet", async || {
             Ok(queries.compare_with(log, options.prepares()).await?)
         })
         .await?;
+    Ok(queries)
+}
 
-    if options.has(Role::Projector) {
-        let arbiter = Arbiter::new();
-        let writer = format!("{}-{}", options.replica, uuid::Uuid::now_v7().simple());
-        for view in &domain.views {
-            let name = view.description().name;
-            let watermark = watermarks.view(name).cloned().unwrap_or_default();
-            let mut projector =
-                ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
-            projector.replica = (!options.is_shared()).then(|| options.replica.clone());
-            projector.writer.clone_from(&writer);
-            projector.verify = options.verify.clone();
-            let description = view.description();
-            let home = match options.is_shared() {
-                true => ViewPlacement::among(&platform.membership, description),
-                false => ViewPlacement::here(),
+/// Starts a projector for each view, all on one thread.
+fn start_projectors(
+    starting: &Starting<'_>,
+    log: &EventLog,
+    store: &Store,
+    watermarks: &Watermarks,
+    platform: &mut Platform,
+) {
+    let options = starting.options;
+    let arbiter = Arbiter::new();
+    let writer = format!("{}-{}", options.replica, uuid::Uuid::now_v7().simple());
+    for view in &starting.domain.views {
+        let description = view.description();
+        let watermark = watermarks.view(description.name);
+        let watermark = watermark.cloned().unwrap_or_default();
+        let mut projector =
+            ProjectorOptions::new(view.clone(), store.clone(), log.clone(), watermark);
+        projector.replica = (!options.is_shared()).then(|| options.replica.clone());
+        projector.writer.clone_from(&writer);
+        projector.verify = options.verify.clone();
+        let home = match options.is_shared() {
+            true => ViewPlacement::among(&platform.membership, description),
+            false => ViewPlacement::here(),
+        };
+        let kept = ViewHandle::start(projector, home, &arbiter.handle());
+        platform.projectors.push(kept);
+    }
+    platform.projector_arbiter = Some(arbiter);
+    starting
+        .io()
+        .spawn(meters::keep(platform.projectors.clone()));
+}
+
+/// Begins to take from NATS what operators ask of the projectors.
+async fn open_control(
+    starting: &Starting<'_>,
+    platform: &Platform,
+) -> Result<RunningEndpoint, StartError> {
+    let control = starting
+        .waiting
+        .until("control", "not subscribed to yet", async || {
+            let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
+            let membership = platform.membership.clone();
+            let (guard, access) = (starting.guard.clone(), starting.options.access.clone());
+            let opening = async move {
+                ControlEndpoint::open(&nats, &membership, views, guard, access).await
             };
-            let kept = ViewHandle::start(projector, home, &arbiter.handle());
-            platform.projectors.push(kept);
-        }
-        platform.projector_arbiter = Some(arbiter);
-        io.spawn(meters::keep(platform.projectors.clone()));
-        let control = waiting
-            .until("control", "not subscribed to yet", async || {
-                let (nats, views) = (platform.nats.clone(), platform.projectors.clone());
-                let (membership, guard) = (platform.membership.clone(), guard.clone());
-                let access = options.access.clone();
-                let opening = io.spawn(async move {
-                    ControlEndpoint::open(&nats, &membership, views, guard, access).await
-                });
-                joined(opening).await?.map_err(unsubscribed)
-            })
-            .await?;
-        let stopping = CancellationToken::new();
-        let running = io.spawn(control.run(stopping.clone()));
-        platform.control = Some((stopping, running));
-    }
-
-    if options.is_shared() {
-        let following = waiting
-            .until("announcements", "not subscribed to yet", async || {
-                let (nats, queries) = (platform.nats.clone(), queries.clone());
-                let opening = io.spawn(async move { queries.follow(&nats).await });
-                joined(opening).await?.map_err(unsubscribed)
-            })
-            .await?;
-        io.spawn(following);
-    }
-    let endpoint = waiting
-        .until("queries", "not subscribed to yet", async || {
-            let (nats, queries) = (platform.nats.clone(), queries.clone());
-            let (guard, access) = (guard.clone(), options.access.clone());
-            let opening =
-                io.spawn(async move { QueryEndpoint::open(&nats, queries, guard, access).await });
-            joined(opening).await?.map_err(unsubscribed)
+            starting.on_io(opening).await?.map_err(unsubscribed)
         })
         .await?;
     let stopping = CancellationToken::new();
-    let running = io.spawn(endpoint.run(stopping.clone()));
-    platform.query_endpoint = Some((stopping, running));
-    platform.queries = Some(queries);
+    let running = starting.io().spawn(control.run(stopping.clone()));
+    Ok((stopping, running))
+}
+
+/// Hears of what other replicas write to the shared store.
+async fn follow_others(
+    starting: &Starting<'_>,
+    nats: &async_nats::Client,
+    queries: &ReadModel,
+) -> Result<(), StartError> {
+    let following = starting
+        .waiting
+        .until("announcements", "not subscribed to yet", async || {
+            let (nats, queries) = (nats.clone(), queries.clone());
+            let opening = async move { queries.follow(&nats).await };
+            starting.on_io(opening).await?.map_err(unsubscribed)
+        })
+        .await?;
+    starting.io().spawn(following);
     Ok(())
+}
+
+/// Begins to answer queries over NATS.
+async fn open_endpoint(
+    starting: &Starting<'_>,
+    nats: &async_nats::Client,
+    queries: &ReadModel,
+) -> Result<RunningEndpoint, StartError> {
+    let endpoint = starting
+        .waiting
+        .until("queries", "not subscribed to yet", async || {
+            let (nats, queries) = (nats.clone(), queries.clone());
+            let (guard, access) = (starting.guard.clone(), starting.options.access.clone());
+            let opening = async move { QueryEndpoint::open(&nats, queries, guard, access).await };
+            starting.on_io(opening).await?.map_err(unsubscribed)
+        })
+        .await?;
+    let stopping = CancellationToken::new();
+    let running = starting.io().spawn(endpoint.run(stopping.clone()));
+    Ok((stopping, running))
 }
 
 fn unsubscribed(error: impl std::fmt::Display) -> StartError {
     StartError::Queries(error.to_string())
 }
 
-async fn open_store(
-    options: &PlatformOptions,
-    threads: &Handle,
-    waiting: &Waiting,
-) -> Result<Store, StartError> {
+async fn open_store(starting: &Starting<'_>) -> Result<Store, StartError> {
+    let options = starting.options;
     // Nothing comes by itself to a store of one's own.
     let may_pass = |error: &StartError| options.is_shared() && error.is_retryable();
-    waiting
+    starting
+        .waiting
         .until_when("store", "not open yet", may_pass, async || {
-            let mut store = StoreOptions::new(&options.store, threads.clone());
+            let mut store = StoreOptions::new(&options.store, starting.threads.store());
             store.credentials.clone_from(&options.credentials);
             store.prepares = options.prepares();
             store.search_memory = options.search_memory;

@@ -1,6 +1,6 @@
 //! The readiness of a replica.
 
-use super::{Platform, start::connections};
+use super::Platform;
 use crate::{
     http::{Readiness, ReadinessCheck, ReadinessProbe},
     projection::ViewPlacement,
@@ -11,7 +11,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 /// Returns what `GET /readyz` asks.
 pub(super) fn readiness(platform: &Platform) -> ReadinessProbe {
     let membership = platform.membership.clone();
-    let connections = connections(platform);
+    let connections = platform.all_connections();
     let health = platform.health.clone();
     let projectors = platform.projectors.clone();
     let queries = platform.queries.clone();

@@ -1,22 +1,15 @@
 //! The start of a replica, in the order in which data flows.
 
 use super::{
-    Domain, Platform, PlatformOptions, StartError, WaitingProcesses,
-    early::EarlyGateway,
-    io::IoThreads,
-    nats::{connect_command_side, connect_replica},
-    query_side,
-    readiness::readiness,
-    waiting::Waiting,
+    Domain, Platform, PlatformOptions, StartError, WaitingProcesses, command_side,
+    early::EarlyGateway, io::IoThreads, nats::connect_replica, query_side, readiness::readiness,
+    starting::Starting,
 };
 use crate::{
-    command::{
-        client::CommandClient, endpoint::CommandEndpoint, placement::Placement, tally,
-        threads::CommandThreads,
-    },
+    command::{placement::Placement, tally, threads::CommandThreads},
     config::Role,
     event_log::{
-        AppendMode, ChosenAppend, EventLog, Timeouts,
+        EventLog, Timeouts,
         health::{LogHealth, Monitor},
         topology::Difference,
     },
@@ -24,7 +17,6 @@ use crate::{
     membership::{Member, Membership, MembershipOptions},
     ops::{Operations, OperationsOptions},
     processes::{Operators, ProcessQueries},
-    request_reply::ReplyGuard,
     telemetry,
 };
 use actix_web::dev::ServerHandle;
@@ -33,7 +25,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::runtime::Handle;
 
 /// An address that was taken, and how HTTP is served there.
 type Listening = (TcpListener, http::Options);
@@ -46,91 +37,25 @@ pub(super) async fn start(
     operators: Option<Listening>,
     io_threads: &IoThreads,
 ) -> Result<Platform, StartError> {
-    let io = &io_threads.handle();
     if let Some((process, aggregate)) = domain.missing() {
         return Err(StartError::Process { process, aggregate });
     }
     telemetry::metrics::install();
-    let guard = ReplyGuard::new(options.inboxes.clone());
-    let waiting = Waiting::new(options.patience);
-    io.spawn(options.access.clone().keep());
-    if let Some(tls) = &options.http.tls {
-        io.spawn(tls.clone().keep());
-    }
-    let early = |(listener, http): &Listening| EarlyGateway::start(listener, http, &waiting);
-    let early_gateways = std::iter::once(&callers).chain(&operators).map(early);
-    let early_gateways = early_gateways.collect::<Result<Vec<_>, _>>()?;
+    let starting = Starting::new(domain, options, io_threads);
+    keep_access_and_certificates(&starting);
+    let early_gateways = open_early(&starting, &callers, operators.as_ref())?;
     let health = LogHealth::default();
-    let nats = waiting
-        .until("nats", "not connected yet", async || {
-            let (servers, name) = (options.nats.clone(), options.replica.clone());
-            let health = health.clone();
-            joined(io.spawn(async move { connect_replica(&servers, &name, &health).await })).await?
-        })
-        .await?;
-    let told = waiting
-        .until("topology", "not set up yet", async || {
-            set_up(&nats, domain, options).await
-        })
-        .await?;
-    let log = EventLog::new(nats.clone(), Timeouts::default())
-        .with_api(options.server.api.clone())
-        .with_health(health.clone())
-        .with_secret(options.secret.clone());
-    waiting
-        .until("log", "cannot be read yet", async || {
-            Ok(log.check_form().await?)
-        })
-        .await?;
-    let (threads, append) = match options.has(Role::Command) {
-        true => {
-            let (threads, append) = waiting
-                .until("nats", "not connected yet", async || {
-                    command_side(&log, options).await
-                })
-                .await?;
-            (Some(threads), Some(append))
-        }
-        false => (None, None),
-    };
-    let membership = waiting
-        .until("membership", "not joined yet", async || {
-            // By the connection that commands come by: a replica that they cannot reach falls silent.
-            let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
-            let (nats, replica) = (told_by.clone(), options.replica.clone());
-            let views = domain.views.iter().map(|view| view.description());
-            let views = views.map(|view| (view.name.to_owned(), view.version));
-            let me = Member::new(&replica, options.roles.clone()).with_views(views.collect());
-            let opening =
-                async move { Membership::open_with(nats, me, MembershipOptions::default()).await };
-            Ok(joined(io.spawn(opening)).await??)
-        })
-        .await?;
-
+    let nats = connect(&starting, &health).await?;
+    let told = set_up_topology(&starting, &nats).await?;
+    let log = open_log(&starting, &nats, &health).await?;
+    let deciding = command_side::connect(&starting, &log).await?;
+    let (threads, append) = deciding.unzip();
+    // By the connection that commands come by: a replica that they cannot reach falls silent.
+    let told_by = threads.as_ref().map_or(&nats, CommandThreads::connection);
+    let membership = join(&starting, told_by).await?;
     let placement = Placement::new(nats.clone(), membership.clone());
-    let (aggregates, sized) = (&domain.aggregates, options.command);
-    let (commands, command_endpoint) = if let Some(threads) = threads {
-        let commands = CommandClient::start(aggregates, threads, sized, Some(placement.clone()));
-        let endpoint = waiting
-            .until("commands", "not subscribed to yet", async || {
-                let (client, placement) = (commands.clone(), placement.clone());
-                let (guard, access) = (guard.clone(), options.access.clone());
-                let opening =
-                    async move { CommandEndpoint::open(client, &placement, &guard, &access).await };
-                Ok(joined(io.spawn(opening)).await??)
-            })
-            .await?;
-        (commands, Some(endpoint))
-    } else {
-        (CommandClient::remote(aggregates, sized, placement), None)
-    };
-    waiting
-        .until("membership", "not told of yet", async || {
-            let announcing = membership.clone();
-            Ok(joined(io.spawn(async move { announcing.announce().await })).await??)
-        })
-        .await?;
-    io.spawn(keep_metrics(membership.clone(), options.has(Role::Command)));
+    let (commands, command_endpoint) = command_side::open(&starting, threads, placement).await?;
+    announce(&starting, &membership).await?;
 
     let mut platform = Platform {
         _io: None,
@@ -158,53 +83,22 @@ pub(super) async fn start(
         draining: Arc::default(),
     };
     if options.has(Role::Projector) || options.has(Role::Gateway) {
-        query_side::start(
-            domain,
-            options,
-            &log,
-            io_threads,
-            &guard,
-            &waiting,
-            &mut platform,
-        )
-        .await?;
+        query_side::start(&starting, &log, &mut platform).await?;
     }
     if options.has(Role::Process) && !domain.processes.is_empty() {
-        platform.waiting_processes = Some(WaitingProcesses {
-            processes: domain.processes.clone(),
-            log: log.clone(),
-            operators: Operators {
-                nats: platform.nats.clone(),
-                guard: guard.clone(),
-                access: options.access.clone(),
-            },
-            options: options.processes,
-            io: io.clone(),
-        });
-        if !options.processes_later {
-            waiting
-                .until("processes", "not begun yet", async || {
-                    platform.begin_processes().await
-                })
-                .await?;
-        }
+        begin_processes(&starting, &log, &mut platform).await?;
     }
-    let monitor = Monitor::new(log.clone(), connections(&platform));
-    io.spawn(monitor.run());
+    let monitor = Monitor::new(log.clone(), platform.all_connections());
+    starting.io().spawn(monitor.run());
     if options.has(Role::Gateway) {
-        platform.operations = Some(operations(domain, options, log, &platform, io));
+        platform.operations = Some(operations(&starting, log, &platform));
     }
-    platform.gateway = Some(serve(
-        callers,
-        &platform.connections,
-        &platform,
-        domain,
-        options,
-    )?);
+    let connections = &platform.connections;
+    platform.gateway = Some(serve(&starting, callers, connections, &platform)?);
     platform.operators = match operators {
         Some(listening) => {
             let connections = Connections::new(listening.1.max_connections);
-            Some(serve(listening, &connections, &platform, domain, options)?)
+            Some(serve(&starting, listening, &connections, &platform)?)
         }
         None => None,
     };
@@ -214,18 +108,140 @@ pub(super) async fn start(
     Ok(platform)
 }
 
+/// Reads keys and certificates again, as their files change.
+fn keep_access_and_certificates(starting: &Starting<'_>) {
+    let (io, options) = (starting.io(), starting.options);
+    io.spawn(options.access.clone().keep());
+    if let Some(tls) = &options.http.tls {
+        io.spawn(tls.clone().keep());
+    }
+}
+
+/// Answers at the addresses how the start goes, until everything is served there.
+fn open_early(
+    starting: &Starting<'_>,
+    callers: &Listening,
+    operators: Option<&Listening>,
+) -> Result<Vec<EarlyGateway>, StartError> {
+    let addresses = std::iter::once(callers).chain(operators);
+    addresses
+        .map(|(listener, http)| EarlyGateway::start(listener, http, &starting.waiting))
+        .collect()
+}
+
+async fn connect(
+    starting: &Starting<'_>,
+    health: &LogHealth,
+) -> Result<async_nats::Client, StartError> {
+    let options = starting.options;
+    starting
+        .waiting
+        .until("nats", "not connected yet", async || {
+            let (servers, name) = (options.nats.clone(), options.replica.clone());
+            let health = health.clone();
+            let connecting = async move { connect_replica(&servers, &name, &health).await };
+            starting.on_io(connecting).await?
+        })
+        .await
+}
+
+async fn open_log(
+    starting: &Starting<'_>,
+    nats: &async_nats::Client,
+    health: &LogHealth,
+) -> Result<EventLog, StartError> {
+    let options = starting.options;
+    let log = EventLog::new(nats.clone(), Timeouts::default())
+        .with_api(options.server.api.clone())
+        .with_health(health.clone())
+        .with_secret(options.secret.clone());
+    starting
+        .waiting
+        .until("log", "cannot be read yet", async || {
+            Ok(log.check_form().await?)
+        })
+        .await?;
+    Ok(log)
+}
+
+/// Learns who else is there. Nobody is told of this replica yet.
+async fn join(
+    starting: &Starting<'_>,
+    told_by: &async_nats::Client,
+) -> Result<Membership, StartError> {
+    let Starting {
+        domain, options, ..
+    } = starting;
+    starting
+        .waiting
+        .until("membership", "not joined yet", async || {
+            let (nats, replica) = (told_by.clone(), options.replica.clone());
+            let views = domain.views.iter().map(|view| view.description());
+            let views = views.map(|view| (view.name.to_owned(), view.version));
+            let me = Member::new(&replica, options.roles.clone()).with_views(views.collect());
+            let opening =
+                async move { Membership::open_with(nats, me, MembershipOptions::default()).await };
+            Ok(starting.on_io(opening).await??)
+        })
+        .await
+}
+
+/// Tells the others that this replica is there, now that it can be reached.
+async fn announce(starting: &Starting<'_>, membership: &Membership) -> Result<(), StartError> {
+    starting
+        .waiting
+        .until("membership", "not told of yet", async || {
+            let announcing = membership.clone();
+            let telling = async move { announcing.announce().await };
+            Ok(starting.on_io(telling).await??)
+        })
+        .await?;
+    let decides = starting.options.has(Role::Command);
+    let keeping = keep_metrics(membership.clone(), decides);
+    starting.io().spawn(keeping);
+    Ok(())
+}
+
+/// Begins the processes, or leaves them to be begun later.
+async fn begin_processes(
+    starting: &Starting<'_>,
+    log: &EventLog,
+    platform: &mut Platform,
+) -> Result<(), StartError> {
+    let options = starting.options;
+    platform.waiting_processes = Some(WaitingProcesses {
+        processes: starting.domain.processes.clone(),
+        log: log.clone(),
+        operators: Operators {
+            nats: platform.nats.clone(),
+            guard: starting.guard.clone(),
+            access: options.access.clone(),
+        },
+        options: options.processes,
+        io: starting.io(),
+    });
+    if options.processes_later {
+        return Ok(());
+    }
+    starting
+        .waiting
+        .until("processes", "not begun yet", async || {
+            platform.begin_processes().await
+        })
+        .await
+}
+
 /// Begins to serve HTTP at an address: how the replica is, and with the gateway role everything else.
 fn serve(
+    starting: &Starting<'_>,
     (listener, http): Listening,
     connections: &Connections,
     platform: &Platform,
-    domain: &Domain,
-    options: &PlatformOptions,
 ) -> Result<(ServerHandle, SocketAddr), StartError> {
     let unbound = |source| StartError::unbound(&http, source);
     let address = listener.local_addr().map_err(unbound)?;
     let readiness = readiness(platform);
-    let server = if options.has(Role::Gateway) {
+    let server = if starting.options.has(Role::Gateway) {
         let backends = Backends {
             commands: Arc::new(platform.commands.clone()),
             views: Arc::new(platform.queries().clone()),
@@ -234,7 +250,7 @@ fn serve(
                 platform.commands.waits().processes().to_vec(),
             )),
             readiness,
-            pages: domain.pages.clone(),
+            pages: starting.domain.pages.clone(),
             operations: platform.operations.clone(),
         };
         Gateway::serve(listener, &http, connections, backends)
@@ -252,13 +268,8 @@ fn serve(
 }
 
 /// What operators see and do through this replica.
-fn operations(
-    domain: &Domain,
-    options: &PlatformOptions,
-    log: EventLog,
-    platform: &Platform,
-    io: &Handle,
-) -> Operations {
+fn operations(starting: &Starting<'_>, log: EventLog, platform: &Platform) -> Operations {
+    let (domain, server) = (starting.domain, &starting.options.server);
     let views = domain.views.iter();
     Operations::new(OperationsOptions {
         nats: platform.nats.clone(),
@@ -268,10 +279,23 @@ fn operations(
         views: views.map(|view| view.description().clone()).collect(),
         processes: domain.processes.clone(),
         append: platform.append.clone(),
-        durability: options.server.durability,
+        durability: server.durability,
         readiness: readiness(platform),
-        runtime: io.clone(),
+        runtime: starting.io(),
     })
+}
+
+/// Brings the streams to what the files say, once JetStream has a leader.
+async fn set_up_topology(
+    starting: &Starting<'_>,
+    nats: &async_nats::Client,
+) -> Result<Vec<Difference>, StartError> {
+    starting
+        .waiting
+        .until("topology", "not set up yet", async || {
+            set_up(nats, starting.domain, starting.options).await
+        })
+        .await
 }
 
 /// Brings the streams to what the files say, and looks whether they are. Returns what is an
@@ -301,45 +325,6 @@ async fn set_up(
     Ok(told)
 }
 
-/// All connections of a replica.
-pub(super) fn connections(platform: &Platform) -> Vec<async_nats::Client> {
-    std::iter::once(&platform.nats)
-        .chain(platform.commands.connections())
-        .cloned()
-        .collect()
-}
-
-async fn command_side(
-    log: &EventLog,
-    options: &PlatformOptions,
-) -> Result<(CommandThreads, ChosenAppend), StartError> {
-    log.agree_on_secret().await?;
-    let append = options.append.choose(log.client(), &options.server).await?;
-    let threads = command_threads(options, log, append.mode).await?;
-    Ok((threads, append))
-}
-
-/// The threads of the command side, each with a connection of its own.
-async fn command_threads(
-    options: &PlatformOptions,
-    log: &EventLog,
-    append: AppendMode,
-) -> Result<CommandThreads, StartError> {
-    let open = |first: Option<EventLog>| {
-        let (servers, name) = (options.nats.clone(), options.replica.clone());
-        let log = log.clone();
-        let health = log.health().clone();
-        async move {
-            let nats = connect_command_side(&servers, &name, &health).await?;
-            Ok(match first {
-                None => log.over(nats).with_append_mode(append),
-                Some(first) => first.over(nats),
-            })
-        }
-    };
-    CommandThreads::opening(options.command.threads, open).await
-}
-
 /// Looks after the metrics as long as the replica's threads live.
 async fn keep_metrics(membership: Membership, decides: bool) {
     let members = metrics::gauge!("headwater_members");
@@ -352,9 +337,4 @@ async fn keep_metrics(membership: Membership, decides: bool) {
         }
         telemetry::metrics::upkeep();
     }
-}
-
-pub(super) async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, StartError> {
-    task.await
-        .map_err(|error| StartError::Runtime(std::io::Error::other(error)))
 }
