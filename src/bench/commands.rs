@@ -5,7 +5,7 @@
 //! the commit that it left in the log. A third floor publishes next to nothing (`publish_slim`).
 
 use super::{
-    Bench, BenchError, LoadThreads, Rounds, Sample, closed_loop,
+    Bench, BenchError, LoadThreads, Rounds, closed_loop,
     floor::{Publish, RequestReply, own},
     load::once_each,
     processes::{self, Process, Scratch},
@@ -28,6 +28,7 @@ use async_nats::{Client, HeaderMap, HeaderName, Request};
 use bytes::Bytes;
 use clap::{ValueEnum, builder::PossibleValue};
 use futures::future::BoxFuture;
+use serde_json::{Map, Value};
 use std::{
     path::PathBuf,
     sync::{
@@ -145,69 +146,25 @@ async fn measure(
     })
     .await?;
     let sizes = Sizes::measure(&clients[0]).await?;
-    let echo = RequestReply::start(
-        nats,
-        clients.clone(),
-        (target.headers(), Bytes::from_static(BODY)),
-        sizes.reply,
-    )
-    .await?;
+    let request = (target.headers(), Bytes::from_static(BODY));
+    let echo = RequestReply::start(nats, clients.clone(), request, sizes.reply).await?;
     let publish = Publish::create(clients.clone(), count, sizes.commit.clone()).await?;
     let slim = Bytes::from_static(&[b' '; SLIM]);
     let publish_slim = Publish::create(clients.clone(), count, slim).await?;
 
-    let length = options.length / options.rounds.max(1);
     let workers = options.concurrency;
     let publishers = workers.min(count);
-    let measure = async |workers: usize, operation: Operation, length| -> Result<Sample, _> {
-        let operation = move |worker, done| operation(worker, done);
-        closed_loop(threads.handle(), workers, length, operation).await
-    };
     let command: Operation =
         Arc::new(move |worker, done| ours(own(worker, workers, count, done), done));
-    let echoes: Operation = Arc::new(echo.operation());
-    let publishes: Operation = Arc::new(publish.operation(publishers));
-    let slim_publishes: Operation = Arc::new(publish_slim.operation(publishers));
+    let rounds = Alternating {
+        echoes: (workers, Arc::new(echo.operation())),
+        publishes: (publishers, Arc::new(publish.operation(publishers))),
+        slim_publishes: (publishers, Arc::new(publish_slim.operation(publishers))),
+        commands: (workers, command),
+    };
+    let (rounds, of_publish, of_ours) = rounds.measure(options, &threads, &target, scratch).await?;
 
-    let short = length.min(Duration::from_secs(1));
-    for (workers, operation) in [
-        (workers, &echoes),
-        (publishers, &publishes),
-        (publishers, &slim_publishes),
-        (workers, &command),
-    ] {
-        measure(workers, operation.clone(), short).await?;
-    }
-    let mut rounds = Rounds::default();
-    let (mut of_publish, mut of_ours) = (Cpu::default(), Cpu::default());
-    for _ in 0..options.rounds.max(1) {
-        rounds.floor(
-            "request_reply",
-            &measure(workers, echoes.clone(), length).await?,
-        );
-        let begun = Cpu::now(&target, scratch);
-        let sample = measure(publishers, publishes.clone(), length).await?;
-        of_publish.add(begun, Cpu::now(&target, scratch), sample.count());
-        rounds.floor("publish", &sample);
-        let sample = measure(publishers, slim_publishes.clone(), length).await?;
-        rounds.floor("publish_slim", &sample);
-        let begun = Cpu::now(&target, scratch);
-        let sample = measure(workers, command.clone(), length).await?;
-        of_ours.add(begun, Cpu::now(&target, scratch), sample.count());
-        rounds.ours(&sample);
-    }
-
-    let mut settings = common_settings();
-    settings.extend([
-        ("aggregates".to_owned(), count.into()),
-        ("concurrency".to_owned(), workers.into()),
-        ("publish_concurrency".to_owned(), publishers.into()),
-        ("connections".to_owned(), clients.len().into()),
-        ("seconds".to_owned(), options.length.as_secs_f64().into()),
-        ("rounds".to_owned(), options.rounds.into()),
-        ("in_process".to_owned(), options.in_process.into()),
-        ("commit_bytes".to_owned(), sizes.commit.len().into()),
-    ]);
+    let mut settings = settings(options, clients.len(), &sizes);
     if let (Some(before), Some(after)) = (resident_before, target.resident_bytes()) {
         settings.insert("replica_resident_mib_before".into(), (before >> 20).into());
         settings.insert("replica_resident_mib".into(), (after >> 20).into());
@@ -227,6 +184,70 @@ async fn measure(
     publish_slim.delete().await?;
     target.stop().await;
     Ok(bench)
+}
+
+fn settings(options: &CommandsOptions, connections: usize, sizes: &Sizes) -> Map<String, Value> {
+    let mut settings = common_settings();
+    let publishers = options.concurrency.min(options.aggregates);
+    settings.extend([
+        ("aggregates".to_owned(), options.aggregates.into()),
+        ("concurrency".to_owned(), options.concurrency.into()),
+        ("publish_concurrency".to_owned(), publishers.into()),
+        ("connections".to_owned(), connections.into()),
+        ("seconds".to_owned(), options.length.as_secs_f64().into()),
+        ("rounds".to_owned(), options.rounds.into()),
+        ("in_process".to_owned(), options.in_process.into()),
+        ("commit_bytes".to_owned(), sizes.commit.len().into()),
+    ]);
+    settings
+}
+
+/// Commands and their floors, one after the other in each round: how many workers do which operation.
+struct Alternating {
+    echoes: (usize, Operation),
+    publishes: (usize, Operation),
+    slim_publishes: (usize, Operation),
+    commands: (usize, Operation),
+}
+
+impl Alternating {
+    /// Measures round after round. Returns with the samples the processor time of publishing and of commands.
+    async fn measure(
+        &self,
+        options: &CommandsOptions,
+        threads: &LoadThreads,
+        target: &Target,
+        scratch: Option<&Scratch>,
+    ) -> Result<(Rounds, Cpu, Cpu), BenchError> {
+        let measure = async |(workers, operation): &(usize, Operation), length| {
+            let operation = operation.clone();
+            let operation = move |worker, done| operation(worker, done);
+            closed_loop(threads.handle(), *workers, length, operation).await
+        };
+        let count = options.rounds.max(1);
+        let length = options.length / count;
+        let short = length.min(Duration::from_secs(1));
+        measure(&self.echoes, short).await?;
+        measure(&self.publishes, short).await?;
+        measure(&self.slim_publishes, short).await?;
+        measure(&self.commands, short).await?;
+        let mut rounds = Rounds::default();
+        let (mut of_publish, mut of_ours) = (Cpu::default(), Cpu::default());
+        for _ in 0..count {
+            rounds.floor("request_reply", &measure(&self.echoes, length).await?);
+            let begun = Cpu::now(target, scratch);
+            let sample = measure(&self.publishes, length).await?;
+            of_publish.add(begun, Cpu::now(target, scratch), sample.count());
+            rounds.floor("publish", &sample);
+            let sample = measure(&self.slim_publishes, length).await?;
+            rounds.floor("publish_slim", &sample);
+            let begun = Cpu::now(target, scratch);
+            let sample = measure(&self.commands, length).await?;
+            of_ours.add(begun, Cpu::now(target, scratch), sample.count());
+            rounds.ours(&sample);
+        }
+        Ok((rounds, of_publish, of_ours))
+    }
 }
 
 pub(super) async fn connect(

@@ -16,11 +16,11 @@ use crate::event_log::topology::Durability;
 use async_nats::Client;
 use bytes::Bytes;
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::Mutex};
 
-/// What is compared with what.
+/// The two things that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compared {
     /// So many commands in a request over NATS, with one in a request.
@@ -33,7 +33,7 @@ pub enum Compared {
     GatewayApart,
 }
 
-/// Where the gateway is.
+/// The place of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gateway {
     Nowhere,
@@ -82,7 +82,17 @@ struct Way<'a> {
     cpu: Cpu,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(operation: Operation, workers: usize, system: &'a System) -> Self {
+        Self {
+            operation,
+            workers,
+            each: 1,
+            system,
+            cpu: Cpu::default(),
+        }
+    }
+
     async fn measure(&mut self, threads: &Handle, length: Duration) -> Result<Sample, BenchError> {
         let operation = self.operation.clone();
         let operation = move |worker, done| operation(worker, done);
@@ -94,6 +104,148 @@ impl Way<'_> {
     }
 }
 
+/// Our way and the floors it is measured against, with what the floors alone need.
+struct Ways<'a> {
+    ours: Way<'a>,
+    floors: Vec<(&'static str, Way<'a>)>,
+    bare: Option<Process>,
+    publish: Option<Publish>,
+}
+
+impl<'a> Ways<'a> {
+    async fn start(
+        options: &CommandsOptions,
+        compared: Compared,
+        ours: &'a System,
+        other: &'a System,
+    ) -> Result<Self, BenchError> {
+        let (count, workers) = (options.aggregates, options.concurrency);
+        let singles = |system: &'a System| {
+            let singles = system.singles(count, workers);
+            Way::new(singles, workers, system)
+        };
+        let posts = async |system: &'a System, address: SocketAddr| {
+            let posts = system.posts(address, count, workers).await?;
+            Ok::<_, BenchError>(Way::new(posts, workers, system))
+        };
+        Ok(match compared {
+            Compared::Lists(size) => {
+                // As many commands in flight both ways, and at least two lists.
+                let lists = workers.div_ceil(size).max(2);
+                let workers = lists * size;
+                let single = Way::new(ours.singles(count, workers), workers, ours);
+                let mut lists = Way::new(ours.lists(count, lists, size), lists, ours);
+                lists.each = size;
+                Self::beside(lists, "single", single)
+            }
+            Compared::Replicas(_) => Self::beside(singles(ours), "one_replica", singles(other)),
+            Compared::GatewayApart => {
+                let apart = posts(ours, ours.address()?).await?;
+                Self::beside(apart, "beside", posts(other, other.address()?).await?)
+            }
+            Compared::Http => {
+                let answer = "0".repeat(ANSWER);
+                let (process, line) =
+                    Process::start(["bench", "bare", "--body", &answer], "http://").await?;
+                let bare = posts(ours, http::address_in(&line)?).await?;
+                let slim = Bytes::from_static(&[b' '; SLIM]);
+                let publish = Publish::create(ours.clients.clone(), count, slim).await?;
+                let publishers = workers.min(count);
+                let publishes = Arc::new(publish.operation(publishers));
+                let publishes = Way::new(publishes, publishers, ours);
+                let posts = posts(ours, ours.address()?).await?;
+                let mut ways = Self::beside(posts, "bare", bare);
+                ways.floors.push(("publish_slim", publishes));
+                (ways.bare, ways.publish) = (Some(process), Some(publish));
+                ways
+            }
+        })
+    }
+
+    fn beside(ours: Way<'a>, name: &'static str, floor: Way<'a>) -> Self {
+        Self {
+            ours,
+            floors: vec![(name, floor)],
+            bare: None,
+            publish: None,
+        }
+    }
+
+    /// Makes each go once, for a short while, so that nothing is measured for the first time.
+    async fn warm(&mut self, threads: &Handle, length: Duration) -> Result<(), BenchError> {
+        let floors = self.floors.iter_mut().map(|(_, floor)| floor);
+        for way in std::iter::once(&mut self.ours).chain(floors) {
+            way.measure(threads, length).await?;
+            way.cpu = Cpu::default();
+        }
+        Ok(())
+    }
+
+    async fn rounds(
+        &mut self,
+        threads: &Handle,
+        length: Duration,
+        count: u32,
+    ) -> Result<Rounds, BenchError> {
+        let mut rounds = Rounds::default();
+        for _ in 0..count {
+            for (name, floor) in &mut self.floors {
+                rounds.floor(name, &floor.measure(threads, length).await?);
+            }
+            rounds.ours(&self.ours.measure(threads, length).await?);
+        }
+        Ok(rounds)
+    }
+
+    fn settings(&self, options: &CommandsOptions, compared: Compared) -> Map<String, Value> {
+        let mut settings = common_settings();
+        let connections = self.ours.system.clients.len();
+        settings.extend([
+            ("compared".to_owned(), format!("{compared:?}").into()),
+            ("aggregates".to_owned(), options.aggregates.into()),
+            ("concurrency".to_owned(), options.concurrency.into()),
+            ("requests_in_flight".to_owned(), self.ours.workers.into()),
+            ("connections".to_owned(), connections.into()),
+            ("seconds".to_owned(), options.length.as_secs_f64().into()),
+            ("rounds".to_owned(), options.rounds.into()),
+            ("cpu_us_per_command".to_owned(), self.ours.cpu.told()),
+        ]);
+        for (name, floor) in &self.floors {
+            settings.insert(format!("cpu_us_per_{name}"), floor.cpu.told());
+        }
+        settings
+    }
+
+    /// The ratio that this comparison is about, besides those of rates and latencies.
+    fn ratio(&self, compared: Compared, bench: &Bench) -> Option<(&'static str, f64)> {
+        match compared {
+            Compared::Http => {
+                let per_second = |floor: &str| bench.floors[floor].per_second;
+                let each = ["bare", "publish_slim"].map(|floor| 1.0 / per_second(floor));
+                let both = 1.0 / each.iter().sum::<f64>();
+                Some(("floors_together", bench.ours.per_second / both))
+            }
+            Compared::Lists(_) | Compared::Replicas(_) | Compared::GatewayApart => {
+                let (ours, floor) = (self.ours.cpu.each(), self.floors[0].1.cpu.each());
+                let (ours, floor) = ours.zip(floor)?;
+                Some(("cpu_to_cpu", ours / floor))
+            }
+        }
+    }
+
+    async fn stop(self) -> Result<(), BenchError> {
+        // Their connections before what they lead to.
+        drop((self.ours, self.floors));
+        if let Some(process) = self.bare {
+            process.kill().await;
+        }
+        if let Some(publish) = self.publish {
+            publish.delete().await?;
+        }
+        Ok(())
+    }
+}
+
 async fn measure(
     options: &CommandsOptions,
     compared: Compared,
@@ -101,135 +253,16 @@ async fn measure(
     ours: &System,
     other: Option<&System>,
 ) -> Result<Bench, BenchError> {
-    let (count, workers) = (options.aggregates, options.concurrency);
-    let way = |operation, workers, each, system| Way {
-        operation,
-        workers,
-        each,
-        system,
-        cpu: Cpu::default(),
-    };
-    let mut bare = None;
-    let mut publish = None;
-    let other = other.unwrap_or(ours);
-    let (mut our_way, mut floors) = match compared {
-        Compared::Lists(size) => {
-            // As many commands in flight both ways, and at least two lists.
-            let lists = workers.div_ceil(size).max(2);
-            let singles = lists * size;
-            (
-                way(ours.lists(count, lists, size), lists, size, ours),
-                vec![(
-                    "single",
-                    way(ours.singles(count, singles), singles, 1, ours),
-                )],
-            )
-        }
-        Compared::Replicas(_) => (
-            way(ours.singles(count, workers), workers, 1, ours),
-            vec![(
-                "one_replica",
-                way(other.singles(count, workers), workers, 1, other),
-            )],
-        ),
-        Compared::GatewayApart => (
-            way(
-                ours.posts(ours.address()?, count, workers).await?,
-                workers,
-                1,
-                ours,
-            ),
-            vec![(
-                "beside",
-                way(
-                    other.posts(other.address()?, count, workers).await?,
-                    workers,
-                    1,
-                    other,
-                ),
-            )],
-        ),
-        Compared::Http => {
-            let answer = "0".repeat(ANSWER);
-            let (process, line) =
-                Process::start(["bench", "bare", "--body", &answer], "http://").await?;
-            bare = Some(process);
-            let bare = ours.posts(http::address_in(&line)?, count, workers).await?;
-            let slim = Bytes::from_static(&[b' '; SLIM]);
-            let slim = publish.insert(Publish::create(ours.clients.clone(), count, slim).await?);
-            let publishers = workers.min(count);
-            (
-                way(
-                    ours.posts(ours.address()?, count, workers).await?,
-                    workers,
-                    1,
-                    ours,
-                ),
-                vec![
-                    ("bare", way(bare, workers, 1, ours)),
-                    (
-                        "publish_slim",
-                        way(Arc::new(slim.operation(publishers)), publishers, 1, ours),
-                    ),
-                ],
-            )
-        }
-    };
-
-    let length = options.length / options.rounds.max(1);
-    let short = length.min(Duration::from_secs(1));
-    our_way.measure(threads.handle(), short).await?;
-    for (_, floor) in &mut floors {
-        floor.measure(threads.handle(), short).await?;
-    }
-    our_way.cpu = Cpu::default();
-    floors
-        .iter_mut()
-        .for_each(|(_, floor)| floor.cpu = Cpu::default());
-    let mut rounds = Rounds::default();
-    for _ in 0..options.rounds.max(1) {
-        for (name, floor) in &mut floors {
-            rounds.floor(name, &floor.measure(threads.handle(), length).await?);
-        }
-        rounds.ours(&our_way.measure(threads.handle(), length).await?);
-    }
-
-    let mut settings = common_settings();
-    settings.extend([
-        ("compared".to_owned(), format!("{compared:?}").into()),
-        ("aggregates".to_owned(), count.into()),
-        ("concurrency".to_owned(), workers.into()),
-        ("requests_in_flight".to_owned(), our_way.workers.into()),
-        ("connections".to_owned(), ours.clients.len().into()),
-        ("seconds".to_owned(), options.length.as_secs_f64().into()),
-        ("rounds".to_owned(), options.rounds.into()),
-        ("cpu_us_per_command".to_owned(), our_way.cpu.told()),
-    ]);
-    for (name, floor) in &floors {
-        settings.insert(format!("cpu_us_per_{name}"), floor.cpu.told());
-    }
-    let mut bench = rounds.into_bench(options.name, settings);
-    match compared {
-        Compared::Http => {
-            let each = ["bare", "publish_slim"].map(|floor| 1.0 / bench.floors[floor].per_second);
-            let both = 1.0 / each.iter().sum::<f64>();
-            let ratio = bench.ours.per_second / both;
-            bench.ratios.insert("floors_together", ratio);
-        }
-        Compared::Lists(_) | Compared::Replicas(_) | Compared::GatewayApart => {
-            let (ours, floor) = (our_way.cpu.each(), floors[0].1.cpu.each());
-            if let Some((ours, floor)) = ours.zip(floor) {
-                bench.ratios.insert("cpu_to_cpu", ours / floor);
-            }
-        }
-    }
-    drop((our_way, floors));
-    if let Some(process) = bare {
-        process.kill().await;
-    }
-    if let Some(publish) = publish {
-        publish.delete().await?;
-    }
+    let threads = threads.handle();
+    let mut ways = Ways::start(options, compared, ours, other.unwrap_or(ours)).await?;
+    let count = options.rounds.max(1);
+    let length = options.length / count;
+    ways.warm(threads, length.min(Duration::from_secs(1)))
+        .await?;
+    let rounds = ways.rounds(threads, length, count).await?;
+    let mut bench = rounds.into_bench(options.name, ways.settings(options, compared));
+    bench.ratios.extend(ways.ratio(compared, &bench));
+    ways.stop().await?;
     Ok(bench)
 }
 
