@@ -2,71 +2,24 @@
 
 use super::{Failure, Program, signals};
 use crate::{
+    access::Access,
     config::{Role, ServeConfig},
     data_dir::DataDir,
-    event_log::secret::SecretError,
-    platform::{Patience, Platform, PlatformOptions, StartError},
+    event_log::secret::{Secret, SecretError},
+    http,
+    platform::{NatsAddress, Patience, Platform, PlatformOptions, StartError},
     read_model::Credentials,
 };
 use std::{fs, io, path::Path, pin::pin, process::ExitCode, time::Duration};
 
 pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCode, Failure> {
-    let has = |role| config.roles.contains(&role);
-    let keeps_documents = has(Role::Projector) || has(Role::Gateway);
-    if has(Role::Gateway) && !has(Role::Projector) && config.surreal.is_none() {
-        return Err(Failure::configuration(
-            "--roles: a gateway without the projector role reads documents that others keep; say where with --surreal",
-        ));
-    }
-    let secret = config
-        .sides
-        .command
-        .secret()
-        .map_err(Failure::configuration)?;
-    if has(Role::Command) && secret.is_none() {
-        tracing::warn!(
-            "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
-        );
-    }
-    let access = config.sides.access(config.http_addr);
-    let access = access.map_err(Failure::configuration)?;
-    let http = config.sides.gateway.http(config.http_addr);
-    let http = http.map_err(Failure::configuration)?;
-    let scheme = http.scheme();
-    let nats = config.topology.log.nats.address();
-    let nats = nats.map_err(Failure::configuration)?;
+    check_roles(&config)?;
+    let named = Named::read(&config)?;
     // Held until the end: documents in the folder have one owner.
     let data = DataDir::open(&config.data_dir).map_err(Failure::configuration)?;
-    let replica = replica_name(data.path()).map_err(|error| {
-        Failure::configuration(format!("{}: {error}", config.data_dir.display()))
-    })?;
-    let store = config
-        .surreal
-        .clone()
-        .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
-
-    let exporter = super::export_traces(&config.sides.trace, &replica)?;
-    let mut options = PlatformOptions::new(nats.clone(), store, replica);
-    options.credentials = config
-        .surreal_user
-        .clone()
-        .zip(config.surreal_password.clone())
-        .map(|(username, password)| Credentials { username, password });
-    options.access = access;
-    options.roles = config.roles.iter().copied().collect();
-    options.http = http;
-    options.stream_replicas = config.topology.stream_replicas;
-    options.inboxes = config.sides.inboxes();
-    options.cache = config.sides.gateway.cache();
-    options.list_cache = config.sides.gateway.list_cache();
-    options.search_memory = config.sides.gateway.search_memory();
-    options.verify = config.sides.verify.options(data.refold());
-    options.command = config.sides.command.options();
-    options.server.api = config.topology.log.api();
-    options.append = config.sides.command.append;
-    options.secret = secret;
-    options.server.monitor.clone_from(&config.nats_monitor);
-    options.patience = Patience::Endless;
+    let options = options(&config, named, &data)?;
+    let exporter = super::export_traces(&config.sides.trace, &options.replica)?;
+    let shown = (options.nats.shown(), options.http.scheme());
     let mut asked_to_stop = pin!(signals::asked_to_stop());
     let started = tokio::select! {
         started = Platform::start(program.domain.clone(), options) => Some(started.map_err(failure)?),
@@ -82,24 +35,7 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     };
-
-    println!("{} {} runs", program.name, program.version);
-    println!("  NATS   {}", nats.shown());
-    if let Some(address) = platform.http_addr() {
-        println!("  HTTP   {scheme}://{address}");
-    }
-    if let Some(address) = platform.admin_addr() {
-        println!("  admin  {scheme}://{address}");
-    }
-    if keeps_documents {
-        println!("  data   {}", data.path().display());
-    }
-    if let Some(append) = platform.append() {
-        println!("  append {append}");
-    }
-    for difference in platform.topology_differences() {
-        println!("  note   {difference}");
-    }
+    print_banner(program, &config, &data, &platform, shown);
 
     asked_to_stop.await.map_err(Failure::operation)?;
     drain(&platform, config.drain_delay()).await?;
@@ -113,6 +49,105 @@ pub(super) async fn run(program: &Program, config: ServeConfig) -> Result<ExitCo
         Err(_) => Err(Failure::operation(
             "what was in flight did not finish within the grace period",
         )),
+    }
+}
+
+fn check_roles(config: &ServeConfig) -> Result<(), Failure> {
+    let has = |role| config.roles.contains(&role);
+    match has(Role::Gateway) && !has(Role::Projector) && config.surreal.is_none() {
+        true => Err(Failure::configuration(
+            "--roles: a gateway without the projector role reads documents that others keep; say where with --surreal",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// The keys, certificates and addresses that flags name, read before anything is begun.
+struct Named {
+    secret: Option<Secret>,
+    access: Access,
+    http: http::Options,
+    nats: NatsAddress,
+}
+
+impl Named {
+    fn read(config: &ServeConfig) -> Result<Self, Failure> {
+        let sides = &config.sides;
+        let secret = sides.command.secret().map_err(Failure::configuration)?;
+        if config.roles.contains(&Role::Command) && secret.is_none() {
+            tracing::warn!(
+                "unique keys are hidden in the log under its own salt, which whoever reads the log can read: give every replica the same --secret-file"
+            );
+        }
+        let access = sides.access(config.http_addr);
+        let http = sides.gateway.http(config.http_addr);
+        let nats = config.topology.log.nats.address();
+        Ok(Self {
+            secret,
+            access: access.map_err(Failure::configuration)?,
+            http: http.map_err(Failure::configuration)?,
+            nats: nats.map_err(Failure::configuration)?,
+        })
+    }
+}
+
+/// The replica as the flags want it; its name is kept in the folder.
+fn options(config: &ServeConfig, named: Named, data: &DataDir) -> Result<PlatformOptions, Failure> {
+    let replica = replica_name(data.path()).map_err(|error| {
+        Failure::configuration(format!("{}: {error}", config.data_dir.display()))
+    })?;
+    let store = config
+        .surreal
+        .clone()
+        .unwrap_or_else(|| format!("surrealkv://{}?sync=1s", data.views().display()));
+    let mut options = PlatformOptions::new(named.nats, store, replica);
+    options.credentials = config
+        .surreal_user
+        .clone()
+        .zip(config.surreal_password.clone())
+        .map(|(username, password)| Credentials { username, password });
+    options.access = named.access;
+    options.roles = config.roles.iter().copied().collect();
+    options.http = named.http;
+    options.secret = named.secret;
+    options.stream_replicas = config.topology.stream_replicas;
+    options.inboxes = config.sides.inboxes();
+    options.cache = config.sides.gateway.cache();
+    options.list_cache = config.sides.gateway.list_cache();
+    options.search_memory = config.sides.gateway.search_memory();
+    options.verify = config.sides.verify.options(data.refold());
+    options.command = config.sides.command.options();
+    options.server.api = config.topology.log.api();
+    options.append = config.sides.command.append;
+    options.server.monitor.clone_from(&config.nats_monitor);
+    options.patience = Patience::Endless;
+    Ok(options)
+}
+
+fn print_banner(
+    program: &Program,
+    config: &ServeConfig,
+    data: &DataDir,
+    platform: &Platform,
+    (nats, scheme): (String, &str),
+) {
+    println!("{} {} runs", program.name, program.version);
+    println!("  NATS   {nats}");
+    if let Some(address) = platform.http_addr() {
+        println!("  HTTP   {scheme}://{address}");
+    }
+    if let Some(address) = platform.admin_addr() {
+        println!("  admin  {scheme}://{address}");
+    }
+    let keeps_documents = [Role::Projector, Role::Gateway];
+    if keeps_documents.iter().any(|it| config.roles.contains(it)) {
+        println!("  data   {}", data.path().display());
+    }
+    if let Some(append) = platform.append() {
+        println!("  append {append}");
+    }
+    for difference in platform.topology_differences() {
+        println!("  note   {difference}");
     }
 }
 
