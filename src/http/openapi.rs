@@ -23,7 +23,10 @@ use schemas::Schemas;
 use serde_json::Value;
 use utoipa::openapi::{
     HttpMethod, InfoBuilder, LicenseBuilder, OpenApiBuilder, PathItem, PathsBuilder, RefOr,
-    ServerBuilder, path::OperationBuilder, response::Response, tag::TagBuilder,
+    ServerBuilder,
+    path::OperationBuilder,
+    response::Response,
+    tag::{Tag, TagBuilder},
 };
 
 /// Returns what the gateway offers over these aggregates, views and processes, as an OpenAPI 3.1 document.
@@ -34,107 +37,124 @@ pub fn describe(
     processes: &[&str],
     access: &Access,
 ) -> Value {
-    let mut schemas = Schemas::default();
-    shared::schemas(&mut schemas);
-    let mut paths = PathsBuilder::new();
-    let mut tags = vec![
-        TagBuilder::new()
-            .name(many::TAG)
-            .description(Some("Commands of any aggregate, many in a request."))
-            .build(),
-    ];
-    for aggregate in aggregates {
-        tags.push(
-            TagBuilder::new()
-                .name(commands::tag(aggregate))
-                .description(Some(format!(
-                    "What can be asked of one {}. A command is accepted, and its events are in \
-                     the log, or refused, and nothing is.",
-                    aggregate.name
-                )))
-                .build(),
-        );
-        for (path, operation) in commands::operations(aggregate, processes, &mut schemas) {
-            paths = paths.path(path, PathItem::new(HttpMethod::Post, operation));
-        }
-    }
-    for view in views {
-        tags.push(
-            TagBuilder::new()
-                .name(views::tag(view))
-                .description(Some(format!(
-                    "Documents composed from the events of: {}.",
-                    view.aggregates.join(", ")
-                )))
-                .build(),
-        );
-        for (path, operation) in views::operations(view, &mut schemas) {
-            paths = paths.path(path, readable(operation));
-        }
-    }
-    for process in processes {
-        tags.push(
-            TagBuilder::new()
-                .name(processes::tag(process))
-                .description(Some("The instances of the process, for operators."))
-                .build(),
-        );
-        for (path, operation) in processes::operations(process, &mut schemas) {
-            paths = paths.path(path, readable(operation));
-        }
-    }
-    tags.push(
-        TagBuilder::new()
-            .name(operations::TAG)
-            .description(Some("For what runs the service."))
-            .build(),
-    );
-    for (path, operation) in operations::operations(&mut schemas) {
-        paths = paths.path(path, readable(operation));
-    }
-    tags.push(
-        TagBuilder::new()
-            .name(ops::TAG)
-            .description(Some(
-                "For operators: what the system does, why something is as it is, and what can be done about it.",
-            ))
-            .build(),
-    );
-    for (path, method, operation) in ops::operations(views, &mut schemas) {
-        let item = match method {
-            HttpMethod::Get => readable(operation),
-            method => PathItem::new(method, operation),
-        };
-        paths = paths.path(path, item);
-    }
-    let openapi = OpenApiBuilder::new()
-        .info(
-            InfoBuilder::new()
-                .title("Headwater")
-                .version(env!("CARGO_PKG_VERSION"))
-                .description(Some(include_str!("openapi/introduction.md")))
-                .license(Some(
-                    LicenseBuilder::new()
-                        .name("Apache-2.0")
-                        .identifier(Some("Apache-2.0"))
-                        .build(),
-                ))
-                .build(),
-        )
-        .servers(Some([ServerBuilder::new().url("/").build()]))
-        .paths(paths)
-        .components(Some(shared::components()))
-        .tags(Some(tags))
-        .build();
-    let mut document = serde_json::to_value(openapi).expect("the description is plain data");
-    document["components"]["schemas"] = schemas.into_json();
+    let mut described = Described::default();
+    shared::schemas(&mut described.schemas);
+    described.tag(many::TAG, "Commands of any aggregate, many in a request.");
+    aggregates
+        .iter()
+        .for_each(|aggregate| described.aggregate(aggregate, processes));
+    views.iter().for_each(|view| described.view(view));
+    processes
+        .iter()
+        .for_each(|process| described.process(process));
+    described.service();
+    described.operators(views);
+    let mut document = described.into_document();
     document["paths"]["/commands"] = many::path(aggregates);
     security::describe(&mut document, aggregates, views, processes, access);
     document
 }
 
-/// Returns what is read is asked for by `HEAD` too, which answers the same without the body; what goes on and on
-/// is not.
+/// The description as far as it has come.
+#[derive(Default)]
+struct Described {
+    schemas: Schemas,
+    paths: Vec<(String, PathItem)>,
+    tags: Vec<Tag>,
+}
+
+impl Described {
+    fn tag(&mut self, name: impl Into<String>, description: impl Into<String>) {
+        let tag = TagBuilder::new().name(name);
+        let tag = tag.description(Some(description));
+        self.tags.push(tag.build());
+    }
+
+    fn aggregate(&mut self, aggregate: &AggregateDescription, processes: &[&str]) {
+        let asked = format!(
+            "What can be asked of one {}. A command is accepted, and its events are in \
+             the log, or refused, and nothing is.",
+            aggregate.name
+        );
+        self.tag(commands::tag(aggregate), asked);
+        for (path, operation) in commands::operations(aggregate, processes, &mut self.schemas) {
+            let item = PathItem::new(HttpMethod::Post, operation);
+            self.path(path, item);
+        }
+    }
+
+    fn view(&mut self, view: &ViewDescription) {
+        let composed = format!(
+            "Documents composed from the events of: {}.",
+            view.aggregates.join(", ")
+        );
+        self.tag(views::tag(view), composed);
+        for (path, operation) in views::operations(view, &mut self.schemas) {
+            self.path(path, readable(operation));
+        }
+    }
+
+    fn process(&mut self, process: &str) {
+        let instances = "The instances of the process, for operators.";
+        self.tag(processes::tag(process), instances);
+        for (path, operation) in processes::operations(process, &mut self.schemas) {
+            self.path(path, readable(operation));
+        }
+    }
+
+    fn service(&mut self) {
+        self.tag(operations::TAG, "For what runs the service.");
+        for (path, operation) in operations::operations(&mut self.schemas) {
+            self.path(path, readable(operation));
+        }
+    }
+
+    fn operators(&mut self, views: &[ViewDescription]) {
+        self.tag(
+            ops::TAG,
+            "For operators: what the system does, why something is as it is, and what can be done about it.",
+        );
+        for (path, method, operation) in ops::operations(views, &mut self.schemas) {
+            let item = match method {
+                HttpMethod::Get => readable(operation),
+                method => PathItem::new(method, operation),
+            };
+            self.path(path, item);
+        }
+    }
+
+    fn path(&mut self, path: impl Into<String>, item: PathItem) {
+        self.paths.push((path.into(), item));
+    }
+
+    fn into_document(self) -> Value {
+        let license = LicenseBuilder::new()
+            .name("Apache-2.0")
+            .identifier(Some("Apache-2.0"));
+        let info = InfoBuilder::new()
+            .title("Headwater")
+            .version(env!("CARGO_PKG_VERSION"))
+            .description(Some(include_str!("openapi/introduction.md")))
+            .license(Some(license.build()));
+        let paths = self.paths.into_iter();
+        let paths = paths.fold(PathsBuilder::new(), |paths, (path, item)| {
+            paths.path(path, item)
+        });
+        let openapi = OpenApiBuilder::new()
+            .info(info.build())
+            .servers(Some([ServerBuilder::new().url("/").build()]))
+            .paths(paths)
+            .components(Some(shared::components()))
+            .tags(Some(self.tags))
+            .build();
+        let mut document = serde_json::to_value(openapi).expect("the description is plain data");
+        document["components"]["schemas"] = self.schemas.into_json();
+        document
+    }
+}
+
+/// An operation of `GET`, and of `HEAD`, which answers the same without the body. A stream that goes on and on
+/// has no `HEAD`.
 fn readable(operation: OperationBuilder) -> PathItem {
     let operation = operation.build();
     let mut item = PathItem::default();

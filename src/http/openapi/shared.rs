@@ -105,45 +105,46 @@ pub(super) fn json_response(description: &str, schema: Ref) -> Response {
 }
 
 fn parameters() -> Vec<(&'static str, Parameter)> {
-    let id = |longest: usize| {
-        typed(Type::String)
+    let id = |text: &str, longest: usize| {
+        let schema = typed(Type::String)
             .min_length(Some(1))
             .max_length(Some(longest))
-            .pattern(Some("^(?!live$)[A-Za-z0-9_-]+$"))
+            .pattern(Some("^(?!live$)[A-Za-z0-9_-]+$"));
+        parameter("id", ParameterIn::Path, text, schema)
     };
-    let parameter = |name: &str, place: ParameterIn, text: &str, schema: ObjectBuilder| {
-        let required = if matches!(place, ParameterIn::Path) {
-            Required::True
-        } else {
-            Required::False
-        };
-        ParameterBuilder::new()
-            .name(name)
-            .parameter_in(place)
-            .required(required)
-            .description(Some(text))
-            .schema(Some(schema))
-            .build()
+    let mut parameters = vec![
+        ("AggregateId", id("The aggregate's id.", MAX_ID)),
+        ("DocumentId", id("The document's id.", MAX_DOCUMENT_ID)),
+    ];
+    parameters.extend(headers_of_commands());
+    parameters.extend(headers_of_queries());
+    parameters
+}
+
+fn parameter(name: &str, place: ParameterIn, text: &str, schema: ObjectBuilder) -> Parameter {
+    let required = if matches!(place, ParameterIn::Path) {
+        Required::True
+    } else {
+        Required::False
     };
-    let header = |name: &str, text: &str, schema: ObjectBuilder, example: Option<Value>| {
-        let schema = schema.examples(example);
-        parameter(name, ParameterIn::Header, text, schema)
-    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .required(required)
+        .description(Some(text))
+        .schema(Some(schema))
+        .build()
+}
+
+/// A header of a request.
+fn header(name: &str, text: &str, schema: ObjectBuilder, example: Option<Value>) -> Parameter {
+    let schema = schema.examples(example);
+    parameter(name, ParameterIn::Header, text, schema)
+}
+
+fn headers_of_commands() -> Vec<(&'static str, Parameter)> {
     let text = || typed(Type::String);
     vec![
-        (
-            "AggregateId",
-            parameter("id", ParameterIn::Path, "The aggregate's id.", id(MAX_ID)),
-        ),
-        (
-            "DocumentId",
-            parameter(
-                "id",
-                ParameterIn::Path,
-                "The document's id.",
-                id(MAX_DOCUMENT_ID),
-            ),
-        ),
         (
             "IdempotencyKey",
             header(
@@ -180,6 +181,12 @@ fn parameters() -> Vec<(&'static str, Parameter)> {
                 )),
             ),
         ),
+    ]
+}
+
+fn headers_of_queries() -> Vec<(&'static str, Parameter)> {
+    let text = || typed(Type::String);
+    vec![
         (
             "MinPosition",
             header(
@@ -293,58 +300,89 @@ fn headers() -> Vec<(&'static str, Header)> {
 }
 
 fn responses() -> Vec<(&'static str, Response)> {
-    let coded = |name, text: &str, codes: &[&str], example: Problem| {
-        let mut response = refusal(text, codes, &example);
-        if example.retry_after.is_some() {
-            let header = RefOr::Ref(header_ref("RetryAfter"));
-            response.headers.insert("Retry-After".to_owned(), header);
-        }
-        (name, response)
-    };
-    let shared = |name, text: &str, example: Problem| {
-        let code = example.code.clone();
-        coded(name, text, &[&code], example)
-    };
+    let mut responses = refusals_of_the_request();
+    responses.extend(failures_of_the_service());
+    responses
+}
+
+/// A response with exactly these codes, and the time to wait where the example has one.
+fn coded(
+    name: &'static str,
+    text: &str,
+    codes: &[&str],
+    example: &Problem,
+) -> (&'static str, Response) {
+    let mut response = refusal(text, codes, example);
+    if example.retry_after.is_some() {
+        let header = RefOr::Ref(header_ref("RetryAfter"));
+        response.headers.insert("Retry-After".to_owned(), header);
+    }
+    (name, response)
+}
+
+/// A response with the code that the example has.
+fn shared(name: &'static str, text: &str, example: &Problem) -> (&'static str, Response) {
+    coded(name, text, &[&example.code], example)
+}
+
+/// The request is at fault: sent again as it is, it is refused again.
+fn refusals_of_the_request() -> Vec<(&'static str, Response)> {
     vec![
         shared(
             "Malformed",
             "The input is not of the right form; `field` says which part of it.",
-            Problem::malformed("id".to_owned(), "an id is 1 to 64 of A-Z a-z 0-9 _ -"),
+            &Problem::malformed("id".to_owned(), "an id is 1 to 64 of A-Z a-z 0-9 _ -"),
         ),
         shared(
             "NotFound",
             "There is no such document.",
-            Problem::not_found("not_found", "there is no such document"),
+            &Problem::not_found("not_found", "there is no such document"),
         ),
         shared(
             "Timeout",
             "The request did not arrive in time; nothing was done.",
-            Problem::request_timeout(),
+            &Problem::request_timeout(),
         ),
         shared(
             "VersionMismatch",
             "The aggregate is not at the version that If-Match names; `version` is the current one.",
-            Problem::version_mismatch(4),
+            &Problem::version_mismatch(4),
         ),
         shared(
             "TooLarge",
             "The body is over 64 KiB.",
-            Problem::too_large(MAX_BODY),
+            &Problem::too_large(MAX_BODY),
         ),
         shared(
             "UnsupportedMediaType",
             "The body is not application/json.",
-            Problem::unsupported_media_type(),
+            &Problem::unsupported_media_type(),
         ),
+        shared(
+            "UriTooLong",
+            "The path and query are over 8 KiB.",
+            &Problem::uri_too_long(crate::http::boundary::MAX_URI),
+        ),
+        shared(
+            "HeadersTooLarge",
+            "The head of the request is over 128 KiB.",
+            &Problem::headers_too_large(),
+        ),
+    ]
+}
+
+/// The request may be well: sent again, it may be answered.
+fn failures_of_the_service() -> Vec<(&'static str, Response)> {
+    vec![
         shared(
             "Overloaded",
             "A bounded queue is full, or the caller asks for more than one may; nothing was done.",
-            Problem::overloaded(),
+            &Problem::overloaded(),
         ),
         shared(
             "Internal",
             "A defect of the service; of a command nothing was appended.",
-            Problem::internal(),
+            &Problem::internal(),
         ),
         coded(
             "Unavailable",
@@ -352,29 +390,19 @@ fn responses() -> Vec<(&'static str, Response)> {
              A command is `unreadable`, with the position, where something in its aggregate's history \
              cannot be read: nothing was done.",
             &["unavailable", "unreadable"],
-            Problem::unavailable("the service cannot be reached"),
+            &Problem::unavailable("the service cannot be reached"),
         ),
         coded(
             "ViewUnavailable",
             "It cannot be said now; a retry is safe. A view is `rebuilding` where its documents are filled \
              anew, as those that were there are not of this log.",
             &["unavailable", "rebuilding"],
-            Problem::unavailable("the view cannot be read now"),
-        ),
-        shared(
-            "UriTooLong",
-            "The path and query are over 8 KiB.",
-            Problem::uri_too_long(crate::http::boundary::MAX_URI),
-        ),
-        shared(
-            "HeadersTooLarge",
-            "The head of the request is over 128 KiB.",
-            Problem::headers_too_large(),
+            &Problem::unavailable("the view cannot be read now"),
         ),
         shared(
             "NotYetApplied",
             "The view did not reach the position within the wait. The command was accepted.",
-            Problem::not_yet_applied("the view has not applied order@4711 yet"),
+            &Problem::not_yet_applied("the view has not applied order@4711 yet"),
         ),
     ]
 }
