@@ -8,7 +8,7 @@ use super::{
 use crate::{
     event_log::LogName,
     read_model::{
-        exchange::{Aside, Parked, Skipped},
+        exchange::{Aside, Parked, Skipped, TriedAgain},
         schema::ViewTables,
     },
     view::PartKey,
@@ -30,28 +30,7 @@ pub(super) fn write(
 ) {
     if let Some(again) = aside.retried {
         let fails = aside.parked.iter().any(|parked| parked.first);
-        sql.push_str(
-            " DELETE parked:[$view, $aggregate, $instance, NONE]\
-             ..=[$view, $aggregate, $instance, $through] RETURN NONE;",
-        );
-        if again.last && !fails {
-            sql.push_str(
-                " DELETE $head RETURN NONE; \
-                 DELETE behind:[$view, $aggregate, $instance, NONE]\
-                 ..[$view, $aggregate, $instance, ..] RETURN NONE;",
-            );
-        } else if !fails {
-            // Unknown, so that the rest is tried again where this was not gone on with.
-            sql.push_str(
-                " UPDATE $head SET position = $through + 1, from_event = 0, unknown = true \
-                 RETURN NONE;",
-            );
-        }
-        variables.insert("view", tables.documents.as_str());
-        variables.insert("head", Value::RecordId(head_id(tables, &again.aggregate)));
-        variables.insert("aggregate", again.aggregate.0);
-        variables.insert("instance", again.aggregate.1);
-        variables.insert("through", integer(again.through));
+        retried(tables, again, fails, sql, variables);
     }
     let heads = aside.parked.iter().filter(|parked| parked.first);
     let heads = heads.map(|parked| head_row(tables, parked)).collect();
@@ -102,19 +81,62 @@ pub(super) fn write(
             .collect(),
     );
     if let Some(position) = aside.erased {
-        sql.push_str(
-            " UPSERT $erased SET position = \
-             IF log = $log { math::max([position ?? 0, $erased_at]) } ELSE { $erased_at }, \
-             log = $log RETURN NONE;",
-        );
-        // What was found to differ is kept for a while, and may hold just that.
-        sql.push_str(" DELETE drift:[$drifted, NONE]..[$drifted, ..] RETURN NONE;");
-        variables.insert("drifted", tables.documents.as_str());
-        let erased = RecordId::new("erased", tables.view);
-        variables.insert("erased", Value::RecordId(erased));
-        variables.insert("erased_at", integer(position));
-        variables.insert("log", log.to_string());
+        erased(tables, log, position, sql, variables);
     }
+}
+
+/// Takes away what was tried again, and what the aggregate holds up by it, unless it fails anew.
+fn retried(
+    tables: &ViewTables,
+    again: TriedAgain,
+    fails: bool,
+    sql: &mut String,
+    variables: &mut Variables,
+) {
+    sql.push_str(
+        " DELETE parked:[$view, $aggregate, $instance, NONE]\
+         ..=[$view, $aggregate, $instance, $through] RETURN NONE;",
+    );
+    if again.last && !fails {
+        sql.push_str(
+            " DELETE $head RETURN NONE; \
+             DELETE behind:[$view, $aggregate, $instance, NONE]\
+             ..[$view, $aggregate, $instance, ..] RETURN NONE;",
+        );
+    } else if !fails {
+        // Unknown, so that the rest is tried again where this was not gone on with.
+        sql.push_str(
+            " UPDATE $head SET position = $through + 1, from_event = 0, unknown = true \
+             RETURN NONE;",
+        );
+    }
+    variables.insert("view", tables.documents.as_str());
+    variables.insert("head", Value::RecordId(head_id(tables, &again.aggregate)));
+    variables.insert("aggregate", again.aggregate.0);
+    variables.insert("instance", again.aggregate.1);
+    variables.insert("through", integer(again.through));
+}
+
+/// Notes up to where the view has applied erasures of this log.
+fn erased(
+    tables: &ViewTables,
+    log: LogName,
+    position: u64,
+    sql: &mut String,
+    variables: &mut Variables,
+) {
+    sql.push_str(
+        " UPSERT $erased SET position = \
+         IF log = $log { math::max([position ?? 0, $erased_at]) } ELSE { $erased_at }, \
+         log = $log RETURN NONE;",
+    );
+    // What was found to differ is kept for a while, and may hold just that.
+    sql.push_str(" DELETE drift:[$drifted, NONE]..[$drifted, ..] RETURN NONE;");
+    variables.insert("drifted", tables.documents.as_str());
+    let erased = RecordId::new("erased", tables.view);
+    variables.insert("erased", Value::RecordId(erased));
+    variables.insert("erased_at", integer(position));
+    variables.insert("log", log.to_string());
 }
 
 fn head_row(tables: &ViewTables, parked: &Parked) -> Value {

@@ -26,68 +26,18 @@ impl Store {
         next: Checkpoint,
         mut changes: Changes,
     ) -> Result<Checkpoint, StoreError> {
-        let mut variables = Variables::new();
-        variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
-        variables.insert("fence", integer(fence.revision));
-        variables.insert("next", Value::Object(checkpoint_row(&next)));
-        let mut sql = format!(
-            "BEGIN; \
-             LET $stored = (SELECT VALUE revision FROM ONLY $checkpoint); \
-             IF $stored != $fence {{ THROW '{FENCED}' }}; \
-             UPDATE $checkpoint CONTENT $next RETURN NONE;"
-        );
         let aside = changes.take_aside();
         let texts = self.inner.texts.as_ref();
         let indexed = texts.and_then(|texts| texts.begin(tables));
         let entries = indexed.as_ref();
         let entries = entries.map(|indexed| indexed.entries(&changes.documents));
-        let Rows {
-            inserted,
-            changed,
-            removed,
-            counts,
-        } = documents(tables, changes.documents, self.inner.full_text);
-        let parts = parts(tables, changes.parts);
-        bulk(
-            &mut sql,
-            &mut variables,
-            &format!("INSERT INTO {} $inserted RETURN NONE;", tables.documents),
-            "inserted",
-            inserted,
-        );
-        // An update of what is there is half as dear as one that has to look whether it is. Of what is not
-        // there any more it changes nothing, and says nothing.
-        bulk(
-            &mut sql,
-            &mut variables,
-            &format!(
-                "FOR $row IN $changed {{ \
-                 IF (UPDATE $row.id CONTENT $row.row RETURN VALUE id) = [] {{ THROW '{GONE}' }} }};"
-            ),
-            "changed",
-            changed.into_iter().chain(parts.changed).collect(),
-        );
-        bulk(
-            &mut sql,
-            &mut variables,
-            "DELETE $removed RETURN NONE;",
-            "removed",
-            removed.into_iter().chain(parts.removed).collect(),
-        );
-        bulk(
-            &mut sql,
-            &mut variables,
-            &format!("INSERT INTO {} $parts RETURN NONE;", tables.parts),
-            "parts",
-            parts.inserted,
-        );
-        bulk(
-            &mut sql,
-            &mut variables,
-            "FOR $row IN $counts { UPSERT $row.id SET n += $row.by RETURN NONE };",
-            "counts",
-            count_rows(tables, counts),
-        );
+        let mut transaction = Transaction::begin(tables, fence, &next);
+        let rows = documents(tables, changes.documents, self.inner.full_text);
+        transaction.rows(tables, rows, parts(tables, changes.parts));
+        let Transaction {
+            mut sql,
+            mut variables,
+        } = transaction;
         aside::write(tables, next.log, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
         let written = self.query(sql, variables).await;
@@ -110,6 +60,66 @@ impl Store {
         }
         written?;
         Ok(next)
+    }
+}
+
+/// A transaction as it is written down.
+struct Transaction {
+    sql: String,
+    variables: Variables,
+}
+
+impl Transaction {
+    /// The checkpoint, which ends it where another has been written meanwhile.
+    fn begin(tables: &ViewTables, fence: &Checkpoint, next: &Checkpoint) -> Self {
+        let mut variables = Variables::new();
+        variables.insert("checkpoint", Value::RecordId(checkpoint_id(tables)));
+        variables.insert("fence", integer(fence.revision));
+        variables.insert("next", Value::Object(checkpoint_row(next)));
+        let sql = format!(
+            "BEGIN; \
+             LET $stored = (SELECT VALUE revision FROM ONLY $checkpoint); \
+             IF $stored != $fence {{ THROW '{FENCED}' }}; \
+             UPDATE $checkpoint CONTENT $next RETURN NONE;"
+        );
+        Self { sql, variables }
+    }
+
+    fn rows(&mut self, tables: &ViewTables, documents: Rows, parts: Rows) {
+        self.bulk(
+            &format!("INSERT INTO {} $inserted RETURN NONE;", tables.documents),
+            "inserted",
+            documents.inserted,
+        );
+        // An update of what is there is half as dear as one that has to look whether it is. Of what is not
+        // there any more it changes nothing, and says nothing.
+        self.bulk(
+            &format!(
+                "FOR $row IN $changed {{ \
+                 IF (UPDATE $row.id CONTENT $row.row RETURN VALUE id) = [] {{ THROW '{GONE}' }} }};"
+            ),
+            "changed",
+            documents.changed.into_iter().chain(parts.changed).collect(),
+        );
+        self.bulk(
+            "DELETE $removed RETURN NONE;",
+            "removed",
+            documents.removed.into_iter().chain(parts.removed).collect(),
+        );
+        self.bulk(
+            &format!("INSERT INTO {} $parts RETURN NONE;", tables.parts),
+            "parts",
+            parts.inserted,
+        );
+        self.bulk(
+            "FOR $row IN $counts { UPSERT $row.id SET n += $row.by RETURN NONE };",
+            "counts",
+            count_rows(tables, documents.counts),
+        );
+    }
+
+    fn bulk(&mut self, statement: &str, name: &str, rows: Vec<Value>) {
+        bulk(&mut self.sql, &mut self.variables, statement, name, rows);
     }
 }
 
