@@ -22,6 +22,7 @@ pub mod lists;
 pub mod live;
 pub mod load;
 mod log;
+pub mod mixed;
 pub mod processes;
 pub mod queries;
 pub mod report;

@@ -16,6 +16,7 @@ pub mod claim;
 pub mod codec;
 mod consumers;
 pub mod copy;
+mod decoded;
 pub mod exclusion;
 mod group;
 pub mod health;
@@ -41,6 +42,7 @@ pub use load::{LoadError, StoredMessage};
 
 use acks::Acks;
 use async_nats::{client::RequestErrorKind, jetstream};
+use decoded::DecodedCommits;
 use health::LogHealth;
 use identity::Known;
 use secret::{Hiding, Secret};
@@ -68,6 +70,8 @@ struct Inner {
     hiding: Arc<Hiding>,
     /// The trouble of the log; of all handles made from one.
     health: LogHealth,
+    /// The commits that readers share; of all handles made from one.
+    decoded: Arc<DecodedCommits>,
 }
 
 /// The way concurrent appends of different aggregates reach the log.
@@ -119,6 +123,7 @@ impl EventLog {
             known: health.known().clone(),
             hiding: Arc::default(),
             health,
+            decoded: Arc::default(),
         }))
     }
 
@@ -189,7 +194,19 @@ impl EventLog {
             known: self.0.known.clone(),
             hiding: self.0.hiding.clone(),
             health: self.0.health.clone(),
+            decoded: self.0.decoded.clone(),
         }))
+    }
+
+    /// The decoded commits that readers of this process share.
+    fn decoded(&self) -> &Arc<DecodedCommits> {
+        &self.0.decoded
+    }
+
+    /// Returns how many commits readers have decoded, and how many another reader had decoded before.
+    #[cfg(test)]
+    pub(crate) fn decodings(&self) -> (usize, usize) {
+        self.0.decoded.counts()
     }
 
     /// The connection.

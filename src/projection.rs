@@ -9,6 +9,7 @@ mod control;
 mod drift;
 mod explain;
 mod fold;
+mod followed;
 mod keeper;
 pub(crate) mod meters;
 mod placement;

@@ -55,7 +55,11 @@ pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchE
                 }
             };
             let filled = open(folder("view")).await?;
-            let elapsed = catch_up(&filled, &log, round).await?;
+            // A consumer of its own in each round.
+            let replica = format!("bench{round}");
+            let elapsed = fill_view(&filled, &log, &view, &replica, None)
+                .await?
+                .elapsed;
             let documents = filled.documents().await.map_err(BenchError::new)?;
             if documents.len() != options.documents {
                 return Err(BenchError::new(format!(
@@ -137,28 +141,42 @@ async fn fill(
     .await
 }
 
-/// Runs a projector into an empty store until it has read the log to its end; returns how long it
-/// took.
-async fn catch_up(store: &Floor, log: &EventLog, round: u32) -> Result<Duration, BenchError> {
-    let view = RegisteredView::of::<ProductView>();
+/// A view that was filled.
+pub(super) struct Filled {
+    pub(super) elapsed: Duration,
+    /// The number of commits that it has applied.
+    pub(super) commits: u64,
+}
+
+/// Runs a projector into an empty store until it has read the log to its end, in batches of so many commits
+/// at most.
+pub(super) async fn fill_view(
+    store: &Floor,
+    log: &EventLog,
+    view: &RegisteredView,
+    replica: &str,
+    batch: Option<usize>,
+) -> Result<Filled, BenchError> {
     let mut options = ProjectorOptions::new(
-        view,
+        view.clone(),
         store.store().clone(),
         log.clone(),
         Watermark::default(),
     );
-    // A consumer of its own in each round.
-    options.replica = Some(format!("bench{round}"));
+    options.replica = Some(replica.to_owned());
+    options.batch = batch.unwrap_or(options.batch);
     let arbiter = Arbiter::new();
     let begun = Instant::now();
     let projector = ViewHandle::start(options, ViewPlacement::here(), &arbiter.handle());
     let mut status = projector.watch();
     let ready = tokio::time::timeout(LIMIT, status.wait_for(|status| status.ready)).await;
     let elapsed = begun.elapsed();
-    ready
+    let ready = ready
         .map_err(|_| BenchError::new("the view was not filled in time"))?
         .map_err(BenchError::new)?;
+    let commits = ready.commits;
+    drop(ready);
     projector.stop().await;
     arbiter.stop();
-    Ok(elapsed)
+    Ok(Filled { elapsed, commits })
 }

@@ -9,6 +9,7 @@ use crate::{
     platform::NatsAddress,
 };
 use std::{
+    collections::BTreeMap,
     ffi::{OsStr, OsString},
     path::{Path, PathBuf},
     process::Stdio,
@@ -243,14 +244,65 @@ fn resident_bytes(pid: u32) -> Option<u64> {
 /// The processor time that a process has used, where the system tells: in steps of 10 ms on Linux.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Option<Duration> {
+    time_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The processor time in the line that the system tells of a process or a thread.
+fn time_in(stat: &str) -> Option<Duration> {
     /// The length of a tick, on every Linux there is.
     const TICK: Duration = Duration::from_millis(10);
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
     Some(TICK * (ticks()? + ticks()?))
+}
+
+/// The processor time of a process's threads, where the system tells.
+#[derive(Debug, Clone, Default)]
+pub struct ThreadTimes {
+    /// By their ids.
+    threads: BTreeMap<u32, (String, Duration)>,
+}
+
+impl ThreadTimes {
+    /// Looks at the threads of a process.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let entries = entries.into_iter().flatten().flatten();
+        let threads = entries.filter_map(|entry| {
+            let id = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (name, _) = stat.split_once('(')?.1.rsplit_once(')')?;
+            Some((id, (name.to_owned(), time_in(&stat)?)))
+        });
+        Self {
+            threads: threads.collect(),
+        }
+    }
+
+    /// The time since an earlier look. Of a thread that has ended between nothing is known.
+    #[must_use]
+    pub fn since(mut self, before: &Self) -> Self {
+        for (id, (_, used)) in &mut self.threads {
+            if let Some((_, earlier)) = before.threads.get(id) {
+                *used = used.saturating_sub(*earlier);
+            }
+        }
+        self
+    }
+
+    /// The time of the threads of each name, without the numbers that names end with.
+    #[must_use]
+    pub fn by_name(&self) -> BTreeMap<String, Duration> {
+        let mut names = BTreeMap::new();
+        for (name, used) in self.threads.values() {
+            let name = name.trim_end_matches(|end: char| !end.is_alphabetic());
+            *names.entry(name.to_owned()).or_default() += *used;
+        }
+        names
+    }
 }
 
 /// A replica with these roles, on a folder of its own, and the line that says that it runs.

@@ -9,6 +9,7 @@ use crate::{
         fanout, floor, fresh,
         fulfilments::{self, FulfilmentsOptions},
         get, lists, live,
+        mixed::{self, MixedOptions},
         queries::{QueriesOptions, There},
         search,
     },
@@ -90,6 +91,18 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 ..queries(&config.bench)
             };
             tell(fresh::run(options).await, &config.bench)
+        }
+        BenchAction::Mixed(config) => {
+            let options = MixedOptions {
+                aggregates: config.aggregates as usize,
+                connections: config.connections.into(),
+                length: Duration::from_secs(config.seconds),
+                rate: config.rate.map(u64::from),
+                durable: config.durable,
+                nats_server: config.nats_server,
+            };
+            let measured = mixed::run(options).await;
+            measured.and_then(|bench| bench.tell(config.json.as_deref()))
         }
         BenchAction::Live(config) => {
             let options = QueriesOptions {

@@ -23,6 +23,8 @@ pub enum BenchAction {
     Fanout(BenchFanoutConfig),
     /// From a command's acceptance until its document can be read
     Fresh(BenchFreshConfig),
+    /// Commands over HTTP beside all views of the mart, as fast as the views keep up
+    Mixed(BenchMixedConfig),
     /// One change to all who follow the document
     Live(BenchLiveConfig),
     /// Every kind of list of many documents over HTTP, in both directions, the first page and a later one
@@ -304,6 +306,32 @@ pub struct BenchFreshConfig {
     /// By how many connections the documents are read
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
+}
+
+/// `headwater bench mixed`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchMixedConfig {
+    /// The nats-server to start syncs every append to disk
+    #[arg(long, env = "HEADWATER_DURABLE")]
+    pub durable: bool,
+    /// The nats-server to start; by default the one on PATH, then the one in .tools
+    #[arg(long, env = "HEADWATER_NATS_SERVER")]
+    pub nats_server: Option<PathBuf>,
+    /// The time for which no view may fall behind by a second, in seconds
+    #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// The number of products, each with a stock and on display
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
+    /// The number of connections, each with one command in flight
+    #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+    /// The number of commands a second to give; without it, the most with which the views keep up is looked for
+    #[arg(long, env = "HEADWATER_RATE", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: Option<u32>,
+    /// The file to write the figures to, as JSON
+    #[arg(long, env = "HEADWATER_JSON")]
+    pub json: Option<PathBuf>,
 }
 
 /// `headwater bench live`.

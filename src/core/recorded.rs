@@ -3,8 +3,14 @@
 
 use crate::aggregate::Aggregate;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::{
+    Deserialize, Serialize,
+    de::{
+        self, DeserializeOwned, DeserializeSeed, MapAccess,
+        value::{BorrowedStrDeserializer, MapAccessDeserializer},
+    },
+};
+use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
 
 /// One event of the log, with its place in it. `data` is decoded only by who needs it.
@@ -55,12 +61,66 @@ pub fn decode_event<A: Aggregate>(
     event_type: &str,
     data: &RawValue,
 ) -> Result<A::Event, DecodeError> {
-    read_event::<A>(event_type, data)
-        .and_then(|read| serde_json::from_str(&read.json))
-        .map_err(|source| DecodeError {
-            event_type: event_type.to_owned(),
-            source,
-        })
+    let read = match A::upcast(event_type, data) {
+        None => Tagged::read(event_type, data),
+        Some((event_type, data)) => {
+            to_raw_value(&data).and_then(|data| Tagged::read(event_type, &data))
+        }
+    };
+    read.map_err(|source| DecodeError {
+        event_type: event_type.to_owned(),
+        source,
+    })
+}
+
+/// An event as a map of its type and its data, in this order: as `{"type": …, "data": …}` is read, without
+/// writing that.
+struct Tagged<'a> {
+    event_type: Option<&'a str>,
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> Tagged<'a> {
+    fn read<E: DeserializeOwned>(
+        event_type: &'a str,
+        data: &'a RawValue,
+    ) -> Result<E, serde_json::Error> {
+        E::deserialize(MapAccessDeserializer::new(Self {
+            event_type: Some(event_type),
+            data: Some(data),
+        }))
+    }
+}
+
+impl<'de> MapAccess<'de> for Tagged<'de> {
+    type Error = serde_json::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Self::Error> {
+        let key = match (self.event_type, self.data) {
+            (Some(_), _) => "type",
+            (None, Some(_)) => "data",
+            (None, None) => return Ok(None),
+        };
+        seed.deserialize(BorrowedStrDeserializer::new(key))
+            .map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, Self::Error> {
+        match (self.event_type.take(), self.data) {
+            (Some(event_type), _) => seed.deserialize(BorrowedStrDeserializer::new(event_type)),
+            (None, Some(data)) => {
+                self.data = None;
+                seed.deserialize(data)
+            }
+            (None, None) => Err(de::Error::custom("an event has a type and data")),
+        }
+    }
 }
 
 /// A stored event as `A::Event` is written, in its newest form.
@@ -121,5 +181,70 @@ impl DecodeError {
     pub fn is_unknown_type(&self) -> bool {
         let unknown = format!("unknown variant `{}`", self.event_type);
         self.source.to_string().starts_with(&unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type", content = "data", deny_unknown_fields)]
+    enum Event {
+        #[serde(rename = "a.put.v1")]
+        Put { n: i64, text: Option<String> },
+        #[serde(rename = "a.raw.v1")]
+        Raw { raw: AsWritten },
+        #[serde(rename = "a.list.v1")]
+        List(Vec<u8>),
+    }
+
+    /// A value that is kept as it was written.
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct AsWritten(Box<RawValue>);
+
+    impl PartialEq for AsWritten {
+        fn eq(&self, other: &Self) -> bool {
+            self.0.get() == other.0.get()
+        }
+    }
+
+    /// The other way: as the written whole is read.
+    fn whole(event_type: &str, data: &RawValue) -> Result<Event, serde_json::Error> {
+        let text = format!(r#"{{"type":{event_type:?},"data":{}}}"#, data.get());
+        serde_json::from_str(&text)
+    }
+
+    #[test]
+    fn an_event_is_read_as_its_written_whole_is() {
+        for (event_type, data) in [
+            ("a.put.v1", r#"{"n":1}"#),
+            ("a.put.v1", r#" {"n": -1, "text": "\u0041 사과"} "#),
+            ("a.put.v1", r#"{"n":1.5}"#),
+            ("a.put.v1", r#"{"n":1,"m":2}"#),
+            ("a.put.v1", r#"{"n":1,"n":2}"#),
+            ("a.put.v1", r#"{}"#),
+            ("a.put.v1", "null"),
+            ("a.raw.v1", r#"{"raw":{"b":1,  "a":[1e400]}}"#),
+            ("a.list.v1", "[1,2]"),
+            ("a.list.v1", "[256]"),
+            ("a.gone.v1", "{}"),
+            ("", "{}"),
+        ] {
+            let data = RawValue::from_string(data.to_owned()).unwrap();
+            let read = Tagged::read::<Event>(event_type, &data);
+            match (read, whole(event_type, &data)) {
+                (Ok(read), Ok(whole)) => assert_eq!(read, whole),
+                (Err(read), Err(whole)) => {
+                    let reason = |error: serde_json::Error| {
+                        let text = error.to_string();
+                        text.split(" at line").next().unwrap_or_default().to_owned()
+                    };
+                    assert_eq!(reason(read), reason(whole), "{event_type} {data}");
+                }
+                (read, whole) => panic!("{event_type} {data}: {read:?}, but {whole:?}"),
+            }
+        }
     }
 }

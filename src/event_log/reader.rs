@@ -6,8 +6,8 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
-use super::{EventLog, Mark, Place, StoredMessage, codec, subject};
-use crate::recorded::Recorded;
+pub use super::decoded::Events;
+use super::{EventLog, Mark, Place, StoredMessage, codec, decoded::Following, subject};
 use async_nats::jetstream::{
     self, Message,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
@@ -87,7 +87,7 @@ pub struct Commit {
     /// The number of commits that this reader follows and that came after it, when it was delivered.
     pub pending: u64,
     /// Its events, or why they cannot be read, which is no failure of the reader.
-    pub events: Result<Vec<Recorded>, String>,
+    pub events: Result<Events, String>,
 }
 
 /// Follows the commits of some aggregates.
@@ -106,6 +106,7 @@ pub struct Reader {
     /// Messages that have come and were not handed out, and the reason why nothing more can come.
     ahead: Batch,
     failed: Option<ReadError>,
+    following: Following,
 }
 
 /// Commits that are handed out together.
@@ -183,6 +184,7 @@ impl Reader {
             starved: Duration::ZERO,
             ahead: Batch::default(),
             failed: None,
+            following: log.decoded().follow(&options.stream, &options.aggregates),
         })
     }
 
@@ -369,12 +371,32 @@ impl Reader {
         }
         self.position = info.stream_sequence;
         self.pending = info.pending;
-        let commit = read(message, &info);
+        let commit = self.read(message, &info);
         if let Some(reply) = &message.reply {
             self.unacknowledged
                 .push_back((commit.position, reply.clone()));
         }
         Ok(Some(commit))
+    }
+
+    /// Decodes a message, unless another reader of this process has.
+    fn read(&self, message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
+        let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
+        let (position, payload) = (info.stream_sequence, &message.payload);
+        let mark = Mark::of(payload);
+        let decode = || decode(&message.subject, position, payload);
+        let place = (position, mark);
+        let following = &self.following;
+        Commit {
+            position,
+            mark,
+            aggregate: aggregate.to_owned(),
+            id: id.to_owned(),
+            published: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())
+                .unwrap_or_default(),
+            pending: info.pending,
+            events: following.events(place, (aggregate, id), payload.len(), decode),
+        }
     }
 }
 
@@ -451,24 +473,10 @@ impl Commit {
     }
 }
 
-fn decode(subject: &str, position: u64, payload: &[u8]) -> Result<Vec<Recorded>, String> {
+fn decode(subject: &str, position: u64, payload: &[u8]) -> Result<Events, String> {
     codec::decode(subject, position, payload)
         .map(|events| events.into_iter().map(|event| event.recorded).collect())
         .map_err(|error| error.to_string())
-}
-
-fn read(message: &Message, info: &jetstream::message::Info<'_>) -> Commit {
-    let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
-    Commit {
-        position: info.stream_sequence,
-        mark: Mark::of(&message.payload),
-        aggregate: aggregate.to_owned(),
-        id: id.to_owned(),
-        published: Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())
-            .unwrap_or_default(),
-        pending: info.pending,
-        events: decode(&message.subject, info.stream_sequence, &message.payload),
-    }
 }
 
 /// The reason why the log cannot be followed.

@@ -7,6 +7,7 @@
 mod amend;
 mod error;
 mod excluded;
+mod pace;
 mod parked;
 mod parked_set;
 mod progress;
@@ -39,6 +40,7 @@ use crate::{
     },
     view::PartKey,
 };
+use pace::Pause;
 use refused::{Attempt, Trouble};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -56,15 +58,6 @@ use tokio_util::sync::CancellationToken;
 /// thousand documents still takes less than a few seconds. Of what it changes, a transaction has no more
 /// than its limits.
 const BATCH: usize = 4_000;
-/// A batch of fewer commits than this is a small one: most of what it costs is the transaction.
-const SMALL: usize = 64;
-/// The least time between the beginnings of a small batch and of the next one. An event that comes
-/// alone does not wait; of a steady stream those that come meanwhile share a transaction, and a view
-/// that keeps up takes no more of the machine than it needs.
-const PACE: Duration = Duration::from_millis(2);
-/// The same while nobody waits for the view to come further, where it is known who does.
-const UNHURRIED: Duration = Duration::from_millis(50);
-
 /// The time a step waits for commits while there is something else to do.
 const SOON: Duration = Duration::from_millis(1);
 
@@ -175,8 +168,8 @@ pub(super) struct Projector {
     trouble: Option<Trouble>,
     attempt: Attempt,
     open: Option<Open>,
-    /// The time when the last batch was begun, if it was a small one.
-    paced: Option<Instant>,
+    /// The pause before the next batch.
+    paced: Option<Pause>,
     /// As [`Open::live`], and the edition, when it last knew.
     was_live: Option<(u64, Edition)>,
     status: watch::Sender<ProjectorStatus>,
@@ -295,8 +288,8 @@ impl Projector {
     ) -> Result<Step, ProjectorError> {
         let paced = self.paced.take();
         let next = async {
-            if let Some(begun) = paced {
-                self.pace(begun).await;
+            if let Some(pause) = paced {
+                self.rest(pause).await;
             }
             self.fetch(max_wait).await
         };
@@ -330,25 +323,13 @@ impl Projector {
             ..
         } = written;
         let whole = commits == batch.len();
-        self.paced = (whole && commits < SMALL).then_some(begun);
+        let first = batch.first().filter(|_| whole);
+        self.paced = first.and_then(|first| self.pause(begun, commits, first.published));
         self.put_back(batch, commits);
         meters::applied(self.view(), commits);
         self.count(commits);
         self.follow(applied.position, pending, applied.behind_since);
         Ok(Step::Applied(commits))
-    }
-
-    /// Waits until the batch after a small one may begin.
-    async fn pace(&self, begun: Instant) {
-        tokio::time::sleep_until(begun + PACE).await;
-        // Of a shared store, others may wait elsewhere.
-        if self.options.replica.is_some() {
-            let unhurried = tokio::time::sleep_until(begun + UNHURRIED);
-            tokio::select! {
-                () = unhurried => {}
-                () = self.options.watermark.awaited() => {}
-            }
-        }
     }
 
     /// Reads a batch, from after the stored checkpoint if nothing was read yet.

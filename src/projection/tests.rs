@@ -14,6 +14,7 @@ mod parked_many;
 mod property;
 mod queries;
 mod rebuild;
+mod shared_work;
 mod take_over;
 mod unchanged;
 mod upgrade;
@@ -629,7 +630,7 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
         id: "a".to_owned(),
         published: jiff::Timestamp::UNIX_EPOCH,
         pending: 0,
-        events: Ok(vec![crate::recorded::Recorded {
+        events: Ok([crate::recorded::Recorded {
             aggregate: "account".to_owned(),
             id: "a".to_owned(),
             event_type: "account.deposited.v1".to_owned(),
@@ -643,7 +644,9 @@ fn an_error_that_follows_from_something_missing_parks_nobody() {
             data: serde_json::value::RawValue::from_string("{}".to_owned())
                 .unwrap()
                 .into(),
-        }]),
+        }]
+        .into_iter()
+        .collect()),
     }];
     loop {
         match fold.apply(&batch, None).unwrap() {

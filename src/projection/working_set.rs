@@ -2,10 +2,10 @@
 //! has changed so far.
 //!
 //! What a committed batch leaves behind is kept for the next ones, as this view's only writer may,
-//! up to a bound. The results of routes are not: each batch asks for its own. Where the store began
+//! up to a bound, and so is where [routes](super::followed) have led. Where the store began
 //! empty, it is also remembered, for much longer, what was ever written: nothing else is there.
 
-use super::fold::FoldError;
+use super::{fold::FoldError, followed::FollowedRoutes};
 use crate::{
     read_model::{
         exchange::{DocumentChange, Found, Led, Needs, Page, PageKey, PartChange, RouteKey},
@@ -50,14 +50,16 @@ pub(super) struct WorkingSet<V: View> {
     parts_bytes: usize,
     /// The changed parts as they were before the batch.
     parts_before: BTreeMap<PartKey, Option<V::Part>>,
-    /// The store's answers to routes.
+    /// The store's answers to routes, of this batch and of those before.
     routed: HashMap<RouteKey, Routed>,
+    followed: FollowedRoutes,
     /// The page that was read of a route that leads to many documents.
     page: Option<(PageKey, PageIds)>,
     /// The changed documents by what routes find them by. Made when a route is first followed.
     index: RefCell<RouteIndex>,
-    /// The ids that may be in a store that began empty.
+    /// The ids that may be in a store that began empty, and the routes that may lead to something there.
     written: Option<Written>,
+    led_to: Option<Written>,
 }
 
 /// Documents and parts by a hash: that one is taken for another only means that the store is asked.
@@ -147,9 +149,11 @@ impl<V: View> Default for WorkingSet<V> {
             parts_bytes: 0,
             parts_before: BTreeMap::new(),
             routed: HashMap::new(),
+            followed: FollowedRoutes::default(),
             page: None,
             index: RefCell::default(),
             written: None,
+            led_to: None,
         }
     }
 }
@@ -158,6 +162,7 @@ impl<V: View> WorkingSet<V> {
     /// The store holds nothing of the view yet.
     pub(super) fn begin_empty(&mut self) {
         self.written = Some(Written::default());
+        self.led_to = Some(Written::default());
     }
 
     /// A document as the batch has left it; the outer `None` when it is not known.
@@ -248,16 +253,24 @@ impl<V: View> WorkingSet<V> {
     /// The ids of all documents in which each field has its value, in the order of ids.
     pub(super) fn matches(&self, fields: RouteKey) -> Result<Vec<String>, Unmet> {
         let fields = self.declared(fields)?;
-        let stored = match self.routed.get(&fields) {
-            Some(Routed::To(stored)) => stored,
+        let led_to = self.led_to.as_ref();
+        let unchanged = |ids: &mut dyn Iterator<Item = &String>| {
+            ids.filter(|id| !self.changed.contains_key(*id))
+                .cloned()
+                .collect()
+        };
+        let mut ids: BTreeSet<String> = match self.routed.get(&fields) {
+            Some(Routed::To(stored)) => unchanged(&mut stored.iter()),
             Some(Routed::Crowd) => return Err(Unmet::Alone(fields)),
             Some(Routed::Many) => return Err(Unmet::Many),
-            None => return Err(Unmet::Needed(fields)),
+            None => match self.followed.get(&fields) {
+                Some(stored) => unchanged(&mut stored.iter()),
+                None if led_to.is_some_and(|led_to| !led_to.may_have(&fields)) => BTreeSet::new(),
+                None => return Err(Unmet::Needed(fields)),
+            },
         };
         let mut index = self.index.borrow_mut();
         self.refresh(&mut index);
-        let unchanged = stored.iter().filter(|id| !self.changed.contains_key(*id));
-        let mut ids: BTreeSet<String> = unchanged.cloned().collect();
         ids.extend(index.found.get(&fields).into_iter().flatten().cloned());
         Ok(ids.into_iter().collect())
     }
@@ -458,6 +471,29 @@ impl<V: View> WorkingSet<V> {
         Ok(written)
     }
 
+    /// Keeps the store's answers to routes for the next batches, as this one has changed them.
+    fn remember_routes(&mut self) {
+        if self.routes.is_empty() {
+            return;
+        }
+        for (route, routed) in std::mem::take(&mut self.routed) {
+            if let Routed::To(ids) = routed {
+                self.followed.learn(route, ids);
+            }
+        }
+        let mut index = self.index.take();
+        self.refresh(&mut index);
+        for id in self.changed.keys() {
+            let routes = index.keys.get(id).map_or(&[][..], Vec::as_slice);
+            self.followed.move_document(id, routes);
+            if let Some(led_to) = &mut self.led_to {
+                routes.iter().for_each(|route| led_to.note(route));
+            }
+        }
+        self.followed.bound();
+        self.led_to.take_if(|led_to| led_to.hashes.len() > WRITTEN);
+    }
+
     /// Takes the batch's changes for what the store holds.
     pub(super) fn committed(&mut self) {
         if let Some(written) = &mut self.written {
@@ -467,11 +503,11 @@ impl<V: View> WorkingSet<V> {
                 self.written = None;
             }
         }
+        self.remember_routes();
         for (id, changed) in std::mem::take(&mut self.changed) {
             self.keep(id, changed.document, changed.bytes);
         }
         self.parts_before.clear();
-        self.routed.clear();
         self.foreign.clear();
         // The many documents of one event are not worth keeping before others.
         if let Some((_, page)) = self.page.take() {

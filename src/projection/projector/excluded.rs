@@ -25,7 +25,8 @@ impl Projector {
         &mut self,
         batch: &[Commit],
     ) -> Result<(), ProjectorError> {
-        let says_so = |commit: &&Commit| commit.events.as_ref().is_ok_and(Vec::is_empty);
+        let says_so =
+            |commit: &&Commit| commit.events.as_ref().is_ok_and(|events| events.is_empty());
         let noticed = batch.iter().filter(says_so);
         let noticed: BTreeSet<_> = noticed.map(|it| (&it.aggregate, &it.id)).collect();
         for (aggregate, id) in noticed {

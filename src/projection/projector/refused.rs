@@ -62,7 +62,9 @@ impl Projector {
         let first = batch.first();
         self.attempt = Attempt {
             commits: batch.len(),
-            events: first.map_or(0, |commit| commit.events.as_ref().map_or(1, Vec::len)),
+            events: first.map_or(0, |commit| {
+                commit.events.as_ref().map_or(1, |events| events.len())
+            }),
             rows: self.fold.rows(),
             begins: first.map(|commit| match within {
                 Some(within) => within.clone(),

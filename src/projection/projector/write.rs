@@ -1,6 +1,6 @@
 //! The fate of a batch: a transaction, or where it changes nothing, only a look at the checkpoint.
 
-use super::{Open, Projector, ProjectorError, SMALL, Written, edition};
+use super::{Open, Projector, ProjectorError, Written, edition, pace::SMALL};
 use crate::{
     event_log::{LogName, Place, reader::Commit},
     read_model::{
