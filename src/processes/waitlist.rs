@@ -81,7 +81,11 @@ impl Waitlist {
     ) -> Result<Vec<(Id, Arrived)>, FollowError> {
         let key = (commit.aggregate.clone(), commit.id.clone());
         // One without events says that something is excluded; one that cannot be read may be.
-        if commit.events.as_ref().map_or(true, Vec::is_empty) {
+        if commit
+            .events
+            .as_ref()
+            .map_or(true, |events| events.is_empty())
+        {
             let newly = desk.log.excluded_positions_of(&key.0, &key.1).await?;
             self.excluded.extend(newly);
         }
