@@ -49,7 +49,7 @@ impl IntoIterator for Events {
 
     /// Copies what it hands out, since others may hold it.
     fn into_iter(self) -> Self::IntoIter {
-        self.0.to_vec().into_iter()
+        Vec::from(&*self.0).into_iter()
     }
 }
 
