@@ -13,7 +13,7 @@ pub use heartbeat::MembershipError;
 pub use members::{Key, Member, Members};
 pub use told::{ReplicaLoad, ToldReplica};
 
-use crate::{command::grouped::FORM, config::Role, event_log::subject::is_word};
+use crate::{config::Role, event_log::subject::is_word};
 use heartbeat::{MAX_NAME, began, name_of};
 use std::{
     collections::BTreeSet,
@@ -23,6 +23,10 @@ use std::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 use told::Told;
+
+/// The form of groups of commands that this build takes, as its heartbeat tells it. Who tells of none
+/// takes none.
+pub(crate) const GROUP_FORM: u32 = 1;
 
 /// The pause between two heartbeats, and the meaning of silence.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +133,7 @@ impl Membership {
             });
         }
         let instance = uuid::Uuid::now_v7().simple().to_string();
-        let me = me.of_instance(&instance).taking_groups(FORM);
+        let me = me.of_instance(&instance).taking_groups(GROUP_FORM);
         let membership = Self(Arc::new(Inner {
             nats,
             members: watch::Sender::new(Arc::new(Members::of([me.clone()]))),

@@ -3,8 +3,8 @@
 use super::{
     admission::{Place, Turn},
     age::Arrival,
-    client::Endpoint,
     request::Outcome,
+    table::CommandEntry,
     traces,
 };
 use crate::{problem::Problem, telemetry::trace::Span};
@@ -122,7 +122,7 @@ pub type Respond = Box<dyn FnOnce(Result<Answered, Problem>) + Send>;
 /// command whose reply is dropped is answered `unavailable`.
 pub struct Reply {
     respond: Option<Respond>,
-    endpoint: Arc<Endpoint>,
+    entry: Arc<CommandEntry>,
     arrival: Arrival,
     /// The answer of the command, where it is decided here.
     pub(super) span: Span,
@@ -138,13 +138,13 @@ impl Reply {
     #[must_use]
     pub(super) fn new(
         respond: Respond,
-        endpoint: Arc<Endpoint>,
+        entry: Arc<CommandEntry>,
         arrival: Arrival,
         place: Place,
     ) -> Self {
         Self {
             respond: Some(respond),
-            endpoint,
+            entry,
             arrival,
             span: Span::none(),
             turn: None,
@@ -155,7 +155,7 @@ impl Reply {
 
     /// The command's name.
     pub(super) fn command(&self) -> &Arc<str> {
-        &self.endpoint.command
+        &self.entry.command
     }
 
     /// The time when the command came.
@@ -211,7 +211,7 @@ impl Reply {
             if let Some(turn) = self.turn.take() {
                 turn.ended(took);
             }
-            self.endpoint.measures.answered(&outcome, took);
+            self.entry.measures.answered(&outcome, took);
             traces::answered(std::mem::take(&mut self.span), &outcome);
             respond(outcome.map(Answered::Here));
         }

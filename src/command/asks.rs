@@ -9,9 +9,8 @@ use super::{
     answer::PeerAnswer,
     frames::Frames,
     grouped::{ANSWERS, AnswerHead},
-    placement::Unanswered,
 };
-use crate::connection::is_up;
+use crate::{connection::is_up, problem::Problem};
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -24,6 +23,29 @@ use std::{
     time::Instant,
 };
 use tokio::{sync::oneshot, task::JoinHandle, time::timeout_at};
+
+/// The reason why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Nobody got the command: it can be given to another replica.
+    Nobody,
+    /// The connection is away or does not take it: nobody will ever get it.
+    NotSent,
+    /// It was sent and no answer came: it may have been accepted.
+    InDoubt,
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::unavailable(match unanswered {
+            Unanswered::Nobody => "no replica serves commands now; nothing was done",
+            Unanswered::NotSent => "NATS is away; nothing was done",
+            Unanswered::InDoubt => {
+                "no replica answered in time; retry with the same Idempotency-Key"
+            }
+        })
+    }
+}
 
 type Answer = Result<PeerAnswer, Unanswered>;
 

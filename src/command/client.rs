@@ -1,125 +1,35 @@
 //! Giving commands: the one way in, for the NATS endpoint, the HTTP gateway and embedding programs.
 
+mod pass_on;
+
+pub use super::{aggregates::Aggregates, options::CommandOptions};
+pub(super) use pass_on::Passing;
+
 use super::{
     admission::Admission,
     age::Arrival,
     answer::{Reply, Respond},
     describe::AggregateDescription,
     local::Local,
-    many::unknown_aggregate,
-    measure::CommandMeasures,
-    pass_on::Passing,
     placement::Placement,
-    registry::{Kind, KindOf},
-    request::{CommandHeaders, CommandRequest, MAX_BODY, MAX_INTERNAL_BODY, Outcome},
+    request::{CommandHeaders, CommandRequest, Outcome},
+    table::{CommandEntry, CommandTable},
     threads::{CommandThread, CommandThreads},
     traces::{self, Came},
     waits::ProcessWaits,
 };
-use crate::{
-    aggregate::Aggregate,
-    event_log::subject::{self, Id},
-    membership::Home,
-    problem::Problem,
-};
+use crate::{aggregate::Aggregate, event_log::subject::Id, membership::Home, problem::Problem};
 use bytes::Bytes;
 use serde::Serialize;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// The aggregates that a program has, in the order in which they were added.
-#[derive(Clone, Default)]
-pub struct Aggregates {
-    kinds: Vec<Arc<dyn Kind>>,
-    descriptions: Vec<AggregateDescription>,
-    /// Those that take commands from within the program only, described as the others.
-    internal: (Vec<Arc<dyn Kind>>, Vec<AggregateDescription>),
-}
-
-impl Aggregates {
-    /// Adds aggregate `A`.
-    ///
-    /// # Panics
-    ///
-    /// Panics when its name is not `[a-z][a-z0-9_]*` or taken: a defect of the program.
-    #[must_use]
-    pub fn with<A: Aggregate>(mut self) -> Self {
-        self.check::<A>();
-        self.kinds.push(Arc::new(KindOf::<A>::default()));
-        self.descriptions.push(AggregateDescription::of::<A>());
-        self
-    }
-
-    /// Adds aggregate `A`, which nobody outside of the program can give commands to.
-    ///
-    /// # Panics
-    ///
-    /// As [`Aggregates::with`].
-    #[must_use]
-    pub fn with_internal<A: Aggregate>(mut self) -> Self {
-        self.check::<A>();
-        let (kinds, descriptions) = &mut self.internal;
-        kinds.push(Arc::new(KindOf::<A>::default()));
-        descriptions.push(AggregateDescription::of::<A>());
-        self
-    }
-
-    fn check<A: Aggregate>(&self) {
-        assert!(subject::is_name(A::NAME), "{} is not a name", A::NAME);
-        let others = self.descriptions.iter().chain(&self.internal.1);
-        let taken = others.map(|other| other.name).any(|name| name == A::NAME);
-        assert!(!taken, "there are two aggregates {}", A::NAME);
-    }
-
-    /// Returns what there is, and after it those of within.
-    pub fn all_descriptions(&self) -> impl Iterator<Item = &AggregateDescription> {
-        self.descriptions.iter().chain(&self.internal.1)
-    }
-
-    /// Returns what there is, without those of within.
-    #[must_use]
-    pub fn descriptions(&self) -> &[AggregateDescription] {
-        &self.descriptions
-    }
-}
-
-/// The sizes of the command side of one replica.
-#[derive(Debug, Clone, Copy)]
-pub struct CommandOptions {
-    /// Threads that run aggregate actors.
-    pub threads: usize,
-    /// The most commands under way or waiting on this replica; the next is answered `overloaded`.
-    pub max_commands: u32,
-    /// The most live actors of this replica; past it the least recently used idle ones go first.
-    pub max_actors: usize,
-    /// An actor that was not used for so long is passivated.
-    pub idle: Duration,
-}
-
-impl Default for CommandOptions {
-    /// One thread for each two cores up to four, since what a thread decides keeps as much of a core
-    /// busy in NATS; 16,384 commands, which at 64 KiB each is a bounded 1 GiB;
-    /// 100,000 actors, some 400 MB at the usual size of a state; a minute, long enough that a
-    /// shopper's next click finds the actor warm.
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            threads: (cores / 2).clamp(1, 4),
-            max_commands: 16_384,
-            max_actors: 100_000,
-            idle: Duration::from_secs(60),
-        }
-    }
-}
 
 /// A handle to the command side. Cheap to clone.
 #[derive(Clone)]
 pub struct CommandClient(Arc<Inner>);
 
 struct Inner {
-    descriptions: Vec<AggregateDescription>,
-    /// Aggregate name to its commands.
-    names: HashMap<&'static str, Vec<Arc<Endpoint>>>,
+    table: CommandTable,
     admission: Admission,
     /// The actors of this process, when it has the command role.
     local: Option<Local>,
@@ -127,32 +37,6 @@ struct Inner {
     placement: Option<Placement>,
     /// The commands that wait for processes.
     waits: ProcessWaits,
-}
-
-/// One command of one aggregate.
-pub(super) struct Endpoint {
-    /// The aggregate's name.
-    pub aggregate: &'static str,
-    /// Its name.
-    pub command: Arc<str>,
-    /// Its number among all commands, in the order in which they are described.
-    pub number: usize,
-    /// The number of its aggregate.
-    pub kind: usize,
-    /// The end of it.
-    pub measures: CommandMeasures,
-    /// True if it is for the program itself only.
-    pub internal: bool,
-}
-
-impl Endpoint {
-    /// The longest body, in bytes.
-    pub(super) fn max_body(&self) -> usize {
-        match self.internal {
-            true => MAX_INTERNAL_BODY,
-            false => MAX_BODY,
-        }
-    }
 }
 
 impl CommandClient {
@@ -165,9 +49,7 @@ impl CommandClient {
         options: CommandOptions,
         placement: Option<Placement>,
     ) -> Self {
-        let kinds = aggregates.kinds.iter().chain(&aggregates.internal.0);
-        let kinds = kinds.cloned().collect();
-        let local = Local::start(kinds, threads, options, placement.as_ref());
+        let local = Local::start(aggregates.kinds(), threads, options, placement.as_ref());
         Self::new(aggregates, options, Some(local), placement)
     }
 
@@ -183,31 +65,13 @@ impl CommandClient {
         local: Option<Local>,
         placement: Option<Placement>,
     ) -> Self {
-        let mut numbers = 0..;
-        let mut named = |(kind, description): (usize, &AggregateDescription)| {
-            let commands = description.commands.iter().zip(&mut numbers);
-            let measured = CommandMeasures::of(description).into_iter();
-            let endpoints = measured.zip(commands).map(|(measures, (command, number))| {
-                Arc::new(Endpoint {
-                    aggregate: description.name,
-                    command: command.name.as_str().into(),
-                    number,
-                    kind,
-                    measures,
-                    internal: kind >= aggregates.descriptions.len(),
-                })
-            });
-            (description.name, endpoints.collect())
-        };
-        let described = aggregates.descriptions.iter();
-        let described = described.chain(&aggregates.internal.1).enumerate();
+        let internal = aggregates.internal_descriptions();
         Self(Arc::new(Inner {
-            names: described.map(&mut named).collect(),
-            descriptions: aggregates.descriptions.clone(),
+            table: CommandTable::of(aggregates.descriptions(), internal),
             admission: Admission::new(options.max_commands),
             local,
             waits: ProcessWaits::new(
-                aggregates.internal.1.iter().map(|it| it.name).collect(),
+                internal.iter().map(|it| it.name).collect(),
                 placement.as_ref(),
             ),
             placement,
@@ -217,7 +81,7 @@ impl CommandClient {
     /// The aggregates and their commands.
     #[must_use]
     pub fn aggregates(&self) -> &[AggregateDescription] {
-        &self.0.descriptions
+        self.0.table.descriptions()
     }
 
     /// The commands that wait for the process that they have started.
@@ -231,20 +95,12 @@ impl CommandClient {
     /// # Errors
     ///
     /// Returns the problem `unknown_aggregate` or `unknown_command`.
-    pub(super) fn endpoint(
+    pub(super) fn entry(
         &self,
         aggregate: &str,
         command: &str,
-    ) -> Result<&Arc<Endpoint>, Problem> {
-        let commands = self.0.names.get(aggregate);
-        let commands = commands.ok_or_else(|| unknown_aggregate(aggregate))?;
-        let found = commands.iter().find(|one| &*one.command == command);
-        found.ok_or_else(|| {
-            Problem::not_found(
-                "unknown_command",
-                format!("there is no command named {command:?}"),
-            )
-        })
+    ) -> Result<&Arc<CommandEntry>, Problem> {
+        self.0.table.find(aggregate, command)
     }
 
     /// Gives a command and waits for its outcome.
@@ -269,13 +125,13 @@ impl CommandClient {
     }
 
     async fn execute_as(&self, request: CommandRequest, came: Came) -> Result<Outcome, Problem> {
-        let endpoint = self.endpoint(&request.aggregate, &request.command)?.clone();
+        let entry = self.entry(&request.aggregate, &request.command)?.clone();
         let (sender, answer) = oneshot::channel();
         let respond: Respond = Box::new(move |answered| {
             let _ = sender.send(answered);
         });
         let arrival = Arrival::within();
-        if let Some(passing_on) = self.give(endpoint, request, came, arrival, respond) {
+        if let Some(passing_on) = self.give(entry, request, came, arrival, respond) {
             passing_on.await;
         }
         let stopping = |_| Problem::unavailable("the replica is stopping");
@@ -288,14 +144,14 @@ impl CommandClient {
     /// itself.
     pub(super) fn give(
         &self,
-        endpoint: Arc<Endpoint>,
+        entry: Arc<CommandEntry>,
         request: CommandRequest,
         came: Came,
         arrival: Arrival,
         respond: Respond,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let kind = endpoint.kind;
-        let reply = self.admit(endpoint, &request, arrival, respond)?;
+        let kind = entry.kind;
+        let reply = self.admit(entry, &request, arrival, respond)?;
         let Some((placement, home)) = self.elsewhere(&request, came) else {
             self.decide(kind, request, reply, came);
             return None;
@@ -312,22 +168,22 @@ impl CommandClient {
     /// Lets a command in, or answers why not.
     pub(super) fn admit(
         &self,
-        endpoint: Arc<Endpoint>,
+        entry: Arc<CommandEntry>,
         request: &CommandRequest,
         arrival: Arrival,
         respond: Respond,
     ) -> Option<Reply> {
-        if request.body.len() > endpoint.max_body() {
-            respond(Err(Problem::too_large(endpoint.max_body())));
+        if request.body.len() > entry.max_body() {
+            respond(Err(Problem::too_large(entry.max_body())));
             return None;
         }
         let expired = arrival.is_expired().then(Problem::expired);
         match expired.map_or_else(|| self.0.admission.enter(), Err) {
-            Ok(place) => Some(Reply::new(respond, endpoint, arrival, place)),
+            Ok(place) => Some(Reply::new(respond, entry, arrival, place)),
             Err(problem) => {
                 let refused = Err(problem.clone());
                 let took = arrival.read().elapsed();
-                endpoint.measures.answered(&refused, took);
+                entry.measures.answered(&refused, took);
                 respond(Err(problem));
                 None
             }

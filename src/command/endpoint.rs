@@ -11,14 +11,14 @@ mod many;
 use super::{
     age::Arrival,
     answer::{Answered, Respond},
-    client::{CommandClient, Endpoint},
+    client::CommandClient,
     drain::Drainable,
     freshness::Freshness,
     grouped::GROUP,
-    many::unknown_aggregate,
     passed_on,
     placement::Placement,
     request::{ASKED_AGAIN, CommandHeaders, CommandRequest, GIVEN_ID, Lineage, MAX_KEY, is_json},
+    table::{CommandEntry, unknown_aggregate},
     traces::Came,
     waits::{PROCESS, ProcessWait, Rested},
 };
@@ -256,7 +256,7 @@ async fn take(
 struct Sender {
     desk: Arc<Desk>,
     /// The command that was asked for; `None` when there is no such thing.
-    endpoint: Option<Arc<Endpoint>>,
+    entry: Option<Arc<CommandEntry>>,
     way: Way,
     arrived: Instant,
     /// Dropped once the answer has been sent.
@@ -295,15 +295,11 @@ impl Sender {
     fn answer_with(self, answered: Result<Answered, Problem>, rested: Option<Rested>) {
         let desk = self.desk;
         // What is for the program alone is not found either.
-        if let Some(endpoint) = self.endpoint.as_ref().filter(|one| !one.internal) {
+        if let Some(entry) = self.entry.as_ref().filter(|one| !one.internal) {
             let took = self.arrived.elapsed();
-            desk.discovery
-                .count(endpoint.number, took, answered.is_err());
+            desk.discovery.count(entry.number, took, answered.is_err());
         }
-        let aggregate = self
-            .endpoint
-            .as_ref()
-            .map_or("", |endpoint| endpoint.aggregate);
+        let aggregate = self.entry.as_ref().map_or("", |entry| entry.aggregate);
         // A caller that has gone does not matter: the commit stands.
         match self.way {
             Way::None => {}
@@ -396,7 +392,7 @@ impl Desk {
         let arrival = Arrival::by_message(since, message.headers.as_ref(), passed_on);
         let caller = Sender {
             desk: self.clone(),
-            endpoint: None,
+            entry: None,
             way: message.reply.clone().map_or(Way::None, Way::Alone),
             arrived: arrival.read(),
             under_way,
@@ -458,17 +454,17 @@ impl Desk {
                 "a command's subject is cmd.<aggregate>.<id>.<command>, and an id is 1 to 64 of A-Z a-z 0-9 _ -",
             ))));
         };
-        let endpoint = match self.client.endpoint(aggregate, command) {
-            Ok(endpoint) if endpoint.internal && !passed_on => {
+        let entry = match self.client.entry(aggregate, command) {
+            Ok(entry) if entry.internal && !passed_on => {
                 return caller.answer(Err(unknown_aggregate(aggregate)));
             }
-            Ok(endpoint) => endpoint.clone(),
+            Ok(entry) => entry.clone(),
             Err(problem) => return caller.answer(Err(who.refused(problem))),
         };
-        caller.endpoint = Some(endpoint.clone());
+        caller.entry = Some(entry.clone());
         let read = who.may(Action::Command { aggregate, command });
         let read = read.and_then(|who| {
-            let request = self.read(message, &endpoint, id, who.caller)?;
+            let request = self.read(message, &entry, id, who.caller)?;
             // Who has passed it on waits.
             let wait = match passed_on {
                 true => None,
@@ -477,7 +473,7 @@ impl Desk {
             Ok((request, wait))
         });
         match read {
-            Ok((request, wait)) => self.give(endpoint, request, (caller, wait), arrival),
+            Ok((request, wait)) => self.give(entry, request, (caller, wait), arrival),
             Err(problem) => caller.answer(Err(problem)),
         }
     }
@@ -485,7 +481,7 @@ impl Desk {
     /// Has a command decided.
     fn give(
         &self,
-        endpoint: Arc<Endpoint>,
+        entry: Arc<CommandEntry>,
         request: CommandRequest,
         (sender, wait): (Sender, Option<ProcessWait>),
         arrival: Arrival,
@@ -498,7 +494,7 @@ impl Desk {
             Source::Replicas => Came::PassedOn,
             Source::Anybody | Source::AnybodyMany => Came::ToAny,
         };
-        let given = (self.client).give(endpoint, request, came, arrival, respond);
+        let given = (self.client).give(entry, request, came, arrival, respond);
         if let Some(passing_on) = given {
             tokio::spawn(passing_on);
         }
@@ -507,14 +503,14 @@ impl Desk {
     fn read(
         &self,
         message: &Message,
-        endpoint: &Endpoint,
+        entry: &CommandEntry,
         id: &str,
         caller: Caller,
     ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
-        if message.payload.len() > endpoint.max_body() {
-            return Err(Problem::too_large(endpoint.max_body()));
+        if message.payload.len() > entry.max_body() {
+            return Err(Problem::too_large(entry.max_body()));
         }
         let given = &message.headers;
         // On NATS a body need not say what it is, but when it does it is taken at its word.
@@ -533,9 +529,9 @@ impl Desk {
             headers.asked_again = asked_again.and_then(|position| position.parse().ok());
         }
         Ok(CommandRequest {
-            aggregate: endpoint.aggregate.into(),
+            aggregate: entry.aggregate.into(),
             id,
-            command: endpoint.command.clone(),
+            command: entry.command.clone(),
             body: message.payload.clone(),
             headers,
         })

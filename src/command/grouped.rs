@@ -11,8 +11,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-/// The form of groups that this build takes, as its heartbeat tells it. Who tells of none takes none.
-pub(crate) const FORM: u32 = 1;
 /// The last token of the subject on which a replica takes groups. No command has so short a subject.
 pub(super) const GROUP: &str = "group";
 /// The last token of the subject on which answers to groups are taken, within the inbox of who asks.

@@ -6,14 +6,13 @@
 
 use super::{
     age::{AGE, Arrival},
-    asks::{Asked, Asks, Awaited},
+    asks::{Asked, Asks, Awaited, Unanswered},
     frames::{self, HEAD},
-    grouped::{CommandHead, FORM, GROUP, MOST_BYTES, MOST_COMMANDS},
+    grouped::{CommandHead, GROUP, MOST_BYTES, MOST_COMMANDS},
     measure::MEASURES,
-    placement::Unanswered,
     request::{CommandRequest, Lineage},
 };
-use crate::membership::Membership;
+use crate::membership::{GROUP_FORM, Membership};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -108,7 +107,7 @@ impl Groups {
         all.retain(|leaving| !leaving.asked.is_given_up());
         let form = self.membership.group_form_of(home);
         // Those of later forms take this one too.
-        let together = form >= FORM;
+        let together = form >= GROUP_FORM;
         let most = MOST_BYTES.min(self.asks.max_payload());
         let mut all = all.into_iter().peekable();
         while let Some(first) = all.next() {

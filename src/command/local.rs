@@ -3,7 +3,7 @@
 use super::{
     actor::Execute,
     answer::Reply,
-    client::CommandOptions,
+    options::CommandOptions,
     placement::Placement,
     registry::{Dispatch, Kind, Registry, RegistryHandle, RegistryOptions},
     request::CommandRequest,

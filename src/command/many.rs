@@ -6,14 +6,13 @@
 mod read;
 mod written;
 
-pub(crate) use read::{List, empty_list, read, shared_headers, unknown_aggregate};
+pub(crate) use read::{List, empty_list, read, shared_headers};
 pub(crate) use written::{LEAST_ANSWER, array, positions, written};
 
 use super::{
     age::Arrival,
     answer::{Answered, Respond},
-    client::CommandClient,
-    pass_on::Passing,
+    client::{CommandClient, Passing},
     request::{CommandHeaders, CommandRequest, Outcome},
     traces::Came,
 };
@@ -98,18 +97,18 @@ impl CommandClient {
         for (number, request) in requests.into_iter().enumerate() {
             let respond = answers.of(number);
             let found = request.and_then(|request| {
-                let endpoint = self.endpoint(&request.aggregate, &request.command)?;
-                Ok((endpoint.clone(), request))
+                let entry = self.entry(&request.aggregate, &request.command)?;
+                Ok((entry.clone(), request))
             });
-            let (endpoint, request) = match found {
+            let (entry, request) = match found {
                 Ok(found) => found,
                 Err(problem) => {
                     respond(Err(problem));
                     continue;
                 }
             };
-            let kind = endpoint.kind;
-            let Some(reply) = self.admit(endpoint, &request, arrival, respond) else {
+            let kind = entry.kind;
+            let Some(reply) = self.admit(entry, &request, arrival, respond) else {
                 continue;
             };
             let run = match ways.entry((kind, request.id.clone())) {

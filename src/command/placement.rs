@@ -5,6 +5,8 @@
 //! with it). Every command that leaves the process carries its id, so that it can never be appended
 //! twice whoever decides it in the end.
 
+pub use super::asks::Unanswered;
+
 use super::{
     age::{AGE, Arrival},
     answer::PeerAnswer,
@@ -17,7 +19,6 @@ use crate::{
     config::Role,
     event_log::subject::Id,
     membership::{Home, Key, Membership},
-    problem::Problem,
     telemetry::trace::Span,
 };
 use std::{
@@ -67,17 +68,6 @@ impl Drop for Under {
             }
         }
     }
-}
-
-/// The reason why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unanswered {
-    /// Nobody got the command: it can be given to another replica.
-    Nobody,
-    /// The connection is away or does not take it: nobody will ever get it.
-    NotSent,
-    /// It was sent and no answer came: it may have been accepted.
-    InDoubt,
 }
 
 impl Placement {
@@ -189,17 +179,5 @@ fn failed(span: &mut Span, answer: &Result<PeerAnswer, Unanswered>) {
         Err(Unanswered::Nobody) => span.fail("nobody took it"),
         Err(Unanswered::NotSent) => span.fail("not sent"),
         Err(Unanswered::InDoubt) => span.fail("no answer"),
-    }
-}
-
-impl From<Unanswered> for Problem {
-    fn from(unanswered: Unanswered) -> Self {
-        Self::unavailable(match unanswered {
-            Unanswered::Nobody => "no replica serves commands now; nothing was done",
-            Unanswered::NotSent => "NATS is away; nothing was done",
-            Unanswered::InDoubt => {
-                "no replica answered in time; retry with the same Idempotency-Key"
-            }
-        })
     }
 }

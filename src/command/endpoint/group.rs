@@ -61,7 +61,7 @@ impl Desk {
     ) {
         let sender = |number, arrived| Sender {
             desk: self.clone(),
-            endpoint: None,
+            entry: None,
             way: Way::InGroup(to.clone(), number),
             arrived,
             under_way: under_way.clone(),
@@ -95,18 +95,18 @@ impl Desk {
             (false, told) => self.told(told),
         };
         let (aggregate, command) = (head.aggregate, head.command);
-        let endpoint = match self.client.endpoint(aggregate, command) {
-            Ok(endpoint) => endpoint.clone(),
+        let entry = match self.client.entry(aggregate, command) {
+            Ok(entry) => entry.clone(),
             Err(problem) => return sender.answer(Err(who.refused(problem))),
         };
-        sender.endpoint = Some(endpoint.clone());
+        sender.entry = Some(entry.clone());
         let read = who.may(Action::Command { aggregate, command });
         let read = read.and_then(|who| {
-            let names = (endpoint.aggregate, endpoint.command.clone());
+            let names = (entry.aggregate, entry.command.clone());
             head.request(names, who.caller, body)
         });
         match read {
-            Ok(request) => self.give(endpoint, request, (sender, None), arrival),
+            Ok(request) => self.give(entry, request, (sender, None), arrival),
             Err(problem) => sender.answer(Err(problem)),
         }
     }

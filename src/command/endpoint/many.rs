@@ -10,6 +10,7 @@ use crate::{
         describe::AggregateDescription,
         many::{self, LEAST_ANSWER, List, RespondToAll},
         request::is_json,
+        table::unknown_aggregate,
         traces::Came,
     },
     problem::Problem,
@@ -33,7 +34,7 @@ impl Desk {
         let aggregates = self.client.aggregates();
         let known = aggregates.iter().position(|one| one.name == name);
         let Some((number, of)) = known.map(|number| (number, &aggregates[number])) else {
-            return sender.answer(Err(who.refused(many::unknown_aggregate(name))));
+            return sender.answer(Err(who.refused(unknown_aggregate(name))));
         };
         let name = of.name;
         match self.read_many(message, &who, of) {

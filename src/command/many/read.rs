@@ -8,9 +8,10 @@ use crate::{
         decode::{field_at_fault, without_place},
         describe::AggregateDescription,
         request::{CommandHeaders, CommandRequest, MAX_BODY, checked_key, parse_version},
+        table::{shown, unknown_aggregate},
         waits::WAIT,
     },
-    event_log::subject::{Id, MAX_ID},
+    event_log::subject::Id,
     problem::Problem,
     request_headers::RequestHeaders,
 };
@@ -268,17 +269,6 @@ fn request(
             ..shared.clone()
         },
     })
-}
-
-/// The refusal of an aggregate that there is not.
-pub(crate) fn unknown_aggregate(name: &str) -> Problem {
-    let detail = format!("there is no aggregate named {:?}", shown(name));
-    Problem::not_found("unknown_aggregate", detail)
-}
-
-/// A name, or its beginning: in a list it may be as long as the list.
-fn shown(name: &str) -> &str {
-    &name[..name.floor_char_boundary(MAX_ID)]
 }
 
 #[cfg(test)]

@@ -6,16 +6,20 @@
 //! log refuses one. Only a refusal proves nothing then, since the old home may have been about to append: it
 //! is told as a doubt.
 
-use super::{
-    answer::{PeerAnswer, Reply},
-    client::CommandClient,
-    given_id,
-    measure::MEASURES,
-    placement::{HOME_TIMEOUT, Placement, TIMEOUT, Unanswered},
-    request::CommandRequest,
-    traces::Came,
+use super::CommandClient;
+use crate::{
+    command::{
+        answer::{PeerAnswer, Reply},
+        asks::Unanswered,
+        given_id,
+        measure::MEASURES,
+        placement::{HOME_TIMEOUT, Placement, TIMEOUT},
+        request::CommandRequest,
+        traces::Came,
+    },
+    membership::Home,
+    problem::Problem,
 };
-use crate::{membership::Home, problem::Problem};
 use futures::future::join_all;
 use std::{
     sync::Arc,
@@ -26,7 +30,7 @@ use std::{
 const BEFORE: Duration = Duration::from_secs(1);
 
 /// A command that is decided elsewhere.
-pub(super) struct Passing {
+pub(in crate::command) struct Passing {
     /// The number of its aggregate's kind.
     pub kind: usize,
     pub request: CommandRequest,
@@ -44,7 +48,12 @@ enum Asked {
 
 impl CommandClient {
     /// Has commands of one aggregate decided by another replica, or here when their home has gone, in their order.
-    pub(super) async fn pass_on(self, placement: Placement, mut home: Home, mut run: Vec<Passing>) {
+    pub(in crate::command) async fn pass_on(
+        self,
+        placement: Placement,
+        mut home: Home,
+        mut run: Vec<Passing>,
+    ) {
         let known = self.known_position();
         let until = Instant::now() + TIMEOUT - BEFORE;
         while let (Home::At(replica), Some(first)) = (&home, run.first()) {
