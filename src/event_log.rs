@@ -33,8 +33,9 @@ pub mod unplaced;
 pub mod version;
 pub mod whole;
 
+pub use ack::AppendError;
 pub use api::ApiPrefix;
-pub use append::{Append, AppendError};
+pub use append::Append;
 pub use choice::{AppendChoice, ChosenAppend, ServerKnowledge};
 pub use consumers::Consumer;
 pub use identity::{Epoch, Extent, LogName, LogState, Mark, Place};

@@ -1,6 +1,6 @@
 //! The server's answer to an append.
 
-use super::{append::AppendError, health::LogHealth, subject::STREAM};
+use super::{health::LogHealth, subject::STREAM};
 use async_nats::{Message, StatusCode, jetstream::ErrorCode};
 use serde::Deserialize;
 
@@ -16,6 +16,26 @@ struct Ack {
     /// The messages of a batch.
     count: Option<u64>,
     error: Option<async_nats::jetstream::Error>,
+}
+
+/// The reason why a commit was not, or may not have been, appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The aggregate, or the key, has moved on. Nothing was stored: reload and decide again.
+    #[error("another commit was first")]
+    LostRace,
+    /// The request was sent and no answer came: it may be stored. Settle it from the log.
+    #[error("the append is in doubt: {0}")]
+    InDoubt(String),
+    /// No stream takes the subject: it has no leader now, or is gone. Surely not stored; a retry may work.
+    #[error("the log is unavailable: no stream takes the commit")]
+    NoStream,
+    /// Surely not stored; a retry may work.
+    #[error("the log is unavailable: {0}")]
+    Unavailable(String),
+    /// Surely not stored; a retry of the same commit won't work either.
+    #[error("the log refuses the commit: {0}")]
+    Refused(String),
 }
 
 /// The append that the server acknowledged.

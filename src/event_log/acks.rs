@@ -10,8 +10,7 @@
 mod window;
 
 use super::{
-    ack::{self, Published},
-    append::AppendError,
+    ack::{self, AppendError, Published},
     health::LogHealth,
 };
 use async_nats::{

@@ -4,7 +4,11 @@
 //! because someone else was first, surely not stored, or *in doubt*. The last is never reported as
 //! either of the others; [`super::EventLog::commit_after`] settles it from the log.
 
-use super::{EventLog, StoredMessage, ack::Published, acks::Sending};
+use super::{
+    EventLog, StoredMessage,
+    ack::{AppendError, Published},
+    acks::Sending,
+};
 use crate::connection::is_up;
 use async_nats::{HeaderMap, HeaderName};
 use bytes::Bytes;
@@ -26,26 +30,6 @@ pub struct Append {
     pub payload: Bytes,
     /// The trace headers.
     pub headers: HeaderMap,
-}
-
-/// The reason why a commit was not, or may not have been, appended.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The aggregate, or the key, has moved on. Nothing was stored: reload and decide again.
-    #[error("another commit was first")]
-    LostRace,
-    /// The request was sent and no answer came: it may be stored. Settle it from the log.
-    #[error("the append is in doubt: {0}")]
-    InDoubt(String),
-    /// No stream takes the subject: it has no leader now, or is gone. Surely not stored; a retry may work.
-    #[error("the log is unavailable: no stream takes the commit")]
-    NoStream,
-    /// Surely not stored; a retry may work.
-    #[error("the log is unavailable: {0}")]
-    Unavailable(String),
-    /// Surely not stored; a retry of the same commit won't work either.
-    #[error("the log refuses the commit: {0}")]
-    Refused(String),
 }
 
 impl EventLog {

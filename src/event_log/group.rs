@@ -7,11 +7,7 @@
 //! After any other failure a part may be stored: every member is in doubt, and settled by its owner. What has waited for
 //! longer than an append may take is not sent any more.
 
-use super::{
-    EventLog,
-    ack::Published,
-    append::{Append, AppendError},
-};
+use super::{EventLog, ack::AppendError, ack::Published, append::Append};
 use futures::future::join_all;
 use metrics::{Counter, Histogram, counter, histogram};
 use rustc_hash::FxBuildHasher;

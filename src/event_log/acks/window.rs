@@ -1,7 +1,7 @@
 //! The acknowledgements that are waited for, and their numbers.
 
 use super::Answer;
-use crate::event_log::append::AppendError;
+use crate::event_log::ack::AppendError;
 use std::collections::VecDeque;
 use tokio::{sync::oneshot, time::Instant};
 
