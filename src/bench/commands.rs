@@ -4,29 +4,25 @@
 //! mart. The floors use its very bytes: request-reply the command's request and its answer, publishing
 //! the commit that it left in the log. A third floor publishes next to nothing (`publish_slim`).
 
+mod target;
+
 use super::{
     Bench, BenchError, LoadThreads, Rounds, closed_loop,
     floor::{Publish, RequestReply, own},
     load::once_each,
-    processes::{self, Process, Scratch},
-    report::{common_settings, cores},
+    processes::{self, Scratch},
+    report::common_settings,
 };
 use crate::{
-    command::{
-        client::CommandClient,
-        request::{CommandHeaders, CommandRequest},
-    },
-    config::Role,
     event_log::{
         AppendChoice, EventLog, Timeouts,
         subject::{self, Id},
         topology::Durability,
     },
-    platform::{Domain, NatsAddress, Platform, PlatformOptions},
+    platform::NatsAddress,
 };
 use async_nats::{Client, HeaderMap, HeaderName, Request};
 use bytes::Bytes;
-use clap::{ValueEnum, builder::PossibleValue};
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::{
@@ -37,6 +33,7 @@ use std::{
     },
     time::Duration,
 };
+use target::Target;
 
 // Made once: a name that is made anew is checked and copied.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
@@ -302,110 +299,6 @@ impl Cpu {
     }
 }
 
-/// The aggregates that commands are given to.
-enum Target {
-    /// A replica that answers on NATS, ours to stop if we started it.
-    /// Commands are given with the token, where there is one.
-    Nats(Option<Box<Process>>, Arc<[Client]>, Option<Arc<str>>),
-    /// A replica within this process.
-    InProcess(Box<Platform>),
-}
-
-impl Target {
-    async fn start(
-        options: &CommandsOptions,
-        nats: &NatsAddress,
-        scratch: Option<&Scratch>,
-        clients: &Arc<[Client]>,
-    ) -> Result<Self, BenchError> {
-        if options.in_process {
-            let mut platform = PlatformOptions::new(nats.clone(), "mem://", "bench");
-            platform.roles = [Role::Command].into();
-            platform.append = options.append();
-            platform.command.max_actors = options.max_actors();
-            platform.command.idle = Duration::from_secs(3600);
-            // As for a program whose commands come from within: none crosses the connection first,
-            // so that every core has a thread to decide on.
-            platform.command.threads = cores();
-            let platform = Platform::start(Domain::mart(), platform).await;
-            return Ok(Self::InProcess(Box::new(
-                platform.map_err(BenchError::new)?,
-            )));
-        }
-        let process = match scratch {
-            None => None,
-            Some(scratch) => {
-                let folder = scratch.folder().join("replica");
-                let max_actors = options.max_actors().to_string();
-                let append = options.append().to_possible_value();
-                let append = append.as_ref().map_or("auto", PossibleValue::get_name);
-                let more = [
-                    ["--max-actors", &max_actors],
-                    ["--idle-seconds", "3600"],
-                    ["--append", append],
-                ];
-                let more = more.as_flattened();
-                let replica = processes::replica("command", nats, &folder, more);
-                Some(Box::new(replica.await?))
-            }
-        };
-        let token = options
-            .token
-            .as_ref()
-            .map(|token| format!("Bearer {token}"));
-        Ok(Self::Nats(process, clients.clone(), token.map(Arc::from)))
-    }
-
-    /// The headers of a command, with a key as long as those that are used.
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(IDEMPOTENCY_KEY, keys()().as_str());
-        headers
-    }
-
-    /// Gives a command to the aggregate of this number; the second argument is not looked at.
-    fn operation(&self) -> Operation {
-        let key = keys();
-        match self {
-            Self::Nats(_, clients, token) => {
-                let (clients, token) = (clients.clone(), token.clone());
-                Arc::new(move |number, _| {
-                    let client = clients[number % clients.len()].clone();
-                    let subject = format!("cmd.stock.b_{number}.receive");
-                    let (body, token) = (Bytes::from_static(BODY), token.clone());
-                    Box::pin(by_nats_as(client, subject, body, key(), token))
-                })
-            }
-            Self::InProcess(platform) => {
-                let commands = platform.commands().clone();
-                Arc::new(move |number, _| Box::pin(within(commands.clone(), number, key())))
-            }
-        }
-    }
-
-    fn cpu_time(&self) -> Option<Duration> {
-        match self {
-            Self::Nats(process, ..) => process.as_ref()?.cpu_time(),
-            Self::InProcess(_) => None,
-        }
-    }
-
-    fn resident_bytes(&self) -> Option<u64> {
-        match self {
-            Self::Nats(process, ..) => process.as_ref()?.resident_bytes(),
-            Self::InProcess(_) => None,
-        }
-    }
-
-    async fn stop(self) {
-        match self {
-            Self::Nats(Some(process), ..) => process.kill().await,
-            Self::Nats(None, ..) => {}
-            Self::InProcess(platform) => platform.stop().await,
-        }
-    }
-}
-
 /// Keys that no other run of a bench uses, 45 characters each.
 pub(super) fn keys() -> impl Fn() -> String + Send + Sync + 'static {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -445,21 +338,6 @@ async fn by_nats_as(
         let problem = String::from_utf8_lossy(&reply.payload);
         return Err(BenchError::new(format!("a command was refused: {problem}")));
     }
-    Ok(())
-}
-
-async fn within(commands: CommandClient, number: usize, key: String) -> Result<(), BenchError> {
-    let request = CommandRequest {
-        aggregate: "stock".into(),
-        id: Id::new(format!("b_{number}")).map_err(BenchError::new)?,
-        command: "receive".into(),
-        body: Bytes::from_static(BODY),
-        headers: CommandHeaders {
-            idempotency_key: Some(key.into()),
-            ..CommandHeaders::default()
-        },
-    };
-    commands.execute(request).await.map_err(BenchError::new)?;
     Ok(())
 }
 
