@@ -1,6 +1,9 @@
 //! Commands that come in a group, each taken as if it had come alone, and the way back of their answers.
 
-use super::{Desk, Sender, Way};
+use super::{
+    Desk,
+    answers::{Sender, Way},
+};
 use crate::{
     access::Identified,
     caller::Action,
@@ -65,7 +68,7 @@ impl Desk {
             way: Way::InGroup(to.clone(), number),
             arrived,
             under_way: under_way.clone(),
-            _asked: None,
+            asked: None,
         };
         match serde_json::from_slice::<CommandHead<'_>>(head) {
             Ok(head) => {

@@ -1,6 +1,9 @@
 //! Requests with many commands, on `cmds.<aggregate>`.
 
-use super::{CONTENT_TYPE, Desk, POSITION, Sender, Way};
+use super::{
+    CONTENT_TYPE, Desk, POSITION,
+    answers::{Sender, Way},
+};
 use crate::{
     access::Identified,
     caller::Action,
