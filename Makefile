@@ -69,12 +69,13 @@ test-clients: tools ## check the clients in examples/, and /asyncapi.json agains
 check-deploy: ## check alerts and dashboards, each alert on its fault (fetches promtool on Debian)
 	@$(PYTHON) tools/check_deploy.py
 
-lint: ## check format, clippy without warnings, the dependency rule, and what dependencies may be
+lint: ## check format, clippy without warnings, the dependency rule, the shape of the code, and what dependencies may be
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }
 	@$(CARGO) clippy --version >/dev/null 2>&1 || { echo "clippy is missing; add it with: rustup component add clippy" >&2; exit 1; }
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --quiet --lib dependency_rule
+	@$(PYTHON) tools/check_shape.py
 	@$(PYTHON) tools/cargo_deny.py --log-level error check --hide-inclusion-graph licenses bans sources
 
 advisories: ## look up what is known to be wrong with dependencies (asks the RustSec database on the network)
