@@ -230,7 +230,7 @@ impl Program {
     }
 }
 
-/// What a member of the mart may.
+/// The scopes of a member of the mart.
 const MEMBER: &[&str] = &[
     "cmd:order:place",
     "cmd:order:pay",
@@ -239,7 +239,7 @@ const MEMBER: &[&str] = &[
     "qry:storefront",
     "qry:order",
 ];
-/// What its staff may: everything.
+/// The scopes of its staff: everything.
 const STAFF: &[&str] = &["cmd:*", "qry:*", "ops:write", "staff"];
 
 /// Runs the program `headwater`: that of the mart, which also begins projects and measures.

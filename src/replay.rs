@@ -28,7 +28,7 @@ const PARTS: u32 = 64;
 /// The number of batches that wait for one thread at the most.
 const WAITING: usize = 4;
 
-/// How a log is replayed.
+/// The settings of a replay.
 #[derive(Debug, Clone)]
 pub struct ReplayOptions {
     /// About how many bytes of folded states are kept at once, in all.
@@ -53,7 +53,7 @@ impl Default for ReplayOptions {
     }
 }
 
-/// What a log is replayed with: how each aggregate is folded, and what is excluded.
+/// The means of a replay: how each aggregate is folded, and what is excluded.
 #[derive(Clone)]
 pub(crate) struct Known {
     kinds: HashMap<&'static str, fn() -> Box<dyn ReplayedState>>,

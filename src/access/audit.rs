@@ -1,4 +1,4 @@
-//! Whoever was refused, on record.
+//! The record of who was refused.
 //!
 //! One line of the log for each 401 and 403, of a target of its own, with who asked for what and why it is
 //! refused. Nothing of a token is in it but the subject of one that is believed.

@@ -33,16 +33,16 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, Default)]
 pub struct TokenClaims {
-    /// Who it is about.
+    /// The caller that it is about.
     pub subject: String,
-    /// What they may.
+    /// The scopes of that caller.
     pub scopes: Vec<String>,
     /// The time it counts from now on.
     pub lifetime: Duration,
-    /// Who issues it.
+    /// The issuer.
     pub issuer: Option<String>,
     /// For whom it is.
     pub audience: Option<String>,

@@ -131,7 +131,7 @@ async fn check(domain: &Domain, log: &EventLog, config: &RestoreConfig) -> Resul
     Ok(report.is_well())
 }
 
-/// What has to be kept beside the copy.
+/// The hint at what has to be kept beside the copy.
 fn hint(keys: KeysHidden) -> &'static str {
     match keys {
         KeysHidden::NotYet => {

@@ -33,7 +33,7 @@ pub(super) fn pages(whole: clap::Command, folder: Option<&Path>) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whoever reads may stop in the middle: `| head` is no failure.
+/// Prints to a reader that may stop in the middle: `| head` is no failure.
 fn print(text: &[u8]) -> Result<ExitCode, Failure> {
     match io::stdout().write_all(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::operation(error)),

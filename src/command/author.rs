@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::num::NonZeroU64;
 
-/// Who gave a command, by a hash of their name: an adversary may choose theirs, so it is a good one.
+/// The author of a command, by a hash of their name: an adversary may choose theirs, so it is a good one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Author(NonZeroU64);
 

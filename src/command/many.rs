@@ -29,7 +29,7 @@ pub const MAX_COMMANDS: usize = 1_000;
 /// The most bytes of one request with many commands.
 pub const MAX_MANY: usize = 1024 * 1024;
 
-/// What is done with the answers, in the order of the commands. It must not block.
+/// The receiver of the answers, in the order of the commands. It must not block.
 pub(super) type RespondToAll = Box<dyn FnOnce(Vec<Result<Answered, Problem>>) + Send>;
 
 /// Gathers the answers of one request.

@@ -37,7 +37,7 @@ pub struct Remembered {
     pub key: Arc<str>,
     /// The fingerprint of its name and body; `None` when it had no key.
     pub hash: Option<Fingerprint>,
-    /// Who gave it; `None` when it had no key, or nobody known gave it.
+    /// The author; `None` when it had no key, or nobody known gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Author>,
     /// The aggregate's version after it.

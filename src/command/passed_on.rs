@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The header that says who gives a command which is passed on.
 pub(super) const CALLER: &str = "Headwater-Caller";
 
-/// Who it is, in the words of one replica to another.
+/// The caller, in the words of one replica to another.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Told {

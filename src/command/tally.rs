@@ -1,4 +1,4 @@
-//! What the commands have come to that this process has decided lately, for operators who look now. What is kept
+//! The counts of what this process has decided lately, for operators who look now. What is kept
 //! for longer is a collector's: see [`super::measure`].
 
 use crate::membership::ReplicaLoad;
@@ -21,7 +21,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// The least time between two samples.
 const APART: Duration = Duration::from_millis(900);
 
-/// How a command ended.
+/// The end of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// It was accepted, now or before.

@@ -32,7 +32,7 @@ const PAUSES: [u64; 4] = [20, 50, 200, 500];
 /// The most instances that are told of in one answer.
 const TOLD: usize = 16;
 
-/// What a replica that runs a process is asked: the events of a command, and how long it may wait.
+/// The question to a replica that runs a process: the events of a command, and how long it may wait.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RestAsk {
     /// The aggregate of the command.
@@ -45,11 +45,11 @@ pub(crate) struct RestAsk {
     pub first: u64,
     /// The version of its last event.
     pub last: u64,
-    /// How long to wait, in milliseconds.
+    /// The longest wait, in milliseconds.
     pub wait_ms: u64,
 }
 
-/// What it answers.
+/// The answer of that replica.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct RestAnswer {
     /// True if all instances are at rest, or there are none.
@@ -87,7 +87,7 @@ pub struct ProcessWait {
     _place: OwnedSemaphorePermit,
 }
 
-/// What has become of a process by the time that its caller is answered.
+/// The state of a process by the time that its caller is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rested {
     /// False if the time was over before it came to rest.

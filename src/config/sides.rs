@@ -148,8 +148,8 @@ impl VerifyConfig {
 /// The settings of a gateway's answers.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayConfig {
-    /// Where operators are served, apart from callers: /metrics, /processes, /ops and /console are there then, and
-    /// not at --http-addr; port 0 takes a free one
+    /// The address at which operators are served, apart from callers: /metrics, /processes, /ops and /console are
+    /// there then, and not at --http-addr; port 0 takes a free one
     #[arg(long, env = "HEADWATER_ADMIN_ADDR")]
     pub admin_addr: Option<SocketAddr>,
     /// The memory for documents as they are served, in MiB; 0 for none

@@ -24,13 +24,13 @@ pub struct TokenConfig {
     /// Whom it is about (sub): in the mart, the member's id
     #[arg(long, env = "HEADWATER_SUBJECT")]
     pub subject: String,
-    /// What they may: scopes such as qry:product, separated by commas
+    /// Their scopes, such as qry:product, separated by commas
     #[arg(long, env = "HEADWATER_SCOPES", value_delimiter = ',', value_parser = super::auth::scope)]
     pub scopes: Vec<String>,
-    /// How long it counts, such as 15m or 12h
+    /// The time that it counts, such as 15m or 12h
     #[arg(long, env = "HEADWATER_LIFETIME", default_value = "1h", value_parser = lifetime)]
     pub lifetime: Duration,
-    /// Who issues it (iss)
+    /// The issuer (iss)
     #[arg(long, env = "HEADWATER_AUTH_ISSUER")]
     pub auth_issuer: Option<String>,
     /// For whom it is (aud)

@@ -56,7 +56,7 @@ pub struct NatsServerOptions {
     pub binary: Option<PathBuf>,
     /// The port on 127.0.0.1; a free one when `None`, the default. A restart keeps it.
     pub port: Option<u16>,
-    /// Who may connect, and as whom it is asked whether it is ready; anybody when `None`, the default.
+    /// The users that may connect, and the one that asks whether it is ready; anybody when `None`, the default.
     pub users: Option<ServerUsers>,
     /// [`Durability::Dev`], the default, or [`Durability::SingleDurable`].
     pub durability: Durability,

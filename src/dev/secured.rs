@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-/// Who issues the tokens.
+/// The issuer of the tokens.
 const ISSUER: &str = "headwater dev";
 /// The time a token counts.
 const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
@@ -96,18 +96,18 @@ impl Secured {
         self.users.seed("operator")
     }
 
-    /// How the replica connects.
+    /// The address and the sign-in of the replica.
     pub(super) fn replica_at(&self, servers: String) -> NatsAddress {
         address(servers, self.users.seed("replica"))
     }
 
-    /// How the operator connects.
+    /// The address and the sign-in of the operator.
     pub(super) fn operator_at(&self, servers: String) -> NatsAddress {
         address(servers, self.operator())
     }
 }
 
-/// How a user of this seed connects.
+/// The address and the sign-in of a user of this seed.
 fn address(servers: String, seed: PathBuf) -> NatsAddress {
     NatsAddress {
         servers,

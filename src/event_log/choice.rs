@@ -50,7 +50,7 @@ pub struct ChosenAppend {
     pub mode: AppendMode,
     /// The reason, in a few words for a person.
     pub reason: String,
-    /// What an acknowledged append is worth, where that is known.
+    /// The durability of an acknowledged append, where that is known.
     pub durability: Option<Durability>,
 }
 

@@ -29,7 +29,7 @@ pub struct Copying {
     chunks: Subscriber,
 }
 
-/// How the unique keys of a log are hidden.
+/// The way the unique keys of a log are hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeysHidden {
@@ -47,7 +47,7 @@ pub enum RestoreError {
     /// There is one.
     #[error("the stream {STREAM} is there already: delete it first, or restore into another NATS")]
     There,
-    /// What is to be restored is no copy of a log.
+    /// The input of a restore is no copy of a log.
     #[error("it is no copy of the stream {STREAM}")]
     NoCopy,
     /// The copy cannot be read.

@@ -316,7 +316,7 @@ pub struct Extent {
     pub messages: u64,
 }
 
-/// How the log is kept, and how much of it there is.
+/// The settings of the log, and how much of it there is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogState {
     /// Which log it is.

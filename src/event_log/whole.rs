@@ -15,7 +15,7 @@ const BATCH: u64 = 1_000;
 const BATCH_BYTES: usize = 4 << 20;
 /// The number of batches that are asked for at once.
 const AT_ONCE: usize = 6;
-/// How often a batch is asked for again where no answer comes.
+/// The number of times that a batch is asked for again where no answer comes.
 const ATTEMPTS: u32 = 6;
 /// The pause before the first of these, twice as long before each further one.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -42,13 +42,13 @@ pub struct Trace {
 pub struct WholeLog {
     log: EventLog,
     batches: BoxStream<'static, Result<Batch, LoadError>>,
-    /// What a batch was too large for: from after one position to another.
+    /// The rest that a batch was too large for: from after one position to another.
     rest: Option<(u64, u64)>,
 }
 
 struct Batch {
     messages: Vec<LoggedMessage>,
-    /// What was asked for and is not in it.
+    /// The part that was asked for and is not in it.
     rest: Option<(u64, u64)>,
 }
 

@@ -259,7 +259,7 @@ pub struct Backends {
     pub readiness: ReadinessProbe,
     /// The domain's own pages for people.
     pub pages: Vec<Pages>,
-    /// What operators see and do, where they are served.
+    /// The operations, where operators are served.
     pub operations: Option<Operations>,
 }
 

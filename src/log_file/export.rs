@@ -25,13 +25,13 @@ pub enum ExportError {
     /// Somebody else writes to the file.
     #[error("another export writes to this file")]
     InUse,
-    /// What was exported before is of another log.
+    /// The file holds an export of another log.
     #[error("what is in the file up to position {position} is of another log: name another file")]
     OtherLog {
         /// The position of the last message in the file.
         position: u64,
     },
-    /// What stands in the log cannot be written down.
+    /// A line of the file cannot be written as JSON.
     #[error("what is exported cannot be written as JSON: {0}")]
     Form(#[from] serde_json::Error),
 }
@@ -42,7 +42,7 @@ impl From<io::Error> for ExportError {
     }
 }
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// The number of messages.
@@ -53,7 +53,7 @@ pub struct Exported {
     pub before: u64,
 }
 
-/// How far an export has come.
+/// The progress of an export.
 struct Standing {
     begin: Begin,
     messages: u64,

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 pub(super) const BEGIN: &str = "headwater.export.begin.v1";
 /// The type of the last line.
 pub(super) const END: &str = "headwater.export.end.v1";
-/// Where what is no event of an aggregate comes from.
+/// The source of what is no event of an aggregate.
 const SOURCE: &str = "/log";
 
 /// The data of the first line.
@@ -49,7 +49,7 @@ pub(super) struct End {
     pub(super) sha256: String,
 }
 
-/// What a line is.
+/// The kinds of lines.
 #[derive(Debug)]
 pub(super) enum Line {
     Begin(Begin),
@@ -220,7 +220,7 @@ fn write_whole(
     Ok(())
 }
 
-/// What is added at the end of a line.
+/// Makes what is added at the end of a line.
 fn suffix(
     position: u64,
     (number, count): (u32, u32),

@@ -33,7 +33,7 @@ const BATCH: usize = 1_000;
 const BATCH_BYTES: usize = 2 << 20;
 /// The number of batches that are read ahead.
 const AHEAD: usize = 4;
-/// How often a batch is tried again where the log does not take it.
+/// The number of times that a batch is tried again where the log does not take it.
 const ATTEMPTS: u32 = 20;
 /// The pause before each of these.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -76,7 +76,7 @@ pub enum ImportError {
     Thread(std::io::Error),
 }
 
-/// Where a file is imported to.
+/// The destination of an import.
 pub enum Target<'a> {
     /// Nowhere: it is only read and folded.
     Nowhere,
@@ -84,14 +84,14 @@ pub enum Target<'a> {
     Log(&'a EventLog),
 }
 
-/// How a file is imported.
+/// The settings of an import.
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
     /// The aggregates that are taken as they are, since this program does not have them any more.
     pub left_out: Vec<String>,
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
     /// The number of messages that are there now.
@@ -170,7 +170,7 @@ pub async fn import<'a>(
     Err(FileError::Short { line: 0 }.into())
 }
 
-/// What reads and folds the file, on a thread of its own.
+/// The reader that folds the file, on a thread of its own.
 struct Reading {
     known: Known,
     give: mpsc::Sender<Result<Step, ImportError>>,

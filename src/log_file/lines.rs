@@ -39,7 +39,7 @@ pub enum FileError {
     Checksum,
 }
 
-/// What comes next in the file.
+/// The next piece of the file.
 #[derive(Debug)]
 pub(super) enum Next {
     Begin(Begin),
@@ -118,7 +118,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// What there is of the line that was not ended.
+    /// The bytes of the line that was not ended.
     pub(super) fn unfinished(&self) -> &[u8] {
         &self.text
     }

@@ -41,13 +41,13 @@ struct Heartbeat {
     /// The version of its program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    /// What it has to do, if it decides commands.
+    /// The load of a replica that decides commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     load: Option<ReplicaLoad>,
 }
 
 impl Heartbeat {
-    /// What operators are told of who says it.
+    /// The sender, as operators are told of it.
     fn told(&self) -> ToldReplica {
         ToldReplica {
             replica: self.replica.clone(),

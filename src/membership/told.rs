@@ -1,4 +1,4 @@
-//! What replicas tell of themselves beside what placement takes: for operators.
+//! The replicas as operators see them: what each tells of itself beside what placement takes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub struct ToldReplica {
     pub since: Option<Timestamp>,
     /// True if it is leaving.
     pub leaving: bool,
-    /// What it has to do, if it decides commands.
+    /// The load of a replica that decides commands.
     pub load: Option<ReplicaLoad>,
 }
 

@@ -12,7 +12,7 @@ use crate::{
     view::View,
 };
 
-/// What a program consists of: its aggregates, its views, its processes, and its pages for people.
+/// The parts of a program: its aggregates, its views, its processes, and its pages for people.
 #[derive(Clone, Default)]
 pub struct Domain {
     pub(super) aggregates: Aggregates,

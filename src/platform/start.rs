@@ -267,7 +267,7 @@ fn serve(
     Ok((handle, address))
 }
 
-/// What operators see and do through this replica.
+/// Gathers what operators see and do through this replica.
 fn operations(starting: &Starting<'_>, log: EventLog, platform: &Platform) -> Operations {
     let (domain, server) = (starting.domain, &starting.options.server);
     let views = domain.views.iter();

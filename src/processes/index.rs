@@ -87,7 +87,7 @@ pub struct Index {
     known: Mutex<Option<Known>>,
 }
 
-/// What has been read so far.
+/// The entries that have been read so far.
 #[derive(Debug)]
 struct Known {
     log: LogName,
@@ -240,7 +240,7 @@ fn unplaced_item(unplaced: &Unplaced) -> serde_json::Value {
     serde_json::json!({ "aggregate": aggregate, "id": id, "from": from, "reason": reason, "at": at })
 }
 
-/// Why what is known is not as new as the log.
+/// The reason why what is known is not as new as the log.
 enum Behind {
     /// So many records are still to be read.
     Reading(u64),

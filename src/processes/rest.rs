@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// The most instances that are watched for one command.
 const MOST: usize = 16;
 
-/// Why it cannot be told now.
+/// The reason why it cannot be told now.
 #[derive(Debug, thiserror::Error)]
 enum RestError {
     #[error(transparent)]

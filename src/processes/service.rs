@@ -18,10 +18,10 @@ const QUEUE: &str = "process";
 const OPERATORS: usize = 64;
 /// The number of commands that this replica watches instances for at once.
 const WAITING: usize = 4_096;
-/// How often it is looked whether the list of the instances is still needed.
+/// The pause between two looks whether the list of the instances is still needed.
 const TIDYING: Duration = Duration::from_secs(60);
 
-/// What answers for one process.
+/// The service that answers for one process.
 struct Service {
     desk: Arc<Desk>,
     operators: Operators,

@@ -158,7 +158,7 @@ fn outcomes(process: &str, events: &[Recorded]) -> Outcomes {
     answered.collect()
 }
 
-/// What a command was answered with, as it is stored.
+/// The answer to a command, as it is stored.
 fn outcome(cause: &Cause) -> Value {
     match cause {
         Cause::Accepted {

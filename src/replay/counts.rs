@@ -1,4 +1,4 @@
-//! How much of a log there is of what, and what came of it.
+//! The counts of a replay: how much of what there is in a log, and what came of it.
 
 use super::Fault;
 use crate::event_log::Extent;
@@ -11,13 +11,13 @@ use std::{
 /// The events of one type, in one of its stored versions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TypeCounts {
-    /// How many there are.
+    /// The number of events.
     pub events: u64,
-    /// How many of them this build decodes. Those of an aggregate after the one it breaks at are not tried.
+    /// The number that this build decodes. Those of an aggregate after the one it breaks at are not tried.
     pub decoded: u64,
-    /// How many of those were stored in an older form.
+    /// The number of those that were stored in an older form.
     pub upcast: u64,
-    /// How many were folded.
+    /// The number that were folded.
     pub folded: u64,
 }
 
@@ -30,7 +30,7 @@ impl AddAssign for TypeCounts {
     }
 }
 
-/// What was counted of a part of a log.
+/// The counts of a part of a log.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(super) commits: u64,
@@ -55,30 +55,30 @@ impl Counts {
     }
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// From where to where the log reached.
     pub log: Extent,
-    /// How many commits there are.
+    /// The number of commits.
     pub commits: u64,
-    /// How many of them are excluded, and were passed over.
+    /// The number of commits that are excluded, and were passed over.
     pub excluded: u64,
-    /// How many events there are.
+    /// The number of events.
     pub events: u64,
-    /// How many claims of unique keys.
+    /// The number of claims of unique keys.
     pub claims: u64,
-    /// How many records of the log's own.
+    /// The number of records of the log's own.
     pub records: u64,
-    /// How many aggregates there are.
+    /// The number of aggregates.
     pub aggregates: u64,
-    /// How many of them, or of other messages, this build cannot fold, or read.
+    /// The number of aggregates, or of other messages, that this build cannot fold, or read.
     pub broken: u64,
     /// The events by their storage names, version and all.
     pub types: BTreeMap<String, TypeCounts>,
     /// The first fault of each of what is broken, by position: as many as are told one by one.
     pub faults: Vec<Fault>,
-    /// How often the log was read, since all that was folded did not fit into memory at once.
+    /// The number of times that the log was read, since all that was folded did not fit into memory at once.
     pub readings: u32,
 }
 

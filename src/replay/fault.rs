@@ -1,4 +1,4 @@
-//! What is wrong with an event, a commit or a claim of a log.
+//! The faults of an event, a commit or a claim of a log.
 
 use crate::event_log::codec::CodecError;
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub struct Fault {
     /// The path of the field at fault, in the event's data or, where it has no type, in its attributes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// What is wrong.
+    /// The fault in words.
     pub reason: String,
 }
 

@@ -4,7 +4,7 @@ use super::{CommitFolder, Known, counts::Counts};
 use crate::event_log::StoredMessage;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What one thread folds in one reading.
+/// The share that one thread folds in one reading.
 pub(super) struct Pass {
     known: Arc<Known>,
     memory: usize,
@@ -14,7 +14,7 @@ pub(super) struct Pass {
     left: u64,
 }
 
-/// What came of a share.
+/// The result of a share.
 pub(super) struct Passed {
     pub(super) counts: Vec<Counts>,
     /// The parts that are for another reading.

@@ -12,18 +12,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is known of the copy; written last.
+/// The file that describes the copy; written last.
 const MANIFEST: &str = "headwater.json";
 /// The configuration and the state of the stream, as `nats stream backup` calls them.
 const STREAM: &str = "backup.json";
 /// The stream's files, as it calls them.
 const ARCHIVE: &str = "stream.tar.s2";
-/// What is being written in their place.
+/// The file that is being written in their place.
 const UNFINISHED: &str = "backup.json.part";
 /// The form of the folder.
 const FORM: u32 = 1;
 
-/// What is known of a copy.
+/// The description of a copy.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) form: u32,
@@ -33,7 +33,7 @@ pub(super) struct Manifest {
     pub(super) program: String,
     /// From where to where the log reached when it was begun.
     pub(super) log: Extent,
-    /// How the unique keys are hidden.
+    /// The secret under which unique keys are hidden.
     pub(super) keys: KeysHidden,
     /// The bytes of the archive.
     pub(super) bytes: u64,

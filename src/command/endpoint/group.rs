@@ -118,7 +118,7 @@ impl Desk {
 /// Answers to commands that came in groups. Those that are there at the same moment go in one message.
 pub(super) struct GroupAnswers {
     nats: Client,
-    /// What waits, by where it goes. There is an entry as long as somebody is about to send what is in it.
+    /// The answers that wait, by where they go. There is an entry as long as somebody is about to send what is in it.
     leaving: Mutex<HashMap<Arc<str>, Leaving>>,
 }
 

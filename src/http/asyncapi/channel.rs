@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
-/// What is not sent over NATS: it is of HTTP's own connections and caches.
+/// The headers that are not sent over NATS: they are of HTTP's own connections and caches.
 const ONLY_HTTP: [&str; 2] = ["If-None-Match", "Accept"];
 
 /// The parts of the document, as far as they have come.
@@ -20,7 +20,7 @@ pub(super) struct Request {
     pub(super) name: String,
     /// Its subject.
     pub(super) address: String,
-    /// What the id in the subject is, if there is one.
+    /// The meaning of the id in the subject, if there is one.
     pub(super) id: Option<&'static str>,
     /// The path of the same over HTTP, and its method there.
     pub(super) path: String,
@@ -206,7 +206,7 @@ impl<'a> Described<'a> {
         self.operations.insert(name, operation);
     }
 
-    /// What a reference within the description leads to.
+    /// Follows a reference within the description.
     fn resolved<'v>(&self, value: &'v Value) -> &'v Value
     where
         'a: 'v,

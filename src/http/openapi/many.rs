@@ -6,7 +6,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-/// What groups it.
+/// The tag of commands of any aggregate.
 pub(super) const TAG: &str = "commands";
 
 const DESCRIPTION: &str = "Each command is decided as if it had come alone, and answered in its place: by its outcome, \

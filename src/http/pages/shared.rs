@@ -1,4 +1,4 @@
-//! What pages share, and the licences of what is not ours.
+//! The files that pages share, and the licences of those that are not ours.
 
 use crate::pages::PageFile;
 

@@ -15,31 +15,31 @@ use std::{collections::HashSet, time::Duration};
 
 /// The number of documents that are asked for at once: the most that a list has.
 const PAGE: usize = 200;
-/// How often a page is asked for while no replica can answer.
+/// The number of times that a page is asked for while no replica can answer.
 const ATTEMPTS: u32 = 10;
 /// The time an answer is waited for: replicas wait up to 30 s for the position.
 const WAIT: Duration = Duration::from_secs(40);
 /// The pause before it is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What came of the comparison of one view.
+/// The result of comparing one view.
 #[derive(Debug, Serialize)]
 pub(super) struct Compared {
     /// The view.
     pub(super) view: &'static str,
-    /// How many documents were compared.
+    /// The number of documents that were compared.
     pub(super) compared: u64,
-    /// How many would change.
+    /// The number that would change.
     pub(super) different: u64,
-    /// How many have changed since, and were not compared.
+    /// The number that have changed since, and were not compared.
     pub(super) moved: u64,
-    /// How many aggregates this build could not apply, each from some event on.
+    /// The number of aggregates that this build could not apply, each from some event on.
     pub(super) parked: u64,
     /// The first of those that would change: `stored` is what is served, `folded` what this build makes.
     pub(super) differences: Vec<Difference>,
 }
 
-/// How the replicas are asked.
+/// The way the replicas are asked.
 pub(super) struct Asking<'a> {
     pub(super) log: &'a EventLog,
     pub(super) token: Option<String>,

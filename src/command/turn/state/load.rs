@@ -64,7 +64,7 @@ struct Begun<A> {
     loaded: Loaded<A>,
     /// The position that the snapshot was made at; 0 without one.
     made_at: u64,
-    /// What has been read.
+    /// The position up to which the log has been read.
     after: u64,
     /// Commands of commits after this one are remembered.
     remember_after: u64,
