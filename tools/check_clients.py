@@ -9,7 +9,6 @@ no npm, that is said, and the rest is checked.
 
 import hashlib
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import tempfile
 import urllib.request
 import venv
 
-from check_programs import NATS_SERVER, ROOT, STOP_SECONDS, addresses, expect, without_settings
+from service import ROOT, addresses, expect, running
 
 TARGET = ROOT / ".tools" / "clients"
 TYPESCRIPT = ROOT / "examples" / "typescript"
@@ -29,22 +28,12 @@ def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.argv[1], "dev", "--http-addr", "127.0.0.1:0", "--data-dir", f"{folder}/data"]
-        if NATS_SERVER.exists():
-            command += ["--nats-server", NATS_SERVER]
-        service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                   env=without_settings())
-        try:
+        with running(sys.argv[1], "--http-addr", "127.0.0.1:0", data=f"{folder}/data",
+                     stdout=subprocess.PIPE, text=True) as service:
             http, nats = addresses(service)
             asyncapi(http)
             typescript(http)
             python(nats)
-        finally:
-            service.terminate()
-            try:
-                service.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
 
 
 def asyncapi(http):

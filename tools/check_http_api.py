@@ -9,7 +9,6 @@ What follows <headwater> are flags of `schemathesis run`.
 """
 
 import hashlib
-import os
 import pathlib
 import re
 import shutil
@@ -22,13 +21,12 @@ import urllib.error
 import urllib.request
 import venv
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from service import ROOT, running, without_settings
+
 SETTINGS = ROOT / "tools" / "schemathesis"
 REQUIREMENTS = SETTINGS / "requirements.txt"
 TARGET = ROOT / ".tools" / "schemathesis"
-NATS_SERVER = ROOT / ".tools" / "nats-server"
 START_SECONDS = 120
-STOP_SECONDS = 60
 WORKERS = 2
 # Where it has all been tried once already.
 FEWER = ["--max-examples", "5"]
@@ -56,16 +54,11 @@ def checked(flags, with_service):
     """What is found on a service with these flags."""
     with tempfile.TemporaryDirectory() as folder:
         output = pathlib.Path(folder) / "output"
-        service, address = start(sys.argv[1], pathlib.Path(folder), flags, output)
-        try:
+        address, data = f"127.0.0.1:{free_port()}", pathlib.Path(folder) / "data"
+        with output.open("w") as told, \
+                running(sys.argv[1], "--http-addr", address, *flags, data=data, stdout=told) as service:
             wait_for(address, service)
             return with_service(address, output)
-        finally:
-            service.terminate()
-            try:
-                service.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
 
 
 def staff_token(output):
@@ -99,22 +92,6 @@ def installed():
     return binary
 
 
-def start(headwater, folder, flags, output):
-    address = f"127.0.0.1:{free_port()}"
-    command = [headwater, "dev", "--data-dir", str(folder / "data"), "--http-addr", address, *flags]
-    if NATS_SERVER.exists():
-        command += ["--nats-server", str(NATS_SERVER)]
-    with output.open("w") as told:
-        service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, env=without_settings())
-    return service, address
-
-
-def without_settings():
-    """The environment, without what the program would read from it."""
-    settings = ("HEADWATER_", "OTEL_", "SCHEMATHESIS_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
-
-
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -142,7 +119,7 @@ def check(schemathesis, address, more):
         for file in SETTINGS.iterdir():
             if file.is_file():
                 shutil.copy(file, folder)
-        return subprocess.run(command, cwd=folder, env=without_settings(), check=False).returncode
+        return subprocess.run(command, cwd=folder, env=without_settings("SCHEMATHESIS_"), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ and profile, so that its dependencies are compiled once.
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from service import ROOT, addresses, expect, running, without_settings
+
 CARGO = os.environ.get("CARGO", "cargo")
-NATS_SERVER = ROOT / ".tools" / "nats-server"
-STOP_SECONDS = 60
 REQUEST_SECONDS = 30
 
 
@@ -53,24 +51,14 @@ def begin(headwater, project):
 def ask(program):
     """Runs everything of the program, and tries what it says can be tried."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "dev", "--http-addr", "127.0.0.1:0", "--data-dir", f"{folder}/data"]
-        if NATS_SERVER.exists():
-            command += ["--nats-server", NATS_SERVER]
-        service = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                   env=without_settings())
-        try:
+        with running(program, "--http-addr", "127.0.0.1:0", data=f"{folder}/data",
+                     stdout=subprocess.PIPE, text=True) as service:
             http, nats = addresses(service)
             try_out(http)
             views = output(program, "views", "list", "--nats", nats)
             expect("balance" in views, f"views list says {views!r}")
             events = output(program, "events", "show", "account", "ada", "--nats", nats)
             expect("account.opened.v1" in events, f"events show says {events!r}")
-        finally:
-            service.terminate()
-            try:
-                service.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
         expect(service.returncode == 0, f"{program.name} ended with {service.returncode}")
     print(f"{program.name}: well")
 
@@ -101,31 +89,8 @@ def get_json(request):
         return json.load(answer)
 
 
-def addresses(service):
-    """Where it serves HTTP and NATS, of what it prints when it runs."""
-    found = {}
-    for line in service.stdout:
-        match = re.match(r"\s+(HTTP|NATS)\s+(\S+)", line)
-        if match:
-            found[match[1]] = match[2]
-        if len(found) == 2:
-            return found["HTTP"], found["NATS"]
-    sys.exit(f"the service ended with {service.wait()}")
-
-
 def output(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True, env=without_settings()).stdout
-
-
-def expect(true, otherwise):
-    if not true:
-        sys.exit(otherwise)
-
-
-def without_settings():
-    """The environment, without what the programs would read from it."""
-    settings = ("HEADWATER_", "OTEL_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(settings)}
 
 
 if __name__ == "__main__":

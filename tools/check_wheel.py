@@ -15,7 +15,8 @@ import tempfile
 import urllib.request
 import venv
 
-from check_programs import ROOT, STOP_SECONDS, addresses, expect, get_json, without_settings
+from check_programs import get_json
+from service import ROOT, addresses, expect, running, without_settings
 
 MATURIN = "maturin==1.16.0"
 TARGET = ROOT / ".tools" / "maturin"
@@ -64,10 +65,8 @@ def try_out(wheel):
         expect(said.startswith("headwater "), f"it says {said!r}")
         # Elsewhere than in the checkout, whose nats-server it would find.
         moved = pathlib.Path(folder) / "data"
-        command = [program, "dev", "--http-addr", "127.0.0.1:0", "--data-dir", moved]
-        service = subprocess.Popen(command, cwd=folder, env=bare, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, text=True)
-        try:
+        with running(program, "--http-addr", "127.0.0.1:0", data=moved, server=None, cwd=folder, env=bare,
+                     stdout=subprocess.PIPE, text=True) as service:
             http, _ = addresses(service)
             listed = get_json(f"{http}/views/product?limit=1")
             expect(len(listed["items"]) == 1, f"the products are {json.dumps(listed)}")
@@ -76,12 +75,6 @@ def try_out(wheel):
             server = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False).stdout
             own = str(environment / "bin" / "nats-server")
             expect(own in server or os.name == "nt", f"{own} does not run")
-        finally:
-            service.terminate()
-            try:
-                service.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
         expect(service.returncode == 0, f"it ended with {service.returncode}")
     print(f"{wheel.name}: well")
 
