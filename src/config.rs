@@ -24,7 +24,7 @@ pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
-    BackupConfig, CheckConfig, ControlConfig, EventsAction, ExcludeConfig, ExportConfig,
+    BackupConfig, CheckConfig, ControlConfig, EventsAction, ExcludeConfig, ExportConfig, GivenUp,
     ImportConfig, InstanceConfig, LogAddress, OneAggregate, ParkedAction, ParkedAggregate,
     ParkedChoice, ProcessesAction, ProcessesListConfig, ProcessesTryConfig, ProcessesVerifyConfig,
     RestoreConfig, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,

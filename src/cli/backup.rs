@@ -118,7 +118,7 @@ async fn check(domain: &Domain, log: &EventLog, config: &RestoreConfig) -> Resul
         return Ok(true);
     }
     let options = ReplayOptions {
-        left_out: config.leave_out.clone(),
+        left_out: config.given_up.leave_out.clone(),
         ..ReplayOptions::default()
     };
     let begun = std::time::Instant::now();

@@ -1,13 +1,19 @@
 //! The flags of what operates a running system: its views, parked events, the log, streams and buckets.
 
-use super::{NatsConfig, sides::read_secret};
-use crate::{
-    event_log::{ApiPrefix, secret::Secret},
-    processes::ToldStatus,
-    read_model::Generation,
+mod events;
+mod processes;
+
+pub use events::{
+    BackupConfig, CheckConfig, EventsAction, ExcludeConfig, ExportConfig, GivenUp, ImportConfig,
+    OneAggregate, RestoreConfig, ShowEventsConfig,
 };
+pub use processes::{
+    InstanceConfig, ProcessesAction, ProcessesListConfig, ProcessesTryConfig, ProcessesVerifyConfig,
+};
+
+use super::NatsConfig;
+use crate::{event_log::ApiPrefix, read_model::Generation};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
 
 /// The way to running projectors.
 #[derive(Clone, Args)]
@@ -187,292 +193,6 @@ pub struct ParkedChoice {
     pub generation: Option<Generation>,
 }
 
-/// The actions on the history of an aggregate.
-#[derive(Debug, Clone, Subcommand)]
-pub enum EventsAction {
-    /// Show the history of one aggregate, decoded
-    Show(ShowEventsConfig),
-    /// Leave one commit out of the history for good, for commands and for all views
-    Exclude(ExcludeConfig),
-    /// Decode, upcast and fold the whole log by this build, and change nothing; exit 1 if anything breaks
-    Check(CheckConfig),
-    /// Write the whole log to a file, one CloudEvent a line; goes on where it was stopped
-    Export(ExportConfig),
-    /// Make a log of such a file, where it stood and as it was; goes on where it was stopped
-    Import(ImportConfig),
-}
-
-/// The settings of an export.
-#[derive(Debug, Clone, Args)]
-pub struct ExportConfig {
-    /// The file; `-` for standard output
-    pub file: PathBuf,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The settings of an import.
-#[derive(Debug, Clone, Args)]
-pub struct ImportConfig {
-    /// The file that `events export` has written; `-` for standard input
-    pub file: PathBuf,
-    /// Only read and fold it, and send nothing
-    #[arg(long, env = "HEADWATER_DRY_RUN")]
-    pub dry_run: bool,
-    /// An aggregate that this build has given up on purpose, and which is taken as it is; may be given more than once
-    #[arg(
-        long,
-        value_name = "AGGREGATE",
-        env = "HEADWATER_LEAVE_OUT",
-        value_delimiter = ','
-    )]
-    pub leave_out: Vec<String>,
-    /// The place where the log is to be.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The destination of a copy of the log.
-#[derive(Debug, Clone, Args)]
-pub struct BackupConfig {
-    /// The folder of the copy: a new one, or one that was not finished
-    pub folder: PathBuf,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// Which copy is restored, and how.
-#[derive(Debug, Clone, Args)]
-pub struct RestoreConfig {
-    /// The folder that `backup` has written
-    pub folder: PathBuf,
-    /// Do not fold what was restored
-    #[arg(long, env = "HEADWATER_NO_CHECK")]
-    pub no_check: bool,
-    /// An aggregate that this build has given up on purpose, which is then no fault; may be given more than once
-    #[arg(
-        long,
-        value_name = "AGGREGATE",
-        env = "HEADWATER_LEAVE_OUT",
-        value_delimiter = ','
-    )]
-    pub leave_out: Vec<String>,
-    /// The file with the secret of unique keys, to see that it is the one of this log
-    #[arg(long, env = "HEADWATER_SECRET_FILE")]
-    pub secret_file: Option<PathBuf>,
-    /// The number of copies NATS keeps of the log; as it was unless given
-    #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub stream_replicas: Option<u8>,
-    /// The place where the log is to be.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The settings of a check of the whole log.
-#[derive(Debug, Clone, Args)]
-pub struct CheckConfig {
-    /// The number of broken aggregates to tell one by one
-    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub limit: u64,
-    /// An aggregate that this build has given up on purpose, which is then no fault; may be given more than once
-    #[arg(
-        long,
-        value_name = "AGGREGATE",
-        env = "HEADWATER_LEAVE_OUT",
-        value_delimiter = ','
-    )]
-    pub leave_out: Vec<String>,
-    /// The memory for folded aggregates in MiB, about; where they are more, the log is read more than once
-    #[arg(long, env = "HEADWATER_MEMORY_MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(16..))]
-    pub memory_mib: u32,
-    /// The number of threads that fold; one for each core unless given
-    #[arg(long, env = "HEADWATER_THREADS", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub threads: Option<u8>,
-    /// Fold the views too, and compare each document with what running replicas answer; exit 1 if any would change
-    #[arg(long, env = "HEADWATER_DOCUMENTS")]
-    pub documents: bool,
-    /// A token that may see all documents, where the replicas ask who asks; better given as the variable, which
-    /// other users do not see
-    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
-    pub token: Option<Hidden>,
-    /// Print JSON
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// An aggregate.
-#[derive(Debug, Clone, Args)]
-pub struct OneAggregate {
-    /// The aggregate's name
-    pub aggregate: String,
-    /// The aggregate's id
-    pub id: String,
-}
-
-/// Which part of a history is shown, and how.
-#[derive(Debug, Clone, Args)]
-pub struct ShowEventsConfig {
-    /// The aggregate.
-    #[command(flatten)]
-    pub which: OneAggregate,
-    /// Begin after this position
-    #[arg(long, env = "HEADWATER_AFTER", default_value_t = 0)]
-    pub after: u64,
-    /// The number of commits to show at most
-    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub limit: u64,
-    /// Print one JSON object for each commit
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The commits that are excluded, and why.
-#[derive(Debug, Clone, Args)]
-pub struct ExcludeConfig {
-    /// The aggregate.
-    #[command(flatten)]
-    pub which: OneAggregate,
-    /// The position of the commit, as `events show` and the refused commands tell it
-    pub position: u64,
-    /// The reason; it is recorded
-    #[arg(long, env = "HEADWATER_REASON")]
-    pub reason: String,
-    /// The person who excludes it; it is recorded. The name of this user unless given
-    #[arg(long, env = "HEADWATER_BY")]
-    pub by: Option<String>,
-    /// Exclude it although it can be read
-    #[arg(long, env = "HEADWATER_FORCE")]
-    pub force: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The actions on the instances of a process.
-#[derive(Debug, Clone, Subcommand)]
-pub enum ProcessesAction {
-    /// Show the instances of a process: how they are, and what they wait for
-    List(ProcessesListConfig),
-    /// Show one instance with all of its steps
-    Show(InstanceConfig),
-    /// React again to the input at which an instance is parked, or with --all every one, and go on from there
-    Retry(InstanceConfig),
-    /// Let a parked or suspended instance go on with the inputs that wait, or with --all every one
-    Resume(InstanceConfig),
-    /// Drop the first input that waits, and go on with the next
-    Skip(InstanceConfig),
-    /// Stop an instance, or with --all every one that runs; its inputs wait
-    Suspend(InstanceConfig),
-    /// End an instance, whatever waits
-    End(InstanceConfig),
-    /// Rehearse all instances that have not ended with this build, before it is deployed, and list those that would
-    /// go on otherwise; writes nothing; exit 1 if any would
-    Try(ProcessesTryConfig),
-    /// Fold all instances again from the log, and compare them with what they have sent, what has become of it and
-    /// which alarms are armed; exit 1 where something differs
-    Verify(ProcessesVerifyConfig),
-}
-
-/// The instances that are rehearsed.
-#[derive(Debug, Clone, Args)]
-pub struct ProcessesTryConfig {
-    /// The process
-    pub process: String,
-    /// A setting of the process as the deployment has it, such as payment_deadline=15m; several may be given
-    #[arg(long, env = "HEADWATER_SET", value_delimiter = ',')]
-    pub set: Vec<String>,
-    /// Print one JSON object for each instance that would go on otherwise
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// The instances that are verified.
-#[derive(Debug, Clone, Args)]
-pub struct ProcessesVerifyConfig {
-    /// The process
-    pub process: String,
-    /// Print JSON
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// Which instances are shown.
-#[derive(Debug, Clone, Args)]
-pub struct ProcessesListConfig {
-    /// The process
-    pub process: String,
-    /// Only those that are so; all unless given
-    #[arg(long, env = "HEADWATER_STATUS")]
-    pub status: Option<ToldStatus>,
-    /// The most to show
-    #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub limit: u64,
-    /// Print one JSON object for each instance
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-/// An instance, and how it is reached.
-#[derive(Clone, Args)]
-pub struct InstanceConfig {
-    /// The process
-    pub process: String,
-    /// The instance
-    #[arg(required_unless_present = "all")]
-    pub id: Option<String>,
-    /// All instances that it can be done with
-    #[arg(long, env = "HEADWATER_ALL", conflicts_with = "id")]
-    pub all: bool,
-    /// With --all, only those that are so
-    #[arg(long, requires = "all", env = "HEADWATER_STATUS")]
-    pub status: Option<ToldStatus>,
-    /// With --all, only those that are parked or suspended for a reason with this text in it
-    #[arg(long, requires = "all", env = "HEADWATER_BECAUSE")]
-    pub because: Option<String>,
-    /// The id is that of an aggregate of this name, whose events the process cannot place: for retry and skip
-    #[arg(long, conflicts_with = "all", env = "HEADWATER_UNPLACED")]
-    pub unplaced: Option<String>,
-    /// The reason; it is recorded
-    #[arg(long, env = "HEADWATER_REASON")]
-    pub reason: Option<String>,
-    /// Print JSON
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: bool,
-    /// A token with the scope ops:write, where the replicas ask who asks; better given as the variable, which
-    /// other users do not see
-    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// The log.
-    #[command(flatten)]
-    pub log: LogAddress,
-}
-
-impl std::fmt::Debug for InstanceConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InstanceConfig")
-            .field("process", &self.process)
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The actions on the streams and buckets.
 #[derive(Debug, Clone, Subcommand)]
 pub enum TopologyAction {
@@ -505,17 +225,6 @@ pub struct TopologyConfig {
     /// The number of copies NATS keeps of each stream; as it is now, or 1, unless given
     #[arg(long, env = "HEADWATER_STREAM_REPLICAS", value_parser = clap::value_parser!(u8).range(1..=5))]
     pub stream_replicas: Option<u8>,
-}
-
-impl RestoreConfig {
-    /// Reads the secret, where there is a file with one.
-    ///
-    /// # Errors
-    ///
-    /// Returns what is wrong with the file.
-    pub fn secret(&self) -> Result<Option<Secret>, String> {
-        read_secret(self.secret_file.as_deref())
-    }
 }
 
 impl LogAddress {

@@ -21,7 +21,7 @@ pub(super) async fn run(domain: &Domain, config: CheckConfig) -> Result<ExitCode
     let mut options = ReplayOptions {
         memory: (config.memory_mib as usize) << 20,
         faults: config.limit as usize,
-        left_out: config.leave_out,
+        left_out: config.given_up.leave_out,
         ..ReplayOptions::default()
     };
     options.threads = config.threads.map_or(options.threads, usize::from);

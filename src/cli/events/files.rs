@@ -37,7 +37,7 @@ pub(super) async fn export(config: ExportConfig) -> Result<ExitCode, Failure> {
 
 pub(super) async fn import(domain: &Domain, config: ImportConfig) -> Result<ExitCode, Failure> {
     let options = ImportOptions {
-        left_out: config.leave_out,
+        left_out: config.given_up.leave_out,
     };
     let file: Box<dyn io::Read + Send> = match named(&config.file) {
         Some(path) => {
