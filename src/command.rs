@@ -16,6 +16,8 @@ mod aggregates;
 mod answer;
 mod asks;
 pub mod author;
+#[cfg(test)]
+mod cart;
 pub mod client;
 pub mod decode;
 pub mod describe;

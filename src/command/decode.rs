@@ -108,46 +108,8 @@ pub(super) fn without_place(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::{Context, Decision, Rejection};
-    use serde::{Deserialize, Serialize};
-    use std::collections::HashMap;
-    use utoipa::ToSchema;
-
-    #[derive(Default, Clone, Serialize, Deserialize)]
-    struct Cart;
-    #[derive(Debug, Clone, Serialize, Deserialize, ToSchema, PartialEq)]
-    #[serde(rename_all = "snake_case", deny_unknown_fields)]
-    enum CartCommand {
-        Place {
-            lines: Vec<Line>,
-            note: Option<String>,
-            #[serde(default)]
-            tags: HashMap<String, Option<u32>>,
-            #[serde(default)]
-            weight: f64,
-        },
-        Clear {},
-        Empty {},
-    }
-    #[derive(Debug, Clone, Serialize, Deserialize, ToSchema, PartialEq)]
-    #[serde(deny_unknown_fields)]
-    struct Line {
-        sku: String,
-        quantity: i64,
-    }
-    #[derive(Debug, thiserror::Error, Rejection)]
-    #[error("never")]
-    struct Never;
-    impl Aggregate for Cart {
-        const NAME: &'static str = "cart";
-        type Command = CartCommand;
-        type Event = ();
-        type Rejection = Never;
-        fn decide(&self, _: CartCommand, _: &Context) -> Result<Decision<()>, Never> {
-            Ok(Decision::nothing())
-        }
-        fn evolve(&mut self, (): &()) {}
-    }
+    use crate::command::cart::{Cart, CartCommand};
+    use serde::Serialize;
 
     fn field(command: &str, body: &str) -> String {
         decode::<Cart>(command, body.as_bytes())

@@ -276,34 +276,9 @@ mod tests {
     use super::*;
     use crate::{
         access::Limits,
-        command::request::CommandHeaders,
-        prelude::{Aggregate, Context, Decision, Rejection},
+        command::{cart::Cart, request::CommandHeaders},
     };
-    use serde::Serialize;
     use std::num::NonZeroU32;
-    use utoipa::ToSchema;
-
-    #[derive(Default, Clone, Serialize, Deserialize)]
-    struct Cart;
-    #[derive(Clone, Serialize, Deserialize, ToSchema)]
-    #[serde(rename_all = "snake_case")]
-    enum CartCommand {
-        Clear {},
-        Fill {},
-    }
-    #[derive(Debug, thiserror::Error, Rejection)]
-    #[error("never")]
-    struct Never;
-    impl Aggregate for Cart {
-        const NAME: &'static str = "cart";
-        type Command = CartCommand;
-        type Event = ();
-        type Rejection = Never;
-        fn decide(&self, _: CartCommand, _: &Context) -> Result<Decision<()>, Never> {
-            Ok(Decision::nothing())
-        }
-        fn evolve(&mut self, (): &()) {}
-    }
 
     fn read_of(
         body: impl Into<Bytes>,
