@@ -479,4 +479,6 @@ impl From<NewLine> for Line {
 }
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod tests;

@@ -58,6 +58,7 @@ mod ops_history;
 mod ops_jobs;
 mod other_log;
 mod processes;
+mod processes_linear;
 mod processes_ops;
 mod processes_proof;
 mod processes_waiting;

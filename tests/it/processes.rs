@@ -27,7 +27,7 @@ use std::{
 use tokio::task::JoinSet;
 
 const ALL: [&str; 2] = ["--roles", "command,projector,gateway,process"];
-const BARE: [&str; 2] = ["--roles", "command,process"];
+pub const BARE: [&str; 2] = ["--roles", "command,process"];
 /// How long all may take to come to its end after what has happened to it.
 const AFTER: Duration = Duration::from_secs(120);
 
