@@ -27,12 +27,7 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
     let threads = LoadThreads::start()?;
     let measured = async {
         let mart = Mart::start(&scratch, &options, threads.handle()).await?;
-        let token = options.token.as_ref();
-        let token = token.map(|token| format!("Bearer {token}"));
-        let headers: Vec<_> = token
-            .iter()
-            .map(|token| ("Authorization", &**token))
-            .collect();
+        let headers: Vec<_> = mart.authorization().into_iter().collect();
         let paths: Vec<_> = (0..mart.documents())
             .map(|number| http::get(&mart.path(number), &headers))
             .collect();

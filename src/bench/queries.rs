@@ -45,7 +45,7 @@ pub struct QueriesOptions {
     pub durable: bool,
     /// The nats-server to start.
     pub nats_server: Option<PathBuf>,
-    /// The token that documents are read with.
+    /// The token that products are made and documents read with.
     pub token: Option<String>,
     /// The server that is there and measured; without it, servers are started.
     pub there: Option<There>,
@@ -95,6 +95,8 @@ struct Products {
     count: usize,
     prefix: String,
     commands: AtomicU64,
+    /// The token that commands are given and documents read with, as it is sent.
+    token: Option<String>,
 }
 
 impl Products {
@@ -145,6 +147,7 @@ impl Mart {
                     None => "bench".to_owned(),
                 },
                 commands: AtomicU64::new(0),
+                token: (options.token.as_ref()).map(|token| format!("Bearer {token}")),
             }),
         };
         let making = MAKING.min(options.documents);
@@ -163,10 +166,11 @@ impl Mart {
         .await?;
         let position = mart.reprice(0, 5_000).await?;
         let mut connection = Connection::open(address).await?;
-        let wait = [
+        let mut wait = vec![
             ("Headwater-Min-Position", &*position),
             ("Headwater-Max-Wait-Ms", "30000"),
         ];
+        wait.extend(mart.authorization());
         let begun = Instant::now();
         let read = http::get(&mart.path(0), &wait);
         // A view of many documents takes longer than a reader may wait.
@@ -182,6 +186,12 @@ impl Mart {
     #[must_use]
     pub fn path(&self, number: usize) -> String {
         format!("/views/product/{}", self.products.sku(number))
+    }
+
+    /// The header that says who reads, where somebody has to.
+    pub fn authorization(&self) -> Option<(&'static str, &str)> {
+        let token = self.products.token.as_deref();
+        token.map(|token| ("Authorization", token))
     }
 
     /// Returns how many products there are.
@@ -224,6 +234,9 @@ async fn command(
     let mut headers = HeaderMap::new();
     let key = products.commands.fetch_add(1, Ordering::Relaxed);
     headers.insert("Idempotency-Key", format!("{}-{key}", products.prefix));
+    if let Some(token) = &products.token {
+        headers.insert("Authorization", token.as_str());
+    }
     let request = Request::new().headers(headers).payload(fields.into());
     let subject = format!("cmd.product.{}.{command}", products.sku(number));
     let reply = nats

@@ -238,7 +238,7 @@ pub struct BenchGetConfig {
     /// Read from the store each time
     #[arg(long, env = "HEADWATER_NO_CACHE", conflicts_with = "nats")]
     pub no_cache: bool,
-    /// The token that documents are read with, of a mart that asks who asks; better given as the variable, which other
+    /// The token that products are made and documents read with, of a mart that asks who asks; better given as the variable, which other
     /// users do not see
     #[arg(
         long,

@@ -4,13 +4,15 @@
 use crate::{
     harness::{
         api::{Api, NatsApi},
+        cluster::NatsCluster,
         log::Log,
         nats::Nats,
         poll::{eventually_blocking, eventually_within},
         replica::Replica,
         seed::Seed,
+        service::{headwater, run},
     },
-    processes::{at_rest, has_ended, instances, order, types},
+    processes::{BARE, at_rest, has_ended, instances, order, types},
 };
 use async_nats::jetstream;
 use serde_json::{Value, json};
@@ -297,4 +299,76 @@ async fn alarms_that_are_lost_with_their_stream_are_all_armed_again_and_all_act(
         counts.iter().sum::<usize>() == many
     };
     at_rest(&client, many, acted).await;
+}
+
+/// The orders whose deadlines come while the cluster has no leader.
+const ORDERS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_of_a_cluster_all_act_once_when_the_leader_of_their_stream_is_killed() {
+    let mut cluster = NatsCluster::start().await;
+    let urls = cluster.urls().join(",");
+    let topology = ["topology", "apply", "--stream-replicas", "3", "--nats"];
+    let applied = run(headwater(topology).arg(&urls));
+    assert!(applied.status.success(), "{applied:?}");
+    let more = ["--payment-deadline", "5s"];
+    let _replicas: Vec<_> = (0..2)
+        .map(|_| Replica::of(&urls, &[&BARE[..], &more].concat()))
+        .collect();
+    let client = cluster.client().await;
+    let api = Api::Nats(NatsApi::over(client.clone()));
+    let product = json!({ "name": "apple", "price": 100, "category": "food" });
+    let receive = json!({ "quantity": ORDERS });
+    for (aggregate, id, command, body) in [
+        ("product", "apple", "register", product),
+        ("stock", "gangnam_apple", "receive", receive),
+    ] {
+        let reply = api.command(aggregate, id, command, body).await;
+        reply.expect(200);
+    }
+    for number in 0..ORDERS {
+        let (id, lines) = (format!("o-{number}"), order(&[("apple", 1, 100)]));
+        let headers = [
+            ("Headwater-Wait", "fulfilment"),
+            ("Headwater-Max-Wait-Ms", "20000"),
+        ];
+        let placed = api
+            .command_with("order", &id, "place", lines, &headers)
+            .await;
+        placed.expect(200);
+    }
+    let leader = cluster.leader_of("DEADLINES").await;
+    cluster.nodes[leader].kill();
+    let log = at_rest(&client, ORDERS, |log| {
+        instances(log).all(|one| has_ended(one))
+    })
+    .await;
+    let mut latest = 0.0_f64;
+    for number in 0..ORDERS {
+        let records = &log.aggregates[&format!("fulfilment.o-{number}")];
+        let due: Vec<_> = records
+            .iter()
+            .filter(|record| record["data"]["input"]["due"].is_object())
+            .collect();
+        assert_eq!(due.len(), 1, "o-{number}: {due:?}");
+        let mut set = records
+            .iter()
+            .flat_map(|one| one["data"]["set"].as_array())
+            .flatten();
+        let set = set.next().expect("a deadline was set");
+        latest = latest.max(seconds(&due[0]["time"]) - seconds(&set["at"]));
+        let expected = [
+            "order.placed.v1",
+            "order.confirmed.v1",
+            "order.cancelled.v1",
+        ];
+        assert_eq!(types(&log, &format!("order.o-{number}")), expected);
+    }
+    eprintln!("the latest of {ORDERS} deadlines came {latest:.3} s late");
+    log.assert_stocks();
+}
+
+fn seconds(time: &Value) -> f64 {
+    let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
+    time.as_millisecond() as f64 / 1_000.0
 }

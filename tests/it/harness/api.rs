@@ -219,6 +219,11 @@ impl NatsApi {
         Self { client }
     }
 
+    /// Over a connection that is there.
+    pub fn over(client: async_nats::Client) -> Self {
+        Self { client }
+    }
+
     /// A request on any subject; `Err` when nobody answers, or the client refuses the subject. A header
     /// may stand there more than once.
     pub async fn request(

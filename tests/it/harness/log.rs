@@ -62,7 +62,10 @@ impl Log {
             filter_subject: subjects.to_owned(),
             ..OrderedConfig::default()
         };
-        let consumer = stream.create_consumer(config).await.unwrap();
+        let consumer = eventually("the log can be read", async || {
+            stream.create_consumer(config.clone()).await.ok()
+        });
+        let consumer = consumer.await;
         let name = consumer.cached_info().name.clone();
         if consumer.cached_info().num_pending == 0 {
             // A log may have records alone, which are none of these. Those that ask again and again would
