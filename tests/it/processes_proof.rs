@@ -288,7 +288,16 @@ async fn alarms_that_are_lost_with_their_stream_are_all_armed_again_and_all_act(
     })
     .await;
     eprintln!("{many} alarms were armed again in {:?}", begun.elapsed());
-    // The orders are not there, so that what the deadlines lead to is refused, and that is the end of it.
+    // The orders are not there, so that what the deadlines lead to is refused, and that is the end of it: each
+    // instance has a commit for its deadline and one for the refusal. Many are counted sooner than read.
+    let limit = AFTER + Duration::from_millis(many as u64);
+    eventually_within(limit, "all deadlines are acted on", async || {
+        let mut stream = jetstream.get_stream("EVENTS").await.ok()?;
+        let messages = stream.info().await.ok()?.state.messages;
+        (messages >= 3 * many as u64).then_some(())
+    })
+    .await;
+    eprintln!("all have acted {:?} after the start", begun.elapsed());
     let acted = |log: &Log| {
         let of = |records: &Vec<Value>| {
             let due = |record: &&Value| record["data"]["input"]["due"].is_object();
