@@ -45,7 +45,7 @@ pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subsc
 pub use parameters::{DEFAULT_LIMIT, MAX_COUNT, MAX_LIMIT, MAX_TEXT};
 pub use schema::SchemaError;
 pub use standing::Standing;
-pub use store::{Credentials, Store, StoreError, StoreOptions};
+pub use store::{ComparedCounts, CountDifference, Credentials, Store, StoreError, StoreOptions};
 pub(crate) use store::{aside, texts_beside};
 pub use store::{closed, floor, set_aside};
 pub use text_index::DEFAULT_SEARCH_MEMORY;

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     config::ViewsAction,
     projection::{Ask, DriftReport, Reply, ReplyBody, Verb},
+    read_model::ComparedCounts,
 };
 use std::process::ExitCode;
 
@@ -158,6 +159,27 @@ fn drift(report: &DriftReport) -> String {
     shown
 }
 
+/// Prints what came of comparing the counts that are kept of a view's documents.
+fn show_counts(place: &str, counts: &ComparedCounts) {
+    for difference in &counts.differences {
+        let values = serde_json::to_string(&difference.values).unwrap_or_default();
+        println!(
+            "{place}  {} {values}: {} are counted, there are {}",
+            difference.fields, difference.stored, difference.documents
+        );
+    }
+    let mended = match counts.different {
+        0 => "",
+        _ => "; `headwater views rebuild` counts anew",
+    };
+    if counts.checked > 0 {
+        println!(
+            "{place}  {} counts compared, {} differ{mended}",
+            counts.checked, counts.different
+        );
+    }
+}
+
 async fn verify(
     control: &Control,
     view: Option<&str>,
@@ -182,7 +204,7 @@ async fn verify(
         let ReplyBody::Verified(verified) = &reply.body else {
             continue;
         };
-        different += verified.different;
+        different += verified.different + verified.counts.different;
         if control.prints_json() {
             continue;
         }
@@ -205,6 +227,7 @@ async fn verify(
             "{place}  {} documents compared{parked}, {} differ",
             verified.checked, verified.different
         );
+        show_counts(&place, &verified.counts);
     }
     Ok(match different {
         0 => ExitCode::SUCCESS,

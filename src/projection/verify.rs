@@ -6,11 +6,14 @@ use super::{
 };
 use crate::{
     event_log::reader::ReaderOptions,
-    read_model::{GenerationState, refresh::RefreshError, schema::ViewTables, store::StoreError},
+    read_model::{
+        ComparedCounts, GenerationState, refresh::RefreshError, schema::ViewTables,
+        store::StoreError,
+    },
 };
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::{Mutex, MutexGuard};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// The most differences that are reported one by one.
@@ -19,7 +22,7 @@ const REPORTED: usize = 100;
 const REPORTED_BYTES: usize = 400 << 10;
 /// The number of new beginnings because what is parked was changed meanwhile.
 const ATTEMPTS: usize = 3;
-/// The pause between two signs of life to those who wait for their turn.
+/// The pause between two signs of life to those who wait.
 const WAITING: Duration = Duration::from_secs(5);
 
 /// The comparison of a replica's views with the log.
@@ -75,6 +78,9 @@ pub struct Verified {
     /// The number of aggregates that are parked. Documents were compared as they are without what is parked.
     #[serde(default)]
     pub parked: u64,
+    /// The counts that are kept of the documents, compared with them. None where only some documents were.
+    #[serde(default)]
+    pub counts: ComparedCounts,
 }
 
 impl Verified {
@@ -135,7 +141,7 @@ pub(super) async fn verify(
 ) -> Result<Verified, VerifyError> {
     let options = &shared.options;
     let _turn = tokio::select! {
-        turn = turn(&options.verify.asked, tell) => turn,
+        turn = alive(tell, options.verify.asked.lock()) => turn,
         () = cancelled.cancelled() => return Err(VerifyError::Cancelled),
     };
     for _ in 0..ATTEMPTS {
@@ -147,9 +153,19 @@ pub(super) async fn verify(
             }
             None => Sample::All,
         };
+        // The documents are not counted for the sake of a few of them.
+        let counted = matches!(sample, Sample::All).then(|| tables.clone());
         let mut refold = Refold::open(options, tables, sample, ReaderOptions::PREFETCH).await?;
+        let comparing = async {
+            let mut compared = compare(&mut refold, tell).await?;
+            if let (Some(verified), Some(counted)) = (&mut compared, &counted) {
+                let counts = options.store.compare_counts(counted);
+                verified.counts = alive(tell, counts).await?;
+            }
+            Ok(compared)
+        };
         let compared = tokio::select! {
-            compared = compare(&mut refold, tell) => compared,
+            compared = comparing => compared,
             () = cancelled.cancelled() => Err(VerifyError::Cancelled),
         };
         refold.discard().await;
@@ -185,14 +201,12 @@ pub(super) async fn live(shared: &Shared) -> Result<ViewTables, VerifyError> {
     Ok(shared.tables(live.ok_or(VerifyError::Foreign)?)?)
 }
 
-/// Waits for a turn. Who asked hears of it now and then.
-async fn turn<'a>(
-    turns: &'a Mutex<()>,
-    tell: &(dyn Fn(u64, u64) + Send + Sync),
-) -> MutexGuard<'a, ()> {
+/// Does what takes long. Who asked hears now and then that it is still being done.
+async fn alive<T>(tell: &(dyn Fn(u64, u64) + Send + Sync), work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
     loop {
-        match tokio::time::timeout(WAITING, turns.lock()).await {
-            Ok(turn) => return turn,
+        match tokio::time::timeout(WAITING, &mut work).await {
+            Ok(done) => return done,
             Err(_) => tell(0, 0),
         }
     }

@@ -5,6 +5,7 @@
 //! ends with its caller, and after a few seconds in any case.
 
 mod aside;
+mod compared_counts;
 mod counts;
 pub(crate) mod drift;
 pub(crate) mod fence;
@@ -25,6 +26,7 @@ mod session;
 mod tests;
 mod write;
 
+pub use compared_counts::{ComparedCounts, CountDifference};
 pub(crate) use folder::{aside, texts_beside};
 pub use folder::{closed, set_aside};
 pub(crate) use list::Listed;

@@ -7,9 +7,14 @@ use std::collections::BTreeSet;
 fn bench(arguments: &[&str], words: &[&str]) -> Value {
     let temp = tempfile::tempdir().unwrap();
     let json = temp.path().join("bench.json");
+    let rounds: &[&str] = match arguments[0] {
+        "mixed" => &[],
+        _ => &["--rounds", "1"],
+    };
     let output = run(headwater(["bench"])
         .args(arguments)
-        .args(["--seconds", "1", "--rounds", "1"])
+        .args(["--seconds", "1"])
+        .args(rounds)
         .arg("--nats-server")
         .arg(crate::harness::nats::binary())
         .arg("--json")
@@ -147,6 +152,34 @@ fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form(
     has_the_form(&result, "fresh", &[]);
     let result = bench(&["live", "--clients", "20"], &["ours"]);
     has_the_form(&result, "live", &[]);
+}
+
+#[test]
+fn a_bench_of_commands_beside_views_tells_what_each_view_costs() {
+    let few = ["--aggregates", "60", "--connections", "4", "--rate", "100"];
+    let result = bench(&[&["mixed"], &few[..]].concat(), &["keeps_up", "tries"]);
+    has_the_form(&result, "mixed", &[]);
+    let settings = &result["settings"];
+    let views = settings["views"].as_object().unwrap();
+    let names: Vec<_> = views.keys().map(String::as_str).collect();
+    assert_eq!(names, ["order", "product", "sales", "storefront"]);
+    for (name, view) in views {
+        let figures = [
+            "commits_in_a_batch",
+            "commits_per_second",
+            "cpu_us_per_event",
+            "most_behind_ms",
+        ];
+        assert_eq!(keys(view), figures.into(), "{name}");
+    }
+    assert!(
+        views["storefront"]["commits_per_second"].as_f64() > Some(0.0),
+        "{result}"
+    );
+    assert!(
+        settings["cpu_us_per_command"]["replica"].as_f64() > Some(0.0),
+        "{result}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
     projection::{Ask, ReplyBody, Verb, Verified, ViewHandle},
     read_model::{GenerationState, exchange::DocumentChange},
     recorded::Recorded,
-    view::{ApplyError, Change, Parts, View},
+    view::{ApplyError, Change, Parts, Query, Route, View},
 };
 use actix::Arbiter;
 use serde_json::{Value, json};
@@ -269,6 +269,73 @@ async fn dropping_without_a_name_leaves_what_is_being_filled() {
         })
         .await;
     drop(held);
+    view.stop().await;
+    arbiter.stop();
+}
+
+/// The statements, counted by their owners.
+struct ByOwner;
+
+impl View for ByOwner {
+    const NAME: &'static str = Statements::NAME;
+    const VERSION: u32 = Statements::VERSION;
+    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
+    type Document = Statement;
+    type Part = String;
+
+    fn query() -> Query {
+        Query {
+            counted: vec![vec!["owner"]],
+            ..Statements::query()
+        }
+    }
+
+    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
+        Statements::route(event, parts)
+    }
+
+    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
+        Statements::remember(part, event)
+    }
+
+    fn apply(
+        id: &str,
+        document: Option<Statement>,
+        event: &Recorded,
+        parts: &Parts<String>,
+    ) -> Result<Change<Statement>, ApplyError> {
+        Statements::apply(id, document, event, parts)
+    }
+}
+
+#[actix::test]
+async fn counts_that_differ_are_told_and_right_again_after_a_rebuild() {
+    let world = World::new().await;
+    let arbiter = Arbiter::new();
+    world.commit::<Account>("a", &[opened("o")]).await;
+    world.commit::<Account>("b", &[opened("o")]).await;
+    let last = world.commit::<Account>("c", &[opened("p")]).await;
+    let view = kept(world.options_of::<ByOwner>(), &arbiter);
+    world.wait_for(last).await;
+    let counts = verified(&view).await.counts;
+    assert_eq!((counts.checked, counts.different), (2, 0));
+    let more = format!("UPDATE {} SET n += 1;", world.tables().counts);
+    world.store.by_hand(&more).await.unwrap();
+    let found = verified(&view).await;
+    let told = found.counts.differences.iter();
+    let told = told.map(|one| (&one.values[..], one.stored, one.documents));
+    let expected = [(&[json!("o")][..], 3, 2), (&[json!("p")][..], 2, 1)];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!((found.checked, found.different), (3, 0));
+    ask(&view, Verb::Rebuild).await;
+    world
+        .until("another one", |all| {
+            let live = all.find(GenerationState::Live);
+            live.is_some_and(|live| live.number == 1)
+        })
+        .await;
+    let counts = verified(&view).await.counts;
+    assert_eq!((counts.checked, counts.different), (2, 0));
     view.stop().await;
     arbiter.stop();
 }

@@ -112,7 +112,7 @@ impl<'a> Counts<'a> {
         }
         let mut sums = BTreeMap::<String, i64>::new();
         for row in found {
-            let (mut key, count) = read(row)?;
+            let (mut key, count) = read_count(row)?;
             let matches = |(asked, value): (&Option<Json>, &Json)| {
                 asked.as_ref().is_none_or(|asked| asked == value)
             };
@@ -135,7 +135,7 @@ impl<'a> Counts<'a> {
 }
 
 /// The values that are counted, and how many documents there are.
-fn read(row: Value) -> Result<(Vec<Json>, i64), StoreError> {
+pub(super) fn read_count(row: Value) -> Result<(Vec<Json>, i64), StoreError> {
     let shape = || StoreError::shape("count");
     let Value::Object(mut row) = row else {
         return Err(shape());

@@ -241,6 +241,50 @@ async fn counts_and_facets_are_what_they_would_be_by_hand_while_documents_come_c
     assert_counted(&store, &[]).await;
 }
 
+#[tokio::test]
+async fn counts_that_are_not_those_of_the_documents_are_told() {
+    let store = store("mem://").await;
+    let documents = documents(60);
+    fill(&store, &documents).await;
+    let tables = ViewTables::of(&view()).unwrap();
+    let compared = store.compare_counts(&tables).await.unwrap();
+    let combinations = documents.iter().map(|(_, document)| {
+        let values = ["category", "in_stock"].map(|name| document.get(name).cloned());
+        json!(values).to_string()
+    });
+    let combinations: BTreeSet<_> = combinations.collect();
+    let expected = (combinations.len() as u64, 0);
+    assert_eq!((compared.checked, compared.different), expected);
+    // A document that is removed past the counts, and a count of documents that never were.
+    let of_fruit = |(_, document): &&(String, Json)| {
+        document["category"] == "fruit" && document["in_stock"] == true
+    };
+    let fruit: Vec<_> = documents.iter().filter(of_fruit).collect();
+    let many = fruit.len() as i64;
+    let removed = DocumentChange {
+        document: None,
+        ..put(&fruit[0].0, 1, Json::Null)
+    };
+    store.tamper(&tables, removed).await.unwrap();
+    let tea = format!(
+        "UPSERT {}:['category,in_stock', 'tea', NULL] SET n = 3;",
+        tables.counts
+    );
+    store.by_hand(&tea).await.unwrap();
+    let compared = store.compare_counts(&tables).await.unwrap();
+    let told = compared.differences.iter().map(|difference| {
+        let values = Json::Array(difference.values.clone());
+        (values, difference.stored, difference.documents)
+    });
+    let expected = [
+        (json!(["fruit", true]), many, many - 1),
+        (json!(["tea", null]), 3, 0),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(compared.different, 2);
+    assert_eq!(compared.differences[0].fields, "category,in_stock");
+}
+
 /// Returns how many rows the plan says that were read from the index.
 fn rows_read(plan: &str) -> usize {
     let scan = plan.lines().find(|line| line.contains("IndexScan"));
