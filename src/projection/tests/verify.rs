@@ -13,7 +13,7 @@ use crate::{
     projection::{Ask, ReplyBody, Verb, Verified, ViewHandle},
     read_model::{GenerationState, exchange::DocumentChange},
     recorded::Recorded,
-    view::{ApplyError, Change, Parts, Query, Route, View},
+    view::{ApplyError, Change, Parts, View},
 };
 use actix::Arbiter;
 use serde_json::{Value, json};
@@ -276,26 +276,11 @@ async fn dropping_without_a_name_leaves_what_is_being_filled() {
 /// The statements, counted by their owners.
 struct ByOwner;
 
-impl View for ByOwner {
-    const NAME: &'static str = Statements::NAME;
+impl OtherFold for ByOwner {
     const VERSION: u32 = Statements::VERSION;
-    const AGGREGATES: &'static [&'static str] = Statements::AGGREGATES;
-    type Document = Statement;
-    type Part = String;
 
-    fn query() -> Query {
-        Query {
-            counted: vec![vec!["owner"]],
-            ..Statements::query()
-        }
-    }
-
-    fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
-        Statements::route(event, parts)
-    }
-
-    fn remember(part: Option<String>, event: &Recorded) -> Result<Change<String>, ApplyError> {
-        Statements::remember(part, event)
+    fn counted() -> Vec<Vec<&'static str>> {
+        vec![vec!["owner"]]
     }
 
     fn apply(
@@ -315,7 +300,7 @@ async fn counts_that_differ_are_told_and_right_again_after_a_rebuild() {
     world.commit::<Account>("a", &[opened("o")]).await;
     world.commit::<Account>("b", &[opened("o")]).await;
     let last = world.commit::<Account>("c", &[opened("p")]).await;
-    let view = kept(world.options_of::<ByOwner>(), &arbiter);
+    let view = kept(world.options_of::<FoldedBy<ByOwner>>(), &arbiter);
     world.wait_for(last).await;
     let counts = verified(&view).await.counts;
     assert_eq!((counts.checked, counts.different), (2, 0));

@@ -196,6 +196,11 @@ impl View for Statements {
 pub(super) trait OtherFold: Send + Sync + 'static {
     const VERSION: u32;
 
+    /// The fields by whose values documents are counted.
+    fn counted() -> Vec<Vec<&'static str>> {
+        Vec::new()
+    }
+
     fn apply(
         id: &str,
         document: Option<Statement>,
@@ -215,7 +220,10 @@ impl<F: OtherFold> View for FoldedBy<F> {
     type Part = String;
 
     fn query() -> Query {
-        Statements::query()
+        Query {
+            counted: F::counted(),
+            ..Statements::query()
+        }
     }
 
     fn route(event: &Recorded, parts: &Parts<String>) -> Result<Route, ApplyError> {
