@@ -13,7 +13,7 @@ CLUSTER = --headwater "$(PROGRAM)" --surrealdb "$(SURREALDB_SERVER)" --nats-serv
 NATS_SERVER = $(firstword $(wildcard $(CURDIR)/.tools/nats-server) nats-server)
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster cluster-stop chaos-cluster test test-shared test-http test-programs test-browser test-clients check-deploy chaos lint advisories release wheel tools surrealdb-server clean-data
+.PHONY: help run cluster cluster-stop chaos-cluster test test-shared test-http test-programs test-browser test-clients check-deploy chaos lint advisories release wheel image check-image tools surrealdb-server clean-data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' Makefile
@@ -88,6 +88,13 @@ release: ## build the optimised binary, target/release/headwater, and what it is
 wheel: ## build the program as a wheel, dist/headwater-….whl, and try it in a bare environment (WHEEL=--debug: unoptimised)
 	$(PYTHON) tools/check_wheel.py build dist $(WHEEL)
 	$(PYTHON) tools/check_wheel.py try "$$(ls -t dist/headwater-*.whl | head -1)"
+
+image: release ## build the container image, dist/headwater-image.tar, of the optimised binary (takes buildah)
+	$(PYTHON) tools/image.py build "$(TARGET)/release/headwater" dist/headwater-image.tar
+
+check-image: tools ## build the image twice, compare, and run it on a read-only root (PROGRAM: of which program)
+	$(if $(filter $(TARGET)/debug/headwater,$(PROGRAM)),$(CARGO) build)
+	$(PYTHON) tools/image.py check "$(PROGRAM)"
 
 tools: ## install nats-server in .tools/ unless a good one is on PATH
 	@$(PYTHON) tools/install_nats_server.py

@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 
+from debian import install
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "browser"
 NATS_SERVER = ROOT / ".tools" / "nats-server"
@@ -70,18 +72,6 @@ def libraries():
     print("installing what the browser tests take", flush=True)
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=TESTS, check=True)
     stamp.write_text(lock.read_text())
-
-
-def install(*packages):
-    if not shutil.which("apt-get"):
-        sys.exit(f"{' and '.join(packages)} missing: the browser tests take Chromium and Node.js with npm")
-    print(f"installing {' and '.join(packages)}", flush=True)
-    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    sudo = ["sudo", "-n"] if os.geteuid() != 0 and shutil.which("sudo") else []
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        done = subprocess.run([*sudo, "apt-get", "-qq", *command], env=environment, stdout=subprocess.DEVNULL, check=False)
-        if done.returncode != 0 and command[0] == "install":
-            sys.exit(f"{' and '.join(packages)} cannot be installed: install them by hand")
 
 
 if __name__ == "__main__":

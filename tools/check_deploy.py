@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+from debian import download
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy" / "observability"
 TARGET = ROOT / ".tools" / "promtool"
@@ -41,24 +43,11 @@ def promtool():
     TARGET.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=TARGET.parent) as folder:
         folder = pathlib.Path(folder)
-        download(folder)
+        download(folder, "prometheus")
         package = next(folder.glob("prometheus_*.deb"))
         run("dpkg-deb", "--extract", package, folder)
         (folder / "usr" / "bin" / "promtool").replace(TARGET)
     return TARGET
-
-
-def download(folder):
-    """Downloads the package as the machine knows it, or else as its sources have it now. Takes no root."""
-    command = ["apt-get", "download", "prometheus"]
-    if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0:
-        return
-    state = folder / "apt"
-    (state / "lists" / "partial").mkdir(parents=True)
-    (state / "cache" / "archives" / "partial").mkdir(parents=True)
-    options = ["-o", f"Dir::State::Lists={state / 'lists'}", "-o", f"Dir::Cache={state / 'cache'}"]
-    run("apt-get", *options, "update", cwd=folder)
-    run("apt-get", *options, "download", "prometheus", cwd=folder)
 
 
 def check_alerts(tool):

@@ -7,6 +7,7 @@
 //! A number is never given out again, since a second acknowledgement, or a late refusal by a server that
 //! was cut off, may come at any time: it would be taken for somebody else's.
 
+mod connection;
 mod window;
 
 use super::{
@@ -17,6 +18,7 @@ use async_nats::{
     Client, HeaderMap, Message, PublishError, SubscribeError, Subscriber, client::PublishErrorKind,
 };
 use bytes::Bytes;
+use connection::Connection;
 use futures::{
     FutureExt, StreamExt,
     future::{BoxFuture, Either, select},
@@ -191,7 +193,7 @@ impl Inbox {
             prefix: subject.len() + 1,
             health: health.clone(),
         };
-        let receiving = receive(acks, receiver, within);
+        let receiving = receive(acks, receiver, Connection::of(client), within);
         Ok(Self {
             subject,
             window,
@@ -248,10 +250,16 @@ impl Drop for Receiving {
 }
 
 /// Hands acknowledgements to those that wait for them, and tells them when it has taken too long.
-async fn receive(mut acks: Subscriber, receiver: Receiving, within: Duration) {
+async fn receive(
+    mut acks: Subscriber,
+    receiver: Receiving,
+    mut connection: Connection,
+    within: Duration,
+) {
     // It never rings too late for what comes after it was set: all wait equally long.
     let mut alarm = pin!(sleep(within));
     let mut denials = receiver.health.denials();
+    let mut connections = receiver.health.connections();
     loop {
         tokio::select! {
             biased;
@@ -267,6 +275,9 @@ async fn receive(mut acks: Subscriber, receiver: Receiving, within: Duration) {
             Ok(()) = denials.changed() => {
                 // It does not say which. What is stored all the same is found in the log.
                 lock(&receiver.window).end_all("the server does not permit to append");
+            }
+            Ok(()) = connections.changed() => {
+                connection.end_lost(&mut lock(&receiver.window));
             }
             () = &mut alarm => {
                 let now = Instant::now();

@@ -38,6 +38,8 @@ struct Inner {
     state: Mutex<State>,
     /// The number of times that the server has refused to take a message of the log.
     denials: watch::Sender<u64>,
+    /// The number of times that one of the connections was lost or made anew.
+    connections: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -127,15 +129,22 @@ impl LogHealth {
         self.0.denials.subscribe()
     }
 
+    /// Changes whenever one of the connections is lost or made anew: what was to come by it may be lost.
+    pub(super) fn connections(&self) -> watch::Receiver<u64> {
+        self.0.connections.subscribe()
+    }
+
     /// Takes note of a new connection: what was refused on the one before is tried again.
     pub fn connected(&self) {
         self.state().deaf = None;
         self.suspect("the connection was made anew");
+        self.0.connections.send_modify(|changes| *changes += 1);
     }
 
     /// Takes note of a connection that is lost.
     pub fn disconnected(&self) {
         self.suspect("the connection was lost");
+        self.0.connections.send_modify(|changes| *changes += 1);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -12,7 +12,18 @@ use crate::{
 };
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A doubt that comes within this time after its append came early: sooner than an acknowledgement is late.
+const EARLY: Duration = Duration::from_secs(2);
+/// The pauses between looks for a commit that is in doubt early.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+];
 
 /// The place of a commit in a trace.
 pub(super) fn commit_headers(appending: &Appending<'_>) -> HeaderMap {
@@ -50,7 +61,7 @@ pub(super) async fn append<A: Aggregate>(
     let appended = match desk.log.append(append).await {
         Err(AppendError::InDoubt(reason)) => {
             let subject = subject::events_of(A::NAME, &desk.id);
-            let settling = settle(desk, subject, expected, &payload, reason);
+            let settling = settle(desk, subject, expected, &payload, reason, begun);
             let settled = Box::pin(settling).await;
             match &settled {
                 Ok(_) => MEASURES.doubts_stored.increment(1),
@@ -66,31 +77,35 @@ pub(super) async fn append<A: Aggregate>(
 }
 
 /// Settles an append in doubt: what stands first after the expected position is this very commit,
-/// or somebody else's, or nothing yet.
+/// or somebody else's, or nothing yet. Where the doubt came early, since the connection was lost, the commit
+/// may be on its way still, and the log without a leader: it is looked for more than once.
 async fn settle(
     desk: &Desk,
     subject: String,
     expected: u64,
     payload: &Bytes,
     reason: String,
+    begun: Instant,
 ) -> Result<u64, AppendError> {
-    let found = desk
-        .log
-        .commit_after(&subject, expected)
-        .await
-        .map_err(|error| AppendError::InDoubt(format!("{reason}; {error}")))?;
-    let Some(message) = found else {
-        return Err(AppendError::InDoubt(reason));
-    };
-    // Another commit may begin with the same command, decided again at another time.
-    if message.payload == payload {
-        tracing::info!(
-            event.position = message.position,
-            reason,
-            "append in doubt was stored"
-        );
-        Ok(message.position)
-    } else {
-        Err(AppendError::LostRace)
+    let mut pauses = PAUSES.iter();
+    loop {
+        let doubt = match desk.log.commit_after(&subject, expected).await {
+            // Another commit may begin with the same command, decided again at another time.
+            Ok(Some(message)) if message.payload == payload => {
+                tracing::info!(
+                    event.position = message.position,
+                    reason,
+                    "append in doubt was stored"
+                );
+                return Ok(message.position);
+            }
+            Ok(Some(_)) => return Err(AppendError::LostRace),
+            Ok(None) => reason.clone(),
+            Err(error) => format!("{reason}; {error}"),
+        };
+        match pauses.next() {
+            Some(pause) if begun.elapsed() < EARLY => tokio::time::sleep(*pause).await,
+            _ => return Err(AppendError::InDoubt(doubt)),
+        }
     }
 }

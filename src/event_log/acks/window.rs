@@ -49,7 +49,7 @@ impl Window {
         if !self.open {
             return None;
         }
-        let number = self.gone + self.waiting.len() as u64;
+        let number = self.next();
         self.waiting.push_back(Some(Waiting { until, sender }));
         Some(number)
     }
@@ -80,12 +80,25 @@ impl Window {
         }
     }
 
+    /// The number that the next one gets.
+    pub(super) fn next(&self) -> u64 {
+        self.gone + self.waiting.len() as u64
+    }
+
     /// Ends the wait of all: each is in doubt for this reason.
     pub(super) fn end_all(&mut self, reason: &str) {
-        self.gone += self.waiting.len() as u64;
-        for waiting in self.waiting.drain(..).flatten() {
+        self.end_before(self.next(), reason);
+    }
+
+    /// Ends the wait of those with a lower number: each is in doubt for this reason.
+    pub(super) fn end_before(&mut self, number: u64, reason: &str) {
+        let count = number.saturating_sub(self.gone) as usize;
+        let count = count.min(self.waiting.len());
+        for waiting in self.waiting.drain(..count).flatten() {
             waiting.tell(Err(AppendError::InDoubt(reason.to_owned())));
         }
+        self.gone += count as u64;
+        self.move_on();
     }
 
     /// Nobody receives any more. Whoever waits is told by the sender that goes.
@@ -135,6 +148,27 @@ mod tests {
 
     fn position(told: &mut Told) -> u64 {
         told.try_recv().unwrap().unwrap().position
+    }
+
+    #[test]
+    fn those_before_a_number_are_in_doubt_and_the_others_wait_on() {
+        let mut window = Window::default();
+        let until = Instant::now() + Duration::from_secs(60);
+        let (first, mut lost) = add(&mut window, until);
+        let (second, mut answered) = add(&mut window, until);
+        window.answer(second, stored(2));
+        let (third, mut waits) = add(&mut window, until);
+        window.end_before(third, "gone");
+        assert!(matches!(
+            lost.try_recv().unwrap(),
+            Err(AppendError::InDoubt(_))
+        ));
+        assert_eq!(position(&mut answered), 2);
+        window.answer(first, stored(1));
+        window.answer(third, stored(3));
+        assert_eq!(position(&mut waits), 3);
+        window.end_before(first, "long gone");
+        assert_eq!(window.next(), third + 1);
     }
 
     #[test]
