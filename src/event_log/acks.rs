@@ -260,6 +260,7 @@ async fn receive(
     let mut alarm = pin!(sleep(within));
     let mut denials = receiver.health.denials();
     let mut connections = receiver.health.connections();
+    let mut elections = receiver.health.elections();
     loop {
         tokio::select! {
             biased;
@@ -278,6 +279,10 @@ async fn receive(
             }
             Ok(()) = connections.changed() => {
                 connection.end_lost(&mut lock(&receiver.window));
+            }
+            Ok(()) = elections.changed() => {
+                // The leader before takes its acknowledgements with it. What it has stored is found in the log.
+                lock(&receiver.window).end_all("the log has got another leader");
             }
             () = &mut alarm => {
                 let now = Instant::now();

@@ -40,6 +40,8 @@ struct Inner {
     denials: watch::Sender<u64>,
     /// The number of times that one of the connections was lost or made anew.
     connections: watch::Sender<u64>,
+    /// The number of times that the stream got a leader.
+    elections: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -127,6 +129,16 @@ impl LogHealth {
     /// Changes whenever the server refuses to take a message of the log: no acknowledgement comes then.
     pub(super) fn denials(&self) -> watch::Receiver<u64> {
         self.0.denials.subscribe()
+    }
+
+    /// Takes note that the stream has got a leader.
+    fn elected(&self) {
+        self.0.elections.send_modify(|elections| *elections += 1);
+    }
+
+    /// Changes whenever the stream gets a leader: what the one before has not acknowledged, it may never do.
+    pub(super) fn elections(&self) -> watch::Receiver<u64> {
+        self.0.elections.subscribe()
     }
 
     /// Changes whenever one of the connections is lost or made anew: what was to come by it may be lost.

@@ -77,8 +77,8 @@ pub(super) async fn append<A: Aggregate>(
 }
 
 /// Settles an append in doubt: what stands first after the expected position is this very commit,
-/// or somebody else's, or nothing yet. Where the doubt came early, since the connection was lost, the commit
-/// may be on its way still, and the log without a leader: it is looked for more than once.
+/// or somebody else's, or nothing yet. Where the doubt came early, since the connection or the leader was lost, the commit
+/// may be on its way still: it is looked for more than once.
 async fn settle(
     desk: &Desk,
     subject: String,

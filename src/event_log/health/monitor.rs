@@ -97,6 +97,9 @@ impl Monitor {
         let told = advised.for_each(|advice| {
             if is_a_change(advice.subject.as_str()) {
                 health.suspect("the server told of a change of the stream");
+                if change_of(advice.subject.as_str()) == ELECTED {
+                    health.elected();
+                }
                 again.notify_one();
             }
             std::future::ready(())
@@ -182,18 +185,17 @@ impl Monitor {
     }
 }
 
+/// The advisory of a stream's copies that have agreed on a leader.
+const ELECTED: &str = "LEADER_ELECTED";
+
 /// Returns whether an advisory is of what is done to a stream, and not of what is done with it, such as a snapshot
 /// for a backup.
 fn is_a_change(subject: &str) -> bool {
-    let what = subject.rsplit('.').nth(1).unwrap_or_default();
-    [
-        "CREATED",
-        "DELETED",
-        "UPDATED",
-        "RESTORE_COMPLETE",
-        "LEADER_ELECTED",
-    ]
-    .contains(&what)
+    ["CREATED", "DELETED", "UPDATED", "RESTORE_COMPLETE", ELECTED].contains(&change_of(subject))
+}
+
+fn change_of(subject: &str) -> &str {
+    subject.rsplit('.').nth(1).unwrap_or_default()
 }
 
 /// The bound that a stream has reached. A log that forgets its oldest when it is full is never full.
