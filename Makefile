@@ -66,8 +66,8 @@ test-clients: tools ## check the clients in examples/, and /asyncapi.json agains
 	$(CARGO) build
 	$(PYTHON) tools/check_clients.py "$(TARGET)/debug/headwater"
 
-check-deploy: ## check alerts and dashboards, each alert on its fault (fetches promtool on Debian)
-	@$(PYTHON) tools/check_deploy.py
+check-deploy: tools ## check alerts, dashboards, the chart, compose files and scripts (fetches its tools on Debian)
+	@$(PYTHON) tools/check_deploy.py "$(PROGRAM)"
 
 lint: ## check format, clippy without warnings, the dependency rule, the shape of the code, and what dependencies may be
 	@$(CARGO) fmt --version >/dev/null 2>&1 || { echo "rustfmt is missing; add it with: rustup component add rustfmt" >&2; exit 1; }

@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Checks what is in deploy/observability: check_deploy.py
+"""Checks what is in deploy/: check_deploy.py [<headwater>]
 
 Every alert parses, fires on its fault and is silent without it, and has a paragraph that says what to do;
-every expression of the dashboard parses; and every metric that they use is one of docs/metrics.md. It takes
-promtool: the one on PATH, the one in .tools/, or, on Debian, the one of its package `prometheus`.
+every expression of the dashboard parses; and every metric that they use is one of docs/metrics.md. The chart is rendered in
+many ways, and each object held against what takes it; the compose files are held against their specification; and the shell
+scripts against shellcheck. With the program, what the compose files take is made and read too.
+
+It takes promtool: the one on PATH, the one in .tools/, or, on Debian, the one of its package `prometheus`; shellcheck; and
+what tools/deploy/requirements.txt names, which is installed into .tools/deploy.
 """
 
+import hashlib
 import json
 import pathlib
 import re
@@ -13,12 +18,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import venv
 
-from debian import download
+from debian import download, install
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "deploy" / "observability"
 TARGET = ROOT / ".tools" / "promtool"
+CHECKS = ROOT / "tools" / "deploy"
 METRIC = re.compile(r"\bheadwater_[a-z_]+")
 SUFFIXES = ("_bucket", "_sum", "_count")
 
@@ -27,7 +34,14 @@ def main():
     tool = promtool()
     check_alerts(tool)
     check_dashboard(tool)
-    print("deploy/observability: well")
+    print("deploy/observability: well", flush=True)
+    check_scripts()
+    python = environment()
+    nats_server = shutil.which("nats-server") or ROOT / ".tools" / "nats-server"
+    headwater = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    program = headwater if headwater and headwater.exists() else "-"
+    print(run(python, CHECKS / "check_compose.py", nats_server, tool, program), end="", flush=True)
+    print(run(python, CHECKS / "check_kubernetes.py"), end="", flush=True)
 
 
 def promtool():
@@ -86,6 +100,30 @@ def check_dashboard(tool):
     known(text, file.name)
 
 
+def check_scripts():
+    if not shutil.which("shellcheck"):
+        install("shellcheck")
+    scripts = [ROOT / "src/dev/nats_server/guardian.sh", *sorted((ROOT / "deploy").rglob("*.sh"))]
+    run("shellcheck", *scripts)
+
+
+def environment():
+    """The Python that has what the checks take; it is made first where it has to be."""
+    folder = ROOT / ".tools" / "deploy"
+    requirements = CHECKS / "requirements.txt"
+    stamp = folder / "requirements.stamp"
+    # An environment is bound to the folder that it was made in.
+    pinned = f"{hashlib.sha256(requirements.read_bytes()).hexdigest()} {folder}"
+    python = folder / "bin" / "python"
+    if not stamp.exists() or stamp.read_text() != pinned:
+        print("installing what deployments are checked with", flush=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=False)
+        run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check", "-r", requirements)
+        stamp.write_text(pinned)
+    return python
+
+
 def known(text, where):
     """Holds the metrics against those that are described, each of which a test holds against the program."""
     described = set(METRIC.findall((ROOT / "docs" / "metrics.md").read_text()))
@@ -98,6 +136,7 @@ def known(text, where):
 def run(*command, cwd=None):
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     expect(done.returncode == 0, f"{' '.join(map(str, command))}:\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def expect(true, otherwise):

@@ -53,7 +53,8 @@ def main():
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             prepare(program, archive.parent / "image", pathlib.Path(folder))
-        told = build(archive.parent / "image", archive)
+        # What an engine loads by `docker load` beside what a registry takes.
+        told = build(archive.parent / "image", archive, archive.parent / "headwater-docker.tar")
         print(f"{archive.name}: {told['digest']}, {told['bytes'] / 1e6:.1f} MB compressed")
     else:
         check(program)
@@ -154,7 +155,7 @@ def version():
     return re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
 
 
-def build(folder, archive):
+def build(folder, archive, loadable=None):
     """Builds an archive, and tells its digest, its configuration and its size. Nothing is kept of earlier builds."""
     if not shutil.which("buildah"):
         install("buildah")
@@ -170,6 +171,9 @@ def build(folder, archive):
                 "--build-arg", f"VERSION={version()}", "--build-arg", f"REVISION={revision}",
                 "--file", ROOT / "deploy" / "Dockerfile", "--tag", "headwater", folder)
         command(*tool, "push", "--quiet", "headwater", f"oci-archive:{archive}:headwater:{version()}")
+        if loadable:
+            loadable.unlink(missing_ok=True)
+            command(*tool, "push", "--quiet", "headwater", f"docker-archive:{loadable}:headwater:{version()}")
     with tarfile.open(archive) as tar:
         index = json.load(tar.extractfile("index.json"))
         digest = index["manifests"][0]["digest"]
