@@ -104,7 +104,7 @@ def check_scripts():
     if not shutil.which("shellcheck"):
         install("shellcheck")
     scripts = [ROOT / "src/dev/nats_server/guardian.sh", *sorted((ROOT / "deploy").rglob("*.sh"))]
-    run("shellcheck", *scripts)
+    run("shellcheck", "--shell", "sh", *scripts)
 
 
 def environment():
