@@ -62,7 +62,7 @@ test-browser: tools ## check shop and console in Chromium (fetches it on Debian;
 	$(CARGO) build
 	$(PYTHON) tools/check_browser.py "$(TARGET)/debug/headwater" $(ARGS)
 
-test-clients: tools ## check the clients in examples/, and /asyncapi.json against its schema (npm and pip)
+test-clients: tools ## check the clients in examples/, and /asyncapi.json against its schema (npm, pip, Go of Debian)
 	$(CARGO) build
 	$(PYTHON) tools/check_clients.py "$(TARGET)/debug/headwater"
 

@@ -4,7 +4,7 @@
 The description is held against the official JSON schema of AsyncAPI.
 The types of the one are made from the description that the mart serves, so what the client asks for is checked against
 it before it runs. Both are installed from their registries, in the versions that they pin, into .tools/clients. Where there is
-no npm, that is said, and the rest is checked.
+no npm, that is said, and the rest is checked. The one in Go is built by Debian's Go with Debian's client of NATS.
 """
 
 import hashlib
@@ -16,12 +16,16 @@ import tempfile
 import urllib.request
 import venv
 
+from debian import install
 from service import ROOT, addresses, expect, running
 
 TARGET = ROOT / ".tools" / "clients"
 TYPESCRIPT = ROOT / "examples" / "typescript"
 ASYNCAPI = ROOT / "tools" / "asyncapi"
 PYTHON = ROOT / "examples" / "python"
+GO = ROOT / "examples" / "go"
+# Where Debian keeps what Go is built with.
+GO_PATH = pathlib.Path("/usr/share/gocode")
 
 
 def main():
@@ -34,6 +38,7 @@ def main():
             asyncapi(http)
             typescript(http)
             python(nats)
+            go(nats)
 
 
 def asyncapi(http):
@@ -94,6 +99,23 @@ def python(nats):
     done = run(interpreter, PYTHON / "example.py", nats)
     expect("it is refused: already_registered" in done, f"the example says {done}")
     print("python: well")
+
+
+def go(nats):
+    client = GO_PATH / "src" / "github.com" / "nats-io" / "nats.go"
+    if not (shutil.which("go") and client.exists()):
+        if not shutil.which("apt-get"):
+            print("go: not checked, since there is no Go with a client of NATS of Debian's")
+            return
+        install("golang-go", "golang-github-nats-io-go-nats-dev")
+    TARGET.mkdir(parents=True, exist_ok=True)
+    program = TARGET / "go-example"
+    environment = os.environ | {"GO111MODULE": "off", "GOPATH": str(GO_PATH), "GOCACHE": str(TARGET / "go-cache")}
+    run("go", "vet", GO / "main.go", env=environment)
+    run("go", "build", "-o", program, GO / "main.go", env=environment)
+    done = run(program, nats)
+    expect("it is refused: already_registered" in done, f"the example says {done}")
+    print("go: well")
 
 
 def run(*command, cwd=None, env=None, input=None):
