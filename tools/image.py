@@ -21,8 +21,8 @@ import tempfile
 import time
 import urllib.request
 
-from check_programs import NATS_SERVER, ROOT, STOP_SECONDS, expect
 from debian import download, install
+from service import NATS_SERVER, ROOT, STOP_SECONDS, expect
 
 USER = 10001
 MOST_BYTES = 70 * 1024 * 1024
