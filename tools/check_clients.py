@@ -9,6 +9,7 @@ no npm, that is said, and the rest is checked. The one in Go is built by Debian'
 
 import hashlib
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
