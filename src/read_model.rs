@@ -5,11 +5,12 @@
 mod announcement;
 mod answers;
 mod cache;
+mod comparable;
 mod comparison;
 pub(crate) mod counting;
-mod cursor;
 mod endpoint;
 pub(crate) mod exchange;
+mod field_path;
 mod follow;
 mod freshness;
 pub(crate) mod generation;

@@ -5,7 +5,7 @@
 //! combination of values that some document has. A change of a document takes one from where it was and
 //! adds one to where it is.
 
-use super::schema::{FieldPath, SchemaError, sort_key};
+use super::field_path::{FieldPath, SchemaError, sort_key};
 use crate::view::{Compare, Query};
 use serde_json::Value;
 use std::collections::BTreeMap;

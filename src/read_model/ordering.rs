@@ -5,7 +5,7 @@
 //! So a document has two keys for each order, one for each direction, and a list is a walk forward. The
 //! key ends with the document's id: a later page begins at a key, however many documents share a value.
 
-use super::schema::{FieldPath, SchemaError};
+use super::field_path::{FieldPath, SchemaError};
 use crate::view::{Kind, Query};
 use base64::{
     Engine,

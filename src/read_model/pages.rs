@@ -3,10 +3,9 @@
 use super::{
     Answer, Edition, Facet, Freshness, Page, ReadModel, ServedPage, StoredDocument,
     answers::{Inner, READS, Served, Unread, answer, unavailable},
-    cursor::Cursor,
     list_cache::{Begin, FoundPage},
     list_slots::ListCost,
-    parameters::{ListQuery, MAX_COUNT},
+    parameters::{ListQuery, MAX_COUNT, cursor::Cursor},
     store::{Listed, Row, StoreError},
     visible::Visibility,
 };

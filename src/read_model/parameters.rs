@@ -2,8 +2,11 @@
 //!
 //! Pure: it decides what is asked, not how it is found.
 
+pub(super) mod cursor;
+
+pub use super::comparable::MAX_TEXT;
+
 use super::{
-    cursor::{Cursor, fingerprint},
     search::Search,
     visible::{Visibility, narrow},
 };
@@ -12,6 +15,7 @@ use crate::{
     text::composed,
     view::{Compare, Filter, Kind, Query, Rows, Sort},
 };
+use cursor::{Cursor, fingerprint};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,8 +25,6 @@ pub const DEFAULT_LIMIT: usize = 20;
 pub const MAX_LIMIT: usize = 200;
 /// The most documents that `count=true` counts.
 pub const MAX_COUNT: usize = 10_000;
-/// The longest text of a filter or of `q`, in bytes.
-pub const MAX_TEXT: usize = 512;
 
 /// The contents of a request for a list.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,21 +3,24 @@
 //! Everything that becomes part of a SurrealQL text passes through the types of this module, which
 //! are built from checked names only. Values never do: they are bound as parameters.
 
+pub use super::field_path::SchemaError;
+pub(crate) use super::{
+    comparable::{comparable, compared},
+    field_path::{FieldPath, sort_key},
+};
+
 use super::{
     ViewDescription,
     counting::{self, Counted},
     generation::Generation,
     ordering::{self, Direction, KeyColumn, ListOrder},
-    parameters::MAX_TEXT,
     search::{Searched, searched_text},
 };
 use crate::{
     event_log::subject::is_name,
-    text,
     view::{Compare, Filter, Kind, Query},
 };
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     fmt::{self, Write},
 };
@@ -40,10 +43,6 @@ pub(super) const SHARED: &str = "DEFINE TABLE IF NOT EXISTS checkpoint SCHEMALES
      DEFINE TABLE IF NOT EXISTS view SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS followed SCHEMALESS; \
      DEFINE TABLE IF NOT EXISTS store SCHEMALESS;";
-
-/// The longest text that is compared, in bytes. What is longer than a filter can be ([`MAX_TEXT`]) equals
-/// none, and is above or below each by its beginning.
-const MAX_COMPARED: usize = MAX_TEXT + 88;
 
 /// The parameters that every list has.
 const RESERVED: [&str; 6] = ["q", "sort", "limit", "count", "facets", "cursor"];
@@ -71,127 +70,6 @@ impl TableName {
 impl fmt::Display for TableName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// A field of a document, checked: `price`, `member.id`, `lines[].sku`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldPath {
-    segments: Vec<Segment>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Segment {
-    name: String,
-    each: bool,
-}
-
-impl FieldPath {
-    pub(crate) fn parse(path: &str) -> Result<Self, SchemaError> {
-        let segments = path
-            .split('.')
-            .map(|segment| {
-                let (name, each) = match segment.strip_suffix("[]") {
-                    Some(name) => (name, true),
-                    None => (segment, false),
-                };
-                is_name(name)
-                    .then(|| Segment {
-                        name: name.to_owned(),
-                        each,
-                    })
-                    .ok_or_else(|| SchemaError::Field(path.to_owned()))
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self { segments })
-    }
-
-    /// Returns whether the path reaches into the elements of an array.
-    pub(crate) fn is_many(&self) -> bool {
-        self.segments.iter().any(|segment| segment.each)
-    }
-
-    /// Calls `found` with each value at the path.
-    pub(crate) fn each<'a>(
-        &self,
-        document: &'a serde_json::Value,
-        found: &mut impl FnMut(&'a serde_json::Value),
-    ) {
-        each(&self.segments, document, found);
-    }
-
-    /// Calls `found` with each value at the path, which it may change.
-    fn each_mut(
-        &self,
-        document: &mut serde_json::Value,
-        found: &mut impl FnMut(&mut serde_json::Value),
-    ) {
-        each_mut(&self.segments, document, found);
-    }
-
-    /// The value at the path, in a document where there is at most one.
-    pub(crate) fn one<'a>(&self, document: &'a serde_json::Value) -> Option<&'a serde_json::Value> {
-        let mut one = None;
-        self.each(document, &mut |value| one = Some(value));
-        one
-    }
-
-    /// A word for the names of indexes and columns.
-    pub(crate) fn word(&self) -> String {
-        let names: Vec<_> = self.segments.iter().map(|s| s.name.as_str()).collect();
-        names.join("_")
-    }
-}
-
-fn each<'a>(
-    segments: &[Segment],
-    value: &'a serde_json::Value,
-    found: &mut impl FnMut(&'a serde_json::Value),
-) {
-    let Some((segment, rest)) = segments.split_first() else {
-        return found(value);
-    };
-    match (value.get(&segment.name), segment.each) {
-        (Some(value), false) => each(rest, value, found),
-        (Some(serde_json::Value::Array(values)), true) => {
-            for value in values {
-                each(rest, value, found);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn each_mut(
-    segments: &[Segment],
-    value: &mut serde_json::Value,
-    found: &mut impl FnMut(&mut serde_json::Value),
-) {
-    let Some((segment, rest)) = segments.split_first() else {
-        return found(value);
-    };
-    match (value.get_mut(&segment.name), segment.each) {
-        (Some(value), false) => each_mut(rest, value, found),
-        (Some(serde_json::Value::Array(values)), true) => {
-            for value in values {
-                each_mut(rest, value, found);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The path as SurrealQL, inside the stored row: ``doc.`lines`.*.`sku` ``.
-impl fmt::Display for FieldPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("doc")?;
-        for segment in &self.segments {
-            write!(f, ".`{}`", segment.name)?;
-            if segment.each {
-                f.write_str(".*")?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -395,45 +273,6 @@ impl ViewTables {
     }
 }
 
-/// The value to compare in place of this one, if that is another. Several values are none: they are not
-/// one that is equal, more or less.
-pub(crate) fn comparable(value: &serde_json::Value) -> Option<serde_json::Value> {
-    match value {
-        serde_json::Value::String(text) => match compared(text) {
-            same if same == *text => None,
-            other => Some(other.into()),
-        },
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => Some(serde_json::Value::Null),
-        _ => None,
-    }
-}
-
-/// The value by which a document is sorted: at the path, in the form in which it is compared.
-pub(crate) fn sort_key(
-    path: &FieldPath,
-    document: &serde_json::Value,
-) -> Option<serde_json::Value> {
-    let found = path.one(document)?;
-    Some(comparable(found).unwrap_or_else(|| found.clone()))
-}
-
-/// The form in which text is compared: composed, and no longer than what it can be compared with, so that
-/// no sort key, and no cursor with one in it, is longer than a request can be.
-pub(crate) fn compared(text: &str) -> Cow<'_, str> {
-    let composed = text::composed(text);
-    if composed.len() <= MAX_COMPARED {
-        return composed;
-    }
-    let mut end = MAX_COMPARED;
-    while !composed.is_char_boundary(end) {
-        end -= 1;
-    }
-    match composed {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[..end]),
-        Cow::Owned(text) => Cow::Owned(text[..end].to_owned()),
-    }
-}
-
 fn sorted(fields: &[&'static str]) -> Vec<&'static str> {
     let mut fields = fields.to_vec();
     fields.sort_unstable();
@@ -516,33 +355,6 @@ fn declared_equal(query: &Query) -> Vec<&'static str> {
         }
     }
     fields
-}
-
-/// A view that declares what cannot be stored: a defect of the program, which shows at its start.
-#[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
-    /// The view's name cannot be a table's.
-    #[error("{0:?} cannot be the name of a view")]
-    View(String),
-    /// A filter's name cannot be a parameter's, is that of one that every list has, or is another's.
-    #[error("{0:?} cannot be the name of a filter")]
-    Filter(String),
-    /// A filter by at least or at most is of an array's elements, or of true and false.
-    #[error("the filter {0:?} cannot compare by more or less")]
-    Range(String),
-    /// A list cannot be in the order of an array's elements.
-    #[error("{0:?} cannot be what a list is sorted by")]
-    Sort(String),
-    /// A declared field is not a path of plain names.
-    #[error("{0:?} cannot be a field of a view")]
-    Field(String),
-    /// A combination has a field in it that no filter compares by equality.
-    #[error("{0:?} are not all compared by equality by filters")]
-    Combined(String),
-    /// A combination of fields that are counted has one in it that no filter compares by equality, or
-    /// that is of an array.
-    #[error("{0:?} are not all compared by equality by filters, with one value a document")]
-    Counted(String),
 }
 
 #[cfg(test)]

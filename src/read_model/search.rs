@@ -8,7 +8,7 @@
 //! for. The rank depends on the document and on `q` alone, not on what else is stored (as a rank by rarity
 //! would), so that pages stay in order while documents change.
 
-use super::{parameters::MAX_TEXT, schema::FieldPath};
+use super::{comparable::MAX_TEXT, field_path::FieldPath};
 use crate::{problem::Problem, text};
 use serde_json::Value;
 use std::{

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    read_model::{cursor::Cursor, live::Condition},
+    read_model::{live::Condition, parameters::cursor::Cursor},
     view::Sort,
 };
 use serde_json::Value as Json;

@@ -4,7 +4,7 @@
 //! between two pages make none be skipped or repeated. It is opaque to clients, tied to the question
 //! it was made under, and checked: one that was not made here is refused.
 
-use super::parameters::{ListQuery, Order, SortKey, is_key_of};
+use super::{ListQuery, Order, SortKey, is_key_of};
 use crate::{event_log::subject::Id, problem::Problem, view::Filter};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub(crate) struct Cursor {
     form: u32,
     view: String,
     version: u32,
-    /// The log that the page is of, as [`super::Edition::log`] names it.
+    /// The log that the page is of, as [`crate::read_model::Edition::log`] names it.
     pub(crate) log: String,
     sort: String,
     filters: String,
