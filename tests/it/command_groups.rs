@@ -1,7 +1,7 @@
 //! Commands that go to the same home at the same moment go there together, and each is answered by itself.
 
 use crate::{
-    command_placement::{home, ids_at, keep_ghost_saying},
+    command_placement::{ids_at, keep_ghost_saying, two},
     command_support::{Replica, Tally, TallyCommand, add, give, log, logged},
     harness::{nats::Nats, poll::eventually},
 };
@@ -74,15 +74,7 @@ impl Drop for Overheard {
 async fn what_goes_to_one_home_at_one_moment_goes_there_together() {
     let nats = Nats::start();
     let log = log(&nats, AppendMode::Pipelined).await;
-    let (a, b) = (
-        Replica::start(&nats, "a").await,
-        Replica::start(&nats, "b").await,
-    );
-    let own = ids_at(&b, &Home::Here).next().unwrap();
-    eventually("a sees b", || async {
-        matches!(home(&a, &own), Home::At(_)).then_some(())
-    })
-    .await;
+    let (a, b) = two(&nats).await;
     let heard = Overheard::on(&nats, "own.b.>").await;
     // As a sees it: b may not have heard of a yet.
     let ids: Vec<String> = ids_at(&a, &Home::At("b".into())).take(40).collect();

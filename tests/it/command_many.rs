@@ -1,7 +1,7 @@
 //! Many commands in one request: each as if it had come alone, on both surfaces.
 
 use crate::{
-    command_placement::{home, ids_at, metric, serve},
+    command_placement::{ids_at, metric, serve, two},
     command_support::{Replica, Tally, TallyCommand, alone, log, logged, options},
     harness::{
         api::{Api, NatsApi, Reply},
@@ -333,15 +333,7 @@ fn adding(id: &str, amount: i64, headers: CommandHeaders) -> CommandRequest {
 async fn those_of_one_aggregate_are_decided_in_their_order_wherever_its_home_is() {
     let nats = Nats::start();
     let log = log(&nats, AppendMode::Pipelined).await;
-    let (a, b) = (
-        Replica::start(&nats, "a").await,
-        Replica::start(&nats, "b").await,
-    );
-    let own = ids_at(&b, &Home::Here).next().unwrap();
-    eventually("a sees b", || async {
-        matches!(home(&a, &own), Home::At(_)).then_some(())
-    })
-    .await;
+    let (a, b) = two(&nats).await;
     for round in 0..5 {
         let ids: Vec<String> = (0..6).map(|number| format!("t-{round}-{number}")).collect();
         let requests = (0..300).map(|number| {

@@ -74,6 +74,19 @@ fn id_at(replica: &Replica, wanted: &Home) -> String {
     first.expect("every replica is the home of some")
 }
 
+/// Two replicas, of which the first knows the second.
+pub async fn two(nats: &Nats) -> (Replica, Replica) {
+    let (a, b) = (
+        Replica::start(nats, "a").await,
+        Replica::start(nats, "b").await,
+    );
+    eventually("a sees b", || async {
+        matches!(home(&a, &id_at(&b, &Home::Here)), Home::At(_)).then_some(())
+    })
+    .await;
+    (a, b)
+}
+
 /// Adds by NATS.
 async fn add_by_nats(api: &NatsApi, id: &str, amount: i64, headers: &[(&str, &str)]) -> Reply {
     let body = json!({"amount": amount}).to_string().into_bytes();
@@ -85,14 +98,7 @@ async fn add_by_nats(api: &NatsApi, id: &str, amount: i64, headers: &[(&str, &st
 async fn a_command_is_decided_at_its_home_wherever_it_comes() {
     let nats = Nats::start();
     let log = log(&nats, AppendMode::Pipelined).await;
-    let (a, b) = (
-        Replica::start(&nats, "a").await,
-        Replica::start(&nats, "b").await,
-    );
-    eventually("a sees b", || async {
-        matches!(home(&a, &id_at(&b, &Home::Here)), Home::At(_)).then_some(())
-    })
-    .await;
+    let (a, b) = two(&nats).await;
     let api = NatsApi::connect(&nats.url()).await;
     for number in 0..50 {
         let id = format!("t-{number}");
