@@ -22,7 +22,7 @@ MOST_LINES = 400
 MOST_LINES_OF_A_FUNCTION = 80
 # So much a limit of the list may lie above what it is the limit of.
 SLACK = 25
-TEST = re.compile(r"(^|/)(tests?|testkit|golden|harness|docs|fakes)(/|\.rs)|dependency_rule|^tests/")
+TEST = re.compile(r"(?m)^#\[cfg\(test\)\]\n(?:pub(?:\([^)]*\))? )?mod (\w+);")
 OPENER = re.compile(r"\s*//[/!] (What|How|Whether|Where|Who|Whoever|That|Why)\b")
 FUNCTION = re.compile(r"(\s*)(?:pub(?:\([^)]*\))? )?(?:const )?(?:async )?fn (\w+)")
 USE = re.compile(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?use ((?:crate|super|self)\b[^;]*);")
@@ -97,9 +97,18 @@ def production_sources():
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src/*.rs"],
         cwd=ROOT, capture_output=True, text=True, check=True)
-    files = [file for file in listed.stdout.split() if not TEST.search(file) and (ROOT / file).exists()]
-    texts = ((file, (ROOT / file).read_text(encoding="utf-8")) for file in files)
-    return {file: re.split(r"(?m)^#\[cfg\(test\)\]\s*\nmod tests", text)[0] for file, text in texts}
+    files = [file for file in listed.stdout.split() if (ROOT / file).exists()]
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in files}
+    tests = tuple(test for file, text in texts.items() for test in test_modules(file, text))
+    return {file: re.split(r"(?m)^#\[cfg\(test\)\]\s*\nmod tests \{", text)[0] for file, text in texts.items()
+            if not f"{file.removesuffix('.rs')}/".startswith(tests)}
+
+
+def test_modules(file, text):
+    """The folders of the modules that a file has for its tests alone."""
+    path = pathlib.Path(file)
+    own = path.parent if path.name in ("lib.rs", "main.rs") else path.with_suffix("")
+    return [f"{own / name}/" for name in TEST.findall(text)]
 
 
 def functions(text):
