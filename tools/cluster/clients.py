@@ -36,7 +36,8 @@ class Http:
         if self.token:
             headers = headers | {"Authorization": f"Bearer {self.token}"}
         try:
-            if self.connection is None:
+            # A replica that leaves closes a connection after its answer.
+            if self.connection is None or self.connection.sock is None:
                 self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
                 self.connection.connect()
             self.connection.sock.settimeout(seconds)

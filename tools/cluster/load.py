@@ -80,10 +80,14 @@ def work(number, http, nats, token, writers, seed, file, stopping):
             job.ways = Ways(http, nats, token, place, avoided, job.chance)
             job.told, job.stopping = told, stopping
             threads.append(threading.Thread(target=job.run))
+        failed = []
+        threading.excepthook = lambda what: (failed.append(what), threading.__excepthook__(what))
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+    if failed:
+        raise SystemExit(1)
 
 
 class Ways:
