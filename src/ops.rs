@@ -13,6 +13,8 @@ mod homes;
 mod jobs;
 mod overview;
 mod parked;
+mod recall;
+mod refusals;
 mod story;
 mod tail;
 mod views;
@@ -28,6 +30,8 @@ pub use overview::{
     OverviewView,
 };
 pub use parked::{ParkedCommit, ParkedCommits, ParkedFilter};
+pub use recall::RecallEndpoint;
+pub use refusals::{Refusals, ToldRefusal};
 pub use story::{
     CommandStory, Searched, StoryCommand, StoryDeadline, StoryFact, StoryInstance, StoryOrigin,
     StoryPlace, StoryStep,
@@ -36,10 +40,7 @@ pub use tail::{LogPage, TailFilter, TailPlace};
 pub use views::{ToldGeneration, ToldStore, ToldView, ToldViews};
 
 use crate::{
-    command::{
-        describe::AggregateDescription,
-        refusals::{self, Refusal},
-    },
+    command::describe::AggregateDescription,
     event_log::{ChosenAppend, EventLog, LoadError, topology::Durability},
     http::ReadinessProbe,
     membership::Membership,
@@ -48,14 +49,12 @@ use crate::{
     read_model::ViewDescription,
 };
 use overview::Gathered;
-use serde::Serialize;
 use std::{fmt, sync::Arc};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
 
 /// The number of streams that operators follow at once.
 const STREAMS: usize = 32;
@@ -152,17 +151,6 @@ impl Operations {
         })
     }
 
-    /// The latest commands that this replica has refused, the last one first.
-    #[must_use]
-    pub fn refusals(&self, limit: usize) -> Refusals {
-        let mut items = refusals::latest();
-        items.truncate(limit);
-        Refusals {
-            replica: self.options().membership.replica().to_owned(),
-            items,
-        }
-    }
-
     /// Finds a view.
     ///
     /// # Errors
@@ -179,15 +167,6 @@ impl Operations {
     fn options(&self) -> &OperationsOptions {
         &self.0.options
     }
-}
-
-/// The latest commands that a replica has refused.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Refusals {
-    /// The replica.
-    pub replica: String,
-    /// The refusals, the last one first.
-    pub items: Vec<Refusal>,
 }
 
 impl fmt::Debug for Operations {

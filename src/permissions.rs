@@ -108,6 +108,7 @@ pub const TABLE: &[Rule] = &[
     // For operators.
     rule("ctl.projector.>", &[Gateway, Operator], &[Projector]),
     rule("ctl.process.>", &[Operator], &[Process]),
+    rule("ctl.replica.>", &[Gateway], &[Command, Gateway]),
     // What is told of process instances, to who may read it, and to callers who wait for their own.
     rule("prc.>", &[Command, Gateway, Operator], &[Process]),
     // The log.
@@ -309,6 +310,7 @@ mod tests {
             "member.r1",
             "applied.order",
             "ctl.projector.all.all.rebuild",
+            "ctl.replica.r1.cancel",
             "_INBOX.a.b",
             "$JS.API.STREAM.DELETE.EVENTS",
             "$JS.API.STREAM.PURGE.EVENTS",

@@ -64,6 +64,7 @@ pub struct Platform {
     command_endpoint: Option<CommandEndpoint>,
     projectors: Vec<ViewHandle>,
     control: Option<RunningEndpoint>,
+    recall: Option<RunningEndpoint>,
     projector_arbiter: Option<Arbiter>,
     queries: Option<ReadModel>,
     query_endpoint: Option<RunningEndpoint>,
@@ -254,7 +255,11 @@ impl Platform {
             },
         )
         .await;
-        let endpoints = [self.query_endpoint.take(), self.control.take()];
+        let endpoints = [
+            self.query_endpoint.take(),
+            self.control.take(),
+            self.recall.take(),
+        ];
         for (stopping, running) in endpoints.into_iter().flatten() {
             stopping.cancel();
             let _ = running.await;

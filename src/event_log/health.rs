@@ -231,10 +231,10 @@ fn is_of_the_log(subject: &str) -> bool {
         .any(|prefix| subject.starts_with(prefix))
 }
 
-/// Advisories are only looked at; without them the monitor notices a little later. Lists of commands are not taken where
-/// the permissions are of before there were any.
+/// Advisories are only looked at; without them the monitor notices a little later. Lists of commands are not taken, and
+/// other replicas not told what this one remembers, where the permissions are of before there was that.
 fn is_needed(subject: &str) -> bool {
-    let optional = ["$JS.EVENT.", "cmds."];
+    let optional = ["$JS.EVENT.", "cmds.", "ctl.replica."];
     !optional.iter().any(|prefix| subject.starts_with(prefix))
 }
 
@@ -288,6 +288,7 @@ mod tests {
             "Permissions Violation for Subscription to \"$JS.EVENT.ADVISORY.STREAM.*.EVENTS\"",
         );
         health.denied("Permissions Violation for Subscription to \"cmds.*\" using queue \"q\"");
+        health.denied("Permissions Violation for Subscription to \"ctl.replica.r1.*\"");
         assert_eq!(health.trouble(), None);
 
         health.denied("Permissions Violation for Publish to \"evt.order.o-1\"");

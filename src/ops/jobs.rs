@@ -1,18 +1,21 @@
 //! What operators have done to views, as jobs: begun by one request, looked at and cancelled by others.
 //!
 //! A job is remembered by the replica that took it, and lost with it: what it has begun in the projectors goes on,
-//! and shows in the views' generations.
+//! and shows in the views' generations. Whichever replica is asked about it asks that one.
 
 mod run;
 
-use super::Operations;
+use super::{
+    Operations,
+    recall::{RecallAsk, RecallVerb},
+};
 use crate::{
     problem::Problem,
     projection::{Ask, Verb},
     read_model::Generation,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -46,7 +49,7 @@ pub struct JobOrder {
 }
 
 /// How far a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// It is under way.
@@ -60,7 +63,7 @@ pub enum JobState {
 }
 
 /// A job.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Job {
     /// Its id.
     pub id: String,
@@ -92,7 +95,7 @@ pub struct Job {
 }
 
 /// The part of a job that is done in one store.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct JobPart {
     /// The store's identity.
     pub store: String,
@@ -114,11 +117,24 @@ pub struct JobPart {
     pub error: Option<String>,
 }
 
-/// The jobs of a replica, the last one first.
+/// The latest jobs of all replicas, the last one first.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Jobs {
     /// Each of them.
     pub items: Vec<Job>,
+    /// The replicas that should have told of theirs and did not.
+    pub missing: Vec<String>,
+}
+
+/// The role whose replicas are given jobs.
+const GIVEN: &[&str] = &["gateway"];
+/// The number of jobs that are told of.
+const TOLD: usize = 200;
+
+/// The refusal where nobody remembers a job.
+pub(super) fn unknown_job() -> Problem {
+    let detail = "no live replica remembers such a job; each remembers those that it was given, the last hundred";
+    Problem::not_found("not_found", detail)
 }
 
 /// The jobs that are remembered.
@@ -211,40 +227,95 @@ impl Operations {
         Ok(entry.job.borrow().clone())
     }
 
-    /// The jobs of this replica, the last one first.
-    #[must_use]
-    pub fn jobs(&self) -> Jobs {
-        let entries = self.0.jobs.lock();
-        let items = entries.iter().map(|entry| entry.job.borrow().clone());
+    /// The latest jobs of all replicas, the last one first.
+    pub async fn jobs(&self, authorization: Option<&str>) -> Jobs {
+        let ask = RecallAsk::default();
+        let others = self.others_with(GIVEN);
+        let recalled = self.recall::<Job>((RecallVerb::Jobs, &ask), others, authorization);
+        let recalled = recalled.await;
+        let mut items = self.own_jobs();
+        items.extend(recalled.items.into_iter().map(|(_, job)| job));
+        items.sort_by_key(|job| std::cmp::Reverse(job.began));
+        items.truncate(TOLD);
         Jobs {
-            items: items.collect(),
+            items,
+            missing: recalled.missing,
         }
     }
 
-    /// A job.
+    /// The jobs that were given to this replica, the last one first.
+    pub(super) fn own_jobs(&self) -> Vec<Job> {
+        let entries = self.0.jobs.lock();
+        let items = entries.iter().map(|entry| entry.job.borrow().clone());
+        items.collect()
+    }
+
+    /// A job, whichever replica it was given to.
     ///
     /// # Errors
     ///
-    /// Returns `not_found`.
-    pub fn job(&self, id: &str) -> Result<Job, Problem> {
-        let found = self.find_job(id)?;
-        Ok(found.job.borrow().clone())
-    }
-
-    fn find_job(&self, id: &str) -> Result<Arc<Entry>, Problem> {
-        self.0.jobs.find(id).ok_or_else(|| {
-            let detail = "this replica has no such job; it remembers its own, the last hundred";
-            Problem::not_found("not_found", detail)
-        })
+    /// Returns `not_found` where no live replica remembers it, `unavailable` where the one that would does not answer.
+    pub async fn job(&self, id: &str, authorization: Option<&str>) -> Result<Job, Problem> {
+        match self.0.jobs.find(id) {
+            Some(found) => Ok(found.job.borrow().clone()),
+            None => {
+                self.job_of_another(RecallVerb::Jobs, id, authorization)
+                    .await
+            }
+        }
     }
 
     /// Cancels a job, and returns how far it is after a moment.
     ///
     /// # Errors
     ///
-    /// Returns `not_found`, and `not_cancellable` where it has ended or is over at once.
-    pub async fn cancel(&self, id: &str) -> Result<Job, Problem> {
-        let entry = self.find_job(id)?;
+    /// Returns what [`Operations::job`] does, and `not_cancellable` where it has ended or is over at once.
+    pub async fn cancel(&self, id: &str, authorization: Option<&str>) -> Result<Job, Problem> {
+        match self.0.jobs.find(id) {
+            Some(_) => self.cancel_own(id).await,
+            None => {
+                self.job_of_another(RecallVerb::Cancel, id, authorization)
+                    .await
+            }
+        }
+    }
+
+    /// Asks the replica that an id names for its job.
+    async fn job_of_another(
+        &self,
+        verb: RecallVerb,
+        id: &str,
+        authorization: Option<&str>,
+    ) -> Result<Job, Problem> {
+        let named = id.rsplit_once('-').map(|(replica, _)| replica);
+        let mut others = self.others_with(GIVEN);
+        others.retain(|other| Some(&**other) == named);
+        if others.is_empty() {
+            return Err(unknown_job());
+        }
+        let ask = RecallAsk {
+            id: Some(id.to_owned()),
+            ..RecallAsk::default()
+        };
+        let recalled = self.recall::<Job>((verb, &ask), others, authorization);
+        let recalled = recalled.await;
+        if let Some(replica) = recalled.missing.first() {
+            let detail = format!("replica {replica}, which it was given to, does not answer");
+            return Err(Problem {
+                retry_after: Some(1),
+                ..Problem::unavailable(detail)
+            });
+        }
+        if let Some(problem) = recalled.refused {
+            return Err(problem);
+        }
+        let mut items = recalled.items.into_iter().map(|(_, job)| job);
+        items.find(|job| job.id == id).ok_or_else(unknown_job)
+    }
+
+    /// Cancels a job that was given to this replica, and returns how far it is after a moment.
+    pub(super) async fn cancel_own(&self, id: &str) -> Result<Job, Problem> {
+        let entry = self.0.jobs.find(id).ok_or_else(unknown_job)?;
         if !entry.job.borrow().cancellable {
             let detail = "the job has ended, or is of a kind that is over at once";
             return Err(Problem::refused("not_cancellable", detail));

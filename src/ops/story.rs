@@ -54,7 +54,12 @@ impl Operations {
     /// # Errors
     ///
     /// Returns `not_found` where the log has none of this id, `unavailable` where the log cannot be read.
-    pub async fn story(&self, id: &str, place: &StoryPlace) -> Result<CommandStory, Problem> {
+    pub async fn story(
+        &self,
+        id: &str,
+        place: &StoryPlace,
+        authorization: Option<&str>,
+    ) -> Result<CommandStory, Problem> {
         let mut teller = Teller::new(self, COMMANDS);
         let origin = self.origin_of(id);
         let told = match &origin {
@@ -75,18 +80,25 @@ impl Operations {
             .search(id, place)
             .await
             .map_err(|error| unread(&error))?;
-        let command = match events {
+        let (command, missing) = match events {
             Some(commit) => {
                 let command = teller.accepted(id, &commit).await;
-                Some(command.map_err(|error| unread(&error))?)
+                (Some(command.map_err(|error| unread(&error))?), Vec::new())
             }
-            None => StoryCommand::refused(id),
+            None => {
+                let (refusal, missing) = self.refusal_of(id, authorization).await;
+                (refusal.map(StoryCommand::refused), missing)
+            }
         };
         if command.is_none() && searched.complete {
-            let detail = format!(
+            let mut detail = format!(
                 "the log has no command {id:?} in what was searched; one that was refused, or changed nothing, \
                  leaves nothing there"
             );
+            if !missing.is_empty() {
+                let missing = missing.join(", ");
+                detail.push_str(&format!("; not asked for their refusals: {missing}"));
+            }
             return Err(Problem::not_found("not_found", detail));
         }
         Ok(CommandStory {

@@ -1,7 +1,7 @@
 //! The start of a replica, in the order in which data flows.
 
 use super::{
-    Domain, Platform, PlatformOptions, StartError, WaitingProcesses, command_side,
+    Domain, Platform, PlatformOptions, RunningEndpoint, StartError, WaitingProcesses, command_side,
     early::EarlyGateway, io::IoThreads, nats::connect_replica, query_side, readiness::readiness,
     starting::Starting,
 };
@@ -15,7 +15,7 @@ use crate::{
     },
     http::{self, Backends, Connections, Gateway},
     membership::{Member, Membership, MembershipOptions},
-    ops::{Operations, OperationsOptions},
+    ops::{Operations, OperationsOptions, RecallEndpoint},
     processes::{Operators, ProcessQueries},
     telemetry,
 };
@@ -25,6 +25,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
 /// An address that was taken, and how HTTP is served there.
 type Listening = (TcpListener, http::Options);
@@ -68,6 +69,7 @@ pub(super) async fn start(
         command_endpoint,
         projectors: Vec::new(),
         control: None,
+        recall: None,
         projector_arbiter: None,
         queries: None,
         query_endpoint: None,
@@ -92,6 +94,9 @@ pub(super) async fn start(
     starting.io().spawn(monitor.run());
     if options.has(Role::Gateway) {
         platform.operations = Some(operations(&starting, log, &platform));
+    }
+    if options.has(Role::Gateway) || options.has(Role::Command) {
+        platform.recall = Some(open_recall(&starting, &platform).await?);
     }
     let connections = &platform.connections;
     platform.gateway = Some(serve(&starting, callers, connections, &platform)?);
@@ -296,6 +301,30 @@ async fn set_up_topology(
             set_up(nats, starting.domain, starting.options).await
         })
         .await
+}
+
+/// Begins to tell other replicas what this one remembers.
+async fn open_recall(
+    starting: &Starting<'_>,
+    platform: &Platform,
+) -> Result<RunningEndpoint, StartError> {
+    let options = starting.options;
+    let endpoint = starting
+        .waiting
+        .until("control", "not subscribed to yet", async || {
+            let (nats, operations) = (platform.nats.clone(), platform.operations.clone());
+            let (guard, access) = (starting.guard.clone(), options.access.clone());
+            let replica = options.replica.clone();
+            let opening = async move {
+                RecallEndpoint::open(&nats, &replica, operations, guard, access).await
+            };
+            let opened = starting.on_io(opening).await?;
+            opened.map_err(|error| StartError::Queries(error.to_string()))
+        })
+        .await?;
+    let stopping = CancellationToken::new();
+    let running = starting.io().spawn(endpoint.run(stopping.clone()));
+    Ok((stopping, running))
 }
 
 /// Brings the streams to what the files say, and looks whether they are. Returns what is an

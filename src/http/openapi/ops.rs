@@ -111,7 +111,9 @@ fn read(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
                 "/ops/refusals",
                 "refusals",
                 "The latest commands that were refused",
-                told.json::<Refusals>("Those of the replica that answers."),
+                told.json::<Refusals>(
+                    "Those of all replicas that have answered, the last one first.",
+                ),
             ),
             |operation| operation.parameter(limit()),
         ),
@@ -254,7 +256,7 @@ fn change(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
         get(
             "/ops/jobs",
             "jobs",
-            "The jobs of the replica that answers",
+            "The jobs that replicas were given",
             told.json::<Jobs>("The last one first."),
         ),
         with(

@@ -172,7 +172,7 @@ pub(super) async fn cancel(
     allowed(&request, &access, Action::Operate).await?;
     let id = input::segment(&request, 2, "id")?;
     parameters(&request, &[])?;
-    let job = operations.cancel(&id).await?;
+    let job = operations.cancel(&id, authorization(&request)).await?;
     super::answer(&request, &job).await
 }
 

@@ -102,7 +102,8 @@ pub(super) async fn story(
         aggregate,
         before: given.position("before")?,
     };
-    let story = operations.story(&command, &place).await?;
+    let authorization = authorization(&request);
+    let story = operations.story(&command, &place, authorization).await?;
     answer(&request, &story).await
 }
 
@@ -113,7 +114,8 @@ pub(super) async fn refusals(
     }: Inspection,
 ) -> Answer {
     let limit = parameters(&request, &["limit"])?.limit()?;
-    answer(&request, &operations.refusals(limit)).await
+    let refusals = operations.refusals(limit, authorization(&request));
+    answer(&request, &refusals.await).await
 }
 
 pub(super) async fn explain(
@@ -208,7 +210,8 @@ pub(super) async fn jobs(
     }: Inspection,
 ) -> Answer {
     parameters(&request, &[])?;
-    answer(&request, &operations.jobs()).await
+    let jobs = operations.jobs(authorization(&request)).await;
+    answer(&request, &jobs).await
 }
 
 pub(super) async fn job(
@@ -219,5 +222,6 @@ pub(super) async fn job(
 ) -> Answer {
     let id = input::segment(&request, 2, "id")?;
     parameters(&request, &[])?;
-    answer(&request, &operations.job(&id)?).await
+    let job = operations.job(&id, authorization(&request)).await?;
+    answer(&request, &job).await
 }

@@ -1,8 +1,7 @@
 //! What a story is told with.
 
 use crate::{
-    command::refusals,
-    ops::{ToldEvent, commits::trace_of},
+    ops::{ToldEvent, ToldRefusal, commits::trace_of},
     process::Deadline,
     processes::ToldStatus,
 };
@@ -135,12 +134,11 @@ impl From<&Deadline> for StoryDeadline {
 }
 
 impl StoryCommand {
-    /// A command of which this replica remembers that it was refused.
-    pub(super) fn refused(id: &str) -> Option<Self> {
-        let mut latest = refusals::latest().into_iter();
-        let refused = latest.find(|refused| &*refused.command_id == id)?;
-        Some(Self {
-            command_id: id.to_owned(),
+    /// A command of which a replica remembers that it was refused.
+    pub(super) fn refused(told: ToldRefusal) -> Self {
+        let refused = told.refusal;
+        Self {
+            command_id: refused.command_id.to_string(),
             aggregate: refused.aggregate,
             id: refused.id.to_string(),
             command: Some(refused.command.to_string()),
@@ -151,7 +149,7 @@ impl StoryCommand {
                 "status": refused.status, "code": refused.code, "detail": refused.detail,
             })),
             ..Self::default()
-        })
+        }
     }
 
     /// Takes what the events of the command say of it.

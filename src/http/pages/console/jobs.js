@@ -2,7 +2,7 @@
 
 import { Time, ask, html, say, to, told, useTitle } from '../assets/page.js';
 import { cancelled, useForbidden, useOpsWhile } from './data.js';
-import { Action, Asked, Chip, DocumentLink, Facts, Json, Page, Progress, Table } from './parts.js';
+import { Action, Asked, Chip, DocumentLink, Facts, Json, Missing, Page, Progress, Table } from './parts.js';
 import { t } from './texts.js';
 
 const EVERY_MS = 500;
@@ -11,11 +11,11 @@ const kind = (job) => t(job.kind === 'skip' ? 'skip_event' : job.kind.replace('_
 export function Jobs() {
   const asked = useOpsWhile('jobs', (jobs) => jobs.items.some((job) => job.state === 'running'), EVERY_MS);
   useTitle(t('jobs'), t('console'), 'jobs');
-  return html`<${Page} title=${t('jobs')}><${Asked} asked=${asked}>${({ items }) => (items.length === 0 ? html`<p class="empty">${t('jobs_none')}</p>` : html`
+  return html`<${Page} title=${t('jobs')}><${Asked} asked=${asked}>${({ items, missing }) => html`<${Missing} missing=${missing} />${items.length === 0 ? html`<p class="empty">${t('jobs_none')}</p>` : html`
     <section class="panel"><${Table} label=${t('jobs')} heads=${[t('job'), t('view'), t('status'), t('progress'), t('began'), t('by')]}>
       ${items.map((job) => html`<tr key=${job.id}><td><a href=${to(['jobs', job.id])}>${kind(job)}</a></td><td>${job.view}</td><td><${Chip} state=${job.state} /></td>
         <td><${Progress} done=${job.done} total=${job.total} label=${kind(job)} /></td><td><${Time} at=${job.began} /></td><td>${job.by ?? '–'}</td></tr>`)}
-    </${Table}></section>`)}</${Asked}></${Page}>`;
+    </${Table}></section>`}`}</${Asked}></${Page}>`;
 }
 
 export function Job({ id }) {

@@ -54,6 +54,9 @@ export function Table({ label, heads, children }) {
     ? html`<th key=${head} scope="col">${head}</th>` : html`<td></td>`))}</tr></thead><tbody>${children}</tbody></table></div>`;
 }
 
+/** The replicas that have not answered. */
+export const Missing = ({ missing = [] }) => missing.map((replica) => html`<p key=${replica} class="note warn">${t('missing', replica)}</p>`);
+
 /** Pairs of a name and what it is. */
 export const Facts = ({ facts }) => html`<dl class="facts">${facts.filter(Boolean).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value ?? '–'}</dd></div>`)}</dl>`;
 

@@ -2,7 +2,7 @@
 
 import { Time, html, useTitle } from '../assets/page.js';
 import { useOpsWhile } from './data.js';
-import { AggregateLink, Asked, Page, Table } from './parts.js';
+import { AggregateLink, Asked, Missing, Page, Table } from './parts.js';
 import { t } from './texts.js';
 
 const EVERY_MS = 2000;
@@ -11,12 +11,13 @@ const MINUTE_MS = 60_000;
 export function Refusals() {
   const asked = useOpsWhile('refusals?limit=200', () => true, EVERY_MS);
   useTitle(t('refusals'), t('console'), 'refusals');
-  return html`<${Page} title=${t('refusals')}><p class="quiet">${t('refusals_lead')}</p><${Asked} asked=${asked}>${({ items }) => {
-    if (!items.length) return html`<p class="empty">${t('refusals_none')}</p>`;
+  return html`<${Page} title=${t('refusals')}><p class="quiet">${t('refusals_lead')}</p><${Asked} asked=${asked}>${({ items, missing }) => {
+    const silent = html`<${Missing} missing=${missing} />`;
+    if (!items.length) return html`${silent}<p class="empty">${t('refusals_none')}</p>`;
     const since = Date.now() - MINUTE_MS;
     const late = items.filter((one) => Date.parse(one.time) >= since);
     const early = items.filter((one) => Date.parse(one.time) < since);
-    return html`<${Group} title=${t('minute')} items=${late} /><${Group} title=${t('earlier')} items=${early} />`;
+    return html`${silent}<${Group} title=${t('minute')} items=${late} /><${Group} title=${t('earlier')} items=${early} />`;
   }}</${Asked}></${Page}>`;
 }
 

@@ -3,7 +3,7 @@
 import { Time, ask, go, html, say, to, told, useTitle } from '../assets/page.js';
 import { lasting, number } from '../assets/text.js';
 import { begun, useForbidden, useOpsWhile, useOverview } from './data.js';
-import { Action, Asked, Chip, Lag, Page, Table } from './parts.js';
+import { Action, Asked, Chip, Lag, Missing, Page, Table } from './parts.js';
 import { Views as ViewsTable } from './overview.js';
 import { t } from './texts.js';
 
@@ -25,7 +25,7 @@ export function View({ name }) {
 function Shown({ view }) {
   const generations = view.stores.flatMap((store) => store.generations ?? []);
   return html`<p class="quiet">${t('follows')}: ${view.aggregates.join(', ')} · ${t('version')} ${view.version}</p>
-    ${view.missing.map((replica) => html`<p key=${replica} class="note warn">${t('gone', replica)}</p>`)}
+    <${Missing} missing=${view.missing} />
     <${Actions} name=${view.view} generations=${generations} />
     ${view.stores.map((store) => html`<section class="panel" key=${store.store}><h2>${t('store')} <code>${store.replica ?? store.store}</code> ${store.here && html`<span class="chip">${t('here')}</span>`}</h2>
       ${store.error && html`<p class="note bad">${store.error}</p>`}
