@@ -23,15 +23,19 @@ pub mod live;
 pub mod load;
 mod log;
 pub mod mixed;
+pub mod plot;
 pub mod processes;
 pub mod queries;
 pub mod report;
 pub mod sample;
 pub mod search;
+pub mod sweep;
 
 pub use load::{LoadThreads, closed_loop};
+pub use plot::{Line, Plot};
 pub use report::{Bench, Rounds};
 pub use sample::{Figures, Sample};
+pub use sweep::Sweep;
 
 use std::fmt;
 

@@ -6,7 +6,7 @@ use super::{
     load::once_each,
     log::{self, Appends, MAKING},
     queries::QueriesOptions,
-    report::common_settings,
+    report::{common_settings, lines},
     sample,
 };
 use crate::{
@@ -92,6 +92,7 @@ pub async fn run(options: QueriesOptions, events: usize) -> Result<Bench, BenchE
             bench: "catchup",
             ours: Figures::medians(&ours),
             floors: BTreeMap::from([("bulk_insert", Figures::medians(&floors))]),
+            rounds: lines(&ours, [(&"bulk_insert", &floors)].into_iter()),
             ratios: BTreeMap::from([("bulk_insert", sample::median(ratios))]),
             settings,
         })

@@ -46,17 +46,18 @@ pub async fn run(options: &CommandsOptions, compared: Compared) -> Result<Bench,
         Compared::GatewayApart => (1, Gateway::Apart),
     };
     let ours = System::start(options, &threads, replicas, gateway).await?;
-    let other = match compared {
-        Compared::Lists(_) | Compared::Http => None,
-        Compared::Replicas(_) => Some(Gateway::Nowhere),
-        Compared::GatewayApart => Some(Gateway::Beside),
+    let beside: &[(usize, Gateway)] = match compared {
+        Compared::Lists(_) | Compared::Http => &[],
+        Compared::Replicas(3) => &[(1, Gateway::Nowhere), (2, Gateway::Nowhere)],
+        Compared::Replicas(_) => &[(1, Gateway::Nowhere)],
+        Compared::GatewayApart => &[(1, Gateway::Beside)],
     };
-    let other = match other {
-        Some(gateway) => Some(System::start(options, &threads, 1, gateway).await?),
-        None => None,
-    };
-    let measured = measure(options, compared, &threads, &ours, other.as_ref()).await;
-    for system in [Some(ours), other].into_iter().flatten() {
+    let mut others = Vec::new();
+    for (replicas, gateway) in beside {
+        others.push(System::start(options, &threads, *replicas, *gateway).await?);
+    }
+    let measured = measure(options, compared, &threads, &ours, &others).await;
+    for system in std::iter::once(ours).chain(others) {
         system.stop().await;
     }
     measured
@@ -108,9 +109,10 @@ impl<'a> Ways<'a> {
         options: &CommandsOptions,
         compared: Compared,
         ours: &'a System,
-        other: &'a System,
+        others: &'a [System],
     ) -> Result<Self, BenchError> {
         let (count, workers) = (options.aggregates, options.concurrency);
+        let other = others.first().unwrap_or(ours);
         let singles = |system: &'a System| {
             let singles = system.singles(count, workers);
             Way::new(singles, workers, system)
@@ -129,7 +131,13 @@ impl<'a> Ways<'a> {
                 lists.each = size;
                 Self::beside(lists, "single", single)
             }
-            Compared::Replicas(_) => Self::beside(singles(ours), "one_replica", singles(other)),
+            Compared::Replicas(_) => {
+                let mut ways = Self::beside(singles(ours), "one_replica", singles(other));
+                let two = others.get(1);
+                ways.floors
+                    .extend(two.map(|two| ("two_replicas", singles(two))));
+                ways
+            }
             Compared::GatewayApart => {
                 let apart = posts(ours, ours.address()?).await?;
                 Self::beside(apart, "beside", posts(other, other.address()?).await?)
@@ -242,10 +250,10 @@ async fn measure(
     compared: Compared,
     threads: &LoadThreads,
     ours: &System,
-    other: Option<&System>,
+    others: &[System],
 ) -> Result<Bench, BenchError> {
     let threads = threads.handle();
-    let mut ways = Ways::start(options, compared, ours, other.unwrap_or(ours)).await?;
+    let mut ways = Ways::start(options, compared, ours, others).await?;
     let count = options.rounds.max(1);
     let length = options.length / count;
     ways.warm(threads, length.min(Duration::from_secs(1)))

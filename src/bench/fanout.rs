@@ -7,7 +7,7 @@ use super::{
     log::{self, Appends, MAKING},
     processes::Scratch,
     queries::QueriesOptions,
-    report::common_settings,
+    report::{common_settings, lines},
     sample,
 };
 use crate::{
@@ -89,6 +89,7 @@ async fn measure(scratch: &Scratch, options: &QueriesOptions) -> Result<Bench, B
         bench: "fanout",
         ours: Figures::medians(&ours),
         floors: BTreeMap::from([("bulk_update", Figures::medians(&floors))]),
+        rounds: lines(&ours, [(&"bulk_update", &floors)].into_iter()),
         ratios: BTreeMap::from([("bulk_update", sample::median(ratios))]),
         settings,
     })

@@ -5,7 +5,7 @@ use super::{
     Bench, BenchError, LoadThreads, Sample,
     http::{self, Connection},
     queries::{Mart, QueriesOptions},
-    report::common_settings,
+    report::{common_settings, lines},
 };
 use std::{
     collections::BTreeMap,
@@ -45,6 +45,7 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
         Ok(Bench {
             bench: "fresh",
             ours: sample.figures(),
+            rounds: lines(&[sample.figures()], std::iter::empty()),
             floors: BTreeMap::new(),
             ratios: BTreeMap::new(),
             settings,

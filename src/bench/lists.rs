@@ -6,13 +6,13 @@
 //! no floor: what is compared is descending with ascending and a later page with the first, in one run.
 
 use super::{
-    BenchError, Figures, LoadThreads, Sample, closed_loop,
+    BenchError, Figures, LoadThreads, Plot, Sample, closed_loop,
     http::{self, Connection},
     load::once_each,
     log::{self, Appends, MAKING},
     processes::{self, Process, Scratch},
     queries::QueriesOptions,
-    report::{common_settings, write_json},
+    report::{common_settings, lines, profile, write_json},
 };
 use crate::{
     event_log::EventLog,
@@ -399,14 +399,26 @@ fn ratios(lists: &BTreeMap<String, Figures>) -> BTreeMap<&'static str, f64> {
 }
 
 impl Lists {
-    /// Prints the table and, if a file is named, writes the JSON.
+    /// Prints the table and, if files are named, writes the JSON and draws the plot: list by list, in the order of the
+    /// table.
     ///
     /// # Errors
     ///
-    /// Returns [`BenchError`] when the file cannot be written.
-    pub fn tell(&self, json: Option<&Path>) -> Result<(), BenchError> {
+    /// Returns [`BenchError`] when a file cannot be written.
+    pub fn tell(&self, json: Option<&Path>, plot: Option<&Path>) -> Result<(), BenchError> {
         print!("{self}");
-        json.map_or(Ok(()), |path| write_json(self, path))
+        json.map_or(Ok(()), |path| write_json(self, path))?;
+        let Some(path) = plot else { return Ok(()) };
+        let plot = Plot {
+            title: format!("bench {} ({})", self.bench, profile()),
+            along: "list, in the order of the table",
+            doubling: false,
+            lines: lines(
+                &self.lists.values().copied().collect::<Vec<_>>(),
+                std::iter::empty(),
+            ),
+        };
+        plot.write(path)
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     Bench, BenchError, LoadThreads, Sample,
     http::{self, Connection},
     queries::{Mart, QueriesOptions},
-    report::common_settings,
+    report::{common_settings, lines},
 };
 use std::{
     collections::BTreeMap,
@@ -88,6 +88,7 @@ pub async fn run(options: QueriesOptions) -> Result<Bench, BenchError> {
         Ok(Bench {
             bench: "live",
             ours: sample.figures(),
+            rounds: lines(&[sample.figures()], std::iter::empty()),
             floors: BTreeMap::new(),
             ratios: BTreeMap::new(),
             settings,

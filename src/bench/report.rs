@@ -1,6 +1,6 @@
 //! The result of a bench, for people and for programs.
 
-use super::{BenchError, Figures, Sample, sample};
+use super::{BenchError, Figures, Line, Plot, Sample, sample};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{collections::BTreeMap, fmt, fs, path::Path};
@@ -42,6 +42,7 @@ impl Rounds {
         };
         Bench {
             bench,
+            rounds: lines(&self.ours, self.floors.iter()),
             ratios: self.floors.iter().map(|(n, f)| (*n, ratio(f))).collect(),
             ours: Figures::medians(&self.ours),
             floors: self
@@ -67,18 +68,45 @@ pub struct Bench {
     pub ratios: BTreeMap<&'static str, f64>,
     /// With what it was measured.
     pub settings: Map<String, Value>,
+    /// Ours and each floor over the rounds, for plots alone.
+    #[serde(skip)]
+    pub rounds: Vec<Line>,
 }
 
 impl Bench {
-    /// Prints the table and, if a file is named, writes the JSON.
+    /// Prints the table and, if files are named, writes the JSON and draws the plot.
     ///
     /// # Errors
     ///
-    /// Returns [`BenchError`] when the file cannot be written.
-    pub fn tell(&self, json: Option<&Path>) -> Result<(), BenchError> {
+    /// Returns [`BenchError`] when a file cannot be written.
+    pub fn tell(&self, json: Option<&Path>, plot: Option<&Path>) -> Result<(), BenchError> {
         print!("{self}");
-        json.map_or(Ok(()), |path| write_json(self, path))
+        json.map_or(Ok(()), |path| write_json(self, path))?;
+        plot.map_or(Ok(()), |path| self.plot().write(path))
     }
+
+    /// What was measured, over the rounds.
+    fn plot(&self) -> Plot {
+        Plot {
+            title: format!("bench {} ({})", self.bench, profile()),
+            along: "round",
+            doubling: false,
+            lines: self.rounds.clone(),
+        }
+    }
+}
+
+/// Ours and the floors, round by round.
+pub(super) fn lines<'a>(
+    ours: &[Figures],
+    floors: impl Iterator<Item = (&'a &'static str, &'a Vec<Figures>)>,
+) -> Vec<Line> {
+    let line = |name: &str, figures: &[Figures]| Line {
+        name: name.to_owned(),
+        points: (1..).map(f64::from).zip(figures.iter().copied()).collect(),
+    };
+    let floors = floors.map(|(name, figures)| line(name, figures));
+    std::iter::once(line("ours", ours)).chain(floors).collect()
 }
 
 /// Writes what was measured to a file, as JSON.
@@ -129,17 +157,20 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The profile that the program was built with.
+pub(super) fn profile() -> &'static str {
+    match cfg!(debug_assertions) {
+        true => "dev",
+        false => "release",
+    }
+}
+
 /// The settings that every bench tells: the build and the machine.
 #[must_use]
 pub fn common_settings() -> Map<String, Value> {
-    let profile = if cfg!(debug_assertions) {
-        "dev"
-    } else {
-        "release"
-    };
     Map::from_iter([
         ("version".to_owned(), env!("CARGO_PKG_VERSION").into()),
-        ("profile".to_owned(), profile.into()),
+        ("profile".to_owned(), profile().into()),
         ("cores".to_owned(), cores().into()),
     ])
 }

@@ -12,6 +12,7 @@ use crate::{
         mixed::{self, MixedOptions},
         queries::{QueriesOptions, There},
         search,
+        sweep::{Steps, Sweep},
     },
     config::{BenchAction, BenchCommandsConfig, BenchConfig, QueryBenchConfig, ThereConfig},
 };
@@ -25,11 +26,9 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.concurrency = config.concurrency.into();
             options.in_process = config.in_process;
             options.token = config.token.clone();
-            match compared(&config) {
-                Some(compared) => {
-                    tell_commands(compared::run(&options, compared).await, &config.bench)
-                }
-                None => measure(options, &config.bench).await,
+            match &config.sweep {
+                Some(steps) => sweep(options, steps, &config).await,
+                None => tell_commands(commands(options, &config).await, &config.bench),
             }
         }
         BenchAction::Hot(config) => {
@@ -43,7 +42,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             options.aggregates = config.aggregates as usize;
             options.concurrency = config.concurrency.into();
             let measured = claims::run(options, config.rate.into()).await;
-            measured.and_then(|bench| bench.tell(config.bench.json.as_deref()))
+            tell_commands(measured, &config.bench)
         }
         BenchAction::Get(config) => {
             let options = QueriesOptions {
@@ -120,7 +119,8 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 ..queries(&config.bench)
             };
             let measured = lists::run(options).await;
-            measured.and_then(|lists| lists.tell(config.bench.json.as_deref()))
+            let (json, plot) = (config.bench.json.as_deref(), config.bench.plot.as_deref());
+            measured.and_then(|lists| lists.tell(json, plot))
         }
         BenchAction::Processes(config) => {
             let options = FulfilmentsOptions {
@@ -182,7 +182,33 @@ fn compared(config: &BenchCommandsConfig) -> Option<Compared> {
 }
 
 fn tell_commands(bench: Result<Bench, BenchError>, config: &BenchConfig) -> Result<(), BenchError> {
-    bench?.tell(config.json.as_deref())
+    bench?.tell(config.json.as_deref(), config.plot.as_deref())
+}
+
+/// Commands the way that is asked for.
+async fn commands(
+    options: CommandsOptions,
+    config: &BenchCommandsConfig,
+) -> Result<Bench, BenchError> {
+    match compared(config) {
+        Some(compared) => compared::run(&options, compared).await,
+        None => commands::run(options).await,
+    }
+}
+
+/// Commands with more and more in flight.
+async fn sweep(
+    mut options: CommandsOptions,
+    steps: &Steps,
+    config: &BenchCommandsConfig,
+) -> Result<(), BenchError> {
+    let mut sweep = Sweep::new(options.name);
+    for concurrency in &steps.0 {
+        options.concurrency = usize::from(*concurrency);
+        eprintln!("{concurrency} in flight");
+        sweep.take(*concurrency, commands(options.clone(), config).await?);
+    }
+    sweep.tell(config.bench.json.as_deref(), config.bench.plot.as_deref())
 }
 
 async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), BenchError> {
@@ -215,5 +241,5 @@ fn there(config: ThereConfig) -> Result<Option<There>, Failure> {
 }
 
 fn tell(bench: Result<Bench, BenchError>, config: &QueryBenchConfig) -> Result<(), BenchError> {
-    bench?.tell(config.json.as_deref())
+    bench?.tell(config.json.as_deref(), config.plot.as_deref())
 }

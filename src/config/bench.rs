@@ -1,6 +1,7 @@
 //! The flags of `headwater bench`.
 
 use super::{NatsAccessConfig, NatsConfig, nats::servers};
+use crate::bench::sweep::Steps;
 use clap::{Args, Subcommand};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -68,6 +69,9 @@ pub struct BenchConfig {
     /// The file to write the figures to, as JSON
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: Option<PathBuf>,
+    /// The file to draw the rate and the latency into, as SVG
+    #[arg(long, env = "HEADWATER_PLOT")]
+    pub plot: Option<PathBuf>,
 }
 
 impl BenchConfig {
@@ -90,6 +94,9 @@ pub struct BenchCommandsConfig {
     /// The number of commands that are in flight
     #[arg(long, env = "HEADWATER_CONCURRENCY", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
+    /// Measure with so many in flight in turn, such as 1,16,256, with servers started anew for each
+    #[arg(long, env = "HEADWATER_SWEEP", value_name = "LIST", num_args = 0..=1, require_equals = true, default_missing_value = "1,2,4,8,16,32,64,128,256,512,1024", conflicts_with = "concurrency")]
+    pub sweep: Option<Steps>,
     /// Give the commands within the replica's process
     #[arg(long, env = "HEADWATER_IN_PROCESS")]
     pub in_process: bool,
@@ -105,7 +112,7 @@ pub struct BenchCommandsConfig {
     /// Give so many commands in a request, against one in a request
     #[arg(long, env = "HEADWATER_BATCH", value_parser = clap::value_parser!(u16).range(2..=1000), conflicts_with_all = OTHER_WAYS)]
     pub batch: Option<u16>,
-    /// Decide on so many replicas, against one
+    /// Decide on so many replicas, against one; three against two as well
     #[arg(long, env = "HEADWATER_REPLICAS", value_parser = clap::value_parser!(u16).range(2..=16), conflicts_with_all = OTHER_WAYS)]
     pub replicas: Option<u16>,
     /// Give the commands over HTTP, against a bare handler and publishing alone
@@ -196,6 +203,9 @@ pub struct QueryBenchConfig {
     /// The file to write the figures to, as JSON
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: Option<PathBuf>,
+    /// The file to draw the rate and the latency into, as SVG
+    #[arg(long, env = "HEADWATER_PLOT")]
+    pub plot: Option<PathBuf>,
 }
 
 /// A mart that runs already.

@@ -91,12 +91,43 @@ fn one_way_to_give_commands_is_measured_beside_another() {
     for (way, floors, ratio) in [
         (&["--batch", "5"][..], &["single"][..], "cpu_to_cpu"),
         (&["--replicas", "2"], &["one_replica"], "cpu_to_cpu"),
+        (
+            &["--replicas", "3"],
+            &["one_replica", "two_replicas"],
+            "cpu_to_cpu",
+        ),
         (&["--gateway-apart"], &["beside"], "cpu_to_cpu"),
         (&["--http"], &["bare", "publish_slim"], "floors_together"),
     ] {
         let result = bench(&[&few[..], way].concat(), &["ours", ratio]);
         has_the_form(&result, "commands", floors);
         assert!(result["ratios"][ratio].as_f64().unwrap() > 0.0, "{result}");
+    }
+}
+
+#[test]
+fn commands_are_measured_with_more_and_more_in_flight_and_drawn() {
+    let temp = tempfile::tempdir().unwrap();
+    let plot = temp.path().join("plot.svg");
+    let plot = plot.to_str().unwrap();
+    let few = ["commands", "--aggregates", "20", "--plot", plot];
+    let result = bench(
+        &[&few[..], &["--sweep=1,8", "--http"]].concat(),
+        &["1 in flight", "8 in flight"],
+    );
+    assert_eq!(result["concurrency"], serde_json::json!([1, 8]));
+    for step in result["steps"].as_array().unwrap() {
+        has_the_form(step, "commands", &["bare", "publish_slim"]);
+    }
+    let drawn = std::fs::read_to_string(plot).unwrap();
+    for word in ["ours", "publish_slim", "in flight", "Http"] {
+        assert!(drawn.contains(word), "{drawn}");
+    }
+    bench(&[&few[..], &["--concurrency", "8"]].concat(), &["ours"]);
+    assert!(std::fs::read_to_string(plot).unwrap().contains("round"));
+    for wrong in ["--sweep=2,1", "--sweep=0"] {
+        let refused = run(headwater(["bench", "commands", wrong]));
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     }
 }
 
