@@ -157,7 +157,9 @@ impl Plot {
             chart
                 .draw_series(DashedLineSeries::new(most, 6, 4, colour.stroke_width(2)))
                 .map_err(BenchError::new)?;
-            for figure in [|figures: &Figures| figures.p50_ms, |figures| figures.p99_ms] {
+            let both: [fn(&Figures) -> f64; 2] =
+                [|figures| figures.p50_ms, |figures| figures.p99_ms];
+            for figure in both {
                 let dots = points(figure).map(|point| Circle::new(point, 3, colour.filled()));
                 chart.draw_series(dots).map_err(BenchError::new)?;
             }
