@@ -13,6 +13,7 @@ mod homes;
 mod jobs;
 mod overview;
 mod parked;
+mod processes;
 mod recall;
 mod refusals;
 mod story;
@@ -30,6 +31,7 @@ pub use overview::{
     OverviewView,
 };
 pub use parked::{ParkedCommit, ParkedCommits, ParkedFilter};
+pub use processes::{ListedProcess, ListedProcesses};
 pub use recall::RecallEndpoint;
 pub use refusals::{Refusals, ToldRefusal};
 pub use story::{
@@ -45,7 +47,7 @@ use crate::{
     http::ReadinessProbe,
     membership::Membership,
     problem::Problem,
-    processes::RegisteredProcess,
+    processes::{ProcessQueries, RegisteredProcess},
     read_model::ViewDescription,
 };
 use overview::Gathered;
@@ -73,6 +75,8 @@ pub struct OperationsOptions {
     pub views: Vec<ViewDescription>,
     /// The processes.
     pub processes: Vec<RegisteredProcess>,
+    /// Asks about their instances.
+    pub instances: ProcessQueries,
     /// How appends reach the log, where this replica decides commands.
     pub append: Option<ChosenAppend>,
     /// What is known of the server by whoever started it.

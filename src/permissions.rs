@@ -107,7 +107,7 @@ pub const TABLE: &[Rule] = &[
     rule("applied.*", &[Projector], &[Projector, Gateway]),
     // For operators.
     rule("ctl.projector.>", &[Gateway, Operator], &[Projector]),
-    rule("ctl.process.>", &[Operator], &[Process]),
+    rule("ctl.process.>", &[Gateway, Operator], &[Process]),
     rule("ctl.replica.>", &[Gateway], &[Command, Gateway]),
     // What is told of process instances, to who may read it, and to callers who wait for their own.
     rule("prc.>", &[Command, Gateway, Operator], &[Process]),

@@ -41,7 +41,7 @@ mod waitlist;
 pub use control::{Operators, ProcessAsk};
 pub use home::home_of;
 pub use index::{Index, ListAsk};
-pub use queries::ProcessQueries;
+pub use queries::{ProcessQueries, VERBS};
 pub use registered::RegisteredProcess;
 pub use rehearsal::rehearse;
 pub use shown::ShowAsk;

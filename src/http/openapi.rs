@@ -48,7 +48,7 @@ pub fn describe(
         .iter()
         .for_each(|process| described.process(process));
     described.service();
-    described.operators(views);
+    described.operators(views, processes);
     let mut document = described.into_document();
     document["paths"]["/commands"] = many::path(aggregates);
     security::describe(&mut document, aggregates, views, processes, access);
@@ -109,12 +109,12 @@ impl Described {
         }
     }
 
-    fn operators(&mut self, views: &[ViewDescription]) {
+    fn operators(&mut self, views: &[ViewDescription], processes: &[&str]) {
         self.tag(
             ops::TAG,
             "For operators: what the system does, why something is as it is, and what can be done about it.",
         );
-        for (path, method, operation) in ops::operations(views, &mut self.schemas) {
+        for (path, method, operation) in ops::operations(views, processes, &mut self.schemas) {
             let item = match method {
                 HttpMethod::Get => readable(operation),
                 method => PathItem::new(method, operation),

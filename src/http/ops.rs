@@ -5,6 +5,7 @@
 
 pub(super) mod change;
 mod parameters;
+pub(super) mod processes;
 mod read;
 mod stream;
 
@@ -50,6 +51,13 @@ pub(super) fn routes(config: &mut ServiceConfig, operations: &Operations) {
         .service(readable("/ops/parked").to(read::parked))
         .service(changed("/ops/parked/retry").to(change::retry))
         .service(changed("/ops/parked/skip").to(change::skip))
+        .service(readable("/ops/processes").to(processes::all))
+        .service(readable("/ops/processes/{process}").to(processes::list))
+        .service(readable("/ops/processes/{process}/{id:[^/]*}").to(processes::show))
+        .service(
+            changed("/ops/processes/{process}/{id:[^/]*}/{verb:retry|resume|skip|suspend|end}")
+                .to(processes::change),
+        )
         .service(
             changed("/ops/views/{view}/{verb:rebuild|take-over|rollback|drop|verify}")
                 .to(change::view),

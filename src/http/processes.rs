@@ -49,7 +49,7 @@ async fn allowed_process(request: &HttpRequest, site: &Site) -> Result<&'static 
     known.ok_or_else(|| who.refused(refusal::unknown("process", &name)))
 }
 
-fn list_ask(mut parameters: BTreeMap<String, String>) -> Result<ListAsk, Problem> {
+pub(super) fn list_ask(mut parameters: BTreeMap<String, String>) -> Result<ListAsk, Problem> {
     let status = parameters.remove("status");
     let status = status.map(|status| {
         ToldStatus::named(&status).ok_or_else(|| {
@@ -67,7 +67,7 @@ fn list_ask(mut parameters: BTreeMap<String, String>) -> Result<ListAsk, Problem
     Ok(ask)
 }
 
-fn show_ask(mut parameters: BTreeMap<String, String>) -> Result<ShowAsk, Problem> {
+pub(super) fn show_ask(mut parameters: BTreeMap<String, String>) -> Result<ShowAsk, Problem> {
     let ask = ShowAsk {
         limit: number(&mut parameters, "limit")?,
         cursor: number(&mut parameters, "cursor")?,

@@ -194,7 +194,7 @@ impl Operations {
             commands: together(&told),
             replicas: told.into_iter().map(|told| self.replica(told)).collect(),
             views: views.iter().map(summary).collect(),
-            processes: self.processes(),
+            processes: self.homes_of_processes(),
             readiness: (options.readiness)(),
         });
         gathered.latest = Some((Instant::now(), Arc::clone(&overview)));
@@ -257,7 +257,7 @@ impl Operations {
         }
     }
 
-    fn processes(&self) -> Vec<OverviewProcess> {
+    fn homes_of_processes(&self) -> Vec<OverviewProcess> {
         let all = self.options().processes.iter();
         let all = all.map(|process| OverviewProcess {
             process: process.name.to_owned(),

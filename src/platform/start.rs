@@ -283,6 +283,10 @@ fn operations(starting: &Starting<'_>, log: EventLog, platform: &Platform) -> Op
         aggregates: domain.aggregates.all_descriptions().cloned().collect(),
         views: views.map(|view| view.description().clone()).collect(),
         processes: domain.processes.clone(),
+        instances: ProcessQueries::new(
+            platform.nats.clone(),
+            platform.commands.waits().processes().to_vec(),
+        ),
         append: platform.append.clone(),
         durability: server.durability,
         readiness: readiness(platform),

@@ -1,11 +1,14 @@
 //! Asks the replicas that run a process about its instances.
 
-use super::{ListAsk, ShowAsk};
+use super::{ListAsk, ProcessAsk, ShowAsk};
 use crate::{access::AUTHORIZATION, event_log::subject::Id, problem::Problem};
 use async_nats::{Client, HeaderMap, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use std::time::Duration;
+
+/// The changes of an instance that operators ask for.
+pub const VERBS: [&str; 5] = ["retry", "resume", "skip", "suspend", "end"];
 
 /// The time an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -58,6 +61,22 @@ impl ProcessQueries {
         authorization: Option<&str>,
     ) -> Result<Bytes, Problem> {
         let subject = format!("prc.{process}.show.{id}");
+        self.ask(subject, ask, authorization).await
+    }
+
+    /// Has an instance changed by an operator: `verb` is one of [`VERBS`]. Answers with the outcome, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Returns the refusal, or `unavailable` when no replica that runs the process answers; it may be done then.
+    pub async fn act(
+        &self,
+        (process, id): (&str, &Id),
+        verb: &str,
+        ask: &ProcessAsk,
+        authorization: Option<&str>,
+    ) -> Result<Bytes, Problem> {
+        let subject = format!("ctl.process.{process}.{id}.{verb}");
         self.ask(subject, ask, authorization).await
     }
 

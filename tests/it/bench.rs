@@ -126,7 +126,7 @@ fn commands_are_measured_with_more_and_more_in_flight_and_drawn() {
     bench(&[&few[..], &["--concurrency", "8"]].concat(), &["ours"]);
     assert!(std::fs::read_to_string(plot).unwrap().contains("round"));
     for wrong in ["--sweep=2,1", "--sweep=0"] {
-        let refused = run(headwater(["bench", "commands", wrong]));
+        let refused = run(&mut headwater(["bench", "commands", wrong]));
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
     }
 }

@@ -56,6 +56,7 @@ mod ops;
 mod ops_explain;
 mod ops_history;
 mod ops_jobs;
+mod ops_processes;
 mod ops_replicas;
 mod other_log;
 mod processes;

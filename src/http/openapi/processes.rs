@@ -48,7 +48,31 @@ pub(super) fn operations(process: &str, schemas: &mut Schemas) -> [(String, Oper
     let shown = schemas.put("processes.shown".to_owned(), &shown().build(), &scope);
 
     let list = operation(process, "list")
-        .summary(Some(format!("The instances of {process}, by their ids")))
+        .summary(Some(format!("The instances of {process}, by their ids")));
+    let list = list_parameters(list).response("200", json_response("A page.", page));
+    let show = operation(process, "show")
+        .summary(Some(format!("One instance of {process} with its steps")))
+        .parameter(
+            ParameterBuilder::new()
+                .name("id")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("The instance's id."))
+                .schema(Some(id()))
+                .build(),
+        );
+    let show = show_parameters(show)
+        .response("200", json_response("The instance.", shown))
+        .response("404", response_ref("NotFound"));
+    [
+        (format!("/processes/{process}"), list),
+        (format!("/processes/{process}/{{id}}"), show),
+    ]
+}
+
+/// The parameters of a page of instances.
+pub(super) fn list_parameters(operation: OperationBuilder) -> OperationBuilder {
+    operation
         .parameter(query_parameter(
             "status",
             "Only those that are so.",
@@ -60,32 +84,17 @@ pub(super) fn operations(process: &str, schemas: &mut Schemas) -> [(String, Oper
             "Where the page begins: next of the page before.",
             id(),
         ))
-        .response("200", json_response("A page.", page));
-    let show = operation(process, "show")
-        .summary(Some(format!("One instance of {process} with its steps")))
-        .parameter(
-            ParameterBuilder::new()
-                .name("id")
-                .parameter_in(ParameterIn::Path)
-                .required(Required::True)
-                .description(Some("The instance's id."))
-                .schema(Some(id()))
-                .build(),
-        )
-        .parameter(limit())
-        .parameter(query_parameter(
-            "cursor",
-            "The version after which the records begin: next of the page before.",
-            typed(Type::Integer)
-                .minimum(Some(0))
-                .maximum(Some(i64::MAX)),
-        ))
-        .response("200", json_response("The instance.", shown))
-        .response("404", response_ref("NotFound"));
-    [
-        (format!("/processes/{process}"), list),
-        (format!("/processes/{process}/{{id}}"), show),
-    ]
+}
+
+/// The parameters of an instance with its steps.
+pub(super) fn show_parameters(operation: OperationBuilder) -> OperationBuilder {
+    operation.parameter(limit()).parameter(query_parameter(
+        "cursor",
+        "The version after which the records begin: next of the page before.",
+        typed(Type::Integer)
+            .minimum(Some(0))
+            .maximum(Some(i64::MAX)),
+    ))
 }
 
 fn operation(process: &str, name: &str) -> OperationBuilder {

@@ -223,16 +223,20 @@ impl VerifyOrder {
 }
 
 /// The body of a change: a JSON object.
-struct Body(actix_web::web::Bytes);
+pub(super) struct Body(actix_web::web::Bytes);
 
 impl Body {
-    async fn read(request: &HttpRequest, payload: Payload, site: &Site) -> Result<Self, Problem> {
+    pub(super) async fn read(
+        request: &HttpRequest,
+        payload: Payload,
+        site: &Site,
+    ) -> Result<Self, Problem> {
         let (payload, timeout) = (payload.into_inner(), site.body_timeout);
         let body = input::json_body(request, payload, timeout, MAX_BODY, empty_body).await?;
         Ok(Self(body))
     }
 
-    fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         // A list is none of these, though serde would take it for one.
         let object: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(&self.0).map_err(|error| wrong(&error))?;

@@ -138,17 +138,25 @@ export function Window({ title, open, close, children }) {
     ${open && html`<div class="inside"><h2>${title}</h2>${children}</div>`}</dialog>`;
 }
 
-/** Asks once before something is done: `ask({ title, text, action, go })`. */
+/** Asks once before something is done: `ask({ title, text, action, go })`. With `reason`, the name of a field, it asks for one, which `go` is given. */
 let question = () => {};
 export const ask = (asked) => question(asked);
 export function Questions({ cancel }) {
   const [asked, set] = useState(null);
   question = set;
   const close = () => set(null);
-  return html`<${Window} title=${asked?.title ?? ''} open=${Boolean(asked)} close=${close}>
+  const done = (event) => {
+    event.preventDefault();
+    const reason = event.currentTarget.elements.reason?.value.trim();
+    if (asked.reason && !reason) return;
+    close();
+    asked.go(reason);
+  };
+  return html`<${Window} title=${asked?.title ?? ''} open=${Boolean(asked)} close=${close}><form onSubmit=${done}>
     <p>${asked?.text}</p>
-    <p class="row"><button type="button" class=${`main ${asked?.danger ? 'danger' : ''}`} onClick=${() => { close(); asked.go(); }}>${asked?.action}</button>
-    <button type="button" onClick=${close}>${cancel ?? t('close')}</button></p></${Window}>`;
+    ${asked?.reason && html`<label>${asked.reason}<input name="reason" required maxlength="160" autocomplete="off" /></label>`}
+    <p class="row"><button class=${`main ${asked?.danger ? 'danger' : ''}`}>${asked?.action}</button>
+    <button type="button" onClick=${close}>${cancel ?? t('close')}</button></p></form></${Window}>`;
 }
 
 export function LanguageSwitch() {

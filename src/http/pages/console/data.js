@@ -1,5 +1,5 @@
 // What the console knows. One stream of overviews serves all pages of it, and what it said lately is kept for the
-// lines; everything else is asked for where it is shown. It uses what is for operators alone: /ops and /processes.
+// lines; everything else is asked for where it is shown. It uses what is for operators alone: /ops.
 
 import { change, follow, read, token } from '../assets/api.js';
 import { useAsked, useEffect, useState, useToken } from '../assets/page.js';
@@ -73,6 +73,8 @@ export function useForbidden(text) {
 
 /** Begins a job, and returns it. */
 export const begun = async (path, body) => (await change('POST', `ops/${path}`, body)).answer;
+/** Changes an instance of a process. */
+export const changed = (process, id, verb, body) => change('POST', `ops/processes/${encodeURIComponent(process)}/${encodeURIComponent(id)}/${verb}`, body);
 export const cancelled = async (id) => (await change('DELETE', `ops/jobs/${encodeURIComponent(id)}`)).answer;
 
 /** The names of all aggregates, as far as views and processes tell them. */

@@ -1,10 +1,10 @@
 // Process instances: what each waits for and until when, and step by step how it came there.
 
 import { read } from '../assets/api.js';
-import { Time, html, say, to, told, useAsked, useState, useTitle } from '../assets/page.js';
+import { Time, ask, html, say, to, told, useAsked, useState, useTitle } from '../assets/page.js';
 import { useHistory } from './aggregate.js';
-import { differences, useOverview } from './data.js';
-import { AggregateLink, Asked, Changes, Chip, CommandLink, Facts, Json, Page, Table } from './parts.js';
+import { changed, differences, useForbidden, useOverview } from './data.js';
+import { Action, AggregateLink, Asked, Changes, Chip, CommandLink, Facts, Json, Page, Table } from './parts.js';
 import { t } from './texts.js';
 
 const STATUSES = ['waiting', 'running', 'parked', 'suspended', 'ended'];
@@ -20,17 +20,57 @@ export function Processes({ status = 'waiting' }) {
 }
 
 function Instances({ process, home, status }) {
-  const path = `processes/${encodeURIComponent(process)}?status=${encodeURIComponent(status)}&limit=50`;
+  const path = `ops/processes/${encodeURIComponent(process)}?status=${encodeURIComponent(status)}&limit=50`;
   const asked = useAsked((signal) => read(path, { signal }), [path]);
   const [more, add] = useState([]);
   const last = more.at(-1) ?? asked[0];
   const further = async () => { try { add([...more, await read(`${path}&cursor=${encodeURIComponent(last.next)}`)]); } catch (problem) { say(told(problem), 'bad'); } };
-  return html`<section class="panel"><h2>${process} <span class="quiet small">${t('home')}: ${home ?? '–'}</span></h2><${Asked} asked=${asked}>${({ items }) => {
+  return html`<section class="panel"><h2>${process} <span class="quiet small">${t('home')}: ${home ?? '–'}</span></h2><${Asked} asked=${asked}>${({ items, unplaced = [] }) => {
+    const held = unplaced.map((one) => html`<${Unplaced} key=${`${one.aggregate} ${one.id}`} process=${process} one=${one} again=${asked[2]} />`);
     const rows = [...items, ...more.flatMap((page) => page.items)];
-    if (!rows.length) return html`<p class="quiet">${t('none')}</p>`;
-    return html`<${Table} label=${process} heads=${[t('instance'), t('status'), t('waits_for'), t('last_at')]}>${rows.map((one) => html`<tr key=${one.id}><td><a href=${to(['processes', process, one.id])}>${one.id}</a></td><td><${Chip} state=${one.status} />${one.reason && html` <span class="small">${one.reason}</span>`}</td><td><${Waiting} instance=${one} /></td><td><${Time} at=${one.last} /></td></tr>`)}</${Table}>
+    if (!rows.length) return held.length ? held : html`<p class="quiet">${t('none')}</p>`;
+    return html`${held}<${Table} label=${process} heads=${[t('instance'), t('status'), t('waits_for'), t('last_at')]}>${rows.map((one) => html`<tr key=${one.id}><td><a href=${to(['processes', process, one.id])}>${one.id}</a></td><td><${Chip} state=${one.status} />${one.reason && html` <span class="small">${one.reason}</span>`}</td><td><${Waiting} instance=${one} /></td><td><${Time} at=${one.last} /></td></tr>`)}</${Table}>
       ${last?.next && html`<button type="button" onClick=${further}>${t('more')}</button>`}`;
   }}</${Asked}></section>`;
+}
+
+/** The events of an aggregate that the process cannot place, and what can be done with them. */
+function Unplaced({ process, one, again }) {
+  return html`<div class="note bad"><p>${t('unplaced', one.from)} <${AggregateLink} aggregate=${one.aggregate} id=${one.id} />: ${one.reason}</p>
+    <p class="row actions"><${Change} process=${process} id=${one.id} verb="retry" body=${{ unplaced: one.aggregate }} again=${again} /><${Change} process=${process} id=${one.id} verb="skip" body=${{ unplaced: one.aggregate }} again=${again} /></p></div>`;
+}
+
+const WITH_REASON = ['skip', 'suspend', 'end'];
+
+/** A button that changes an instance, after asking once. */
+function Change({ process, id, verb, why, body = {}, again }) {
+  const forbidden = useForbidden(t('no_write'));
+  const label = t('change', verb);
+  const act = () => ask({
+    title: `${label}: ${process}/${id}`, text: t('ask_change', verb), action: label, danger: verb === 'skip' || verb === 'end', reason: WITH_REASON.includes(verb) && t('reason'),
+    go: async (reason) => {
+      try {
+        await changed(process, id, verb, reason ? { ...body, reason } : body);
+        say(t('did_change', label, `${process}/${id}`));
+        again();
+      } catch (problem) {
+        say(told(problem), 'bad');
+      }
+    },
+  });
+  return html`<${Action} why=${forbidden ?? why} go=${act}>${label}</${Action}>`;
+}
+
+function InstanceActions({ process, id, state, again }) {
+  const status = statusOf(state);
+  const over = status === 'ended' ? t('has_ended') : null;
+  const change = (verb, why) => html`<${Change} process=${process} id=${id} verb=${verb} why=${over ?? why} again=${again} />`;
+  return html`<div class="row actions" role="group" aria-label=${t('actions')}>
+    ${change('retry', status === 'parked' ? null : t('not_parked'))}
+    ${change('resume', status === 'parked' || status === 'suspended' ? null : t('goes_on'))}
+    ${change('skip', state.held?.length ? null : t('nothing_held'))}
+    ${change('suspend', status === 'suspended' ? t('is_suspended') : null)}
+    ${change('end', null)}</div>`;
 }
 
 /** What an instance waits for, in a few words: the answers first, then what comes with time. */
@@ -52,7 +92,7 @@ export function Process({ process, id }) {
   const state = commits.at(-1)?.state;
   return html`<${Page} title=${html`${process}/<wbr /><code>${id}</code>`} beside=${state && html`<span class="row"><a class="button" href=${to(['aggregates', process, id])}>${t('history')}</a><${Chip} state=${statusOf(state)} /></span>`}>
     <${Asked} asked=${asked}>${() => html`
-      ${state && !further && html`<${Waits} state=${state} />`}
+      ${state && !further && html`<${InstanceActions} process=${process} id=${id} state=${state} again=${asked[2]} /><${Waits} state=${state} />`}
       <h2>${t('timeline')}</h2>
       <ol class="commits">${commits.map((commit, at) => html`<${Step} key=${commit.position} process=${process} id=${id} commit=${commit} before=${commits[at - 1]?.state} />`)}</ol>
       ${further && html`<button type="button" onClick=${further}>${t('more')}</button>`}`}</${Asked}></${Page}>`;
