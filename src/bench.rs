@@ -12,6 +12,7 @@ pub mod catchup;
 pub mod claims;
 pub mod commands;
 pub mod compared;
+pub mod console;
 pub mod fanout;
 pub mod floor;
 pub mod fresh;

@@ -206,6 +206,12 @@ impl Mart {
         self.process.as_ref()?.resident_bytes()
     }
 
+    /// The processor time that the replica has used, if it was started here.
+    #[must_use]
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.process.as_ref()?.cpu_time()
+    }
+
     /// Gives a product a price; returns the position.
     ///
     /// # Errors

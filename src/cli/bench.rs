@@ -6,7 +6,7 @@ use crate::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
         compared::{self, Compared},
-        fanout, floor, fresh,
+        console, fanout, floor, fresh,
         fulfilments::{self, FulfilmentsOptions},
         get, lists, live,
         mixed::{self, MixedOptions},
@@ -141,6 +141,23 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 armed: config.armed as usize,
             };
             tell(fulfilments::run(options).await, &config.bench)
+        }
+        BenchAction::Console(config) => {
+            let options = QueriesOptions {
+                documents: 100,
+                names: |number| format!("Gala apples, bag {number}"),
+                clients: config.consoles.into(),
+                length: Duration::from_secs(config.seconds),
+                rounds: config.rounds,
+                cached: true,
+                rate: 0,
+                token: None,
+                durable: false,
+                nats_server: config.nats_server,
+                there: None,
+            };
+            let measured = console::run(options).await;
+            measured.and_then(|costs| costs.tell(config.json.as_deref()))
         }
         BenchAction::Bare(config) => get::serve_bare(config.body).await,
         BenchAction::Responder(config) => {

@@ -12,6 +12,7 @@ macro_rules! files {
 pub(super) const FILES: &[PageFile] = files![
     "index.html",
     "aggregate.js",
+    "blocks.js",
     "command.js",
     "console.css",
     "data.js",

@@ -3,17 +3,21 @@
 import { follow, read } from '../assets/api.js';
 import { Failure, Time, go, html, say, told, useEffect, useMemo, useRef, useState, useTitle, useToken } from '../assets/page.js';
 import { language } from '../assets/text.js';
+import { before as putBefore, behind, counted } from './blocks.js';
 import { AggregateLink, CommandLink, Json, Page } from './parts.js';
 import { useAggregates } from './data.js';
 import { t } from './texts.js';
 
 // What is shown at once; older commits are asked for where somebody wants them.
-const SHOWN = 200;
+const SHOWN = 10_000;
+const OLDER = 200;
+// What is kept of what comes while the page is held.
+const WAITING = 1000;
 const DRAW_MS = 250;
 
 export function Tail({ aggregate, id, type, before }) {
   const bearer = useToken();
-  const [state, set] = useState({ items: [], state: 'waiting', problem: null, previous: null, ready: false });
+  const [state, set] = useState({ blocks: [], state: 'waiting', problem: null, previous: null, ready: false });
   const [held, hold] = useState(Boolean(before));
   const waiting = useRef([]);
   const [waits, count] = useState(0);
@@ -28,7 +32,7 @@ export function Tail({ aggregate, id, type, before }) {
     let timer = 0;
     waiting.current = [];
     count(0);
-    set((was) => ({ ...was, items: [], ready: false, problem: null }));
+    set((was) => ({ ...was, blocks: [], ready: false, problem: null }));
     // What comes in between two drawings is drawn at once: a busy log does not make a busy page.
     const draw = () => {
       timer = 0;
@@ -37,16 +41,16 @@ export function Tail({ aggregate, id, type, before }) {
       if (holding.current) return;
       const news = waiting.current.splice(0).reverse();
       count(0);
-      set((was) => ({ ...was, items: merged(news, was.items).slice(0, SHOWN) }));
+      set((was) => ({ ...was, blocks: putBefore(was.blocks, news, SHOWN) }));
     };
     read(`ops/events?${search}&limit=50${before ? `&before=${before}` : ''}`).then(
-      (page) => { if (!stopped) set((was) => ({ ...was, items: merged(was.items, [...page.items].reverse()), previous: page.previous, ready: true })); },
+      (page) => { if (!stopped) set((was) => ({ ...was, blocks: behind(was.blocks, [...page.items].reverse()), previous: page.previous, ready: true })); },
       (problem) => { if (!stopped) set((was) => ({ ...was, problem, ready: true })); },
     );
     const stop = follow(`ops/events/stream?${search}`, {
       commit: (commit) => {
         waiting.current.push(commit);
-        if (waiting.current.length > SHOWN) waiting.current.splice(0, waiting.current.length - SHOWN);
+        if (waiting.current.length > WAITING) waiting.current.splice(0, waiting.current.length - WAITING);
         timer ||= setTimeout(draw, DRAW_MS);
       },
       state: (live) => { if (!stopped) set((was) => ({ ...was, state: live, problem: live === 'live' ? null : was.problem })); },
@@ -59,21 +63,23 @@ export function Tail({ aggregate, id, type, before }) {
     if (before) { go(['log'], { aggregate, id, type }); return; }
     const news = waiting.current.splice(0).reverse();
     count(0);
-    set((was) => ({ ...was, items: merged(news, was.items).slice(0, SHOWN) }));
+    set((was) => ({ ...was, blocks: putBefore(was.blocks, news, SHOWN) }));
   };
+  const shown = counted(state.blocks);
   const older = async () => {
     try {
-      const page = await read(`ops/events?${search}&limit=50&before=${state.previous}`);
-      hold(true);
-      set((was) => ({ ...was, items: merged(was.items, [...page.items].reverse()).slice(-SHOWN), previous: page.previous }));
+      const page = await read(`ops/events?${search}&limit=${OLDER}&before=${state.previous}`);
+      set((was) => ({ ...was, blocks: behind(was.blocks, [...page.items].reverse()), previous: page.previous }));
     } catch (problem) { say(told(problem), 'bad'); }
   };
   // A commit never changes: what was drawn of it once is drawn again as it is, which costs nothing.
   const drawn = useMemo(() => new WeakMap(), [language()]);
-  const row = (commit) => {
-    if (!drawn.has(commit)) drawn.set(commit, html`<${Commit} key=${commit.position} commit=${commit} />`);
-    return drawn.get(commit);
+  const once = (of, draw) => {
+    if (!drawn.has(of)) drawn.set(of, draw());
+    return drawn.get(of);
   };
+  const row = (commit) => once(commit, () => html`<${Commit} key=${commit.position} commit=${commit} />`);
+  const rows = (block) => once(block, () => html`<ol key=${block.key} class="tail">${block.rows.map(row)}</ol>`);
   const filter = (event) => {
     event.preventDefault();
     const given = Object.fromEntries(new FormData(event.target));
@@ -89,17 +95,11 @@ export function Tail({ aggregate, id, type, before }) {
       ${held ? html`<button type="button" onClick=${goOn}>${t('go_on')}${waits > 0 && ` (${t('new_ones', waits)})`}</button>` : html`<button type="button" onClick=${() => hold(true)}>${t('pause')}</button>`}
     </form>
     <${Failure} problem=${state.problem} />
-    ${!state.ready && !state.items.length && html`<p class="empty" role="status">${t('loading')}</p>`}
-    ${state.ready && !state.items.length && !state.problem && html`<p class="empty">${t('tail_none')}</p>`}
-    <ol class="tail">${state.items.map(row)}</ol>
-    ${state.previous && html`<button type="button" onClick=${older}>${t('older')}</button>`}
+    ${!state.ready && !shown && html`<p class="empty" role="status">${t('loading')}</p>`}
+    ${state.ready && !shown && !state.problem && html`<p class="empty">${t('tail_none')}</p>`}
+    <div class="tails">${state.blocks.map(rows)}</div>
+    ${state.previous && shown < SHOWN && html`<button type="button" onClick=${older}>${t('older')}</button>`}
   </${Page}>`;
-}
-
-/** The latest first, each once. */
-function merged(newer, older) {
-  const seen = new Set(newer.map((commit) => commit.position));
-  return [...newer, ...older.filter((commit) => !seen.has(commit.position))].sort((a, b) => b.position - a.position);
 }
 
 function Commit({ commit }) {
