@@ -5,7 +5,7 @@ use crate::{
         api::Http,
         nats::Nats,
         poll::eventually,
-        service::Service,
+        replica::Replica,
         tokens::{self, Signer, bearer},
     },
     processes::Mart,
@@ -147,15 +147,19 @@ async fn looking_takes_one_scope_and_changing_another() {
     let nats = Nats::start();
     let flags = tokens::flags(&tokens::written(folder.path(), &signer));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let service = Service::serve(&nats.url(), &flags);
-    let http = service.http();
+    let all = ["--roles", "command,projector,gateway,process"];
+    let mut replica = Replica::of(&nats.url(), &[&all[..], &flags].concat());
+    let http = replica.service().http();
     let reads = bearer(&signer.token("reader", "ops:read"));
     let writes = bearer(&signer.token("alice", "ops:read ops:write"));
     for path in ["/ops/processes", INSTANCES, "/ops/processes/nothing/a.b"] {
         http.get(path, &[]).await.problem(401, "unauthenticated");
     }
-    let listed = http.get(INSTANCES, &[("Authorization", &reads)]).await;
-    assert_eq!(listed.expect(200).json()["items"], json!([]));
+    eventually("the process can be asked about", async || {
+        let listed = http.get(INSTANCES, &[("Authorization", &reads)]).await;
+        (listed.status == 200 && listed.json()["items"] == json!([])).then_some(())
+    })
+    .await;
     let path = format!("{INSTANCES}/o-1/end");
     let body = r#"{"reason":"no more"}"#;
     let refused = http.post(&path, body, &[("Authorization", &reads)]).await;
