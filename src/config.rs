@@ -17,8 +17,8 @@ mod trace;
 pub use auth::AuthConfig;
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
-    BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig, BenchMixedConfig,
-    BenchSearchConfig, QueryBenchConfig, ResponderConfig, ThereConfig,
+    BenchConsoleConfig, BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig,
+    BenchMixedConfig, BenchSearchConfig, QueryBenchConfig, ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};

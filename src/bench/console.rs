@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{runtime::Handle, task::JoinSet};
 
-/// Where nothing is open.
+/// The name of having nothing open.
 const NOTHING: &str = "nothing";
 /// The time that passes after a page was opened, or closed, before it is measured.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -62,7 +62,7 @@ const PAGES: [OpenPage; 5] = [
     },
 ];
 
-/// What an open console costs.
+/// The cost of an open console, page by page.
 #[derive(Debug, Clone, Serialize)]
 pub struct ConsoleCosts {
     /// The bench's name.

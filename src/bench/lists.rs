@@ -12,7 +12,7 @@ use super::{
     log::{self, Appends, MAKING},
     processes::{self, Process, Scratch},
     queries::QueriesOptions,
-    report::{common_settings, lines, profile, write_json},
+    report::{common_settings, write_json},
 };
 use crate::{
     event_log::EventLog,
@@ -408,17 +408,9 @@ impl Lists {
     pub fn tell(&self, json: Option<&Path>, plot: Option<&Path>) -> Result<(), BenchError> {
         print!("{self}");
         json.map_or(Ok(()), |path| write_json(self, path))?;
-        let Some(path) = plot else { return Ok(()) };
-        let plot = Plot {
-            title: format!("bench {} ({})", self.bench, profile()),
-            along: "list, in the order of the table",
-            doubling: false,
-            lines: lines(
-                &self.lists.values().copied().collect::<Vec<_>>(),
-                std::iter::empty(),
-            ),
-        };
-        plot.write(path)
+        let along = "list, in the order of the table";
+        let drawn = || Plot::of_each(self.bench, along, self.lists.values());
+        plot.map_or(Ok(()), |path| drawn().write(path))
     }
 }
 

@@ -9,7 +9,11 @@ mod given;
 mod replica;
 mod views;
 
-use super::{Bench, BenchError, LoadThreads, Sample, processes::Scratch, report::common_settings};
+use super::{
+    Bench, BenchError, LoadThreads, Sample,
+    processes::Scratch,
+    report::{common_settings, lines},
+};
 use crate::event_log::topology::Durability;
 use given::Given;
 use replica::{Observed, Replica};
@@ -124,6 +128,7 @@ async fn measure(options: &MixedOptions, scratch: &Scratch) -> Result<Bench, Ben
     Ok(Bench {
         bench: "mixed",
         ours: best.sample.figures(),
+        rounds: lines(&[best.sample.figures()], std::iter::empty()),
         floors: BTreeMap::new(),
         ratios: BTreeMap::from([("keeps_up", f64::from(u8::from(best.holds())))]),
         settings: settings(options, &best, told, views),

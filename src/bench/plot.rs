@@ -1,6 +1,6 @@
-//! What was measured, drawn: the rate on the left, the latency on the right, as one SVG.
+//! A drawing of what was measured: the rate on the left, the latency on the right, as one SVG.
 
-use super::{BenchError, Figures};
+use super::{BenchError, Figures, report::profile};
 use plotters::{
     coord::Shift,
     prelude::{
@@ -27,9 +27,9 @@ const FONT: &str = "sans-serif";
 /// A picture of what was measured.
 #[derive(Debug, Clone)]
 pub struct Plot {
-    /// What it is of.
+    /// The title.
     pub title: String,
-    /// What it runs along: the name of the axis.
+    /// The name of the axis that it runs along.
     pub along: &'static str,
     /// True if that doubles from one mark to the next.
     pub doubling: bool,
@@ -49,6 +49,26 @@ pub struct Line {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Plot {
+    /// A picture of several things in a row.
+    #[must_use]
+    pub fn of_each<'a>(
+        bench: &str,
+        along: &'static str,
+        each: impl Iterator<Item = &'a Figures>,
+    ) -> Self {
+        let points = (1..).map(f64::from).zip(each.copied());
+        let line = Line {
+            name: "ours".to_owned(),
+            points: points.collect(),
+        };
+        Self {
+            title: format!("bench {bench} ({})", profile()),
+            along,
+            doubling: false,
+            lines: vec![line],
+        }
+    }
+
     /// Draws it into a file.
     ///
     /// # Errors

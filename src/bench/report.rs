@@ -85,7 +85,7 @@ impl Bench {
         plot.map_or(Ok(()), |path| self.plot().write(path))
     }
 
-    /// What was measured, over the rounds.
+    /// A picture of what was measured, over the rounds.
     fn plot(&self) -> Plot {
         Plot {
             title: format!("bench {} ({})", self.bench, profile()),

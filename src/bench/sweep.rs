@@ -27,14 +27,14 @@ impl FromStr for Steps {
     }
 }
 
-/// What was measured at each step.
+/// The measurements of each step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sweep {
     /// The bench's name.
     pub bench: &'static str,
     /// So much was in flight.
     pub concurrency: Vec<u16>,
-    /// What was measured then.
+    /// The measurement of each.
     pub steps: Vec<Bench>,
 }
 

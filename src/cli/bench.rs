@@ -14,7 +14,10 @@ use crate::{
         search,
         sweep::{Steps, Sweep},
     },
-    config::{BenchAction, BenchCommandsConfig, BenchConfig, QueryBenchConfig, ThereConfig},
+    config::{
+        BenchAction, BenchCommandsConfig, BenchConfig, BenchConsoleConfig, QueryBenchConfig,
+        ThereConfig,
+    },
 };
 use std::{process::ExitCode, time::Duration};
 
@@ -101,7 +104,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 nats_server: config.nats_server,
             };
             let measured = mixed::run(options).await;
-            measured.and_then(|bench| bench.tell(config.json.as_deref()))
+            measured.and_then(|bench| bench.tell(config.json.as_deref(), None))
         }
         BenchAction::Live(config) => {
             let options = QueriesOptions {
@@ -142,23 +145,7 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
             };
             tell(fulfilments::run(options).await, &config.bench)
         }
-        BenchAction::Console(config) => {
-            let options = QueriesOptions {
-                documents: 100,
-                names: |number| format!("Gala apples, bag {number}"),
-                clients: config.consoles.into(),
-                length: Duration::from_secs(config.seconds),
-                rounds: config.rounds,
-                cached: true,
-                rate: 0,
-                token: None,
-                durable: false,
-                nats_server: config.nats_server,
-                there: None,
-            };
-            let measured = console::run(options).await;
-            measured.and_then(|costs| costs.tell(config.json.as_deref()))
-        }
+        BenchAction::Console(config) => console_costs(config).await,
         BenchAction::Bare(config) => get::serve_bare(config.body).await,
         BenchAction::Responder(config) => {
             let nats = config.nats.address().map_err(Failure::configuration)?;
@@ -246,6 +233,24 @@ fn queries(config: &QueryBenchConfig) -> QueriesOptions {
         nats_server: config.nats_server.clone(),
         there: None,
     }
+}
+
+async fn console_costs(config: BenchConsoleConfig) -> Result<(), BenchError> {
+    let options = QueriesOptions {
+        documents: 100,
+        names: |number| format!("Gala apples, bag {number}"),
+        clients: config.consoles.into(),
+        length: Duration::from_secs(config.seconds),
+        rounds: config.rounds,
+        cached: true,
+        rate: 0,
+        token: None,
+        durable: false,
+        nats_server: config.nats_server,
+        there: None,
+    };
+    let costs = console::run(options).await?;
+    costs.tell(config.json.as_deref())
 }
 
 fn there(config: ThereConfig) -> Result<Option<There>, Failure> {

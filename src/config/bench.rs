@@ -1,5 +1,9 @@
 //! The flags of `headwater bench`.
 
+mod console;
+
+pub use console::BenchConsoleConfig;
+
 use super::{NatsAccessConfig, NatsConfig, nats::servers};
 use crate::bench::sweep::Steps;
 use clap::{Args, Subcommand};
@@ -32,7 +36,7 @@ pub enum BenchAction {
     Lists(BenchListsConfig),
     /// Orders that fulfil themselves: steps against commands, deadlines, and one instance that is parked
     Processes(BenchProcessesConfig),
-    /// What one open console costs the replica that it asks, page by page, in percent of a core
+    /// The cost of an open console to the replica that it asks, page by page, in percent of a core
     Console(BenchConsoleConfig),
     /// Answers every request with one body: the floor of HTTP
     #[command(hide = true)]
@@ -372,26 +376,6 @@ pub struct BenchListsConfig {
     /// The number of connections there are, each with one request in flight
     #[arg(long, env = "HEADWATER_CONNECTIONS", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
-}
-
-/// `headwater bench console`.
-#[derive(Debug, Clone, Args)]
-pub struct BenchConsoleConfig {
-    /// The nats-server to start; by default the one on PATH, then the one in .tools
-    #[arg(long, env = "HEADWATER_NATS_SERVER")]
-    pub nats_server: Option<PathBuf>,
-    /// The time that each page is open and measured, in seconds
-    #[arg(long, env = "HEADWATER_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
-    pub seconds: u64,
-    /// In how many rounds the seconds are taken; medians of the rounds are told
-    #[arg(long, env = "HEADWATER_ROUNDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
-    /// The number of consoles that are open; what one costs is told
-    #[arg(long, env = "HEADWATER_CONSOLES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
-    pub consoles: u16,
-    /// The file to write the figures to, as JSON
-    #[arg(long, env = "HEADWATER_JSON")]
-    pub json: Option<PathBuf>,
 }
 
 /// `headwater bench bare`.

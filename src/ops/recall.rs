@@ -1,4 +1,4 @@
-//! What a replica alone remembers, asked of all that are there: the commands that it has refused, and the jobs that it
+//! Asks all replicas that are there for what each alone remembers: the commands that it has refused, and the jobs that it
 //! was given. So it does not matter which of them an operator reaches.
 //!
 //! Each is asked by its name, `ctl.replica.<replica>.<verb>`, and answers in messages of which none is larger than one
@@ -28,7 +28,7 @@ const ASKED: usize = 100;
 /// The number of things that are taken of one replica.
 const TAKEN: usize = 400;
 
-/// What others remember.
+/// The memories of other replicas.
 #[derive(Debug)]
 pub(super) struct Recalled<T> {
     /// The things, with the replica that each is of.

@@ -1,21 +1,18 @@
 //! What operators ask for.
 
+mod instances;
+
 use super::{
-    processes,
     schemas::{Schemas, Scope},
     shared::{json_response, parameter_ref, query_parameter, refusal, response_ref, typed},
 };
 use crate::{
-    http::ops::{
-        change::{DropOrder, ParkedOrder, RebuildOrder, RollbackOrder, VerifyOrder},
-        processes::InstanceOrder,
-    },
+    http::ops::change::{DropOrder, ParkedOrder, RebuildOrder, RollbackOrder, VerifyOrder},
     ops::{
         AggregateHistory, AggregateHome, CommandStory, DocumentExplained, Job, Jobs,
         ListedProcesses, LogPage, Overview, ParkedCommits, Refusals, StoryCommand, StoryDeadline,
         StoryFact, StoryInstance, StoryStep, ToldEvent, ToldView, ToldViews,
     },
-    outcome::Outcome,
     problem::Problem,
     read_model::ViewDescription,
 };
@@ -23,8 +20,7 @@ use serde_json::json;
 use utoipa::{
     ToSchema,
     openapi::{
-        ContentBuilder, HttpMethod, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
-        Type,
+        ContentBuilder, HttpMethod, ObjectBuilder, RefOr, Required, ResponseBuilder, Schema, Type,
         path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
         request_body::{RequestBody, RequestBodyBuilder},
         response::Response,
@@ -60,7 +56,7 @@ pub(super) fn operations(
     let mut all = read(views, &mut told);
     all.extend(look_into(views, &mut told));
     all.extend(change(views, &mut told));
-    all.extend(instances(processes, &mut told));
+    all.extend(instances::operations(processes, &mut told));
     all
 }
 
@@ -340,101 +336,6 @@ fn change(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
         all.push((path, HttpMethod::Post, operation));
     }
     all
-}
-
-/// The processes, and what is done to their instances.
-fn instances(processes: &[&str], told: &mut Told<'_>) -> Vec<Described> {
-    let mut all = vec![get(
-        "/ops/processes",
-        "processes",
-        "The processes",
-        told.json::<ListedProcesses>("Those of the program, with the replica that runs each."),
-    )];
-    if processes.is_empty() {
-        return all;
-    }
-    let of_process = |operation: OperationBuilder| {
-        let names = processes.iter().copied();
-        let schema = typed(Type::String).enum_values(Some(names));
-        operation.parameter(in_path("process", "The process's name.", schema))
-    };
-    let of_instance = |operation| of_process(operation).parameter_ref(parameter_ref("AggregateId"));
-    let described = |text: &str, name: &str| {
-        json_response(text, Ref::from_schema_name(format!("processes.{name}")))
-    };
-    let list = get(
-        "/ops/processes/{process}",
-        "instances",
-        "The instances of a process, by their ids",
-        described("A page.", "page"),
-    );
-    all.push(with(list, |operation| {
-        processes::list_parameters(of_process(operation)).response("404", unknown("process"))
-    }));
-    let show = get(
-        "/ops/processes/{process}/{id}",
-        "instance",
-        "One instance of a process with its steps",
-        described("The instance.", "shown"),
-    );
-    all.push(with(show, |operation| {
-        processes::show_parameters(of_instance(operation))
-            .response("404", unknown_or_not_found("process"))
-    }));
-    for (path, verb, summary) in [
-        (
-            "/ops/processes/{process}/{id}/retry",
-            "retry",
-            "Tries again what an instance was parked by",
-        ),
-        (
-            "/ops/processes/{process}/{id}/resume",
-            "resume",
-            "Lets an instance go on that is parked or suspended",
-        ),
-        (
-            "/ops/processes/{process}/{id}/skip",
-            "skip",
-            "Leaves out the first input that waits, and goes on",
-        ),
-        (
-            "/ops/processes/{process}/{id}/suspend",
-            "suspend",
-            "Has an instance keep what comes, and react to nothing",
-        ),
-        (
-            "/ops/processes/{process}/{id}/end",
-            "end",
-            "Ends an instance, and calls its deadlines off",
-        ),
-    ] {
-        let name = format!("{verb}_instance");
-        let outcome = told.json::<Outcome>("What was recorded of it.");
-        let operation = of_instance(operation(&name, summary))
-            .request_body(Some(told.body::<InstanceOrder>()))
-            .response("200", outcome)
-            .response("404", unknown_or_not_found("process"))
-            .response("409", not_so())
-            .response("413", response_ref("TooLarge"))
-            .response("415", response_ref("UnsupportedMediaType"));
-        all.push((path, HttpMethod::Post, operation));
-    }
-    all
-}
-
-/// The refusals of a change of an instance.
-fn not_so() -> Response {
-    refusal(
-        "The instance is not so that it could be done.",
-        &[
-            "not_found",
-            "has_ended",
-            "nothing_held",
-            "not_parked",
-            "invalid_settings",
-        ],
-        &Problem::refused("has_ended", "the process instance has ended"),
-    )
 }
 
 /// What answers are told with.

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 
 type Answer = Result<HttpResponse, Refusal>;
 
-/// What an instance is changed with.
+/// The body of a change of an instance.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct InstanceOrder {

@@ -36,7 +36,7 @@ struct Answering {
     client: Client,
     replica: String,
     access: Access,
-    /// Where this replica takes jobs.
+    /// There where this replica takes jobs.
     operations: Option<Operations>,
 }
 
