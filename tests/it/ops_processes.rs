@@ -124,7 +124,7 @@ async fn an_instance_is_suspended_goes_on_is_left_something_out_and_ended() {
         .problem(409, "has_ended");
     change("none", "end", reason.clone())
         .await
-        .problem(409, "not_found");
+        .problem(404, "not_found");
     let unplaced = json!({"unplaced": "order"});
     change("o-1", "retry", unplaced)
         .await
@@ -165,5 +165,5 @@ async fn looking_takes_one_scope_and_changing_another() {
     let refused = http.post(&path, body, &[("Authorization", &reads)]).await;
     assert_eq!(refused.problem(403, "forbidden")["scope"], "ops:write");
     let allowed = http.post(&path, body, &[("Authorization", &writes)]).await;
-    allowed.problem(409, "not_found");
+    allowed.problem(404, "not_found");
 }

@@ -100,7 +100,6 @@ fn not_so() -> Response {
     refusal(
         "The instance is not so that it could be done.",
         &[
-            "not_found",
             "has_ended",
             "nothing_held",
             "not_parked",
