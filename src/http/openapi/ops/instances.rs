@@ -13,7 +13,7 @@ use crate::{
     outcome::Outcome,
     problem::Problem,
 };
-use utoipa::openapi::{HttpMethod, Ref, Type, path::OperationBuilder};
+use utoipa::openapi::{HttpMethod, Ref, Response, Type, path::OperationBuilder};
 
 /// The processes, and what is done to their instances.
 pub(super) fn operations(names: &[&str], told: &mut Told<'_>) -> Vec<Described> {
