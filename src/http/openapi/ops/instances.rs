@@ -1,4 +1,4 @@
-//! What operators ask about processes, and do to their instances.
+//! The questions of operators about processes, and the changes of their instances.
 
 use super::{Described, Told, get, in_path, operation, unknown, unknown_or_not_found, with};
 use crate::{
