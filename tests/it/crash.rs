@@ -63,21 +63,24 @@ pub(crate) fn pass_time(chance: &mut Seed, millis: std::ops::Range<u64>) {
     thread::sleep(chance.millis(millis));
 }
 
-pub(crate) fn kill_or_pause_nats(nats: &mut Nats, chance: &mut Seed) {
+/// Returns how many were killed.
+pub(crate) fn kill_or_pause_nats(nats: &mut Nats, chance: &mut Seed) -> usize {
     pass_time(chance, 200..1_000);
     if chance.once_in(2) {
         nats.pause();
         // Often longer than an append is waited for.
         pass_time(chance, 500..4_000);
         nats.resume();
-    } else {
-        nats.kill();
-        pass_time(chance, 0..1_000);
-        nats.start_again();
+        return 0;
     }
+    nats.kill();
+    pass_time(chance, 0..1_000);
+    nats.start_again();
+    1
 }
 
-pub(crate) fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed) {
+/// Returns how many were killed.
+pub(crate) fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed) -> usize {
     pass_time(chance, 50..500);
     let first = chance.within(0..replicas.len() as u64) as usize;
     if chance.once_in(4) {
@@ -85,7 +88,7 @@ pub(crate) fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed
         replicas[first].pause();
         pass_time(chance, 200..2_500);
         replicas[first].resume();
-        return;
+        return 0;
     }
     // Seldom all at once.
     let victims = if chance.once_in(6) { replicas.len() } else { 1 };
@@ -96,6 +99,7 @@ pub(crate) fn kill_or_pause_replicas(replicas: &mut [Replica], chance: &mut Seed
     for replica in replicas.iter_mut().filter(|replica| !replica.is_running()) {
         replica.start_again();
     }
+    victims
 }
 
 #[tokio::test(flavor = "multi_thread")]

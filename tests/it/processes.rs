@@ -566,13 +566,12 @@ async fn orders_end_as_they_should_however_often_replicas_and_nats_are_killed() 
     let url = nats.url();
     let more = [&BARE[..], &["--payment-deadline", "2s"]].concat();
     let replicas: Vec<_> = (0..3).map(|_| Replica::of(&url, &more)).collect();
-    let world = (replicas, nats);
-    let lived = live_through(url, &seed, world, |(replicas, nats), chance| {
-        if chance.once_in(4) {
-            kill_or_pause_nats(nats, chance);
-        } else {
-            kill_or_pause_replicas(replicas, chance);
-        }
+    let world = (replicas, nats, 0);
+    let lived = live_through(url, &seed, world, |(replicas, nats, kills), chance| {
+        *kills += match chance.once_in(4) {
+            true => kill_or_pause_nats(nats, chance),
+            false => kill_or_pause_replicas(replicas, chance),
+        };
     });
     let (world, stories) = lived.await;
     let client = world.1.client().await;
@@ -580,6 +579,10 @@ async fn orders_end_as_they_should_however_often_replicas_and_nats_are_killed() 
         instances(log).all(|one| has_ended(one))
     })
     .await;
-    eprintln!("{} orders have lived", stories.len());
+    eprintln!(
+        "{} orders have lived through {} kills",
+        stories.len(),
+        world.2
+    );
     verify(&log, &stories);
 }

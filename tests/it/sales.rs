@@ -78,8 +78,8 @@ impl World {
                 pass_time(chance, 3_500..6_000);
                 self.replicas[one].resume();
             }
-            (0, _) => kill_or_pause_replicas(&mut self.replicas, chance),
-            (1, _) => kill_or_pause_nats(&mut self.nats, chance),
+            (0, _) => drop(kill_or_pause_replicas(&mut self.replicas, chance)),
+            (1, _) => drop(kill_or_pause_nats(&mut self.nats, chance)),
             (_, Some(store)) if chance.once_in(2) => {
                 store.pause();
                 // Often longer than until it is noticed.
