@@ -15,6 +15,7 @@ use crate::{
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use metrics::counter;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The pauses between tries of what passes by itself.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
@@ -22,6 +23,9 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(10))
     .without_max_times()
     .with_jitter();
+/// The time after which no copy of a command that was not answered is carried out any more. Commands take 9 s at most
+/// from the moment they are sent, and a copy that is passed on may come twice as late.
+const COPIES: Duration = Duration::from_secs(20);
 /// After so many tries it is told that something does not work.
 const TELL_AFTER: u32 = 6;
 
@@ -143,6 +147,8 @@ impl Desk {
             return Answer::Refused(Problem::malformed("id".to_owned(), detail));
         };
         let mut before = step.again;
+        // A copy that was sent before may be carried out yet.
+        let mut copies_until = before.then(|| Instant::now() + COPIES);
         let mut tries = Tries::begin();
         loop {
             let request = CommandRequest {
@@ -168,10 +174,19 @@ impl Desk {
                 .increment(1);
             match answered {
                 Ok(outcome) => return Answer::Accepted(outcome),
-                Err(problem) if is_answer(&problem) => return Answer::Refused(problem),
+                Err(problem) if is_answer(&problem) => match copies_until.take() {
+                    // By then each has been carried out or never will be: asked once more, the first one's outcome
+                    // is found in the log.
+                    Some(until) if Instant::now() < until => tokio::time::sleep_until(until).await,
+                    _ => return Answer::Refused(problem),
+                },
                 Err(problem) => {
                     let what = format!("{} {} {id}", sending.command, sending.aggregate);
                     before = true;
+                    // Of what was refused as too much nothing is under way.
+                    if problem.status != 429 {
+                        copies_until = Some(Instant::now() + COPIES);
+                    }
                     tries.failed(&what, &problem).await;
                 }
             }
