@@ -2,10 +2,11 @@
 
 use super::{BenchError, Figures, report::profile};
 use plotters::{
-    coord::Shift,
+    chart::ChartContext,
+    coord::{Shift, types::RangedCoordf64},
     prelude::{
-        ChartBuilder, Circle, DashedLineSeries, DrawingArea, IntoDrawingArea, LineSeries,
-        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+        Cartesian2d, ChartBuilder, Circle, DashedLineSeries, DrawingArea, IntoDrawingArea,
+        LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
     },
     style::{Color, IntoFont},
 };
@@ -47,6 +48,7 @@ pub struct Line {
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 impl Plot {
     /// A picture of several things in a row.
@@ -98,24 +100,10 @@ impl Plot {
 
     fn rates(&self, area: &Area<'_>) -> Result<(), BenchError> {
         let highest = self.most(|figures| figures.per_second);
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(44)
-            .y_label_area_size(76)
-            .build_cartesian_2d(self.width(), 0.0..highest * 1.15)
-            .map_err(BenchError::new)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .label_style((FONT, 13))
-            .axis_desc_style((FONT, 14))
-            .x_desc(self.along)
-            .y_desc("per second")
-            .x_labels(self.marks())
-            .x_label_formatter(&|at| self.place(*at))
-            .y_label_formatter(&|rate| thousands(*rate))
-            .draw()
-            .map_err(BenchError::new)?;
+        let name = "per second";
+        let mut chart = self.axes(area, 76, 0.0..highest * 1.15, name, &|rate| {
+            thousands(*rate)
+        })?;
         for (line, colour) in self.coloured() {
             let points = || {
                 let points = line.points.iter();
@@ -145,24 +133,9 @@ impl Plot {
         let lowest = self.least(|figures| figures.p50_ms).max(0.001);
         let highest = self.most(|figures| figures.p99_ms).max(lowest);
         let height = (lowest.log10() - 0.1)..(highest.log10() + 0.1);
-        let mut chart = ChartBuilder::on(area)
-            .margin(12)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
-            .build_cartesian_2d(self.width(), height)
-            .map_err(BenchError::new)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .label_style((FONT, 13))
-            .axis_desc_style((FONT, 14))
-            .x_desc(self.along)
-            .y_desc("ms: half within, dashed 99 % within")
-            .x_labels(self.marks())
-            .x_label_formatter(&|at| self.place(*at))
-            .y_label_formatter(&|exponent| short(10_f64.powf(*exponent)))
-            .draw()
-            .map_err(BenchError::new)?;
+        let name = "ms: half within, dashed 99 % within";
+        let words = |exponent: &f64| short(10_f64.powf(*exponent));
+        let mut chart = self.axes(area, 64, height, name, &words)?;
         for (line, colour) in self.coloured() {
             let points = |figure: fn(&Figures) -> f64| {
                 let points = line.points.iter();
@@ -185,6 +158,36 @@ impl Plot {
             }
         }
         Ok(())
+    }
+
+    /// Draws the axes: along the picture, and up by so much, with a name and the words of a mark.
+    fn axes<'a>(
+        &self,
+        area: &Area<'a>,
+        margin: u32,
+        height: Range<f64>,
+        name: &str,
+        words: &dyn Fn(&f64) -> String,
+    ) -> Result<Chart<'a>, BenchError> {
+        let mut chart = ChartBuilder::on(area)
+            .margin(12)
+            .x_label_area_size(44)
+            .y_label_area_size(margin)
+            .build_cartesian_2d(self.width(), height)
+            .map_err(BenchError::new)?;
+        chart
+            .configure_mesh()
+            .light_line_style(WHITE)
+            .label_style((FONT, 13))
+            .axis_desc_style((FONT, 14))
+            .x_desc(self.along)
+            .y_desc(name)
+            .x_labels(self.marks())
+            .x_label_formatter(&|at| self.place(*at))
+            .y_label_formatter(&words)
+            .draw()
+            .map_err(BenchError::new)?;
+        Ok(chart)
     }
 
     fn coloured(&self) -> impl Iterator<Item = (&Line, RGBColor)> {

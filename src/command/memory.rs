@@ -2,7 +2,7 @@
 //!
 //! Bounded: at least the last [`KEEP`] commands, and all of the last [`KEEP_FOR`] up to
 //! [`KEEP_AT_MOST`]. Only commands whose clients chose a key are remembered so: no other id comes again, but
-//! for copies of commands that were passed on, which may come for [`LATE`] seconds.
+//! for copies of commands that were passed on, which may come for as long as [`LATE`].
 //! It is rebuilt from the log, where every event carries its command's id, and rides along in snapshots.
 
 use super::{
@@ -20,7 +20,7 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::{Arc, LazyLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The number of commands that are always remembered.
@@ -152,9 +152,9 @@ pub fn outcomes_of(events: &[StoredEvent], time: i64) -> Vec<Remembered> {
     commands.map(outcome).collect()
 }
 
-/// The time a copy of a command that was passed on may come after another copy was carried out, in seconds:
+/// The time a copy of a command that was passed on may come after another copy was carried out:
 /// twice what a command is carried out after its arrival.
-pub const LATE: i64 = 20;
+pub const LATE: Duration = Duration::from_secs(20);
 /// The most commands without a key of which copies are known.
 const LATE_AT_MOST: usize = 4_096;
 
@@ -171,7 +171,8 @@ impl PassedOn {
         self.order.push_back((now, remembered.key.clone()));
         self.known.insert(remembered.key.clone(), remembered);
         while self.order.len() > LATE_AT_MOST
-            || self.order.front().is_some_and(|(at, _)| *at < now - LATE)
+            || (self.order.front())
+                .is_some_and(|(at, _)| *at < now.saturating_sub_unsigned(LATE.as_secs()))
         {
             if let Some((_, key)) = self.order.pop_front() {
                 self.known.remove(&key);

@@ -2,11 +2,9 @@
 
 use super::Operations;
 use crate::{
-    event_log::subject::Id,
     problem::Problem,
-    processes::{self, ListAsk, ProcessAsk, ShowAsk},
+    processes::{self, ProcessQueries},
 };
-use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -60,50 +58,9 @@ impl Operations {
         })
     }
 
-    /// Reads a page of the instances of a process, as JSON.
-    ///
-    /// # Errors
-    ///
-    /// Returns the refusal, or `unavailable` where no replica that runs the process answers.
-    pub async fn instances(
-        &self,
-        process: &str,
-        ask: &ListAsk,
-        authorization: Option<&str>,
-    ) -> Result<Bytes, Problem> {
-        let instances = &self.options().instances;
-        instances.list(process, ask, authorization).await
-    }
-
-    /// Reads one instance with its steps, as JSON.
-    ///
-    /// # Errors
-    ///
-    /// As [`Operations::instances`]; `not_found` where there is no such instance.
-    pub async fn instance(
-        &self,
-        process: &str,
-        id: &Id,
-        ask: &ShowAsk,
-        authorization: Option<&str>,
-    ) -> Result<Bytes, Problem> {
-        let instances = &self.options().instances;
-        instances.show(process, id, ask, authorization).await
-    }
-
-    /// Changes one instance, as [`processes::VERBS`] has it, and answers with the outcome as JSON.
-    ///
-    /// # Errors
-    ///
-    /// Returns the refusal, or `unavailable` where no replica that runs the process answers.
-    pub async fn change_instance(
-        &self,
-        of: (&str, &Id),
-        verb: &str,
-        ask: &ProcessAsk,
-        authorization: Option<&str>,
-    ) -> Result<Bytes, Problem> {
-        let instances = &self.options().instances;
-        instances.act(of, verb, ask, authorization).await
+    /// Asks about the instances of processes, and has them changed.
+    #[must_use]
+    pub fn instances(&self) -> &ProcessQueries {
+        &self.options().instances
     }
 }

@@ -4,6 +4,7 @@ use super::{ProcessOptions, RegisteredProcess, failpoint};
 use crate::{
     command::{
         client::{CommandClient, untag},
+        memory::LATE,
         request::{CommandHeaders, CommandRequest, Lineage},
     },
     event_log::{EventLog, subject::Id},
@@ -23,9 +24,6 @@ const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_secs(10))
     .without_max_times()
     .with_jitter();
-/// The time after which no copy of a command that was not answered is carried out any more. Commands take 9 s at most
-/// from the moment they are sent, and a copy that is passed on may come twice as late.
-const COPIES: Duration = Duration::from_secs(20);
 /// After so many tries it is told that something does not work.
 const TELL_AFTER: u32 = 6;
 
@@ -148,7 +146,7 @@ impl Desk {
         };
         let mut before = step.again;
         // A copy that was sent before may be carried out yet.
-        let mut copies_until = before.then(|| Instant::now() + COPIES);
+        let mut copies_until = before.then(|| Instant::now() + LATE);
         let mut tries = Tries::begin();
         loop {
             let request = CommandRequest {
@@ -185,7 +183,7 @@ impl Desk {
                     before = true;
                     // Of what was refused as too much nothing is under way.
                     if problem.status != 429 {
-                        copies_until = Some(Instant::now() + COPIES);
+                        copies_until = Some(Instant::now() + LATE);
                     }
                     tries.failed(&what, &problem).await;
                 }

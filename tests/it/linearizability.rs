@@ -3,7 +3,7 @@
 
 use crate::harness::{
     api::NatsApi,
-    history::{History, Op, Told},
+    history::{History, Op, Stock, Told},
     nats::Nats,
     replica::Replica,
     seed::{Seed, chaos_length},
@@ -41,7 +41,7 @@ async fn single_aggregates_are_linearizable_over_replicas_that_are_killed() {
             let mut histories = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let id = format!("b_{place}-{}", histories.len());
-                let history = History::default();
+                let history = History::<Stock>::default();
                 let clients = (0..CLIENTS).map(|number| {
                     let chance = seed.part(seed.clone().next() ^ number);
                     work(api.clone(), id.clone(), history.clone(), number, chance)
@@ -86,7 +86,7 @@ async fn single_aggregates_are_linearizable_over_replicas_that_are_killed() {
 
 /// One client after another under one number's place: who is not told what became of its operation
 /// is never heard of again.
-async fn work(api: NatsApi, id: String, history: History, number: u64, mut chance: Seed) {
+async fn work(api: NatsApi, id: String, history: History<Stock>, number: u64, mut chance: Seed) {
     let mut client = number;
     let mut given = 0;
     while history.len() < STEPS {
@@ -153,7 +153,7 @@ async fn ask(
 
 #[test]
 fn a_lost_update_is_not_linearizable() {
-    let history = History::default();
+    let history = History::<Stock>::default();
     for (client, version) in [(1, 1), (2, 1)] {
         history.began(client, Op::Receive(1));
         history.told(client, Told::Accepted(version));
@@ -163,7 +163,7 @@ fn a_lost_update_is_not_linearizable() {
 
 #[test]
 fn a_stale_refusal_is_not_linearizable() {
-    let history = History::default();
+    let history = History::<Stock>::default();
     history.began(1, Op::Receive(5));
     history.told(1, Told::Accepted(1));
     history.began(2, Op::Reserve(5));
@@ -173,7 +173,7 @@ fn a_stale_refusal_is_not_linearizable() {
 
 #[test]
 fn concurrent_operations_may_have_happened_in_either_order() {
-    let history = History::default();
+    let history = History::<Stock>::default();
     history.began(1, Op::Receive(5));
     history.began(2, Op::Reserve(5));
     history.began(3, Op::Look);
@@ -186,7 +186,7 @@ fn concurrent_operations_may_have_happened_in_either_order() {
 #[test]
 fn an_operation_without_an_answer_may_have_happened_or_not() {
     for version in [1, 2] {
-        let history = History::default();
+        let history = History::<Stock>::default();
         history.began(1, Op::Receive(5));
         history.began(2, Op::Receive(1));
         history.told(2, Told::Accepted(version));

@@ -5,6 +5,7 @@ use crate::{
     crash::kill_or_pause_replicas,
     harness::{
         api::{NatsApi, Reply},
+        history::History,
         nats::Nats,
         replica::Replica,
         seed::{Seed, chaos_length},
@@ -12,10 +13,10 @@ use crate::{
     processes::{BARE, order},
 };
 use serde_json::{Value, json};
-use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
+use stateright::semantics::SequentialSpec;
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -64,40 +65,6 @@ impl SequentialSpec for Available {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Step {
-    Began(Op),
-    Told(Told),
-}
-
-/// What was begun and what was told, in the order in which it happened.
-#[derive(Debug, Clone, Default)]
-struct History(Arc<Mutex<Vec<(u64, Step)>>>);
-
-impl History {
-    fn note(&self, client: u64, step: Step) {
-        self.0.lock().unwrap().push((client, step));
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().len()
-    }
-
-    /// Whether the operations could have happened one after another, each at a moment between its
-    /// beginning and its answer.
-    fn is_linearizable(&self) -> bool {
-        let mut tester = LinearizabilityTester::new(Available::default());
-        for (client, step) in self.0.lock().unwrap().iter() {
-            let valid = match step.clone() {
-                Step::Began(op) => tester.on_invoke(*client, op).map(drop),
-                Step::Told(told) => tester.on_return(*client, told).map(drop),
-            };
-            valid.expect("a client has one operation at a time");
-        }
-        tester.is_consistent()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_orders_set_aside_is_linearizable_over_replicas_that_are_killed() {
     let seed = Seed::of_this_run();
@@ -116,7 +83,7 @@ async fn what_orders_set_aside_is_linearizable_over_replicas_that_are_killed() {
                 let path = format!("product.{sku}.register");
                 let registered = ask(&api, &path, &product, &sku, false);
                 registered.await.expect("an answer").expect(200);
-                let history = History::default();
+                let history = History::<Available>::default();
                 let clients = (0..CLIENTS).map(|number| {
                     let chance = seed.part(seed.clone().next() ^ number);
                     work(&api, &sku, &history, number, chance)
@@ -152,7 +119,13 @@ async fn what_orders_set_aside_is_linearizable_over_replicas_that_are_killed() {
 
 /// One client, who calls off some of the orders that were confirmed. Who is not told what became of an
 /// operation has another name from then on.
-async fn work(api: &NatsApi, sku: &str, history: &History, number: u64, mut chance: Seed) {
+async fn work(
+    api: &NatsApi,
+    sku: &str,
+    history: &History<Available>,
+    number: u64,
+    mut chance: Seed,
+) {
     let stock = format!("gangnam_{sku}");
     let (mut client, mut given) = (number, 0);
     let mut confirmed: Vec<(String, i64)> = Vec::new();
@@ -182,7 +155,7 @@ async fn work(api: &NatsApi, sku: &str, history: &History, number: u64, mut chan
                 order(&[(sku, quantity, PRICE)]),
             ),
         };
-        history.note(client, Step::Began(op.clone()));
+        history.began(client, op.clone());
         let waits = !matches!(op, Op::Receive(_));
         let Some(reply) = ask(api, &path, &body, &key, waits).await else {
             client += CLIENTS;
@@ -201,7 +174,7 @@ async fn work(api: &NatsApi, sku: &str, history: &History, number: u64, mut chan
             assert!(process.ends_with(" waiting"), "{process:?}");
             confirmed.push((key, *quantity));
         }
-        history.note(client, Step::Told(told));
+        history.told(client, told);
     }
 }
 
@@ -232,14 +205,14 @@ async fn ask(api: &NatsApi, path: &str, body: &Value, key: &str, waits: bool) ->
 #[test]
 fn an_order_confirmed_from_what_is_not_there_is_not_linearizable() {
     for (received, linearizable) in [(1, false), (2, true)] {
-        let history = History::default();
-        history.note(1, Step::Began(Op::Receive(received)));
-        history.note(1, Step::Told(Told::Done));
+        let history = History::<Available>::default();
+        history.began(1, Op::Receive(received));
+        history.told(1, Told::Done);
         for client in [1, 2] {
-            history.note(client, Step::Began(Op::Order(1)));
+            history.began(client, Op::Order(1));
         }
         for client in [1, 2] {
-            history.note(client, Step::Told(Told::Done));
+            history.told(client, Told::Done);
         }
         assert_eq!(history.is_linearizable(), linearizable);
     }

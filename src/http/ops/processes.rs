@@ -55,7 +55,8 @@ pub(super) async fn list(
 ) -> Answer {
     let process = process(&request, &operations)?;
     let ask = list_ask(query(&request)?)?;
-    let page = operations.instances(process, &ask, authorization(&request));
+    let instances = operations.instances();
+    let page = instances.list(process, &ask, authorization(&request));
     Ok(written(&request, page.await?).await)
 }
 
@@ -68,7 +69,8 @@ pub(super) async fn show(
     let process = process(&request, &operations)?;
     let id = input::aggregate_id(&request, 3)?;
     let ask = show_ask(query(&request)?)?;
-    let shown = operations.instance(process, &id, &ask, authorization(&request));
+    let instances = operations.instances();
+    let shown = instances.show(process, &id, &ask, authorization(&request));
     Ok(written(&request, shown.await?).await)
 }
 
@@ -87,7 +89,8 @@ pub(super) async fn change(
     let verb = input::segment(&request, 4, "verb")?.into_owned();
     let InstanceOrder { reason, unplaced } = Body::read(&request, payload, &site).await?.parse()?;
     let ask = ProcessAsk { reason, unplaced };
-    let changed = operations.change_instance((process, &id), &verb, &ask, authorization(&request));
+    let instances = operations.instances();
+    let changed = instances.act((process, &id), &verb, &ask, authorization(&request));
     Ok(written(&request, changed.await?).await)
 }
 

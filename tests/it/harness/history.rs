@@ -1,7 +1,10 @@
-//! Recorded histories of single aggregates, for the linearizability checker.
+//! Recorded histories of what clients do to one thing, for the linearizability checker.
 
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt::Debug,
+    sync::{Arc, Mutex},
+};
 
 /// What clients do to one stock.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,23 +54,40 @@ impl SequentialSpec for Stock {
 
 /// What was begun and what was told, in the order in which it happened.
 #[derive(Debug, Clone, Default)]
-pub struct History(Arc<Mutex<Vec<(u64, Step)>>>);
+pub struct History<S>(Arc<Mutex<Steps<S>>>)
+where
+    S: SequentialSpec,
+    S::Op: Debug,
+    S::Ret: Debug;
 
-#[derive(Debug, Clone)]
-enum Step {
-    Began(Op),
-    Told(Told),
+/// Each with the client.
+type Steps<S> = Vec<(u64, Step<S>)>;
+
+#[derive(Debug)]
+enum Step<S>
+where
+    S: SequentialSpec,
+    S::Op: Debug,
+    S::Ret: Debug,
+{
+    Began(S::Op),
+    Told(S::Ret),
 }
 
-impl History {
+impl<S> History<S>
+where
+    S: SequentialSpec + Clone + Default,
+    S::Op: Clone + Debug,
+    S::Ret: Clone + Debug + PartialEq,
+{
     /// To be called before anything is sent. A client has one operation at a time; one that was
     /// never told what became of its operation does no more.
-    pub fn began(&self, client: u64, op: Op) {
+    pub fn began(&self, client: u64, op: S::Op) {
         self.0.lock().unwrap().push((client, Step::Began(op)));
     }
 
     /// To be called after the answer has come.
-    pub fn told(&self, client: u64, told: Told) {
+    pub fn told(&self, client: u64, told: S::Ret) {
         self.0.lock().unwrap().push((client, Step::Told(told)));
     }
 
@@ -79,11 +99,11 @@ impl History {
     /// Whether the operations could have happened one after another, each at a moment between its
     /// beginning and its answer.
     pub fn is_linearizable(&self) -> bool {
-        let mut tester = LinearizabilityTester::new(Stock::default());
+        let mut tester = LinearizabilityTester::new(S::default());
         for (client, step) in self.0.lock().unwrap().iter() {
-            let valid = match step.clone() {
-                Step::Began(op) => tester.on_invoke(*client, op).map(|_| ()),
-                Step::Told(told) => tester.on_return(*client, told).map(|_| ()),
+            let valid = match step {
+                Step::Began(op) => tester.on_invoke(*client, op.clone()).map(drop),
+                Step::Told(told) => tester.on_return(*client, told.clone()).map(drop),
             };
             valid.expect("a client has one operation at a time");
         }
