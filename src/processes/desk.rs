@@ -130,25 +130,31 @@ impl Desk {
         self.commands.execute_for_process(request).await
     }
 
-    /// Sends a command under this id until it is answered. It was sent before, or may have been, where the
-    /// position of its step is given: then it is looked for in the log of the aggregate from there on, and
-    /// its outcome is that of the first time.
+    /// Sends a command under this id until it is answered; `None` when another replica has had the answer
+    /// meanwhile. Where it was sent before, or may have been, it is looked for in the log of the aggregate from
+    /// its step's position on, and its outcome is that of the first time.
     pub async fn send(
         &self,
         sending: &Sending,
         command_id: &str,
         lineage: Lineage,
-        step: Sent,
-    ) -> Answer {
+        step: &Sent<'_>,
+    ) -> Option<Answer> {
         let Ok(id) = Id::new(sending.id.as_str()) else {
             let detail = format!("{:?} is no id", sending.id);
-            return Answer::Refused(Problem::malformed("id".to_owned(), detail));
+            return Some(Answer::Refused(Problem::malformed("id".to_owned(), detail)));
         };
         let mut before = step.again;
         // A copy that was sent before may be carried out yet.
         let mut copies_until = before.then(|| Instant::now() + LATE);
         let mut tries = Tries::begin();
         loop {
+            // Who was stopped, or cut off, for a while may no longer be the one to send it: what an answer has
+            // led to must not be overtaken.
+            if before && !self.is_awaited(step.instance, step.step, step.number).await {
+                return None;
+            }
+            failpoint::pass("before_sending");
             let request = CommandRequest {
                 aggregate: sending.aggregate.clone().into(),
                 id: id.clone(),
@@ -171,12 +177,12 @@ impl Desk {
             counter!("headwater_process_commands_total", "process" => self.process.name, "result" => result)
                 .increment(1);
             match answered {
-                Ok(outcome) => return Answer::Accepted(outcome),
+                Ok(outcome) => return Some(Answer::Accepted(outcome)),
                 Err(problem) if is_answer(&problem) => match copies_until.take() {
                     // By then each has been carried out or never will be: asked once more, the first one's outcome
                     // is found in the log.
                     Some(until) if Instant::now() < until => tokio::time::sleep_until(until).await,
-                    _ => return Answer::Refused(problem),
+                    _ => return Some(Answer::Refused(problem)),
                 },
                 Err(problem) => {
                     let what = format!("{} {} {id}", sending.command, sending.aggregate);
@@ -192,10 +198,18 @@ impl Desk {
     }
 }
 
-/// The place of a command's step, and whether it may have been carried out before.
+/// A command of a step, by its place, and whether it may have been sent before.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
+pub(super) struct Sent<'a> {
+    /// The instance whose step it is.
+    pub instance: &'a Id,
+    /// The number of the step.
+    pub step: u64,
+    /// The number of the command in its step.
+    pub number: u32,
+    /// The position of the step's commit.
     pub position: u64,
+    /// True if it may have been sent before.
     pub again: bool,
 }
 

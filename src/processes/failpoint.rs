@@ -11,21 +11,44 @@ mod tested {
         time::Duration,
     };
 
-    /// The point, and after how many times of passing it the replica ends: `<point>:<count>`.
-    static END_AT: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
-        let said = std::env::var("HEADWATER_TEST_END_AT").ok()?;
-        let (point, count) = said.split_once(':')?;
-        Some((point.to_owned(), count.parse().ok()?))
-    });
-    static PASSED: AtomicU64 = AtomicU64::new(0);
+    /// A point, and after how many times of passing it something happens: `<point>:<count>`.
+    struct Point {
+        said: Option<(String, u64)>,
+        passed: AtomicU64,
+    }
 
-    /// Ends the replica, as a crash does, if this is the point.
+    impl Point {
+        fn of(variable: &str) -> Self {
+            let said = std::env::var(variable).ok();
+            let said = said.as_deref().and_then(|said| said.split_once(':'));
+            let said =
+                said.and_then(|(point, count)| Some((point.to_owned(), count.parse().ok()?)));
+            Self {
+                said,
+                passed: AtomicU64::new(0),
+            }
+        }
+
+        fn is_reached(&self, point: &str) -> bool {
+            self.said.as_ref().is_some_and(|(at, count)| {
+                at == point && self.passed.fetch_add(1, Ordering::Relaxed) + 1 == *count
+            })
+        }
+    }
+
+    static END_AT: LazyLock<Point> = LazyLock::new(|| Point::of("HEADWATER_TEST_END_AT"));
+    static STOP_AT: LazyLock<Point> = LazyLock::new(|| Point::of("HEADWATER_TEST_STOP_AT"));
+
+    /// Ends the replica, as a crash does, or stops it until it is told to continue, if this is the point.
     pub(in crate::processes) fn pass(point: &str) {
-        if let Some((end, count)) = &*END_AT
-            && end == point
-            && PASSED.fetch_add(1, Ordering::Relaxed) + 1 == *count
-        {
+        if END_AT.is_reached(point) {
             std::process::abort();
+        }
+        if STOP_AT.is_reached(point) {
+            let own = std::process::id().to_string();
+            let _ = std::process::Command::new("kill")
+                .args(["-STOP", &own])
+                .status();
         }
     }
 

@@ -86,14 +86,17 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
     let Some(instance) = instance_of(&delivery) else {
         return delivery.done().await;
     };
-    let sent = Sent {
-        position: delivery.position,
-        again: delivery.repeated || delivery.position <= end,
-    };
+    let again = delivery.repeated || delivery.position <= end;
     let disarm_ended = join_all(ended.iter().map(|one| disarm(desk, &instance, one)));
-    let steps = steps
-        .iter()
-        .map(|(step, correlation)| take(desk, &instance, step, correlation, sent));
+    let steps = steps.iter().map(|(step, correlation)| {
+        take(
+            desk,
+            &instance,
+            step,
+            correlation,
+            (delivery.position, again),
+        )
+    });
     let work = join(join_all(steps), disarm_ended);
     let work = delivery.while_working(desk.options.take_over / 3, work);
     match tokio::time::timeout(PATIENCE, work).await {
@@ -106,41 +109,45 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
 }
 
 /// Takes one step: all that it says, at the same time.
-async fn take(desk: &Desk, instance: &Id, step: &Step, correlation: &str, sent: Sent) {
+async fn take(
+    desk: &Desk,
+    instance: &Id,
+    step: &Step,
+    correlation: &str,
+    (position, again): (u64, bool),
+) {
     let armed = step.set.iter();
     let armed = armed.map(|one| arm(desk, instance, one, correlation));
     let disarmed = step.cancel.iter().map(|one| disarm(desk, instance, one));
     let sends = (0..).zip(&step.send);
     let sends = sends.map(|(number, sending)| {
-        let command = (step.step, number, sending);
-        send(desk, instance, command, correlation, sent)
+        let sent = Sent {
+            instance,
+            step: step.step,
+            number,
+            position,
+            again,
+        };
+        async move { send(desk, &sent, sending, correlation).await }
     });
     join(join(join_all(armed), join_all(disarmed)), join_all(sends)).await;
 }
 
 /// Sends one command, and gives its answer to the instance.
-async fn send(
-    desk: &Desk,
-    instance: &Id,
-    (step, number, sending): (u64, u32, &Sending),
-    correlation: &str,
-    sent: Sent,
-) {
-    // What was answered is not sent again, however long ago that was.
-    if sent.again && !desk.is_awaited(instance, step, number).await {
-        return;
-    }
-    failpoint::pass("before_sending");
-    let command_id = command_id(desk.process.name, instance.as_str(), step, number);
+async fn send(desk: &Desk, sent: &Sent<'_>, sending: &Sending, correlation: &str) {
+    let (name, instance) = (desk.process.name, sent.instance);
+    let command_id = command_id(name, instance.as_str(), sent.step, sent.number);
     let caused_by = |cause: String| Lineage {
         correlation_id: correlation.into(),
         causation_id: cause.into(),
     };
-    let lineage = caused_by(format!("{}/{instance}/{step}", desk.process.name));
+    let lineage = caused_by(format!("{name}/{instance}/{}", sent.step));
     let answer = desk.send(sending, &command_id, lineage, sent).await;
+    // What was answered is not sent again, however long ago that was.
+    let Some(answer) = answer else { return };
     let answered = Arrived::Answered {
-        step,
-        number,
+        step: sent.step,
+        number: sent.number,
         answer,
     };
     failpoint::pass("sent");

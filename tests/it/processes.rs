@@ -453,6 +453,19 @@ async fn live(api: NatsApi, id: String, mut chance: Seed) -> (String, Story) {
     (id, story)
 }
 
+/// Returns everything that the log has of an order, a line for each event.
+fn told(log: &Log, order: &str) -> String {
+    let own = |aggregate: &str| aggregate.split_once('.').is_some_and(|(_, id)| id == order);
+    let mut lines = Vec::new();
+    for (aggregate, events) in &log.aggregates {
+        let of = events
+            .iter()
+            .filter(|event| own(aggregate) || event["data"]["order"] == order);
+        lines.extend(of.map(|event| format!("{aggregate} {event}\n")));
+    }
+    lines.concat()
+}
+
 /// Asserts that every stock adds up, that nothing is set aside any more, and that each order has ended as its
 /// story says.
 fn verify(log: &Log, stories: &BTreeMap<String, Story>) {
@@ -483,7 +496,14 @@ fn verify(log: &Log, stories: &BTreeMap<String, Story>) {
                 other => panic!("{other}"),
             }
         }
-        assert!(reserved.is_empty(), "{stock}: {reserved:?} stays set aside");
+        assert!(
+            reserved.is_empty(),
+            "{stock}: {reserved:?} stays set aside\n{}",
+            reserved
+                .keys()
+                .map(|order| told(log, order))
+                .collect::<String>()
+        );
         assert_eq!(received, available + gone, "{stock}");
     }
     for (id, story) in stories {

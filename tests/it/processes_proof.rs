@@ -182,6 +182,39 @@ async fn two_replicas_that_both_take_themselves_for_the_home_take_no_step_twice(
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stood_still_sends_nothing_that_another_has_had_answered() {
+    let world = World::open().await;
+    let mut process = world.process(&[], &[SOON]);
+    process.is_ready();
+    process.kill();
+    // It stops before it sends the second command, which sets the tofu aside; the first was the check of the product.
+    process.begin_again_with(&[("HEADWATER_TEST_STOP_AT", "before_sending:2"), SOON]);
+    let lines = order(&[("tofu", 3, 100)]);
+    world.give("order", "o-1", "place", lines).await;
+    eventually_blocking(AFTER, "the replica stops", || {
+        process.is_stopped().then_some(())
+    });
+    let mut other = world.process(&[], &[SOON]);
+    other.is_ready();
+    let rejected = |log: &Log| types(log, "order.o-1").contains(&"order.rejected.v1".to_owned());
+    let client = world.nats.client().await;
+    at_rest(&client, 1, rejected).await;
+    // Now there is enough of it.
+    let more = json!({ "quantity": 9 });
+    world.give("stock", "gangnam_tofu", "receive", more).await;
+    process.resume();
+    other.kill();
+    let lines = order(&[("apple", 1, 100)]);
+    world.give("order", "o-2", "place", lines).await;
+    let log = world.at_rest(2).await;
+    let expected = ["order.placed.v1", "order.rejected.v1"];
+    assert_eq!(types(&log, "order.o-1"), expected);
+    let expected = ["stock.received.v1", "stock.received.v1"];
+    assert_eq!(types(&log, "stock.gangnam_tofu"), expected);
+    log.assert_stocks();
+}
+
 /// More commands than an aggregate remembers, whenever they were.
 const OTHERS: u64 = 66_000;
 

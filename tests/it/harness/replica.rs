@@ -66,6 +66,12 @@ impl Replica {
         self.service.as_mut().is_none_or(Service::has_ended)
     }
 
+    /// Returns whether it is stopped, as by [`Replica::pause`].
+    pub fn is_stopped(&mut self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.service().pid()));
+        status.is_ok_and(|status| status.contains("State:\tT"))
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.service = None;
