@@ -133,6 +133,7 @@ test('all of it goes by keyboard', async () => {
   await page.getByRole('link', { name: /^Who/ }).focus();
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { name: 'Who you are' }).waitFor();
+  await page.getByRole('button', { name: 'm-nuri' }).waitFor();
   await focus(/^m-nuri/);
   await page.keyboard.press('Space');
   await page.getByRole('link', { name: /^Basket/ }).focus();
@@ -140,6 +141,7 @@ test('all of it goes by keyboard', async () => {
   await page.getByRole('heading', { name: 'Basket' }).waitFor();
   await focus(/^Order$/);
   await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: /^Pay/ }).waitFor();
   await focus(/^Pay/);
   await page.keyboard.press('Enter');
   await page.locator('[data-status=paid]').waitFor();

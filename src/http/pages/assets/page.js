@@ -3,7 +3,7 @@
 
 import { h, render, Fragment } from './vendor/preact.js';
 import htm from './vendor/htm.js';
-import { useEffect, useState, useRef, useCallback, useMemo, useErrorBoundary } from './vendor/hooks.js';
+import { useEffect, useLayoutEffect, useState, useRef, useCallback, useMemo, useErrorBoundary } from './vendor/hooks.js';
 import { token } from './api.js';
 import { LANGUAGES, language, setLanguage, texts, watchLanguage, when } from './text.js';
 
@@ -58,7 +58,8 @@ export function skip(event) {
 
 function useTold(watch) {
   const [, tell] = useState(0);
-  useEffect(() => watch(() => tell((count) => count + 1)), []);
+  // Before anything else can happen to the page, or what is told meanwhile is not heard.
+  useLayoutEffect(() => watch(() => tell((count) => count + 1)), []);
 }
 export function usePlace() {
   useTold((tell) => { window.addEventListener('hashchange', tell); return () => window.removeEventListener('hashchange', tell); });
@@ -67,12 +68,15 @@ export function usePlace() {
 export const useLanguage = () => { useTold(watchLanguage); return language(); };
 export const useToken = () => { useTold((tell) => token.watch(tell)); return token.get(); };
 
-/** Sets the title, and leads who hears the page to its heading when the place has changed. */
+/** The place that the page has led to last. */
+let led;
+/** Sets the title, and leads who hears the page, or goes by keyboard, to its heading when the place has changed. */
 export function useTitle(title, site, key) {
   useEffect(() => { document.title = title ? `${title} · ${site}` : site; }, [title, site]);
-  const first = useRef(true);
-  useEffect(() => {
-    if (first.current) { first.current = false; return; }
+  useLayoutEffect(() => {
+    const before = led;
+    led = key;
+    if (before === undefined || before === key) return;
     const heading = document.querySelector('main h1');
     heading?.setAttribute('tabindex', '-1');
     heading?.focus({ preventScroll: true });
@@ -126,25 +130,40 @@ export function Announcements() {
     ${said.map((one) => html`<p key=${one.id} class=${`note ${one.kind}`}>${one.text}</p>`)}</div>`;
 }
 
-/** A window before the page, by the browser's own element: it holds the focus, and Escape closes it. */
-export function Window({ title, open, close, children }) {
+/**
+ * A window before the page, by the browser's own element: it holds the focus, and Escape closes it. It is open as long as
+ * it is there. Each opening has an element, and so a `key`, of its own: a browser tells after a while that one was closed,
+ * and by then the next may be open.
+ */
+export function Window({ title, close, children }) {
   const element = useRef();
-  useEffect(() => {
+  useLayoutEffect(() => {
     const dialog = element.current;
-    if (open && !dialog.open) dialog.showModal();
-    if (!open && dialog.open) dialog.close();
-  }, [open]);
+    dialog.showModal();
+    // An element that goes while it is open does not give the focus back.
+    return () => dialog.close();
+  }, []);
   return html`<dialog ref=${element} aria-label=${title} onClose=${close} onClick=${(event) => { if (event.target === element.current) close(); }}>
-    ${open && html`<div class="inside"><h2>${title}</h2>${children}</div>`}</dialog>`;
+    <div class="inside"><h2>${title}</h2>${children}</div></dialog>`;
 }
+
+/** What a window is open with, if it is: `[opened, open, close]`. `opened.key` is the window's. */
+function useOpened() {
+  const [opened, set] = useState(null);
+  const open = (of) => set({ of, key: openings += 1 });
+  const close = () => set((now) => (now === opened ? null : now));
+  return [opened, open, close];
+}
+let openings = 0;
 
 /** Asks once before something is done: `ask({ title, text, action, go })`. With `reason`, the name of a field, it asks for one, which `go` is given. */
 let question = () => {};
 export const ask = (asked) => question(asked);
 export function Questions({ cancel }) {
-  const [asked, set] = useState(null);
-  question = set;
-  const close = () => set(null);
+  const [opened, open, close] = useOpened();
+  question = open;
+  if (!opened) return null;
+  const asked = opened.of;
   const done = (event) => {
     event.preventDefault();
     const reason = event.currentTarget.elements.reason?.value.trim();
@@ -152,10 +171,10 @@ export function Questions({ cancel }) {
     close();
     asked.go(reason);
   };
-  return html`<${Window} title=${asked?.title ?? ''} open=${Boolean(asked)} close=${close}><form onSubmit=${done}>
-    <p>${asked?.text}</p>
-    ${asked?.reason && html`<label>${asked.reason}<input name="reason" required maxlength="160" autocomplete="off" /></label>`}
-    <p class="row"><button class=${`main ${asked?.danger ? 'danger' : ''}`}>${asked?.action}</button>
+  return html`<${Window} key=${opened.key} title=${asked.title} close=${close}><form onSubmit=${done}>
+    <p>${asked.text}</p>
+    ${asked.reason && html`<label>${asked.reason}<input name="reason" required maxlength="160" autocomplete="off" /></label>`}
+    <p class="row"><button class=${`main ${asked.danger ? 'danger' : ''}`}>${asked.action}</button>
     <button type="button" onClick=${close}>${cancel ?? t('close')}</button></p></form></${Window}>`;
 }
 
@@ -167,11 +186,10 @@ export function LanguageSwitch() {
 
 /** Where a token is pasted and forgotten. */
 export function Access({ children }) {
-  const [open, set] = useState(false);
+  const [opened, open, close] = useOpened();
   const now = useToken();
   const field = useRef();
   const claims = now && token.claims();
-  const close = () => set(false);
   const use = (event) => {
     event.preventDefault();
     const given = field.current.value.trim().replace(/^Bearer\s+/i, '');
@@ -179,8 +197,8 @@ export function Access({ children }) {
     token.set(given);
     close();
   };
-  return html`<button type="button" class="plain" onClick=${() => set(true)}>${children ?? t('access')}</button>
-    <${Window} title=${t('access')} open=${open} close=${close}>
+  return html`<button type="button" class="plain" onClick=${() => open()}>${children ?? t('access')}</button>
+    ${opened && html`<${Window} key=${opened.key} title=${t('access')} close=${close}>
       <p>${now ? t('token_of', claims?.sub ?? '?') : t('token_none')}</p>
       ${claims?.scope && html`<p class="quiet"><code>${claims.scope}</code></p>`}
       <form onSubmit=${use}>
@@ -189,7 +207,7 @@ export function Access({ children }) {
         <p class="row"><button class="main">${t('use')}</button>
           ${now && html`<button type="button" onClick=${() => { token.set(''); close(); }}>${t('forget')}</button>`}
           <button type="button" onClick=${close}>${t('close')}</button></p>
-      </form></${Window}>`;
+      </form></${Window}>`}`;
 }
 
 /** A time in the reader's zone, with the UTC where it is pointed at. */

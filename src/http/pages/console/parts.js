@@ -17,11 +17,15 @@ export function Asked({ asked: [value, problem, again], children, waiting }) {
     ${value && children(value)}`;
 }
 
-/** A button that is greyed, with its reason, where it may not be pressed. It stays reachable, so that the reason is heard. */
+/**
+ * A button that is greyed, with its reason, where it may not be pressed. It stays reachable, so that the reason is heard, and the
+ * same element, so that it keeps the focus when what may be done changes.
+ */
 export function Action({ why, go, children, kind = '' }) {
   const [told, tell] = useState(false);
-  if (!why) return html`<button type="button" class=${kind} onClick=${go}>${children}</button>`;
-  return html`<span class="barred"><button type="button" class=${kind} aria-disabled="true" title=${why} onClick=${() => tell(!told)}>${children}<span class="hidden">: ${why}</span></button>${told && html`<span class="small quiet" role="status">${why}</span>`}</span>`;
+  const press = why ? () => tell(!told) : go;
+  return html`<span class="barred"><button type="button" class=${kind} aria-disabled=${why ? 'true' : undefined} title=${why ?? undefined} onClick=${press}>${children}${why && html`<span class="hidden">: ${why}</span>`}</button>
+    ${why && told && html`<span class="small quiet" role="status">${why}</span>`}</span>`;
 }
 
 /** JSON as it is read by people: short values in one line, all else folded away, and written out where it is asked for. */
