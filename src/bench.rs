@@ -13,6 +13,7 @@ pub mod claims;
 pub mod commands;
 pub mod compared;
 pub mod console;
+pub mod events;
 pub mod fanout;
 pub mod floor;
 pub mod fresh;

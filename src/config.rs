@@ -17,8 +17,9 @@ mod trace;
 pub use auth::AuthConfig;
 pub use bench::{
     BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
-    BenchConsoleConfig, BenchFreshConfig, BenchGetConfig, BenchHotConfig, BenchLiveConfig,
-    BenchMixedConfig, BenchSearchConfig, QueryBenchConfig, ResponderConfig, ThereConfig,
+    BenchConsoleConfig, BenchEventsConfig, BenchFreshConfig, BenchGetConfig, BenchHotConfig,
+    BenchLiveConfig, BenchMixedConfig, BenchSearchConfig, QueryBenchConfig, ResponderConfig,
+    ThereConfig,
 };
 pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};

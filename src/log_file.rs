@@ -11,5 +11,5 @@ mod import;
 mod lines;
 
 pub use export::{ExportError, Exported, export};
-pub use import::{ImportError, ImportOptions, Imported, Target, import};
+pub use import::{BATCH, ImportError, ImportOptions, Imported, Target, import};
 pub use lines::FileError;

@@ -28,6 +28,11 @@ impl Rounds {
         self.floors.entry(name).or_default().push(sample.figures());
     }
 
+    /// Takes in what a floor reached, where it is no stretch of like operations.
+    pub fn floor_as(&mut self, name: &'static str, figures: Figures) {
+        self.floors.entry(name).or_default().push(figures);
+    }
+
     /// The medians, with the ratio of our rate to each floor's as the median over the rounds.
     ///
     /// # Panics

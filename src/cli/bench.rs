@@ -6,7 +6,9 @@ use crate::{
         Bench, BenchError, catchup, claims,
         commands::{self, CommandsOptions},
         compared::{self, Compared},
-        console, fanout, floor, fresh,
+        console,
+        events::{self, EventsOptions},
+        fanout, floor, fresh,
         fulfilments::{self, FulfilmentsOptions},
         get, lists, live,
         mixed::{self, MixedOptions},
@@ -114,6 +116,16 @@ pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
                 ..queries(&config.bench)
             };
             tell(live::run(options).await, &config.bench)
+        }
+        BenchAction::Events(config) => {
+            let options = EventsOptions {
+                events: config.events as usize,
+                aggregates: config.aggregates.min(config.events) as usize,
+                rounds: config.bench.rounds,
+                durable: config.bench.durable,
+                nats_server: config.bench.nats_server.clone(),
+            };
+            tell(events::run(options).await, &config.bench)
         }
         BenchAction::Lists(config) => {
             let options = QueriesOptions {

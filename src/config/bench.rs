@@ -32,6 +32,8 @@ pub enum BenchAction {
     Mixed(BenchMixedConfig),
     /// One change to all who follow the document
     Live(BenchLiveConfig),
+    /// The whole log as a file: importing it, against batches of the same messages; exporting and checking it
+    Events(BenchEventsConfig),
     /// Every kind of list of many documents over HTTP, in both directions, the first page and a later one
     Lists(BenchListsConfig),
     /// Orders that fulfil themselves: steps against commands, deadlines, and one instance that is parked
@@ -348,6 +350,20 @@ pub struct BenchMixedConfig {
     /// The file to write the figures to, as JSON
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: Option<PathBuf>,
+}
+
+/// `headwater bench events`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchEventsConfig {
+    /// The settings of every bench of the query side.
+    #[command(flatten)]
+    pub bench: QueryBenchConfig,
+    /// The number of events there are, each a commit of its own
+    #[arg(long, env = "HEADWATER_EVENTS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub events: u32,
+    /// Of how many aggregates
+    #[arg(long, env = "HEADWATER_AGGREGATES", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub aggregates: u32,
 }
 
 /// `headwater bench live`.

@@ -28,7 +28,7 @@ use std::{
 use tokio::sync::mpsc;
 
 /// The most messages of one batch: what the server takes.
-const BATCH: usize = 1_000;
+pub const BATCH: usize = 1_000;
 /// A batch is sent once it has so many bytes.
 const BATCH_BYTES: usize = 2 << 20;
 /// The number of batches that are read ahead.

@@ -186,6 +186,18 @@ fn a_bench_of_the_query_side_starts_what_it_needs_and_tells_it_in_the_same_form(
 }
 
 #[test]
+fn a_bench_of_the_whole_log_tells_what_importing_exporting_and_checking_it_take() {
+    let result = bench(
+        &["events", "--events", "2500", "--aggregates", "300"],
+        &["floor raw_batches", "ratio raw_batches"],
+    );
+    has_the_form(&result, "events", &["raw_batches"]);
+    for rate in ["exported_per_second", "checked_per_second"] {
+        assert!(result["settings"][rate].as_f64() > Some(0.0), "{result}");
+    }
+}
+
+#[test]
 fn a_bench_of_commands_beside_views_tells_what_each_view_costs() {
     let few = ["--aggregates", "60", "--connections", "4", "--rate", "100"];
     let result = bench(&[&["mixed"], &few[..]].concat(), &["keeps_up", "tries"]);
