@@ -12,7 +12,7 @@ use async_nats::jetstream::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The number of messages that are asked for ahead of those that are handled.
 const PREFETCH: usize = 64;
@@ -51,8 +51,11 @@ pub struct Delivery {
     pub position: u64,
     /// Its body.
     pub payload: Bytes,
-    /// True if it has come before.
+    /// True if it has come before, as far as the server remembers. A server that is killed, or a new leader, does not
+    /// remember the latest deliveries.
     pub repeated: bool,
+    /// How long it has been stored, by the server's clock and this machine's.
+    pub age: Duration,
     message: Message,
 }
 
@@ -139,9 +142,17 @@ impl Queue {
             position: info.stream_sequence,
             payload: message.payload.clone(),
             repeated: info.delivered > 1,
+            age: age_of(info.published.unix_timestamp_nanos()),
             message,
         })
     }
+}
+
+/// The time since a moment, given in nanoseconds since the epoch; none where that is yet to come.
+fn age_of(published: i128) -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let age = since.unwrap_or_default().as_nanos() as i128 - published;
+    Duration::from_nanos(u64::try_from(age.max(0)).unwrap_or(u64::MAX))
 }
 
 impl Delivery {

@@ -7,7 +7,7 @@ use crate::{
         memory::LATE,
         request::{CommandHeaders, CommandRequest, Lineage},
     },
-    event_log::{EventLog, subject::Id},
+    event_log::{Epoch, EventLog, subject::Id},
     membership::Membership,
     outcome::Outcome,
     problem::Problem,
@@ -144,9 +144,8 @@ impl Desk {
             let detail = format!("{:?} is no id", sending.id);
             return Some(Answer::Refused(Problem::malformed("id".to_owned(), detail)));
         };
-        let mut before = step.again;
-        // A copy that was sent before may be carried out yet.
-        let mut copies_until = before.then(|| Instant::now() + LATE);
+        let mut before = step.delivered.again;
+        let mut copies = Copies::of(&step.delivered);
         let mut tries = Tries::begin();
         loop {
             // Who was stopped, or cut off, for a while may no longer be the one to send it: what an answer has
@@ -163,7 +162,7 @@ impl Desk {
                 headers: CommandHeaders {
                     idempotency_key: Some(command_id.into()),
                     if_match: sending.expected,
-                    asked_again: before.then_some(step.position),
+                    asked_again: before.then_some(step.delivered.position),
                     lineage: Some(lineage.clone()),
                     ..CommandHeaders::default()
                 },
@@ -178,18 +177,20 @@ impl Desk {
                 .increment(1);
             match answered {
                 Ok(outcome) => return Some(Answer::Accepted(outcome)),
-                Err(problem) if is_answer(&problem) => match copies_until.take() {
-                    // By then each has been carried out or never will be: asked once more, the first one's outcome
-                    // is found in the log.
-                    Some(until) if Instant::now() < until => tokio::time::sleep_until(until).await,
-                    _ => return Some(Answer::Refused(problem)),
+                Err(problem) if is_answer(&problem) => match copies.rest(self.log.epoch()) {
+                    // Asked once more then, the outcome of one that was carried out is found in the log.
+                    Some(until) => {
+                        before = true;
+                        tokio::time::sleep_until(until).await;
+                    }
+                    None => return Some(Answer::Refused(problem)),
                 },
                 Err(problem) => {
                     let what = format!("{} {} {id}", sending.command, sending.aggregate);
                     before = true;
                     // Of what was refused as too much nothing is under way.
                     if problem.status != 429 {
-                        copies_until = Some(Instant::now() + LATE);
+                        copies.may_come();
                     }
                     tries.failed(&what, &problem).await;
                 }
@@ -198,7 +199,7 @@ impl Desk {
     }
 }
 
-/// A command of a step, by its place, and whether it may have been sent before.
+/// A command of a step, by its place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent<'a> {
     /// The instance whose step it is.
@@ -207,10 +208,55 @@ pub(super) struct Sent<'a> {
     pub step: u64,
     /// The number of the command in its step.
     pub number: u32,
+    /// The delivery of the step.
+    pub delivered: Delivered,
+}
+
+/// The delivery of a step to be carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivered {
     /// The position of the step's commit.
     pub position: u64,
-    /// True if it may have been sent before.
+    /// True if it may have been carried out before.
     pub again: bool,
+    /// True if others may be carrying it out.
+    pub copies: bool,
+    /// The epoch of the log in which it came.
+    pub epoch: Epoch,
+}
+
+/// Copies of a command that may be carried out yet, so that a refusal of this one decides nothing.
+struct Copies {
+    /// When each has been carried out or never will be.
+    until: Option<Instant>,
+    epoch: Epoch,
+}
+
+impl Copies {
+    fn of(delivered: &Delivered) -> Self {
+        let mut copies = Self {
+            until: None,
+            epoch: delivered.epoch,
+        };
+        if delivered.copies {
+            copies.may_come();
+        }
+        copies
+    }
+
+    fn may_come(&mut self) {
+        self.until = Some(Instant::now() + LATE);
+    }
+
+    /// Returns until when nothing is decided, once for each reason there is.
+    fn rest(&mut self, now: Epoch) -> Option<Instant> {
+        if self.epoch != now {
+            // The step may have been delivered anew, to somebody who sends a copy.
+            self.epoch = now;
+            self.may_come();
+        }
+        self.until.take().filter(|until| Instant::now() < *until)
+    }
 }
 
 /// The meaning of an event for what follows from it.

@@ -5,12 +5,13 @@
 //! of it.
 
 use super::{
-    desk::{Desk, Sent, Tries},
+    desk::{Delivered, Desk, Sent, Tries},
     failpoint,
 };
 use crate::{
     command::request::Lineage,
     event_log::{
+        Epoch, EventLog,
         alarms::Alarm,
         codec,
         queue::{Delivery, Queue, QueueOptions},
@@ -21,12 +22,16 @@ use crate::{
 };
 use futures::future::{join, join_all};
 use std::{sync::Arc, time::Duration};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// The most steps that one replica carries out at once.
 const MOST: usize = 512;
 /// So long after it has begun, a step is given back, to make room for others.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A step that was stored so long ago may have been delivered by a leader that is gone: less than electing
+/// another one takes.
+const ELECTION: Duration = Duration::from_secs(2);
 /// After so long it comes again.
 const LATER: Duration = Duration::from_secs(10);
 
@@ -64,16 +69,51 @@ async fn carry_out_all(desk: &Arc<Desk>) -> Result<(), ReadError> {
         ack_wait: desk.options.take_over,
     };
     let queue = Queue::open(&desk.log, &options).await?;
-    // A step that was there before may have been carried out before: the consumer may have been lost.
-    let end = desk.log.end().await.map_err(ReadError::unavailable)?;
+    let before = Mutex::new(Before::now(&desk.log).await?);
     queue
-        .for_each(MOST, |delivery| carry_out(desk, delivery, end))
+        .for_each(MOST, |delivery| carry_out(desk, delivery, &before))
         .await
 }
 
-/// Carries out the steps of one commit, and acknowledges it. Where it may have been carried out before, or
-/// stands not after `end`, what was sent is looked for first.
-async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
+/// What may have been delivered before, whatever the server says: the consumer may have been lost, and a
+/// server that was killed forgets its latest deliveries.
+struct Before {
+    /// The epoch of the log. Each new connection begins another one, before anything comes by it.
+    epoch: Epoch,
+    /// Where the log ended in it.
+    end: u64,
+}
+
+impl Before {
+    async fn now(log: &EventLog) -> Result<Self, ReadError> {
+        let epoch = log.epoch();
+        let end = log.end().await.map_err(ReadError::unavailable)?;
+        Ok(Self { epoch, end })
+    }
+
+    /// Returns whether the steps of a delivery may be, or have been, carried out by others.
+    async fn has(this: &Mutex<Self>, desk: &Desk, delivery: &Delivery) -> bool {
+        if delivery.repeated {
+            return true;
+        }
+        let mut before = this.lock().await;
+        let mut tries = Tries::begin();
+        while before.epoch != desk.log.epoch() {
+            match Self::now(&desk.log).await {
+                Ok(now) => *before = now,
+                Err(error) => {
+                    let what = format!("reading the end of the log for {}", desk.process.name);
+                    tries.failed(&what, &error).await;
+                }
+            }
+        }
+        delivery.position <= before.end
+    }
+}
+
+/// Carries out the steps of one commit, and acknowledges it. Where it may have been carried out before, what was
+/// sent is looked for first.
+async fn carry_out(desk: &Desk, delivery: Delivery, before: &Mutex<Before>) {
     let (steps, ended) = match read(desk, &delivery) {
         Ok(read) => read,
         Err((position, reason)) => {
@@ -86,17 +126,19 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
     let Some(instance) = instance_of(&delivery) else {
         return delivery.done().await;
     };
-    let again = delivery.repeated || delivery.position <= end;
+    let epoch = desk.log.epoch();
+    let copies = Before::has(before, desk, &delivery).await;
+    let delivered = Delivered {
+        position: delivery.position,
+        // A new leader may have been elected without this connection being lost.
+        again: copies || delivery.age > ELECTION,
+        copies,
+        epoch,
+    };
     let disarm_ended = join_all(ended.iter().map(|one| disarm(desk, &instance, one)));
-    let steps = steps.iter().map(|(step, correlation)| {
-        take(
-            desk,
-            &instance,
-            step,
-            correlation,
-            (delivery.position, again),
-        )
-    });
+    let steps = steps
+        .iter()
+        .map(|(step, correlation)| take(desk, &instance, step, correlation, delivered));
     let work = join(join_all(steps), disarm_ended);
     let work = delivery.while_working(desk.options.take_over / 3, work);
     match tokio::time::timeout(PATIENCE, work).await {
@@ -109,13 +151,7 @@ async fn carry_out(desk: &Desk, delivery: Delivery, end: u64) {
 }
 
 /// Takes one step: all that it says, at the same time.
-async fn take(
-    desk: &Desk,
-    instance: &Id,
-    step: &Step,
-    correlation: &str,
-    (position, again): (u64, bool),
-) {
+async fn take(desk: &Desk, instance: &Id, step: &Step, correlation: &str, delivered: Delivered) {
     let armed = step.set.iter();
     let armed = armed.map(|one| arm(desk, instance, one, correlation));
     let disarmed = step.cancel.iter().map(|one| disarm(desk, instance, one));
@@ -125,8 +161,7 @@ async fn take(
             instance,
             step: step.step,
             number,
-            position,
-            again,
+            delivered,
         };
         async move { send(desk, &sent, sending, correlation).await }
     });

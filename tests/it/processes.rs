@@ -399,12 +399,17 @@ enum Story {
     CalledOff,
 }
 
-/// Gives a command until it is answered for good; `None` when it never was.
+/// Gives a command to an order until it is answered for good; `None` when it never was.
 async fn settle(api: &NatsApi, id: &str, command: &str, body: &Value, key: &str) -> Option<Reply> {
+    settle_on(api, &format!("cmd.order.{id}.{command}"), body, key).await
+}
+
+/// Gives a command on a subject until it is answered for good; `None` when it never was.
+pub async fn settle_on(api: &NatsApi, subject: &str, body: &Value, key: &str) -> Option<Reply> {
     let end = Instant::now() + AFTER;
     while Instant::now() < end {
         let body = serde_json::to_vec(body).unwrap();
-        let subject = format!("cmd.order.{id}.{command}");
+        let subject = subject.to_owned();
         let headers = [("Idempotency-Key", key)];
         let asked = api.request(subject, body, &headers);
         let asked = tokio::time::timeout(Duration::from_secs(5), asked).await;

@@ -12,7 +12,7 @@ use crate::{
         seed::Seed,
         service::{headwater, run},
     },
-    processes::{BARE, at_rest, has_ended, instances, order, types},
+    processes::{BARE, at_rest, has_ended, instances, order, settle_on, types},
 };
 use async_nats::jetstream;
 use serde_json::{Value, json};
@@ -212,6 +212,61 @@ async fn a_replica_that_stood_still_sends_nothing_that_another_has_had_answered(
     assert_eq!(types(&log, "order.o-1"), expected);
     let expected = ["stock.received.v1", "stock.received.v1"];
     assert_eq!(types(&log, "stock.gangnam_tofu"), expected);
+    log.assert_stocks();
+}
+
+/// How often the server is killed: it depends on when it answers again what a replica notices of it.
+const KILLS: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_that_a_killed_server_delivers_anew_are_not_carried_out_again() {
+    let mut world = World::open().await;
+    let mut process = world.process(&[], &[SOON]);
+    process.is_ready();
+    let give = async |world: &World, subject: &str, body: Value| {
+        let api = NatsApi::connect(&world.nats.url()).await;
+        let key = uuid::Uuid::now_v7().to_string();
+        let reply = settle_on(&api, subject, &body, &key).await;
+        reply.expect("an answer").expect(200);
+    };
+    let place = async |world: &World, id: &str, sku: &str, quantity: usize| {
+        let lines = order(&[(sku, quantity as i64, 100)]);
+        give(world, &format!("cmd.order.{id}.place"), lines).await;
+    };
+    let settled = ["order.placed.v1", "order.rejected.v1"];
+    for kill in 1..=KILLS {
+        place(&world, &format!("before-{kill}"), "apple", 1).await;
+        world.at_rest(3 * kill - 2).await;
+        // What it remembers of its deliveries is a file, which is written some time after them.
+        let state = world.nats.store();
+        let state = state.join("$G/streams/EVENTS/obs/process-fulfilment-steps/o.dat");
+        world.nats.kill();
+        let of_then = std::fs::read(&state).unwrap();
+        world.nats.start_again();
+        let refused = format!("refused-{kill}");
+        place(&world, &refused, "tofu", 9 * kill).await;
+        let log = world.at_rest(3 * kill - 1).await;
+        assert_eq!(types(&log, &format!("order.{refused}")), settled);
+        // Now there is enough of it.
+        let more = json!({ "quantity": 9 });
+        give(&world, "cmd.stock.gangnam_tofu.receive", more).await;
+        world.nats.kill();
+        std::fs::write(&state, of_then).unwrap();
+        world.nats.start_again();
+        place(&world, &format!("after-{kill}"), "apple", 1).await;
+        world.at_rest(3 * kill).await;
+        let jetstream = world.nats.jetstream().await;
+        eventually_within(AFTER, "every step is carried out", async || {
+            let stream = jetstream.get_stream_no_info("EVENTS").await.ok()?;
+            let steps = stream.consumer_info("process-fulfilment-steps").await;
+            let steps = steps.ok()?;
+            (steps.num_pending == 0 && steps.num_ack_pending == 0).then_some(())
+        })
+        .await;
+    }
+    let log = Log::read(&world.nats.client().await).await;
+    let stock = types(&log, "stock.gangnam_tofu");
+    assert_eq!(stock, ["stock.received.v1"; KILLS + 1]);
     log.assert_stocks();
 }
 
