@@ -245,19 +245,7 @@ const STAFF: &[&str] = &["cmd:*", "qry:*", "ops:write", "staff"];
 /// Runs the program `headwater`: that of the mart, which also begins projects and measures.
 #[must_use]
 pub fn run() -> ExitCode {
-    let product = "curl -s '{http}/views/product?q=%EC%82%AC%EA%B3%BC&limit=3'";
-    let stock = "curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{\"quantity\": 12}'";
-    let mut program = Program::new("headwater", Domain::mart())
-        .setting(
-            "payment-deadline",
-            ("fulfilment", "payment_deadline"),
-            "How long the payment of a confirmed order is waited for before it is cancelled, such as 90s or 2h [default: 15m]",
-        )
-        .sample(mart::catalogue::sample())
-        .token("member", "m-haneul", MEMBER)
-        .token("staff", "staff", STAFF)
-        .example(product)
-        .example(stock);
+    let mut program = of_the_mart();
     let whole = program.command::<HeadwaterCommand>();
     let cli = program.parse(whole.clone());
     program.finish(&cli.log, async {
@@ -267,6 +255,29 @@ pub fn run() -> ExitCode {
             HeadwaterCommand::Bench { action } => bench::run(action).await,
         }
     })
+}
+
+/// The whole command line of the program `headwater`, which pages are held to.
+#[cfg(test)]
+pub(crate) fn command_line() -> clap::Command {
+    of_the_mart().command::<HeadwaterCommand>()
+}
+
+/// The program of the mart.
+fn of_the_mart() -> Program {
+    let product = "curl -s '{http}/views/product?q=%EC%82%AC%EA%B3%BC&limit=3'";
+    let stock = "curl -s '{http}/commands/stock/gangnam_apple-1kg/receive' -H 'Content-Type: application/json' -d '{\"quantity\": 12}'";
+    Program::new("headwater", Domain::mart())
+        .setting(
+            "payment-deadline",
+            ("fulfilment", "payment_deadline"),
+            "How long the payment of a confirmed order is waited for before it is cancelled, such as 90s or 2h [default: 15m]",
+        )
+        .sample(mart::catalogue::sample())
+        .token("member", "m-haneul", MEMBER)
+        .token("staff", "staff", STAFF)
+        .example(product)
+        .example(stock)
 }
 
 /// Begins to export the spans of this replica, where it is said where to.

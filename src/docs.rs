@@ -1,9 +1,9 @@
 //! The pages in `docs/` and `README.md`, held to what they show.
 
+mod command_line;
 mod metrics;
+mod references;
 
-use crate::config::{Cli, HeadwaterCommand};
-use clap::CommandFactory;
 use std::{
     fmt::Write,
     fs,
@@ -132,10 +132,15 @@ fn flags() -> String {
     let mut page = "# Flags\n\nMade from the program. Each flag is also a variable: `--http-addr` is \
         `HEADWATER_HTTP_ADDR`. The flag wins. A value that cannot be read ends the program with 2, before anything is begun.\n"
         .to_owned();
-    let mut command = Cli::<HeadwaterCommand>::command();
-    command.build();
-    describe(&command, &mut page);
+    describe(&program(), &mut page);
     page
+}
+
+/// The program, as its command line is read.
+fn program() -> clap::Command {
+    let mut program = crate::cli::command_line();
+    program.build();
+    program
 }
 
 fn describe(command: &clap::Command, page: &mut String) {
@@ -144,7 +149,7 @@ fn describe(command: &clap::Command, page: &mut String) {
         .filter(|flag| {
             !flag.is_hide_set() && !["help", "version"].contains(&flag.get_id().as_str())
         })
-        .filter(|flag| command.get_bin_name() == Some("headwater") || !flag.is_global_set())
+        .filter(|flag| command.get_name() == "headwater" || !flag.is_global_set())
         .collect();
     if !shown.is_empty() {
         let name = command.get_bin_name().unwrap_or("headwater");

@@ -4,8 +4,8 @@
 //! stand in the order in which data flows:
 //!
 //! 1. **The pure vocabulary.** A service developer writes [`aggregate`]s, which decide commands and
-//!    evolve by events, and [`view`]s, which fold events into documents. [`recorded`] is an event as
-//!    both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The
+//!    evolve by events, [`view`]s, which fold events into documents, and [`process`]es, which react to
+//!    events with commands and deadlines. [`recorded`] is an event as both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The
 //!    [`mart`] is a whole domain written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
@@ -14,9 +14,10 @@
 //!    The [`processes`] follow the log and give commands for what happens there.
 //! 3. **The query side.** [`projection`] follows the log and keeps each view's documents in the
 //!    [`read_model`], which answers queries.
-//! 4. **The surfaces.** [`ops`] gathers what operators see and does what they ask for. [`http`] is the gateway before both sides; each side has an endpoint of its
-//!    own on NATS. [`request_headers`] is how all of them read headers, [`request_reply`] what those on
-//!    NATS have in common.
+//! 4. **The surfaces.** [`ops`] gathers what operators see and does what they ask for. [`http`] is the
+//!    gateway before both sides; each side has an endpoint of its own on NATS. [`access`] tells who asks and
+//!    what they may, [`permissions`] what each part may do at NATS. [`request_headers`] is how all of them
+//!    read headers, [`request_reply`] what those on NATS have in common.
 //! 5. **Running it.** [`platform`] is the composition root, [`dev`] runs everything on one machine,
 //!    [`bench`] measures it, [`cli`] is the program, [`config`] and [`telemetry`] what it reads and
 //!    writes.
