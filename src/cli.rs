@@ -173,9 +173,11 @@ impl Program {
             });
             command.args(flags)
         };
-        command
-            .mut_subcommand("dev", with_settings)
-            .mut_subcommand("serve", with_settings)
+        // Each stays in its place: `dev` is what a newcomer looks for.
+        command.mut_subcommands(|below| match below.get_name() {
+            "dev" | "serve" => with_settings(below),
+            _ => below,
+        })
     }
 
     fn parse<C: Subcommand>(&mut self, command: clap::Command) -> Cli<C> {

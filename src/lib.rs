@@ -5,8 +5,9 @@
 //!
 //! 1. **The pure vocabulary.** A service developer writes [`aggregate`]s, which decide commands and
 //!    evolve by events, [`view`]s, which fold events into documents, and [`process`]es, which react to
-//!    events with commands and deadlines. [`recorded`] is an event as both sides see it, [`text`] how text is compared, [`problem`] the one form of every refusal. The
-//!    [`mart`] is a whole domain written so, and [`testkit`] tests one without any server.
+//!    events with commands and deadlines. [`recorded`] is an event as both sides see it, [`caller`] who
+//!    asks, [`text`] how text is compared, [`problem`] the one form of every refusal. The [`mart`] is a
+//!    whole domain written so, and [`testkit`] tests one without any server.
 //! 2. **The command side.** [`command`] takes a command from NATS or from within the process to the
 //!    actor of its aggregate, which decides it and appends the events to the [`event_log`]. Which
 //!    replica that actor lives on is told by the [`membership`]. [`replay`] folds a whole log to see whether

@@ -1,4 +1,4 @@
-//! What the pages name between backticks, held to the repository: files, modules, words of the code, headers,
+//! The names between backticks in pages, held to the repository: files, modules, words of the code, headers,
 //! paths and targets.
 
 use super::root;
@@ -236,7 +236,7 @@ fn has_path(code: &str, span: &str) -> bool {
     known.into_iter().any(matches)
 }
 
-/// What stands between backticks on one line, outside blocks.
+/// The pieces between backticks on one line, outside blocks.
 fn spans(page: &str) -> Vec<String> {
     let mut spans = Vec::new();
     let mut is_block = false;
