@@ -153,7 +153,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// How addresses of it begin.
+    /// Returns the beginning of its addresses.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match self.tls {
@@ -288,7 +288,7 @@ impl Gateway {
         })
     }
 
-    /// How it is served meanwhile: probes, mostly, and nothing that takes long.
+    /// Returns the options under which it is served meanwhile: probes, mostly, and nothing that takes long.
     fn early_options(options: &Options) -> Options {
         Options {
             workers: 1,

@@ -1,4 +1,4 @@
-//! What operators see of the running system, and what they do to it: gathered from whoever knows it, for `/ops`
+//! The running system as operators see and change it: gathered from whoever knows it, for `/ops`
 //! and for the shell.
 //!
 //! Nothing here speaks HTTP, JetStream or SurrealQL. Whatever is read is bounded, and what an open console asks
@@ -61,13 +61,13 @@ use tokio_util::sync::CancellationToken;
 /// The number of streams that operators follow at once.
 const STREAMS: usize = 32;
 
-/// What operations are about: one replica, and through it all of the system.
+/// The parts that operations stand on: one replica, and through it all of the system.
 pub struct OperationsOptions {
     /// The connection that other replicas are asked by.
     pub nats: async_nats::Client,
     /// The log.
     pub log: EventLog,
-    /// Who is there.
+    /// The replicas that are there.
     pub membership: Membership,
     /// All aggregates of the program, the instances of its processes included.
     pub aggregates: Vec<AggregateDescription>,
@@ -77,17 +77,17 @@ pub struct OperationsOptions {
     pub processes: Vec<RegisteredProcess>,
     /// Asks about their instances.
     pub instances: ProcessQueries,
-    /// How appends reach the log, where this replica decides commands.
+    /// The way that appends reach the log, where this replica decides commands.
     pub append: Option<ChosenAppend>,
-    /// What is known of the server by whoever started it.
+    /// The durability of the server, where whoever started it knows it.
     pub durability: Option<Durability>,
     /// Tells whether this replica is ready.
     pub readiness: ReadinessProbe,
-    /// Where jobs are carried out.
+    /// The runtime that jobs are carried out on.
     pub runtime: Handle,
 }
 
-/// What operators see and do. Cheap to clone.
+/// The operations: all that operators see and do. Cheap to clone.
 #[derive(Clone)]
 pub struct Operations(Arc<Inner>);
 

@@ -258,7 +258,7 @@ mod tests {
             self.decoded.follow("EVENTS", &[Stock::NAME.to_owned()])
         }
 
-        /// What a reader makes of a message on the subject of this id.
+        /// Reads a message on the subject of this id, as a reader does.
         fn read(
             &self,
             reader: &Following,

@@ -48,7 +48,7 @@ pub struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limit: usize,
-    /// How many of them may be of one network; as many as there may be with `None`.
+    /// The most of them that may be of one network; as many as there may be with `None`.
     of_one: Option<NonZeroU32>,
     /// The moment that the times of connections are counted from.
     epoch: Instant,
@@ -62,7 +62,7 @@ struct Open {
     next: u64,
     regular: HashMap<u64, Arc<Connection>>,
     spare: HashMap<u64, Arc<Connection>>,
-    /// How many are of each network, where that is bounded.
+    /// The number of them that are of each network, where that is bounded.
     networks: HashMap<u64, u32>,
     told: Option<Instant>,
 }
@@ -194,7 +194,7 @@ fn tell(open: &mut Open, limit: usize) {
 pub(super) struct Connection {
     number: u64,
     spare: bool,
-    /// Where it comes from, where that is counted.
+    /// The network that it comes from, where that is counted.
     network: Option<u64>,
     shared: Arc<Shared>,
     /// Requests that are being answered, and streams that go on.

@@ -30,7 +30,7 @@ use futures::future::LocalBoxFuture;
 use parameters::Parameters;
 use serde::Serialize;
 
-/// What an answer is to caches: it is of the moment.
+/// The word to caches: an answer is of the moment.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Mounts it.

@@ -38,9 +38,9 @@ pub struct AggregateHistory {
     pub snapshot: Option<SnapshotPlace>,
     /// Its commits, in order.
     pub commits: Vec<ToldCommit>,
-    /// Why its state is not known, if it is not.
+    /// The reason why its state is not known, if it is not.
     pub state_unknown: Option<String>,
-    /// What `after` takes for the next page; null on the last.
+    /// The value of `after` for the next page; null on the last.
     pub next: Option<u64>,
 }
 
@@ -53,7 +53,7 @@ pub struct SnapshotPlace {
     pub position: u64,
 }
 
-/// What is read of a snapshot, of whichever aggregate.
+/// The part of a snapshot that is read, of whichever aggregate.
 #[derive(Deserialize)]
 struct Snapshot {
     version: u64,

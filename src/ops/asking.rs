@@ -23,11 +23,11 @@ const SILENT: Duration = Duration::from_secs(60);
 pub struct Projectors<'a> {
     /// The connection to NATS.
     pub client: &'a Client,
-    /// Who asks: the value of `Authorization`.
+    /// The caller: the value of `Authorization`.
     pub authorization: Option<&'a str>,
 }
 
-/// What is asked.
+/// A question to projectors.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The replica that is asked; all unless given.
@@ -65,7 +65,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What the projectors have answered.
+/// The answers of the projectors.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
     /// The last answer of each store about each view, ordered by view and replica: of the replica that keeps the

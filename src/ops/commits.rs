@@ -27,9 +27,9 @@ pub struct ToldCommit {
     pub id: String,
     /// The trace that it belongs to, where it was traced.
     pub trace_id: Option<String>,
-    /// Why it cannot be read or folded.
+    /// The reason why it cannot be read or folded.
     pub fault: Option<String>,
-    /// Who has left it out, and why, if it is excluded.
+    /// The exclusion of it, if there is one: by whom, and why.
     pub excluded: Option<ToldExclusion>,
     /// The beginning of what stands there, where it is no commit.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ pub struct ToldEvent {
 /// An exclusion, as operators are told of it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ToldExclusion {
-    /// Who has left it out.
+    /// The operator who has left it out.
     pub by: String,
     /// The time.
     #[schema(value_type = String, format = DateTime)]

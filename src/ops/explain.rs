@@ -1,4 +1,4 @@
-//! Why a document is as it is, as a replica that keeps its view tells it.
+//! Explanations of documents, as a replica that keeps the view tells them.
 
 use super::{AskError, Operations, Projectors, Question};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Why a document is as it is.
+/// The explanation of a document: why it is as it is.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DocumentExplained {
     /// The view.
@@ -19,7 +19,7 @@ pub struct DocumentExplained {
     pub id: String,
     /// The replica that has folded it again.
     pub replica: String,
-    /// What it has found.
+    /// The explanation itself.
     #[serde(flatten)]
     pub explained: Explained,
 }
@@ -67,7 +67,7 @@ impl Operations {
         })
     }
 
-    /// What a replica tells, or the first of all; `None` where it does not keep the view.
+    /// Returns the explanation of a replica, or of the first of all that tells one; `None` where it does not keep the view.
     async fn explained(
         &self,
         view: &str,

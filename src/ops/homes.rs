@@ -1,4 +1,4 @@
-//! Where an aggregate's commands are decided.
+//! The homes of aggregates: the replicas that decide their commands.
 
 use super::{Operations, unread};
 use crate::{

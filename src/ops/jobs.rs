@@ -1,4 +1,4 @@
-//! What operators have done to views, as jobs: begun by one request, looked at and cancelled by others.
+//! The jobs that operators give: begun by one request, looked at and cancelled by others.
 //!
 //! A job is remembered by the replica that took it, and lost with it: what it has begun in the projectors goes on,
 //! and shows in the views' generations. Whichever replica is asked about it asks that one.
@@ -33,7 +33,7 @@ const UNDER_WAY: usize = 16;
 /// The time that a job is waited for when it is begun: most are over at once.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
-/// What is done.
+/// The order for a job.
 #[derive(Debug, Clone)]
 pub struct JobOrder {
     /// The action.
@@ -42,13 +42,13 @@ pub struct JobOrder {
     pub view: String,
     /// With what.
     pub ask: Ask,
-    /// Who asks, as the replicas are told it: the value of `Authorization`.
+    /// The caller as the replicas are told: the value of `Authorization`.
     pub authorization: Option<String>,
-    /// Who asks, as it is shown.
+    /// The caller as it is shown.
     pub by: Option<String>,
 }
 
-/// How far a job is.
+/// The status of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
@@ -67,12 +67,12 @@ pub enum JobState {
 pub struct Job {
     /// Its id.
     pub id: String,
-    /// What is done: `rebuild`, `take_over`, `rollback`, `drop`, `verify`, `retry` or `skip`.
+    /// The kind: `rebuild`, `take_over`, `rollback`, `drop`, `verify`, `retry` or `skip`.
     #[schema(value_type = String)]
     pub kind: Verb,
     /// The view.
     pub view: String,
-    /// Who has asked for it, where that is known.
+    /// The caller who has asked for it, where that is known.
     pub by: Option<String>,
     /// The status.
     pub state: JobState,
@@ -82,13 +82,13 @@ pub struct Job {
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ended: Option<Timestamp>,
-    /// How much of it is done, in all its parts; 0 of 0 until that is known.
+    /// The amount that is done, in all its parts; 0 of 0 until that is known.
     pub done: u64,
-    /// How much there is to do.
+    /// The amount that there is to do.
     pub total: u64,
     /// True if it can be cancelled now.
     pub cancellable: bool,
-    /// Why it could not be done.
+    /// The reason why it could not be done.
     pub error: Option<String>,
     /// The stores that it is done in.
     pub parts: Vec<JobPart>,
@@ -106,14 +106,14 @@ pub struct JobPart {
     pub generation: Option<Generation>,
     /// The status.
     pub state: JobState,
-    /// How much is done: positions of the log, or aggregates.
+    /// The amount that is done: positions of the log, or aggregates.
     pub done: u64,
-    /// How much there is to do.
+    /// The amount that there is to do.
     pub total: u64,
-    /// What has come of it, of a verification, a retry or a skip.
+    /// The result, of a verification, a retry or a skip.
     #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
-    /// Why it could not be done.
+    /// The reason why it could not be done.
     pub error: Option<String>,
 }
 

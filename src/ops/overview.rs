@@ -38,13 +38,13 @@ pub struct Overview {
     pub log: OverviewLog,
     /// The live replicas.
     pub replicas: Vec<OverviewReplica>,
-    /// What the replicas have decided lately, together.
+    /// The commands that the replicas have decided lately, together.
     pub commands: ReplicaLoad,
     /// The views.
     pub views: Vec<OverviewView>,
     /// The processes.
     pub processes: Vec<OverviewProcess>,
-    /// Whether the replica that answers is ready, as `/readyz` says it.
+    /// The readiness of the replica that answers, as `/readyz` says it.
     #[schema(value_type = Object)]
     pub readiness: Readiness,
 }
@@ -70,11 +70,11 @@ pub struct OverviewLog {
     pub last_at: Option<Timestamp>,
     /// The messages a second that came lately; null until it was looked at twice.
     pub commits_per_s: Option<f64>,
-    /// What an acknowledged append is worth: `dev`, `single_durable` or `cluster`; null where that is not known.
+    /// The worth of an acknowledged append: `dev`, `single_durable` or `cluster`; null where that is not known.
     pub durability: Option<String>,
     /// The same in words.
     pub promise: Option<String>,
-    /// How appends reach it, from the replica that answers.
+    /// The way that appends reach it, from the replica that answers.
     pub append: Option<OverviewAppend>,
     /// The fault of it.
     pub trouble: Option<String>,
@@ -85,7 +85,7 @@ pub struct OverviewLog {
 pub struct OverviewAppend {
     /// `pipelined` or `grouped`.
     pub mode: String,
-    /// Why so.
+    /// The reason for it.
     pub reason: String,
 }
 
@@ -124,13 +124,13 @@ pub struct OverviewView {
     pub position: Option<u64>,
     /// The number of commits it is behind.
     pub lag_commits: Option<u64>,
-    /// How far it is behind in milliseconds.
+    /// The milliseconds that it is behind.
     pub lag_ms: Option<u64>,
     /// The commits a second that it has applied lately.
     pub rate_per_s: Option<f64>,
     /// The number of aggregates it has parked.
     pub parked: usize,
-    /// Why it does not get on.
+    /// The reason why it does not get on.
     pub stalled: Option<String>,
     /// Since when it has not.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -148,7 +148,7 @@ pub struct OverviewBuilding {
     pub done: u64,
     /// The position to reach.
     pub total: u64,
-    /// Why it waits for an operator, if it does.
+    /// The reason why it waits for an operator, if it does.
     pub waiting: Option<String>,
 }
 
@@ -161,11 +161,11 @@ pub struct OverviewProcess {
     pub home: Option<String>,
 }
 
-/// What was gathered last.
+/// The overview as it was gathered last.
 #[derive(Default)]
 pub(super) struct Gathered {
     latest: Option<(Instant, Arc<Overview>)>,
-    /// How far the log was, and which one.
+    /// The ends that the log had lately, and which log it was.
     ends: VecDeque<(Instant, LogName, u64)>,
 }
 
@@ -285,7 +285,7 @@ impl Gathered {
     }
 }
 
-/// What the replicas have decided together, and the latency of the slowest.
+/// Sums up the commands that the replicas have decided, with the latency of the slowest.
 fn together(told: &[ToldReplica]) -> ReplicaLoad {
     let loads = told.iter().filter_map(|told| told.load.as_ref());
     let slower = |one: Option<f64>, other: Option<f64>| match (one, other) {

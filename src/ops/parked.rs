@@ -1,4 +1,4 @@
-//! What the views have set aside, store by store, page by page.
+//! The commits that views have set aside, store by store, page by page.
 
 use super::{AskError, Operations, Projectors, Question};
 use crate::{
@@ -34,7 +34,7 @@ pub struct ParkedFilter {
 pub struct ParkedCommits {
     /// The commits, by view, replica and aggregate, each aggregate's in the order of the log.
     pub items: Vec<ParkedCommit>,
-    /// What `cursor` takes for the next page; null on the last.
+    /// The value of `cursor` for the next page; null on the last.
     pub next: Option<String>,
     /// The replicas that should have told of theirs and did not.
     pub missing: Vec<String>,

@@ -1,4 +1,4 @@
-//! What became of a command, and all that it caused.
+//! The story of a command: its outcome, and all that it caused.
 //!
 //! The log has the ids of commands, and no index of them. The id of a command that a process has sent says where
 //! it stands. Any other is looked for, in the history of its aggregate where that is known, and else backwards
@@ -39,7 +39,7 @@ pub struct CommandStory {
     pub truncated: bool,
 }
 
-/// Where a command is looked for.
+/// The place at which a command is looked for.
 #[derive(Debug, Clone, Default)]
 pub struct StoryPlace {
     /// The aggregate that it was given to, where that is known.

@@ -27,7 +27,7 @@ pub struct TailFilter {
     pub event_type: Option<String>,
 }
 
-/// Where a page of the log begins, or ends. With neither `after` nor `since` it is the last one before its end.
+/// The place at which a page of the log begins, or ends. With neither `after` nor `since` it is the last one before its end.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TailPlace {
     /// It begins after this position.
@@ -45,9 +45,9 @@ pub struct LogPage {
     pub items: Vec<ToldCommit>,
     /// The position of the log's last message.
     pub last: u64,
-    /// What `after` takes to go on; null at the end of the log.
+    /// The value of `after` to go on; null at the end of the log.
     pub next: Option<u64>,
-    /// What `before` takes to go back; null at the beginning of the log.
+    /// The value of `before` to go back; null at the beginning of the log.
     pub previous: Option<u64>,
 }
 

@@ -47,7 +47,7 @@ pub struct ToldStore {
     pub replica: Option<String>,
     /// True if that is the replica that answers.
     pub here: bool,
-    /// Why nothing is told of it, if nothing is.
+    /// The reason why nothing is told of it, if nothing is.
     pub error: Option<String>,
     /// The view's generations there.
     pub generations: Vec<ToldGeneration>,
@@ -58,7 +58,7 @@ pub struct ToldStore {
 pub struct ToldGeneration {
     /// Which one.
     pub generation: String,
-    /// What it is there for: `live`, `building`, `previous` or `dropping`.
+    /// The use of it: `live`, `building`, `previous` or `dropping`.
     #[schema(value_type = String)]
     pub state: GenerationState,
     /// The stream sequence of the last commit that it has applied.
@@ -71,9 +71,9 @@ pub struct ToldGeneration {
     pub rate_per_s: Option<f64>,
     /// The number of aggregates it has parked.
     pub parked: usize,
-    /// Why it does not take over although it is filled.
+    /// The reason why it does not take over although it is filled.
     pub waiting: Option<String>,
-    /// Why it does not get on.
+    /// The reason why it does not get on.
     pub stalled: Option<String>,
     /// Since when it has not.
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -1,4 +1,4 @@
-//! Why a document is as it is: the view is folded again from the log, and each change of this one document is
+//! The explanation of a document: the view is folded again from the log, and each change of this one document is
 //! noted with its event.
 
 use super::{
@@ -23,10 +23,10 @@ const EVENTS: usize = 500;
 const FIELDS: usize = 2_000;
 /// The number of bytes of the events' data that are told: an answer is one message.
 const DATA_BYTES: usize = 256 << 10;
-/// How often the document is read again because it has changed meanwhile.
+/// The times that the document is read again because it has changed meanwhile.
 const ATTEMPTS: usize = 5;
 
-/// Why a document is as it is.
+/// The explanation of a document: why it is as it is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// The generation that is served.
@@ -49,7 +49,7 @@ pub struct Explained {
     pub fields: Vec<ExplainedField>,
     /// The events that changed it, in the order of the log.
     pub events: Vec<ExplainedEvent>,
-    /// How many events changed it. Of very many, the oldest that set nothing which is there any more are left out.
+    /// The number of events that changed it. Of very many, the oldest that set nothing which is there any more are left out.
     pub events_total: u64,
     /// The number of commits that were read.
     pub read: u64,
@@ -58,9 +58,9 @@ pub struct Explained {
 /// A field of a document, and what set it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedField {
-    /// Where it is in the document: a JSON pointer (RFC 6901).
+    /// The place in the document: a JSON pointer (RFC 6901).
     pub path: String,
-    /// What it is.
+    /// The value of it.
     pub value: Value,
     /// The index, in `events`, of the event that last set it.
     pub event: usize,
@@ -102,7 +102,7 @@ pub struct ExplainedEvent {
     pub effect: String,
 }
 
-/// What is known of a document while it is folded.
+/// The notes on a document while it is folded.
 #[derive(Debug, Default)]
 pub(super) struct Explaining {
     id: String,
@@ -279,7 +279,7 @@ pub(super) async fn explain(
     })
 }
 
-/// What is served, and whether it is what was folded.
+/// The document as it is served, and whether it is what was folded.
 struct Served {
     served: Option<Value>,
     version: Option<u64>,

@@ -110,7 +110,7 @@ pub(super) struct Refold {
     started: Place,
     rehearsal: Rehearsal,
     skipped: HashSet<SkippedPlace>,
-    /// What is noted of one document.
+    /// The notes on one document.
     observed: Option<Explaining>,
 }
 

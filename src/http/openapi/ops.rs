@@ -1,4 +1,4 @@
-//! What operators ask for.
+//! The paths of operators, described.
 
 mod instances;
 
@@ -75,7 +75,7 @@ fn story(named: &mut Vec<(String, RefOr<Schema>)>) {
     ]);
 }
 
-/// How the system is.
+/// Describes the paths that tell how the system is.
 fn read(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     vec![
         get(
@@ -128,7 +128,7 @@ fn read(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     ]
 }
 
-/// Why something is as it is.
+/// Describes the paths that tell why something is as it is.
 fn look_into(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     vec![
         with(
@@ -258,7 +258,7 @@ fn look_into(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     ]
 }
 
-/// What is done.
+/// Describes the paths that change something.
 fn change(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     let mut all = vec![
         get(
@@ -338,7 +338,7 @@ fn change(views: &[ViewDescription], told: &mut Told<'_>) -> Vec<Described> {
     all
 }
 
-/// What answers are told with.
+/// The means that answers are described with.
 struct Told<'a> {
     schemas: &'a mut Schemas,
     scope: Scope,
@@ -408,13 +408,13 @@ fn changing(name: &str, summary: &str, body: RequestBody, job: Response) -> Oper
         .response("415", response_ref("UnsupportedMediaType"))
 }
 
-/// What is asked of one view.
+/// Adds the parameters of a question about one view.
 fn of_view(operation: OperationBuilder, views: &[ViewDescription]) -> OperationBuilder {
     let operation = operation.parameter(view_parameter(views));
     operation.response("404", unknown("view"))
 }
 
-/// What is asked of one aggregate.
+/// Adds the parameters of a question about one aggregate.
 fn of_aggregate(operation: OperationBuilder) -> OperationBuilder {
     let aggregate = in_path(
         "aggregate",
@@ -426,7 +426,7 @@ fn of_aggregate(operation: OperationBuilder) -> OperationBuilder {
         .parameter_ref(parameter_ref("AggregateId"))
 }
 
-/// What is asked of the log.
+/// Adds the parameters of a question about the log.
 fn of_tail(operation: OperationBuilder) -> OperationBuilder {
     let kind = "Those with an event whose type begins so.";
     operation

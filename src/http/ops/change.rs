@@ -1,4 +1,4 @@
-//! What is changed: each a job.
+//! The changes that operators make: each is a job.
 
 use super::{allowed, authorization, parameters};
 use crate::{
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 type Answer = Result<HttpResponse, Refusal>;
 
-/// What a rebuild, or a take-over, is asked for with.
+/// The body of a rebuild, or of a take-over.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RebuildOrder {
@@ -30,12 +30,12 @@ pub(in crate::http) struct RebuildOrder {
     accept_parked: bool,
 }
 
-/// What going back is asked for with: nothing.
+/// The body of a rollback: nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RollbackOrder {}
 
-/// What removing a generation is asked for with.
+/// The body of the removal of a generation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct DropOrder {
@@ -45,7 +45,7 @@ pub(in crate::http) struct DropOrder {
     generation: Option<Generation>,
 }
 
-/// What a comparison with the log is asked for with.
+/// The body of a comparison with the log.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct VerifyOrder {

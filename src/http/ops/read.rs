@@ -1,4 +1,4 @@
-//! What is read.
+//! The paths that only read.
 
 use super::{Inspection, Parameters, answer, authorization, parameters};
 use crate::{

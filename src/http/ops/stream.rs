@@ -1,4 +1,4 @@
-//! What moves, as server-sent events, to a bounded number of operators.
+//! The overview and the log as they move, as server-sent events, to a bounded number of operators.
 
 use super::{allowed, authorization, parameters, read::tail_filter};
 use crate::{
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often the overview is sent.
+/// The pause between two overviews.
 const OFTEN: Duration = Duration::from_secs(1);
 
 /// Sends the overview, again and again.
@@ -57,9 +57,9 @@ pub(super) async fn overview(
     Ok(respond(&request, frames, ending, place))
 }
 
-/// How often the log is looked at for who follows it.
+/// The pause between two looks at the log for those who follow it.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often who follows the log hears that the stream stands, in looks.
+/// The looks without a commit after which those who follow the log hear that the stream stands.
 const STANDS: u32 = 30;
 
 /// Sends what comes in the log.
@@ -139,7 +139,7 @@ impl Following {
     }
 }
 
-/// What ends a stream: the replica stops, or the token of who follows ends.
+/// The end of a stream: the replica stops, or the token of who follows ends.
 pub(super) struct Ending {
     stopping: CancellationToken,
     token: Option<Instant>,

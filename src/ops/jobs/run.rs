@@ -9,9 +9,9 @@ use crate::{
 use jiff::Timestamp;
 use std::{sync::Arc, time::Duration};
 
-/// How often what is filled is looked at.
+/// The pause between two looks at what is filled.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often in a row it may not be told how far it is: a replica is started again meanwhile.
+/// The looks in a row that may bring no answer: a replica is started again meanwhile.
 const UNTOLD: u32 = 120;
 
 pub(super) struct Running {

@@ -63,7 +63,7 @@ pub(super) struct RecallReply<T> {
     /// True if another message follows.
     #[serde(default)]
     pub(super) more: bool,
-    /// Why it is not told, or not done.
+    /// The reason why it is not told, or not done.
     #[serde(default)]
     pub(super) problem: Option<Problem>,
 }

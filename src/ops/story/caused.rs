@@ -1,4 +1,4 @@
-//! What followed from a command: through the instances of processes, from step to step and command to command.
+//! The consequences of a command: through the instances of processes, from step to step and command to command.
 
 use super::{
     StoryCommand, StoryFact, StoryInstance, StoryOrigin, StoryStep,

@@ -1,4 +1,4 @@
-//! What a story is told with.
+//! The parts of a story.
 
 use crate::{
     ops::{ToldEvent, ToldRefusal, commits::trace_of},
@@ -53,7 +53,7 @@ pub struct StoryCommand {
     pub causation_id: Option<String>,
     /// The trace that it belongs to.
     pub trace_id: Option<String>,
-    /// Why it was refused: `code` and `detail`.
+    /// The refusal: `code` and `detail`.
     #[schema(value_type = Option<Object>)]
     pub problem: Option<Value>,
     /// Its events.
@@ -71,7 +71,7 @@ pub struct StoryInstance {
     pub process: String,
     /// The instance.
     pub id: String,
-    /// How it is now.
+    /// The status that it has now.
     #[schema(value_type = String)]
     pub status: ToldStatus,
     /// The steps that followed from the command, those too that followed from answers and deadlines of these steps.
@@ -89,7 +89,7 @@ pub struct StoryStep {
     /// The time when it was decided.
     #[schema(value_type = String, format = DateTime)]
     pub time: Timestamp,
-    /// What it reacted to.
+    /// The input that it reacted to.
     #[schema(value_type = Object)]
     pub input: Value,
     /// The facts of the process.

@@ -17,7 +17,7 @@ const OF_AGGREGATE: usize = 20_000;
 /// The number of them that are read at once.
 const AT_ONCE: usize = 500;
 
-/// Where a command was looked for. A command whose place was known was not looked for: 0 to 0.
+/// The stretch of the log in which a command was looked for. One whose place was known was not looked for: 0 to 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Searched {
     /// The first position; what `before` takes to go on.
@@ -45,7 +45,7 @@ pub(super) struct CommandCommit {
     pub(super) events: Vec<Recorded>,
 }
 
-/// What a search has come to.
+/// The end of a search.
 pub(super) struct Found {
     pub(super) events: Option<CommandCommit>,
     pub(super) searched: Searched,

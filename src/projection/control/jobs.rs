@@ -1,4 +1,4 @@
-//! What is under way of operators' jobs here, to be cancelled by their ids.
+//! The parts of operators' jobs that are under way here, to be cancelled by the jobs' ids.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ pub const JOB: &str = "Headwater-Job";
 /// A view and a job.
 type Key = (String, String);
 
-/// What is under way.
+/// The jobs that are under way.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<HashMap<Key, CancellationToken>>>);
 

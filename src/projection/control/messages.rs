@@ -167,7 +167,7 @@ pub enum ReplyBody {
     Settled(Settled),
     /// The result of the comparison.
     Verified(Verified),
-    /// Why a document is as it is.
+    /// The explanation of a document.
     Explained(Box<Explained>),
 }
 
