@@ -40,7 +40,7 @@ pub async fn rehearse(
         .map_err(|error| Problem::unavailable(format!("the settings cannot be read: {error}")))
 }
 
-/// What led to a step, as it stands in the log; `None` when it is not there any more.
+/// Returns the input that led to a step, as it stands in the log; `None` when it is not there any more.
 async fn input(
     log: &EventLog,
     process: &RegisteredProcess,

@@ -29,7 +29,7 @@ const MOST: usize = 10_000;
 /// A deadline that is nearer than this may be on its way.
 const NEAR: SignedDuration = SignedDuration::from_secs(60);
 
-/// Why it cannot be verified now.
+/// The reason why it cannot be verified now.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The log cannot be read.
@@ -52,7 +52,7 @@ pub struct Finding {
     pub fault: String,
 }
 
-/// What a verification has found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Verified {
     /// The number of instances.
@@ -63,11 +63,11 @@ pub struct Verified {
     pub commands: u64,
     /// The number of deadlines that are set.
     pub deadlines: u64,
-    /// What is not as it should be; the first 10,000.
+    /// The things that are not as they should be; the first 10,000.
     pub findings: Vec<Finding>,
 }
 
-/// What is known of a command that was sent.
+/// The fate of a command that was sent, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Open,

@@ -26,7 +26,7 @@ const MOST: usize = 1_024;
 /// The time an instance may take to take what is late.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is held, and what is excluded.
+/// The events that are held, and those that are excluded.
 pub(super) struct Waitlist {
     held: HashMap<(String, String), Unplaced>,
     /// The positions of what operators have excluded from the log.
