@@ -3,6 +3,9 @@
 //! Every command is a `receive` of one piece with an idempotency key of its own, to a stock of the
 //! mart. The floors use its very bytes: request-reply the command's request and its answer, publishing
 //! the commit that it left in the log. A third floor publishes next to nothing (`publish_slim`).
+//!
+//! With a token the same commands are given without one too (`without_token`), and with as many bytes that nobody
+//! reads (`unread_header`): what is left between that and ours is the replica's part of a token.
 
 mod target;
 
@@ -21,7 +24,7 @@ use crate::{
     },
     platform::NatsAddress,
 };
-use async_nats::{Client, HeaderMap, HeaderName, Request};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue, Request};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value};
@@ -37,7 +40,6 @@ use target::Target;
 
 // Made once: a name that is made anew is checked and copied.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("Idempotency-Key");
-const AUTHORIZATION: HeaderName = HeaderName::from_static("Authorization");
 const ERROR_CODE: HeaderName = HeaderName::from_static("Nats-Service-Error-Code");
 
 /// The body of every command.
@@ -151,13 +153,18 @@ async fn measure(
 
     let workers = options.concurrency;
     let publishers = workers.min(count);
-    let command: Operation =
-        Arc::new(move |worker, done| ours(own(worker, workers, count, done), done));
+    let spread = |operation: Operation| -> Operation {
+        Arc::new(move |worker, done| operation(own(worker, workers, count, done), done))
+    };
+    let others = target.with_other_headers().into_iter();
     let rounds = Alternating {
         echoes: (workers, Arc::new(echo.operation())),
         publishes: (publishers, Arc::new(publish.operation(publishers))),
         slim_publishes: (publishers, Arc::new(publish_slim.operation(publishers))),
-        commands: (workers, command),
+        commands: (workers, spread(ours)),
+        others: others
+            .map(|(name, operation)| (name, (workers, spread(operation))))
+            .collect(),
     };
     let (rounds, of_publish, of_ours) = rounds.measure(options, &threads, &target, scratch).await?;
 
@@ -205,6 +212,8 @@ struct Alternating {
     publishes: (usize, Operation),
     slim_publishes: (usize, Operation),
     commands: (usize, Operation),
+    /// The same commands with other headers, each by its name.
+    others: Vec<(&'static str, (usize, Operation))>,
 }
 
 impl Alternating {
@@ -242,6 +251,9 @@ impl Alternating {
             let sample = measure(&self.commands, length).await?;
             of_ours.add(begun, Cpu::now(target, scratch), sample.count());
             rounds.ours(&sample);
+            for (name, other) in &self.others {
+                rounds.floor(name, &measure(other, length).await?);
+            }
         }
         Ok((rounds, of_publish, of_ours))
     }
@@ -312,21 +324,21 @@ pub(super) async fn by_nats(
     body: Bytes,
     key: String,
 ) -> Result<(), BenchError> {
-    by_nats_as(client, subject, body, key, None).await
+    by_nats_with(client, subject, body, key, None).await
 }
 
-/// As [`by_nats`], with a token.
-async fn by_nats_as(
+/// As [`by_nats`], with one more header.
+async fn by_nats_with(
     client: Client,
     subject: String,
     body: Bytes,
     key: String,
-    token: Option<Arc<str>>,
+    more: Option<(HeaderName, HeaderValue)>,
 ) -> Result<(), BenchError> {
     let mut headers = HeaderMap::new();
     headers.insert(IDEMPOTENCY_KEY, key);
-    if let Some(token) = token {
-        headers.insert(AUTHORIZATION, &*token);
+    if let Some((name, value)) = more {
+        headers.insert(name, value);
     }
     let request = Request::new().headers(headers).payload(body);
     let reply = client

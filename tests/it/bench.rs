@@ -1,6 +1,10 @@
 //! `headwater bench`: what it starts, tells and leaves behind.
 
-use crate::harness::service::{Service, headwater, run};
+use crate::harness::{
+    nats::Nats,
+    service::{Service, headwater, run},
+    tokens::{self, Signer},
+};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -83,6 +87,20 @@ fn a_bench_tells_ours_and_the_floors_of_the_same_run_in_one_form() {
         let floors = ["publish", "publish_slim", "request_reply"];
         has_the_form(&result, arguments[0], &floors);
     }
+}
+
+#[test]
+fn commands_with_a_token_are_measured_beside_the_same_without_it() {
+    let (nats, signer) = (Nats::start(), Signer::new("k-1"));
+    let (_service, _keys) = tokens::serve(&nats, &signer, &["--anonymous-scopes", "cmd:*,staff"]);
+    let (url, token) = (nats.url(), signer.token("staff-1", "cmd:* staff"));
+    let few = ["commands", "--aggregates", "20", "--concurrency", "8"];
+    let there = ["--nats", &url, "--token", &token];
+    let words = ["ratio without_token", "ratio unread_header"];
+    let result = bench(&[&few[..], &there].concat(), &words);
+    let alone = ["publish", "publish_slim", "request_reply"];
+    let beside = ["unread_header", "without_token"];
+    has_the_form(&result, "commands", &[&alone[..], &beside].concat());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The aggregates that a bench gives commands to: of a replica, or within this process.
 
-use super::{BODY, CommandsOptions, IDEMPOTENCY_KEY, Operation, by_nats_as, keys};
+use super::{BODY, CommandsOptions, IDEMPOTENCY_KEY, Operation, by_nats_with, keys};
 use crate::{
     bench::{
         BenchError,
@@ -15,16 +15,20 @@ use crate::{
     event_log::subject::Id,
     platform::{Domain, NatsAddress, Platform, PlatformOptions},
 };
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use clap::{ValueEnum, builder::PossibleValue};
 use std::{sync::Arc, time::Duration};
+
+const AUTHORIZATION: HeaderName = HeaderName::from_static("Authorization");
+/// A header with as long a name that nobody reads.
+const UNREAD: HeaderName = HeaderName::from_static("Bench-Padding");
 
 /// The aggregates that commands are given to.
 pub(super) enum Target {
     /// A replica that answers on NATS, ours to stop if we started it.
     /// Commands are given with the token, where there is one.
-    Nats(Option<Box<Process>>, Arc<[Client]>, Option<Arc<str>>),
+    Nats(Option<Box<Process>>, Arc<[Client]>, Option<HeaderValue>),
     /// A replica within this process.
     InProcess(Box<Platform>),
 }
@@ -67,11 +71,11 @@ impl Target {
                 Some(Box::new(replica.await?))
             }
         };
-        let token = options
-            .token
-            .as_ref()
-            .map(|token| format!("Bearer {token}"));
-        Ok(Self::Nats(process, clients.clone(), token.map(Arc::from)))
+        let token = options.token.as_ref().map(|token| {
+            let shown = format!("Bearer {token}").parse::<HeaderValue>();
+            shown.map_err(BenchError::new)
+        });
+        Ok(Self::Nats(process, clients.clone(), token.transpose()?))
     }
 
     /// The headers of a command, with a key as long as those that are used.
@@ -83,22 +87,29 @@ impl Target {
 
     /// Gives a command to the aggregate of this number; the second argument is not looked at.
     pub(super) fn operation(&self) -> Operation {
-        let key = keys();
         match self {
             Self::Nats(_, clients, token) => {
-                let (clients, token) = (clients.clone(), token.clone());
-                Arc::new(move |number, _| {
-                    let client = clients[number % clients.len()].clone();
-                    let subject = format!("cmd.stock.b_{number}.receive");
-                    let (body, token) = (Bytes::from_static(BODY), token.clone());
-                    Box::pin(by_nats_as(client, subject, body, key(), token))
-                })
+                let more = token.clone().map(|token| (AUTHORIZATION, token));
+                over_nats(clients.clone(), more)
             }
             Self::InProcess(platform) => {
+                let key = keys();
                 let commands = platform.commands().clone();
                 Arc::new(move |number, _| Box::pin(within(commands.clone(), number, key())))
             }
         }
+    }
+
+    /// Where commands are given with a token: the same without one, and with as many bytes that nobody reads.
+    pub(super) fn with_other_headers(&self) -> Vec<(&'static str, Operation)> {
+        let Self::Nats(_, clients, Some(token)) = self else {
+            return Vec::new();
+        };
+        let unread = Some((UNREAD, token.clone()));
+        vec![
+            ("without_token", over_nats(clients.clone(), None)),
+            ("unread_header", over_nats(clients.clone(), unread)),
+        ]
     }
 
     pub(super) fn cpu_time(&self) -> Option<Duration> {
@@ -122,6 +133,17 @@ impl Target {
             Self::InProcess(platform) => platform.stop().await,
         }
     }
+}
+
+/// Commands over NATS, with one more header.
+fn over_nats(clients: Arc<[Client]>, more: Option<(HeaderName, HeaderValue)>) -> Operation {
+    let key = keys();
+    Arc::new(move |number, _| {
+        let client = clients[number % clients.len()].clone();
+        let subject = format!("cmd.stock.b_{number}.receive");
+        let (body, more) = (Bytes::from_static(BODY), more.clone());
+        Box::pin(by_nats_with(client, subject, body, key(), more))
+    })
 }
 
 async fn within(commands: CommandClient, number: usize, key: String) -> Result<(), BenchError> {
