@@ -28,7 +28,8 @@
 //! `event_log` speaks JetStream, only `read_model` SurrealQL, only `http` HTTP.
 
 pub use headwater_core::{
-    aggregate, caller, outcome, pages, problem, process, recorded, sample, testkit, text, view,
+    aggregate, caller, json, outcome, pages, problem, process, recorded, sample, testkit, text,
+    view,
 };
 pub use headwater_mart as mart;
 

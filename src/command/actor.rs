@@ -16,6 +16,9 @@ use std::{iter::once, rc::Rc, sync::Arc, time::Instant};
 /// The most commands that wait for one aggregate; the next is answered `overloaded`.
 pub const MAX_QUEUE: usize = 4096;
 
+/// The queue of an aggregate that is not busy has room for so many at most.
+const KEPT_QUEUE: usize = 16;
+
 /// A command for the actor's aggregate, and where the answer goes.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -112,8 +115,7 @@ impl<A: Aggregate> AggregateActor<A> {
 
     /// Answers what has waited for too long: nobody waits for it any more, and another replica may have
     /// been asked for it.
-    fn answer_expired(&mut self) {
-        let now = Instant::now();
+    fn answer_expired(&mut self, now: Instant) {
         let expired = |pending: &Pending<A>| pending.reply.arrival().is_expired_at(now);
         if !self.queue.iter().any(|pending| expired(pending)) {
             return;
@@ -128,11 +130,20 @@ impl<A: Aggregate> AggregateActor<A> {
         }
     }
 
+    /// Takes back a queue that is empty, for the next command: unless it has grown large, or others wait.
+    fn reuse(&mut self, queue: Queue<A>) {
+        let small = queue.capacity() <= KEPT_QUEUE;
+        if small && queue.is_empty() && self.queue.capacity() == 0 {
+            self.queue = queue;
+        }
+    }
+
     fn start_turn(&mut self, context: &mut actix::Context<Self>) {
         if self.busy {
             return;
         }
-        self.answer_expired();
+        let begun = Instant::now();
+        self.answer_expired(begun);
         if self.queue.is_empty() {
             if self.stopping {
                 context.stop();
@@ -145,7 +156,6 @@ impl<A: Aggregate> AggregateActor<A> {
         let mut kept = std::mem::take(&mut self.kept);
         let mut queue = std::mem::take(&mut self.queue);
         let taken = queue.len();
-        let begun = Instant::now();
         for pending in &queue {
             let waited = begun.saturating_duration_since(pending.reply.arrived());
             MEASURES.queue.record(waited.as_secs_f64());
@@ -154,10 +164,12 @@ impl<A: Aggregate> AggregateActor<A> {
         // Boxed at once: it is large, and would be moved several times on its way.
         let turn = Box::pin(async move {
             let loaded = turn::run(desk, loaded, &mut queue, &mut kept).await;
-            (loaded, kept)
+            (loaded, kept, queue)
         });
         context.spawn(turn.into_actor(self).map(move |left, actor, context| {
-            (actor.loaded, actor.kept) = left;
+            let (loaded, kept, queue) = left;
+            (actor.loaded, actor.kept) = (loaded, kept);
+            actor.reuse(queue);
             actor.busy = false;
             actor.tell_unsaved();
             actor.count_out(taken);

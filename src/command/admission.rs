@@ -111,9 +111,9 @@ struct Watched {
 pub struct Turn(Arc<Pace>);
 
 impl Turn {
-    /// Gives it back, and tells how long the command took.
-    pub fn ended(self, took: Duration) {
-        self.0.ended(took, Instant::now());
+    /// Gives it back, and tells how long the command took, which ended at this moment.
+    pub fn ended(self, took: Duration, now: Instant) {
+        self.0.ended(took, now);
     }
 }
 

@@ -8,7 +8,7 @@
 //! What one replica has passed on and another has not answered may be asked of a third. So a home that was
 //! not running for a while decides nothing of what had been passed on to it before.
 
-use async_nats::HeaderMap;
+use crate::request_headers::RequestHeaders;
 use std::{
     sync::{
         LazyLock,
@@ -54,7 +54,7 @@ impl Arrival {
     }
 
     /// A message that cannot have been sent to this process before `earliest`.
-    pub fn by_message(earliest: Instant, headers: Option<&HeaderMap>, passed_on: bool) -> Self {
+    pub fn by_message(earliest: Instant, headers: &impl RequestHeaders, passed_on: bool) -> Self {
         Self::aged(earliest, told(headers), passed_on)
     }
 
@@ -97,10 +97,9 @@ impl Arrival {
 }
 
 /// Reads the age that a message says it has.
-fn told(headers: Option<&HeaderMap>) -> Duration {
-    let mut headers = headers.into_iter().flat_map(HeaderMap::iter);
-    let found = headers.find(|(name, _)| AsRef::<str>::as_ref(name).eq_ignore_ascii_case(AGE));
-    let value = found.and_then(|(_, values)| values.first()?.as_str().parse().ok());
+fn told(headers: &impl RequestHeaders) -> Duration {
+    let value = headers.all(AGE).next();
+    let value = value.and_then(|value| str::from_utf8(value).ok()?.parse().ok());
     Duration::from_millis(value.unwrap_or(0))
 }
 
@@ -178,6 +177,9 @@ impl Awake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_nats::HeaderMap;
+
+    const NONE: Option<HeaderMap> = None;
 
     fn awake(begun: Instant) -> Awake {
         Awake {
@@ -193,23 +195,23 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("headwater-age-ms", "8999");
         let now = Instant::now();
-        let fresh = Arrival::by_message(now, None, true);
+        let fresh = Arrival::by_message(now, &NONE, true);
         assert!(!fresh.is_expired());
-        let aged = Arrival::by_message(now, Some(&headers), true);
+        let aged = Arrival::by_message(now, &Some(headers.clone()), true);
         assert!(aged.deadline().unwrap() <= now + Duration::from_millis(1));
         headers.insert("headwater-age-ms", "9000");
-        assert!(Arrival::by_message(now, Some(&headers), false).is_expired());
+        assert!(Arrival::by_message(now, &Some(headers.clone()), false).is_expired());
         headers.insert("headwater-age-ms", "-9000");
-        assert!(!Arrival::by_message(now, Some(&headers), false).is_expired());
+        assert!(!Arrival::by_message(now, &Some(headers.clone()), false).is_expired());
         headers.insert("headwater-age-ms", u64::MAX.to_string());
-        assert!(Arrival::by_message(now, Some(&headers), false).is_expired());
+        assert!(Arrival::by_message(now, &Some(headers.clone()), false).is_expired());
     }
 
     #[test]
     fn what_may_have_waited_at_a_hung_home_is_not_decided_there() {
         let long_ago = Instant::now() - Duration::from_secs(3);
-        assert!(Arrival::by_message(long_ago, None, true).is_expired());
-        assert!(!Arrival::by_message(long_ago, None, false).is_expired());
+        assert!(Arrival::by_message(long_ago, &NONE, true).is_expired());
+        assert!(!Arrival::by_message(long_ago, &NONE, false).is_expired());
     }
 
     #[test]

@@ -207,9 +207,10 @@ impl Reply {
             false => problem,
         });
         if let Some(respond) = self.respond.take() {
-            let took = self.arrival.read().elapsed();
+            let now = Instant::now();
+            let took = now.saturating_duration_since(self.arrival.read());
             if let Some(turn) = self.turn.take() {
-                turn.ended(took);
+                turn.ended(took, now);
             }
             self.entry.measures.answered(&outcome, took);
             traces::answered(std::mem::take(&mut self.span), &outcome);

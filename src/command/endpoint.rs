@@ -20,6 +20,7 @@ use crate::{
     connection::{flush, round_trip},
     membership::MembershipError,
     problem::Problem,
+    request_headers::RequestHeaders,
     request_reply::{
         ReplyGuard,
         discovery::{self, Discovery},
@@ -244,7 +245,8 @@ impl Desk {
         if passed_on && is_group(&message.subject) {
             return self.take_group(&message, since, &under_way);
         }
-        let arrival = Arrival::by_message(since, message.headers.as_ref(), passed_on);
+        let headers = message.headers.surveyed();
+        let arrival = Arrival::by_message(since, &headers, passed_on);
         let caller = Sender {
             desk: self.clone(),
             entry: None,
@@ -253,7 +255,8 @@ impl Desk {
             under_way,
             asked: None,
         };
-        match self.identify(&message) {
+        let identity = self.identify(&headers);
+        match identity {
             Identity::Known(who) => self.decide_as(&message, who, caller, arrival),
             Identity::Unknown(pending) => {
                 let desk = self.clone();
@@ -285,11 +288,11 @@ impl Desk {
 
     /// Finds out who gives a command. What another replica has found out is taken on trust; what it does not
     /// say is not.
-    fn identify(&self, message: &Message) -> Identity {
+    fn identify(&self, headers: &impl RequestHeaders) -> Identity {
         if self.source != Source::Replicas || self.access.is_open() {
-            return self.access.identify(&message.headers, None);
+            return self.access.identify(headers, None);
         }
-        let told = passed_on::read(&message.headers);
+        let told = passed_on::read(headers);
         Identity::Known(told.map(|told| self.told(told)))
     }
 

@@ -91,6 +91,7 @@ impl CommandHeaders {
     /// Returns a `malformed` problem that names the header. Trace headers are never refused: what is
     /// wrong with them drops them.
     pub fn read(headers: &impl RequestHeaders, caller: Caller) -> Result<Self, Problem> {
+        let headers = headers.surveyed();
         let key = headers.single("Idempotency-Key")?;
         if let Some(key) = key {
             checked_key(key, "Idempotency-Key")?;

@@ -6,13 +6,14 @@ use super::{
     request::{MAX_BODY, MAX_INTERNAL_BODY},
 };
 use crate::{event_log::subject::MAX_ID, problem::Problem};
-use std::{collections::HashMap, sync::Arc};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
 
 /// All commands of all aggregates.
 pub(super) struct CommandTable {
     descriptions: Vec<AggregateDescription>,
-    /// Aggregate name to its commands.
-    names: HashMap<&'static str, Vec<Arc<CommandEntry>>>,
+    /// Aggregate name to its commands. The names are ours, so none is chosen to share a hash.
+    names: FxHashMap<&'static str, Vec<Arc<CommandEntry>>>,
 }
 
 /// One command of one aggregate.

@@ -134,12 +134,12 @@ impl Kept {
 
 /// Runs one turn over the commands at the front of the queue. Returns the state to keep, if it is
 /// known to be the log's. Where it is not, `kept` has what the log does not have of it.
-pub async fn run<A: Aggregate>(
+pub fn run<'a, A: Aggregate>(
     desk: Desk,
     loaded: Option<Box<Loaded<A>>>,
-    queue: &mut Queue<A>,
-    kept: &mut Kept,
-) -> Option<Box<Loaded<A>>> {
+    queue: &'a mut Queue<A>,
+    kept: &'a mut Kept,
+) -> impl Future<Output = Option<Box<Loaded<A>>>> + 'a {
     let turn = Turn {
         desk,
         queue,
@@ -150,7 +150,7 @@ pub async fn run<A: Aggregate>(
         refused_since: None,
         sought: Sought::default(),
     };
-    turn.run(loaded).await
+    turn.run(loaded)
 }
 
 /// A turn under way.

@@ -3,7 +3,7 @@
 //! A service developer writes [`aggregate`]s, which decide commands and evolve by events, and
 //! [`view`]s, which fold events into documents, and [`process`]es, which react to them. [`recorded`] is an event as both see it, [`text`] how
 //! text is compared, [`caller`] who asks and what they may, [`problem`] the one form of every refusal,
-//! [`sample`] data for a first look, [`pages`] what a program shows to people. [`testkit`] tests a domain without any server.
+//! [`sample`] data for a first look, [`pages`] what a program shows to people, [`json`] how texts are written by hand. [`testkit`] tests a domain without any server.
 //!
 //! Nothing here knows a clock, a random source, a database or the runtime that calls it: this crate
 //! does not depend on any.
@@ -13,6 +13,7 @@ extern crate self as headwater_core;
 
 pub mod aggregate;
 pub mod caller;
+pub mod json;
 pub mod outcome;
 pub mod pages;
 pub mod problem;

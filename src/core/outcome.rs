@@ -1,5 +1,6 @@
 //! The outcome of an accepted command, as callers and processes see it. Pure.
 
+use crate::json::put_text;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, sync::Arc};
 use utoipa::ToSchema;
@@ -53,7 +54,7 @@ impl Outcome {
         for (number, event) in self.events.iter().enumerate() {
             let comma = if number > 0 { "," } else { "" };
             put(&mut json, &[comma, r#"{"type":"#]);
-            serde_json::to_writer(&mut json, &event.r#type).expect("memory takes all");
+            put_text(&mut json, &event.r#type);
             put(
                 &mut json,
                 &[r#","version":"#, digits.format(event.version), "}"],

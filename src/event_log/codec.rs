@@ -12,7 +12,7 @@ mod event;
 pub use event::EncodedEvent;
 
 use super::subject;
-use crate::recorded::Recorded;
+use crate::{json::put_text, recorded::Recorded};
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -142,17 +142,14 @@ pub fn encode(
 
 /// Writes the events of one command, with a comma after each.
 ///
-/// By hand, since the attributes' names and most of their values need no escaping, and looking for it
-/// cost more than all the rest: the names of aggregates and the ids are of `A-Z a-z 0-9 _ -`.
+/// By hand, since the attributes' names need no escaping, and looking for it cost more than all the rest: the names
+/// of aggregates and the ids are of `A-Z a-z 0-9 _ -`.
 fn write_events(
     body: &mut Vec<u8>,
     aggregate: &str,
     id: &str,
     command: &CommandEvents,
 ) -> Result<(), serde_json::Error> {
-    let command_id = serde_json::to_string(&command.command_id)?;
-    let caller_id = command.caller_id.as_ref().map(serde_json::to_string);
-    let caller_id = caller_id.transpose()?;
     let lineage = written_lineage(command)?;
     let mut digits = itoa::Buffer::new();
     for (number, event) in (1_u64..).zip(&command.events) {
@@ -161,18 +158,20 @@ fn write_events(
         let version = command.version_before + number;
         put(body, &[r#"","id":""#, digits.format(version)]);
         put(body, &[r#"","type":"#]);
-        serde_json::to_writer(&mut *body, event.event_type())?;
+        put_text(body, event.event_type());
         put(body, &[r#","time":""#]);
         let timed = PRINTER.print_timestamp(&command.time, &mut *body);
         timed.map_err(|error| serde_json::Error::io(io::Error::other(error)))?;
-        put(body, &[r#"","commandid":"#, &command_id]);
+        put(body, &[r#"","commandid":"#]);
+        put_text(body, &command.command_id);
         if let Some(hash) = command.command_hash {
             put(body, &[r#","commandhash":""#]);
             hash.write(body);
             body.push(b'"');
         }
-        if let Some(caller_id) = &caller_id {
-            put(body, &[r#","callerid":"#, caller_id]);
+        if let Some(caller_id) = &command.caller_id {
+            put(body, &[r#","callerid":"#]);
+            put_text(body, caller_id);
         }
         put(body, &[&lineage]);
         if number == 1 {

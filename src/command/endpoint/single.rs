@@ -19,6 +19,7 @@ use crate::{
     request_headers::RequestHeaders,
 };
 use async_nats::Message;
+use bytes::Bytes;
 use std::sync::Arc;
 
 impl Desk {
@@ -46,11 +47,12 @@ impl Desk {
         caller.entry = Some(entry.clone());
         let read = who.may(Action::Command { aggregate, command });
         let read = read.and_then(|who| {
-            let request = self.read(message, &entry, id, who.caller)?;
+            let headers = message.headers.surveyed();
+            let request = self.read((&message.payload, &headers), &entry, id, who.caller)?;
             // Who has passed it on waits.
             let wait = match passed_on {
                 true => None,
-                false => self.client.waits().begin(&message.headers)?,
+                false => self.client.waits().begin(&headers)?,
             };
             Ok((request, wait))
         });
@@ -84,17 +86,16 @@ impl Desk {
 
     fn read(
         &self,
-        message: &Message,
+        (body, given): (&Bytes, &impl RequestHeaders),
         entry: &CommandEntry,
         id: &str,
         caller: Caller,
     ) -> Result<CommandRequest, Problem> {
         let id =
             Id::new(id).map_err(|error| Problem::malformed("id".to_owned(), error.to_string()))?;
-        if message.payload.len() > entry.max_body() {
+        if body.len() > entry.max_body() {
             return Err(Problem::too_large(entry.max_body()));
         }
-        let given = &message.headers;
         // On NATS a body need not say what it is, but when it does it is taken at its word.
         let content_type = given.single("Content-Type")?;
         if content_type.is_some_and(|value| !is_json(value)) {
@@ -114,7 +115,7 @@ impl Desk {
             aggregate: entry.aggregate.into(),
             id,
             command: entry.command.clone(),
-            body: message.payload.clone(),
+            body: body.clone(),
             headers,
         })
     }

@@ -40,12 +40,13 @@ pub(super) fn commit_headers(appending: &Appending<'_>) -> HeaderMap {
     headers
 }
 
-/// Appends a commit and returns its position, and the mark of what stands there.
+/// Appends a commit, begun at this moment, and returns its position, and the mark of what stands there.
 pub(super) async fn append<A: Aggregate>(
     desk: &Desk,
     expected: u64,
     headers: HeaderMap,
     commit: &[CommandEvents],
+    begun: Instant,
 ) -> Result<(u64, Mark), AppendError> {
     let payload: Bytes = codec::encode(A::NAME, desk.id.as_str(), commit)
         .map_err(|error| AppendError::Refused(error.to_string()))?
@@ -57,7 +58,6 @@ pub(super) async fn append<A: Aggregate>(
         headers,
     };
     MEASURES.commands_per_commit.record(commit.len() as f64);
-    let begun = Instant::now();
     let appended = match desk.log.append(append).await {
         Err(AppendError::InDoubt(reason)) => {
             let subject = subject::events_of(A::NAME, &desk.id);

@@ -138,6 +138,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
     pub(super) async fn run(mut self, queue: &Queue<A>, taken: usize) -> Attempt {
         let begun = Instant::now();
         self.decided.reserve(taken);
+        self.commit.reserve_exact(taken);
         for (index, pending) in queue.iter().take(taken).enumerate() {
             match self.take(index, pending).await {
                 Ok(Room::Left) => {}
@@ -145,7 +146,9 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
                 Err(attempt) => return attempt,
             }
         }
-        MEASURES.decide.record(begun.elapsed().as_secs_f64());
+        let ended = Instant::now();
+        let took = ended.saturating_duration_since(begun);
+        MEASURES.decide.record(took.as_secs_f64());
         traces::took("decide", headers(queue, self.decided.len()), begun);
         // A commit without events lets go of what was claimed for nothing, at once.
         if self.commit.is_empty() && !self.abandoned {
@@ -155,7 +158,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             // The claims may be of another log, and their positions somebody else's in this one.
             return Attempt::Again;
         }
-        self.append(queue).await
+        self.append(queue, ended).await
     }
 
     /// Decides one command on the state that those before it have made.
@@ -376,14 +379,14 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
         }
     }
 
-    /// Appends the commit.
-    async fn append(self, queue: &Queue<A>) -> Attempt {
+    /// Appends the commit, which was decided at this moment.
+    async fn append(self, queue: &Queue<A>, begun: Instant) -> Attempt {
         let commands = queue.iter().zip(&self.decided);
         let commands = commands.filter(|(_, decided)| appends(decided));
         let appending = Appending::begin(commands.map(|(pending, _)| &pending.headers));
         let headers = commit_headers(&appending);
         let expected = self.loaded.place.position;
-        let appended = append::<A>(self.desk, expected, headers, &self.commit).await;
+        let appended = append::<A>(self.desk, expected, headers, &self.commit, begun).await;
         let position = appended.as_ref().map(|(position, _)| *position);
         appending.end(self.commit.len(), position);
         let count = self.decided.len();

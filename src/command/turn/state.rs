@@ -75,7 +75,9 @@ impl<A> Loaded<A> {
     /// Remembers the outcome of a command that was just accepted.
     pub(super) fn remember(&mut self, remembered: Remembered) {
         self.unlogged += u64::from(remembered.events.is_empty() && remembered.hash.is_some());
-        self.memory.add(remembered, self.clock.now());
+        // It is of this clock, and of just now.
+        let now = remembered.at;
+        self.memory.add(remembered, now);
     }
 
     /// Remembers again what was carried over from a state that has been thrown away.
