@@ -48,7 +48,7 @@ const PAGES: [OpenPage; 5] = [
     OpenPage {
         name: "view",
         follows: &["/ops/stream"],
-        asks: &[("/ops/views/order", Duration::from_secs(1))],
+        asks: &[("/ops/views/order", Duration::from_secs(10))],
     },
     OpenPage {
         name: "log",
@@ -58,7 +58,7 @@ const PAGES: [OpenPage; 5] = [
     OpenPage {
         name: "refusals",
         follows: &["/ops/stream"],
-        asks: &[("/ops/refusals?limit=200", Duration::from_secs(2))],
+        asks: &[("/ops/refusals?limit=200", Duration::from_secs(10))],
     },
 ];
 

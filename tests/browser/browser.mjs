@@ -11,6 +11,9 @@ const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-pra
 /** How long a page may take to show something, on a slow machine. */
 export const PATIENCE_MS = 15_000;
 
+/** A window of 1,280 by 800 px at a zoom of 200 %. */
+export const ZOOMED = { width: 640, height: 400, deviceScaleFactor: 2 };
+
 /** Starts the browser. */
 export function launch() {
   return chromium.launch({

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
-import { accessible, fits, launch, open, until, weigh } from './browser.mjs';
+import { ZOOMED, accessible, fits, launch, open, until, weigh } from './browser.mjs';
 import { command, document, startService } from './service.mjs';
 
 const MOST_CLICKS = 6;
@@ -266,23 +266,26 @@ test('every page is accessible, light and dark, and fits a narrow window and a l
   const places = ['', 'views', 'views/order', 'parked', 'processes', 'processes/fulfilment/o-told', 'aggregates/order/o-told', 'documents/order/o-told', 'commands?id=k-told&aggregate=order&of=o-told', 'log', 'refusals', 'replicas', 'jobs', 'search?q=o-told', 'nowhere'];
   for (const colorScheme of ['light', 'dark']) {
     const seen = await open(browser, place(), { colorScheme });
-    const shown = async (path) => {
-      await seen.page.goto(place(path));
-      await seen.page.locator('main h1').waitFor();
-      await until(async () => (await seen.page.locator('main .empty').filter({ hasText: /…$/ }).count()) === 0, `${path} has loaded`);
+    const shown = async (path, page = seen.page) => {
+      await page.goto(place(path));
+      await page.locator('main h1').waitFor();
+      await until(async () => (await page.locator('main .empty').filter({ hasText: /…$/ }).count()) === 0, `${path} has loaded`);
     };
     for (const path of places) {
       await shown(path);
       await accessible(seen.page, `${path}, ${colorScheme}`);
     }
-    for (const width of [320, 640]) {
-      await seen.page.setViewportSize({ width, height: 800 });
-      for (const path of places) {
-        await shown(path);
-        await fits(seen.page, `${path} at ${width} px`);
-      }
-    }
     await seen.close();
+    // A narrow window; and a usual one at 200 %, as a browser zooms.
+    for (const window of [{ width: 320, height: 800 }, ZOOMED]) {
+      const narrow = await open(browser, place(), { colorScheme, ...window });
+      for (const path of places) {
+        await shown(path, narrow.page);
+        await fits(narrow.page, `${path} at ${window.width} px`);
+        await accessible(narrow.page, `${path}, ${colorScheme}, at ${window.width} px`);
+      }
+      await narrow.close();
+    }
   }
 });
 

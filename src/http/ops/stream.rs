@@ -61,6 +61,8 @@ pub(super) async fn overview(
 const LOOK: Duration = Duration::from_millis(500);
 /// The looks without a commit after which those who follow the log hear that the stream stands.
 const STANDS: u32 = 30;
+/// After so many looks at which nothing had come, every second one is left out.
+const LIVELY: u32 = 20;
 
 /// Sends what comes in the log.
 pub(super) async fn events(
@@ -88,6 +90,7 @@ pub(super) async fn events(
         filter,
         after,
         quiet: 0,
+        idle: 0,
     };
     let frames = stream::unfold(following, |following| async move {
         let (frame, following) = following.next().await;
@@ -101,8 +104,10 @@ struct Following {
     operations: Data<Operations>,
     filter: TailFilter,
     after: u64,
-    /// The number of looks at which nothing had come.
+    /// The number of looks since something was sent.
     quiet: u32,
+    /// The number of looks since something had come.
+    idle: u32,
 }
 
 impl Following {
@@ -123,18 +128,20 @@ impl Following {
             });
             let frames: String = frames.collect();
             if !frames.is_empty() {
-                self.quiet = 0;
+                (self.quiet, self.idle) = (0, 0);
                 return (frames.into(), self);
             }
             if moved {
                 continue;
             }
-            self.quiet += 1;
-            if self.quiet == STANDS {
+            let looks = if self.idle < LIVELY { 1 } else { 2 };
+            self.idle = self.idle.saturating_add(looks);
+            self.quiet += looks;
+            if self.quiet >= STANDS {
                 self.quiet = 0;
                 return (Bytes::from_static(live::HEARTBEAT), self);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(LOOK * looks).await;
         }
     }
 }

@@ -2,10 +2,13 @@
 // lines; everything else is asked for where it is shown. It uses what is for operators alone: /ops.
 
 import { change, follow, read, token } from '../assets/api.js';
-import { useAsked, useEffect, useState, useToken } from '../assets/page.js';
+import { useAsked, useEffect, useRef, useState, useToken } from '../assets/page.js';
 
 // Ten minutes, at one overview a second.
 const KEPT = 600;
+// What moves is asked for at most so often, and what does not at least so often.
+const AGAIN_MS = 1000;
+const ANYWAY_MS = 10_000;
 
 const shared = { overview: null, history: [], gone: new Map(), state: 'waiting', problem: null, stop: null, watching: new Set(), bearer: '' };
 
@@ -50,15 +53,39 @@ export function useOverview() {
 /** Asks /ops for something. */
 export const useOps = (path, inputs = []) => useAsked((signal) => (path ? read(`ops/${path}`, { signal }) : Promise.resolve(undefined)), [path, ...inputs]);
 
+/** Does something after a while, or as soon as somebody looks at the page after that; returns how to stop it. */
+function later(act, afterMs) {
+  const look = () => {
+    if (document.hidden) return;
+    document.removeEventListener('visibilitychange', look);
+    act();
+  };
+  const timer = setTimeout(() => { document.addEventListener('visibilitychange', look); look(); }, afterMs);
+  return () => { clearTimeout(timer); document.removeEventListener('visibilitychange', look); };
+}
+
 /** Asks again every so often while `goes` says so of the answer. */
 export function useOpsWhile(path, goes, everyMs) {
   const [round, next] = useState(0);
   const [value, problem, again] = useOps(path, [round]);
-  useEffect(() => {
-    if (value && !goes(value)) return undefined;
-    const timer = setTimeout(() => next((count) => count + 1), everyMs);
-    return () => clearTimeout(timer);
-  }, [value, problem]);
+  useEffect(() => (value && !goes(value) ? undefined : later(() => next((count) => count + 1), everyMs)), [value, problem]);
+  return [value, problem, again];
+}
+
+/**
+ * Asks again when what the overview tells of it, `mark`, has changed, and now and then all the same: most of the time nothing
+ * moves, and then nothing is asked.
+ */
+export function useOpsMoving(path, mark) {
+  const [round, next] = useState(0);
+  const [value, problem, again] = useOps(path, [round]);
+  const asked = useRef({ at: 0, mark });
+  const moved = asked.current.mark !== mark;
+  useEffect(() => later(() => {
+    asked.current = { at: Date.now(), mark };
+    next((count) => count + 1);
+  }, Math.max(0, asked.current.at + (moved ? AGAIN_MS : ANYWAY_MS) - Date.now())), [value, problem, moved]);
+  useEffect(() => { asked.current = { ...asked.current, at: Date.now() }; }, []);
   return [value, problem, again];
 }
 

@@ -66,4 +66,7 @@ function Head({ page, q }) {
   </div></header>`;
 }
 
-render(html`<${Console} />`, document.getElementById('page'));
+const root = document.getElementById('page');
+// What stood there until this has come.
+root.replaceChildren();
+render(html`<${Console} />`, root);

@@ -21,7 +21,7 @@ function options(lines, width) {
     scales: { y: { range: (_, low, high) => [Math.min(0, low), Math.max(1, high * 1.15)] } },
     axes: [
       { ...axis, space: 90, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) },
-      { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => number(tick, 1)) },
+      { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => number(tick, 2)) },
     ],
     series: [{}, ...lines.map((line, at) => ({ label: line.name, stroke: colour(COLOURS[at % COLOURS.length]), width: 2, spanGaps: false, points: { show: false } }))],
   };

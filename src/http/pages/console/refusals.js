@@ -1,15 +1,16 @@
 // The latest commands that were refused: what was wrong, with which, and who asked.
 
 import { Time, html, useTitle } from '../assets/page.js';
-import { useOpsWhile } from './data.js';
+import { useOpsMoving, useOverview } from './data.js';
 import { AggregateLink, Asked, Missing, Page, Table } from './parts.js';
 import { t } from './texts.js';
 
-const EVERY_MS = 2000;
 const MINUTE_MS = 60_000;
 
 export function Refusals() {
-  const asked = useOpsWhile('refusals?limit=200', () => true, EVERY_MS);
+  // A refusal is in what the replicas have decided lately.
+  const { overview } = useOverview();
+  const asked = useOpsMoving('refusals?limit=200', JSON.stringify(overview?.commands ?? null));
   useTitle(t('refusals'), t('console'), 'refusals');
   return html`<${Page} title=${t('refusals')}><p class="quiet">${t('refusals_lead')}</p><${Asked} asked=${asked}>${({ items, missing }) => {
     const silent = html`<${Missing} missing=${missing} />`;

@@ -2,12 +2,10 @@
 
 import { Time, ask, go, html, say, to, told, useTitle } from '../assets/page.js';
 import { lasting, number } from '../assets/text.js';
-import { begun, useForbidden, useOpsWhile, useOverview } from './data.js';
+import { begun, useForbidden, useOpsMoving, useOverview } from './data.js';
 import { Action, Asked, Chip, Lag, Missing, Page, Table } from './parts.js';
 import { Views as ViewsTable } from './overview.js';
 import { t } from './texts.js';
-
-const EVERY_MS = 1000;
 
 export function Views() {
   const { overview } = useOverview();
@@ -16,8 +14,8 @@ export function Views() {
 }
 
 export function View({ name }) {
-  // A view moves: it is asked again as long as the page is open.
-  const asked = useOpsWhile(`views/${encodeURIComponent(name)}`, () => true, EVERY_MS);
+  const { overview } = useOverview();
+  const asked = useOpsMoving(`views/${encodeURIComponent(name)}`, JSON.stringify(overview?.views.find(({ view }) => view === name) ?? null));
   useTitle(`${t('view')} ${name}`, t('console'), `view ${name}`);
   return html`<${Page} title=${html`${t('view')} <code>${name}</code>`}><${Asked} asked=${asked}>${(view) => html`<${Shown} view=${view} />`}</${Asked}></${Page}>`;
 }
