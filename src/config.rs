@@ -16,10 +16,10 @@ mod trace;
 
 pub use auth::AuthConfig;
 pub use bench::{
-    BareConfig, BenchAction, BenchCatchupConfig, BenchCommandsConfig, BenchConfig,
-    BenchConsoleConfig, BenchEventsConfig, BenchFreshConfig, BenchGetConfig, BenchHotConfig,
-    BenchLiveConfig, BenchMixedConfig, BenchSearchConfig, QueryBenchConfig, ResponderConfig,
-    ThereConfig,
+    BareConfig, BenchAction, BenchCatchupConfig, BenchClaimsConfig, BenchCommandsConfig,
+    BenchConfig, BenchConsoleConfig, BenchEventsConfig, BenchFanoutConfig, BenchFreshConfig,
+    BenchGetConfig, BenchHotConfig, BenchListsConfig, BenchLiveConfig, BenchMixedConfig,
+    BenchProcessesConfig, BenchSearchConfig, QueryBenchConfig, ResponderConfig, ThereConfig,
 };
 pub use dev::DevConfig;
 pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};

@@ -1,13 +1,15 @@
 //! NATS request-reply: what the endpoints of commands, queries and operators have in common.
 //!
 //! Headers of a request are read without regard to case ([`RequestHeaders`]), refusals are written in
-//! one form ([`refusal_headers`]), services are found by ADR-32 ([`discovery`]), and an answer goes to
-//! an inbox alone ([`ReplyGuard`]).
+//! one form ([`refusal_headers`]), services are found by ADR-32 ([`discovery`]), an answer goes to an inbox
+//! alone ([`ReplyGuard`]), and a bounded number of messages is answered at once ([`AnswerTasks`]).
 
+mod answer_tasks;
 pub mod discovery;
 mod inboxes;
 mod reply_guard;
 
+pub use answer_tasks::{AnswerPlace, AnswerPlaces, AnswerTasks};
 pub use inboxes::{InboxPrefix, Inboxes};
 pub use reply_guard::ReplyGuard;
 

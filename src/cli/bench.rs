@@ -17,155 +17,184 @@ use crate::{
         sweep::{Steps, Sweep},
     },
     config::{
-        BenchAction, BenchCommandsConfig, BenchConfig, BenchConsoleConfig, QueryBenchConfig,
-        ThereConfig,
+        BenchAction, BenchCatchupConfig, BenchClaimsConfig, BenchCommandsConfig, BenchConfig,
+        BenchConsoleConfig, BenchEventsConfig, BenchFanoutConfig, BenchFreshConfig, BenchGetConfig,
+        BenchHotConfig, BenchListsConfig, BenchLiveConfig, BenchMixedConfig, BenchProcessesConfig,
+        BenchSearchConfig, QueryBenchConfig, ThereConfig,
     },
 };
 use std::{process::ExitCode, time::Duration};
 
 pub(super) async fn run(action: BenchAction) -> Result<ExitCode, Failure> {
     match action {
-        BenchAction::Commands(config) => {
-            let mut options = options("commands", &config.bench)?;
-            options.aggregates = config.aggregates as usize;
-            options.concurrency = config.concurrency.into();
-            options.in_process = config.in_process;
-            options.token = config.token.clone();
-            match &config.sweep {
-                Some(steps) => sweep(options, steps, &config).await,
-                None => tell_commands(commands(options, &config).await, &config.bench),
-            }
-        }
-        BenchAction::Hot(config) => {
-            let mut options = options("hot", &config.bench)?;
-            options.concurrency = config.concurrency.into();
-            options.in_process = config.in_process;
-            measure(options, &config.bench).await
-        }
-        BenchAction::Claims(config) => {
-            let mut options = options("claims", &config.bench)?;
-            options.aggregates = config.aggregates as usize;
-            options.concurrency = config.concurrency.into();
-            let measured = claims::run(options, config.rate.into()).await;
-            tell_commands(measured, &config.bench)
-        }
-        BenchAction::Get(config) => {
-            let options = QueriesOptions {
-                documents: config.documents as usize,
-                clients: config.connections.into(),
-                cached: !config.no_cache,
-                token: config.token.clone(),
-                there: there(config.there)?,
-                ..queries(&config.bench)
-            };
-            tell(get::run(options).await, &config.bench)
-        }
-        BenchAction::Search(config) => {
-            let options = QueriesOptions {
-                documents: config.documents as usize,
-                names: search::name,
-                clients: config.connections.into(),
-                there: there(config.there)?,
-                ..queries(&config.bench)
-            };
-            tell(search::run(options).await, &config.bench)
-        }
-        BenchAction::Catchup(config) => {
-            let options = QueriesOptions {
-                documents: config.aggregates.min(config.events) as usize,
-                ..queries(&config.bench)
-            };
-            tell(
-                catchup::run(options, config.events as usize).await,
-                &config.bench,
-            )
-        }
-        BenchAction::Fanout(config) => {
-            let options = QueriesOptions {
-                documents: config.documents as usize,
-                ..queries(&config.bench)
-            };
-            tell(fanout::run(options).await, &config.bench)
-        }
-        BenchAction::Fresh(config) => {
-            let options = QueriesOptions {
-                clients: config.connections.into(),
-                rate: config.rate.into(),
-                there: there(config.there)?,
-                ..queries(&config.bench)
-            };
-            tell(fresh::run(options).await, &config.bench)
-        }
-        BenchAction::Mixed(config) => {
-            let options = MixedOptions {
-                aggregates: config.aggregates as usize,
-                connections: config.connections.into(),
-                length: Duration::from_secs(config.seconds),
-                rate: config.rate.map(u64::from),
-                durable: config.durable,
-                nats_server: config.nats_server,
-            };
-            let measured = mixed::run(options).await;
-            measured.and_then(|bench| bench.tell(config.json.as_deref(), None))
-        }
-        BenchAction::Live(config) => {
-            let options = QueriesOptions {
-                documents: 1,
-                clients: config.clients.into(),
-                there: there(config.there)?,
-                ..queries(&config.bench)
-            };
-            tell(live::run(options).await, &config.bench)
-        }
-        BenchAction::Events(config) => {
-            let options = EventsOptions {
-                events: config.events as usize,
-                aggregates: config.aggregates.min(config.events) as usize,
-                rounds: config.bench.rounds,
-                durable: config.bench.durable,
-                nats_server: config.bench.nats_server.clone(),
-            };
-            tell(events::run(options).await, &config.bench)
-        }
-        BenchAction::Lists(config) => {
-            let options = QueriesOptions {
-                documents: config.documents as usize,
-                clients: config.connections.into(),
-                ..queries(&config.bench)
-            };
-            let measured = lists::run(options).await;
-            let (json, plot) = (config.bench.json.as_deref(), config.bench.plot.as_deref());
-            measured.and_then(|lists| lists.tell(json, plot))
-        }
-        BenchAction::Processes(config) => {
-            let options = FulfilmentsOptions {
-                commands: CommandsOptions {
-                    name: "processes",
-                    aggregates: 1,
-                    concurrency: config.concurrency.into(),
-                    length: Duration::from_secs(config.bench.seconds),
-                    rounds: config.bench.rounds,
-                    connections: 2,
-                    in_process: false,
-                    nats: None,
-                    token: None,
-                    durable: config.bench.durable,
-                    nats_server: config.bench.nats_server.clone(),
-                },
-                orders: config.orders as usize,
-                armed: config.armed as usize,
-            };
-            tell(fulfilments::run(options).await, &config.bench)
-        }
-        BenchAction::Console(config) => console_costs(config).await,
-        BenchAction::Bare(config) => get::serve_bare(config.body).await,
+        BenchAction::Commands(config) => many_aggregates(config).await,
+        BenchAction::Hot(config) => one_aggregate(config).await,
+        BenchAction::Claims(config) => unique_keys(config).await,
+        BenchAction::Get(config) => documents(config).await,
+        BenchAction::Search(config) => searches(config).await,
+        BenchAction::Catchup(config) => filling(config).await,
+        BenchAction::Fanout(config) => wide_event(config).await,
+        BenchAction::Fresh(config) => freshness(config).await,
+        BenchAction::Mixed(config) => beside_views(config).await,
+        BenchAction::Live(config) => followers(config).await,
+        BenchAction::Events(config) => exported_log(config).await,
+        BenchAction::Lists(config) => all_lists(config).await,
+        BenchAction::Processes(config) => orders(config).await,
+        BenchAction::Console(config) => done(console_costs(config).await),
+        BenchAction::Bare(config) => done(get::serve_bare(config.body).await),
         BenchAction::Responder(config) => {
             let nats = config.nats.address().map_err(Failure::configuration)?;
-            floor::respond(&nats, config.reply_bytes).await
+            done(floor::respond(&nats, config.reply_bytes).await)
         }
-    }
-    .map_err(Failure::operation)?;
+    }?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn done(measured: Result<(), BenchError>) -> Result<(), Failure> {
+    measured.map_err(Failure::operation)
+}
+
+async fn many_aggregates(config: BenchCommandsConfig) -> Result<(), Failure> {
+    let mut options = options("commands", &config.bench)?;
+    options.aggregates = config.aggregates as usize;
+    options.concurrency = config.concurrency.into();
+    options.in_process = config.in_process;
+    options.token = config.token.clone();
+    done(match &config.sweep {
+        Some(steps) => sweep(options, steps, &config).await,
+        None => tell_commands(commands(options, &config).await, &config.bench),
+    })
+}
+
+async fn one_aggregate(config: BenchHotConfig) -> Result<(), Failure> {
+    let mut options = options("hot", &config.bench)?;
+    options.concurrency = config.concurrency.into();
+    options.in_process = config.in_process;
+    done(tell_commands(commands::run(options).await, &config.bench))
+}
+
+async fn unique_keys(config: BenchClaimsConfig) -> Result<(), Failure> {
+    let mut options = options("claims", &config.bench)?;
+    options.aggregates = config.aggregates as usize;
+    options.concurrency = config.concurrency.into();
+    let measured = claims::run(options, config.rate.into()).await;
+    done(tell_commands(measured, &config.bench))
+}
+
+async fn documents(config: BenchGetConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: config.documents as usize,
+        clients: config.connections.into(),
+        cached: !config.no_cache,
+        token: config.token.clone(),
+        there: there(config.there)?,
+        ..queries(&config.bench)
+    };
+    done(tell(get::run(options).await, &config.bench))
+}
+
+async fn searches(config: BenchSearchConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: config.documents as usize,
+        names: search::name,
+        clients: config.connections.into(),
+        there: there(config.there)?,
+        ..queries(&config.bench)
+    };
+    done(tell(search::run(options).await, &config.bench))
+}
+
+async fn filling(config: BenchCatchupConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: config.aggregates.min(config.events) as usize,
+        ..queries(&config.bench)
+    };
+    let measured = catchup::run(options, config.events as usize).await;
+    done(tell(measured, &config.bench))
+}
+
+async fn wide_event(config: BenchFanoutConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: config.documents as usize,
+        ..queries(&config.bench)
+    };
+    done(tell(fanout::run(options).await, &config.bench))
+}
+
+async fn freshness(config: BenchFreshConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        clients: config.connections.into(),
+        rate: config.rate.into(),
+        there: there(config.there)?,
+        ..queries(&config.bench)
+    };
+    done(tell(fresh::run(options).await, &config.bench))
+}
+
+async fn beside_views(config: BenchMixedConfig) -> Result<(), Failure> {
+    let options = MixedOptions {
+        aggregates: config.aggregates as usize,
+        connections: config.connections.into(),
+        length: Duration::from_secs(config.seconds),
+        rate: config.rate.map(u64::from),
+        durable: config.durable,
+        nats_server: config.nats_server,
+    };
+    let measured = mixed::run(options).await;
+    done(measured.and_then(|bench| bench.tell(config.json.as_deref(), None)))
+}
+
+async fn followers(config: BenchLiveConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: 1,
+        clients: config.clients.into(),
+        there: there(config.there)?,
+        ..queries(&config.bench)
+    };
+    done(tell(live::run(options).await, &config.bench))
+}
+
+async fn exported_log(config: BenchEventsConfig) -> Result<(), Failure> {
+    let options = EventsOptions {
+        events: config.events as usize,
+        aggregates: config.aggregates.min(config.events) as usize,
+        rounds: config.bench.rounds,
+        durable: config.bench.durable,
+        nats_server: config.bench.nats_server.clone(),
+    };
+    done(tell(events::run(options).await, &config.bench))
+}
+
+async fn all_lists(config: BenchListsConfig) -> Result<(), Failure> {
+    let options = QueriesOptions {
+        documents: config.documents as usize,
+        clients: config.connections.into(),
+        ..queries(&config.bench)
+    };
+    let measured = lists::run(options).await;
+    let (json, plot) = (config.bench.json.as_deref(), config.bench.plot.as_deref());
+    done(measured.and_then(|lists| lists.tell(json, plot)))
+}
+
+async fn orders(config: BenchProcessesConfig) -> Result<(), Failure> {
+    let options = FulfilmentsOptions {
+        commands: CommandsOptions {
+            name: "processes",
+            aggregates: 1,
+            concurrency: config.concurrency.into(),
+            length: Duration::from_secs(config.bench.seconds),
+            rounds: config.bench.rounds,
+            connections: 2,
+            in_process: false,
+            nats: None,
+            token: None,
+            durable: config.bench.durable,
+            nats_server: config.bench.nats_server.clone(),
+        },
+        orders: config.orders as usize,
+        armed: config.armed as usize,
+    };
+    done(tell(fulfilments::run(options).await, &config.bench))
 }
 
 fn options(name: &'static str, config: &BenchConfig) -> Result<CommandsOptions, Failure> {
@@ -225,10 +254,6 @@ async fn sweep(
         sweep.take(*concurrency, commands(options.clone(), config).await?);
     }
     sweep.tell(config.bench.json.as_deref(), config.bench.plot.as_deref())
-}
-
-async fn measure(options: CommandsOptions, config: &BenchConfig) -> Result<(), BenchError> {
-    tell_commands(commands::run(options).await, config)
 }
 
 fn queries(config: &QueryBenchConfig) -> QueriesOptions {

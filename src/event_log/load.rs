@@ -4,6 +4,10 @@
 //! therefore be behind; what is not there yet is read through the stream leader. So a load is
 //! complete up to the leader's last commit at the time of asking.
 
+mod stored;
+
+pub use stored::{LoadError, StoredMessage};
+
 use super::{EventLog, subject::STREAM};
 use async_nats::{
     StatusCode,
@@ -29,50 +33,6 @@ const LOOKS_BACK: usize = 16;
 /// of one: were those of a thousand aggregates asked for together, all answers would be late, and
 /// be asked for again.
 pub(super) const AT_ONCE: usize = 16;
-
-/// One stored message, undecoded.
-#[derive(Debug, Clone)]
-pub struct StoredMessage {
-    /// Its subject.
-    pub subject: String,
-    /// Its stream sequence.
-    pub position: u64,
-    /// The time when the server took it, by the server's clock, in seconds since the epoch.
-    pub time: i64,
-    /// The same, to the last digit that the server tells.
-    pub stored: Timestamp,
-    /// The trace that it belongs to (W3C Trace Context), where it was traced.
-    pub traceparent: Option<Box<str>>,
-    /// Its body.
-    pub payload: Bytes,
-}
-
-/// The log cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// It cannot be reached now; a retry may work.
-    #[error("the log is unavailable: {0}")]
-    Unavailable(String),
-    /// A message that cannot be understood by this build; a retry won't help.
-    #[error("what stands at {position} of the log cannot be read: {reason}")]
-    Unreadable {
-        /// The stream sequence of what cannot be read.
-        position: u64,
-        /// The fault of it.
-        reason: String,
-    },
-    /// The server answers what it should not; a retry won't help.
-    #[error("the log's answer cannot be understood: {0}")]
-    Corrupt(String),
-}
-
-impl LoadError {
-    /// Returns whether the same load may work later.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
-}
 
 #[derive(Deserialize)]
 struct Got {

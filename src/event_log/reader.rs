@@ -6,17 +6,22 @@
 //! lost with a connection, another reader on the same consumer) is an error, after which the owner
 //! opens a new reader at what it has safely applied.
 
+mod commit;
+mod consumer;
+mod error;
+
 pub use super::decoded::Events;
-use super::{EventLog, Mark, Place, StoredMessage, codec, decoded::Following, subject};
-use async_nats::jetstream::{
-    self, Message,
-    consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-};
+pub use commit::Commit;
+pub use error::ReadError;
+
+use super::{EventLog, Mark, decoded::Following, subject};
+use async_nats::jetstream::{self, Message, consumer::pull};
+use commit::decode;
+use consumer::{create, prefetch_bytes};
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use std::{
     collections::VecDeque,
-    error::Error as StdError,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -25,15 +30,6 @@ use tokio::{task::coop::unconstrained, time::timeout};
 /// The number of messages that are asked for ahead of what has been handed out. Two of the largest batches of a
 /// projector: one can be on its way while the other is being applied.
 const PREFETCH: usize = 8_000;
-/// The number of bytes that are asked for at a time, unless one message may be larger. While what was asked for
-/// first comes in, as much is asked for again, so twice this is under way at the most.
-const PREFETCH_BYTES: usize = 4 << 20;
-/// The bound on delivered and not yet acknowledged messages: what is prefetched, what is being
-/// applied, and room for the pull requests that overlap.
-const MAX_ACK_PENDING: i64 = 30_000;
-/// After this long without an acknowledgement the server delivers again. Repeats are skipped, so
-/// it only has to be longer than all that is read ahead takes where the store is slow.
-const ACK_WAIT: Duration = Duration::from_secs(600);
 /// The time one pull request stands.
 const EXPIRES: Duration = Duration::from_secs(30);
 /// The pause between two signs of life of the server; two missed ones are an error.
@@ -69,25 +65,6 @@ impl ReaderOptions {
     pub const LASTING: Duration = Duration::from_secs(3_600);
     /// The same for one that is read once.
     pub const PASSING: Duration = Duration::from_secs(120);
-}
-
-/// One commit as it was read.
-#[derive(Debug, Clone)]
-pub struct Commit {
-    /// Its stream sequence.
-    pub position: u64,
-    /// The mark of its body.
-    pub mark: Mark,
-    /// The aggregate's name.
-    pub aggregate: String,
-    /// The aggregate's id.
-    pub id: String,
-    /// The time when the log took it.
-    pub published: Timestamp,
-    /// The number of commits that this reader follows and that came after it, when it was delivered.
-    pub pending: u64,
-    /// Its events, or why they cannot be read, which is no failure of the reader.
-    pub events: Result<Events, String>,
 }
 
 /// Follows the commits of some aggregates.
@@ -397,129 +374,5 @@ impl Reader {
             pending: info.pending,
             events: following.events(place, (aggregate, id), payload.len(), decode),
         }
-    }
-}
-
-/// Returns how many bytes to ask for at a time: a message that is larger would never be sent. What counts is the
-/// whole message, with its subject and headers.
-fn prefetch_bytes(max_payload: usize) -> usize {
-    PREFETCH_BYTES.max(max_payload.saturating_mul(2))
-}
-
-async fn create(
-    stream: &jetstream::stream::Stream,
-    options: &ReaderOptions,
-) -> Result<PullConsumer, ReadError> {
-    let config = pull::Config {
-        durable_name: Some(options.name.clone()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::All,
-        ack_wait: ACK_WAIT,
-        max_ack_pending: MAX_ACK_PENDING,
-        inactive_threshold: options.inactive,
-        filter_subjects: options
-            .aggregates
-            .iter()
-            .map(|aggregate| subject::events_of_all(aggregate))
-            .collect(),
-        ..Default::default()
-    };
-    match stream.create_consumer(config.clone()).await {
-        Ok(consumer) => Ok(consumer),
-        // An older consumer of the name that cannot be changed into this one. Nothing is lost with
-        // it: where to begin is the caller's knowledge.
-        Err(error)
-            if matches!(
-                error.kind(),
-                jetstream::stream::ConsumerErrorKind::JetStream(_)
-            ) =>
-        {
-            stream
-                .delete_consumer(&options.name)
-                .await
-                .map_err(ReadError::unavailable)?;
-            stream
-                .create_consumer(config)
-                .await
-                .map_err(ReadError::unavailable)
-        }
-        Err(error) => Err(ReadError::unavailable(error)),
-    }
-}
-
-impl Commit {
-    /// Returns where it stands in the log.
-    #[must_use]
-    pub fn place(&self) -> Place {
-        Place {
-            position: self.position,
-            mark: self.mark,
-        }
-    }
-
-    /// A commit that was read from the log by itself.
-    #[must_use]
-    pub fn of(message: &StoredMessage) -> Self {
-        let (aggregate, id) = subject::parse_events(&message.subject).unwrap_or_default();
-        Self {
-            position: message.position,
-            mark: Mark::of(&message.payload),
-            aggregate: aggregate.to_owned(),
-            id: id.to_owned(),
-            published: Timestamp::now(),
-            pending: 0,
-            events: decode(&message.subject, message.position, &message.payload),
-        }
-    }
-}
-
-fn decode(subject: &str, position: u64, payload: &[u8]) -> Result<Events, String> {
-    codec::decode(subject, position, payload)
-        .map(|events| events.into_iter().map(|event| event.recorded).collect())
-        .map_err(|error| error.to_string())
-}
-
-/// The reason why the log cannot be followed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// JetStream does not answer, or not as it should.
-    #[error("the log cannot be read: {0}")]
-    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// The consumer's messages ended: it was deleted, or the connection was closed.
-    #[error("the consumer has ended")]
-    Ended,
-    /// A delivery is missing.
-    #[error("delivery {expected} of the consumer was lost, {found} came")]
-    Gap {
-        /// The delivery that should have come.
-        expected: u64,
-        /// The delivery that came.
-        found: u64,
-    },
-    /// Nothing comes.
-    #[error("{pending} commits are pending, and none comes")]
-    Starved {
-        /// The number that the server said are there.
-        pending: u64,
-    },
-    /// The log is shorter than what was read of it before.
-    #[error("position {after} was read before, but the log ends at {last}: it is another log")]
-    Replaced {
-        /// The position to go on from.
-        after: u64,
-        /// The log's last sequence.
-        last: u64,
-    },
-}
-
-impl ReadError {
-    pub(crate) fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unavailable(error.into())
-    }
-
-    /// Returns whether opening a new reader may help.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Replaced { .. })
     }
 }

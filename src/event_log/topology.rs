@@ -8,16 +8,18 @@
 //! program changes nothing of it.
 
 mod difference;
+mod durability;
 mod setting;
 
 pub use difference::{Difference, Whose};
+pub use durability::Durability;
 
 use super::{ApiPrefix, health::Trouble};
 use async_nats::{Client, RequestErrorKind};
 use difference::{compare, told};
 use serde_json::{Map, Value};
 use setting::{METADATA, REPLICAS, is_operators, revision};
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 const FILES: [(&str, &str); 2] = [
     (
@@ -366,45 +368,6 @@ impl TopologyError {
             }
             Self::Unreadable { .. } => false,
         }
-    }
-}
-
-/// The promise of the server's settings about an acknowledged append.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// One server, acknowledged before fsync: survives the crash of any process, not of the machine.
-    Dev,
-    /// One server, acknowledged after fsync: survives the machine's crash, not its loss.
-    SingleDurable,
-    /// Three replicas, each after fsync: survives the loss of a machine.
-    Cluster,
-}
-
-impl Durability {
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::SingleDurable => "single durable",
-            Self::Cluster => "cluster",
-        }
-    }
-
-    /// Its promise, in words for a person.
-    #[must_use]
-    pub fn promise(self) -> &'static str {
-        match self {
-            Self::Dev => "fsync every 2 minutes: a machine's crash may lose the last ones",
-            Self::SingleDurable => "fsync before every acknowledgement",
-            Self::Cluster => "3 replicas, fsync before every acknowledgement",
-        }
-    }
-}
-
-impl fmt::Display for Durability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name(), self.promise())
     }
 }
 

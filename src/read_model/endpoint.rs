@@ -9,7 +9,7 @@ use crate::{
     caller::Action,
     problem::Problem,
     request_reply::{
-        ReplyGuard, age_headers,
+        AnswerPlace, AnswerPlaces, AnswerTasks, ReplyGuard, age_headers,
         discovery::{self, Discovery},
         refusal_headers,
     },
@@ -23,10 +23,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::{Number, Value};
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::{JoinHandle, JoinSet},
-};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The number of queries that are worked on at once. Those that wait for a position do not count.
@@ -52,8 +49,8 @@ struct Desk {
     discovery: Arc<Discovery>,
     model: ReadModel,
     access: Access,
-    /// Those that are worked on.
-    permits: Arc<Semaphore>,
+    /// The places of those that are worked on.
+    places: AnswerPlaces,
 }
 
 impl QueryEndpoint {
@@ -81,55 +78,50 @@ impl QueryEndpoint {
                 discovery,
                 model,
                 access,
-                permits: Arc::new(Semaphore::new(CONCURRENT)),
+                places: AnswerPlaces::new(CONCURRENT),
             }),
         })
     }
 
     /// Answers until told to stop, then finishes what has been taken.
     pub async fn run(mut self, stopping: CancellationToken) {
-        let mut tasks = JoinSet::new();
+        let mut tasks = AnswerTasks::new(self.desk.places.clone());
         loop {
             let request = tokio::select! {
                 request = self.requests.next() => request,
                 () = stopping.cancelled() => None,
             };
             let Some(request) = request else { break };
-            while tasks.try_join_next().is_some() {}
             // A query that nobody wants answered changes nothing either.
             if request.reply.is_none() || !self.guard.admits(&request) {
                 continue;
             }
             let (desk, arrived) = (Arc::clone(&self.desk), Instant::now());
-            match Arc::clone(&desk.permits).try_acquire_owned() {
-                Ok(permit) => {
+            match tasks.place() {
+                Some(place) => {
                     tasks.spawn(async move {
-                        let answered = desk.answer(&request, permit).await;
+                        let answered = desk.answer(&request, place).await;
                         desk.send(request, answered, arrived).await;
                     });
                 }
-                Err(_) => desk.send(request, Err(overloaded()), arrived).await,
+                None => desk.send(request, Err(overloaded()), arrived).await,
             }
         }
         drop(self.requests);
         self.discovered.abort();
-        while tasks.join_next().await.is_some() {}
+        tasks.finish().await;
     }
 }
 
 impl Desk {
-    /// Answers a query. Where it has to wait first, the permit is given back meanwhile.
-    async fn answer(
-        &self,
-        request: &Message,
-        mut permit: OwnedSemaphorePermit,
-    ) -> Result<Reply, Problem> {
+    /// Answers a query. Where it has to wait first, the place is given back meanwhile.
+    async fn answer(&self, request: &Message, mut place: AnswerPlace) -> Result<Reply, Problem> {
         let who = match self.access.identify(&request.headers, None) {
             Identity::Known(who) => who?,
             Identity::Unknown(pending) => {
-                drop(permit);
+                drop(place);
                 let who = pending.settle().await?;
-                permit = self.permit().await?;
+                place = self.places.next().await;
                 who
             }
         };
@@ -146,18 +138,13 @@ impl Desk {
         if let [_, view, ..] = tokens[..]
             && !self.model.is_fresh(view, &freshness)
         {
-            drop(permit);
+            drop(place);
             self.model.until_fresh(view, &freshness).await?;
-            permit = self.permit().await?;
+            place = self.places.next().await;
         }
         let answered = answer(&self.model, &tokens, request, &freshness).await;
-        drop(permit);
+        drop(place);
         answered
-    }
-
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let permits = Arc::clone(&self.permits);
-        permits.acquire_owned().await.map_err(|_| overloaded())
     }
 
     async fn send(&self, request: Message, answered: Result<Reply, Problem>, arrived: Instant) {

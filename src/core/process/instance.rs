@@ -233,6 +233,13 @@ pub enum InstanceCommand {
     },
 }
 
+impl InstanceCommand {
+    /// Returns whether an operator gives it, and not the process itself.
+    fn is_of_an_operator(&self) -> bool {
+        !matches!(self, Self::Handle { .. } | Self::Await { .. })
+    }
+}
+
 /// The reason why a process instance refuses a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InstanceRejection {
@@ -297,18 +304,12 @@ impl<P: Process> Aggregate for Instance<P> {
             let read = serde_json::from_value::<P::Settings>(settings);
             read.map_err(|error| InstanceRejection::Settings(error.to_string()))
         };
-        let by_operator = matches!(
-            command,
-            InstanceCommand::Resume { .. }
-                | InstanceCommand::Skip { .. }
-                | InstanceCommand::Suspend { .. }
-                | InstanceCommand::End { .. }
-        );
-        if by_operator && at.version == 0 {
-            return Err(InstanceRejection::NotFound);
-        }
-        if by_operator && self.status == Status::Ended {
-            return Err(InstanceRejection::HasEnded);
+        if command.is_of_an_operator() {
+            match self.status {
+                _ if at.version == 0 => return Err(InstanceRejection::NotFound),
+                Status::Ended => return Err(InstanceRejection::HasEnded),
+                _ => {}
+            }
         }
         match command {
             InstanceCommand::Handle { input, settings } => {

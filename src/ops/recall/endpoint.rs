@@ -10,14 +10,13 @@ use crate::{
         jobs::{Job, unknown_job},
     },
     problem::Problem,
-    request_reply::ReplyGuard,
+    request_reply::{AnswerPlaces, AnswerTasks, ReplyGuard},
 };
 use async_nats::{Client, Message, Subject, Subscriber};
 use futures::StreamExt;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use std::sync::Arc;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The number of requests that are answered at once.
@@ -69,23 +68,22 @@ impl RecallEndpoint {
 
     /// Answers until told to stop.
     pub async fn run(mut self, stopping: CancellationToken) {
-        let mut tasks = JoinSet::new();
+        let mut tasks = AnswerTasks::new(AnswerPlaces::new(AT_ONCE));
         loop {
             let message = tokio::select! {
                 message = self.asked.next() => message,
                 () = stopping.cancelled() => None,
             };
             let Some(message) = message else { break };
-            while tasks.try_join_next().is_some() {}
-            if tasks.len() >= AT_ONCE {
-                tasks.join_next().await;
-            }
             if self.guard.admits(&message) {
                 let answering = Arc::clone(&self.answering);
-                tasks.spawn(async move { answering.answer(message).await });
+                let place = tasks.next_place().await;
+                tasks.spawn(async move {
+                    answering.answer(message).await;
+                    drop(place);
+                });
             }
         }
-        tasks.abort_all();
     }
 }
 

@@ -47,6 +47,12 @@ impl Verb {
         )
     }
 
+    /// Returns whether it may take long: whatever is not told, or noted, at once.
+    #[must_use]
+    pub fn takes_long(self) -> bool {
+        !matches!(self, Self::Status | Self::Parked | Self::Cancel)
+    }
+
     /// The token of the subject.
     #[must_use]
     pub fn token(self) -> &'static str {

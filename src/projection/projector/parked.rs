@@ -163,21 +163,9 @@ impl Projector {
         for place in store.skipped_of(&self.tables, of).await? {
             self.fold.skip(place);
         }
-        let skipped = (how == Try::WithoutFirst).then(|| {
-            let readable = commits
-                .first()
-                .is_some_and(|(_, commit)| commit.events.is_ok());
-            let place = SkippedPlace {
-                position: first.position,
-                mark: commits
-                    .first()
-                    .map_or_else(Mark::default, |(_, commit)| commit.mark),
-                event: readable.then_some(first.from_event),
-            };
-            Skipped {
-                aggregate: aggregate.clone(),
-                place,
-            }
+        let skipped = (how == Try::WithoutFirst).then(|| Skipped {
+            aggregate: aggregate.clone(),
+            place: place_of(&first, commits.first().map(|(_, commit)| commit)),
         });
         if let Some(skipped) = &skipped {
             self.fold.skip(skipped.place);
@@ -332,6 +320,16 @@ impl Projector {
             .filter_map(|commit| commit.events.ok())
             .flatten()
             .collect())
+    }
+}
+
+/// Returns the place of the first event that is parked of an aggregate: of a commit that cannot be read, all of it.
+fn place_of(first: &Parked, commit: Option<&Commit>) -> SkippedPlace {
+    let is_readable = commit.is_some_and(|commit| commit.events.is_ok());
+    SkippedPlace {
+        position: first.position,
+        mark: commit.map_or_else(Mark::default, |commit| commit.mark),
+        event: is_readable.then_some(first.from_event),
     }
 }
 
