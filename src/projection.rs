@@ -8,29 +8,35 @@
 mod control;
 mod drift;
 mod explain;
+mod explained;
 mod fold;
+mod fold_error;
 mod followed;
+pub(crate) mod gauges;
 mod keeper;
-pub(crate) mod meters;
+mod meters;
 mod placement;
 mod projector;
 mod rates;
 mod refold;
 mod registered;
 mod runner;
+mod sample;
 mod status;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod verify_options;
+mod view_handle;
 mod working_set;
 
 pub use control::{
     ALL, Ask, ControlEndpoint, ControlError, DriftReport, GenerationReport, JOB, ParkedCursor,
     ParkedPage, ParkedReport, Reply, ReplyBody, Settled, Verb, ViewReport,
 };
-pub use explain::{Explained, ExplainedEvent, ExplainedField};
-pub use fold::{FoldError, Limits};
-pub use keeper::ViewHandle;
+pub use explained::{Explained, ExplainedEvent, ExplainedField};
+pub use fold::Limits;
+pub use fold_error::FoldError;
 pub use placement::ViewPlacement;
 pub use projector::{ProjectorError, ProjectorOptions, Retried, Try};
 pub(crate) use refold::same_document;
@@ -38,4 +44,6 @@ pub use refold::{Difference, Preview, RefoldError, ScratchError};
 pub use registered::RegisteredView;
 pub use runner::ProjectorHandle;
 pub use status::{ProjectorState, ProjectorStatus};
-pub use verify::{Verified, VerifyError, VerifyOptions};
+pub use verify::{Verified, VerifyError};
+pub use verify_options::VerifyOptions;
+pub use view_handle::ViewHandle;

@@ -4,7 +4,7 @@ use super::{Platform, RunningEndpoint, StartError, starting::Starting};
 use crate::{
     config::Role,
     event_log::EventLog,
-    projection::{ControlEndpoint, ProjectorOptions, ViewHandle, ViewPlacement, meters},
+    projection::{ControlEndpoint, ProjectorOptions, ViewHandle, ViewPlacement, gauges},
     read_model::{
         QueryEndpoint, ReadModel, ReadModelOptions, Store, StoreOptions, Watermarks, set_aside,
     },
@@ -100,7 +100,7 @@ fn start_projectors(
     platform.projector_arbiter = Some(arbiter);
     starting
         .io()
-        .spawn(meters::keep(platform.projectors.clone()));
+        .spawn(gauges::keep(platform.projectors.clone()));
 }
 
 /// Begins to take from NATS what operators ask of the projectors.

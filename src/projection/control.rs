@@ -20,7 +20,7 @@ pub use messages::{
 pub use error::ControlError;
 pub use jobs::JOB;
 
-use super::keeper::ViewHandle;
+use super::view_handle::ViewHandle;
 use crate::{
     access::{AUDIT, Access},
     caller::Action,

@@ -11,7 +11,8 @@ use super::{
     ProjectorState,
     keeper::Shared,
     meters,
-    refold::{Difference, Pace, Refold, Sample},
+    refold::{Difference, Pace, Refold},
+    sample::Sample,
     verify::{VerifyError, live},
 };
 use crate::read_model::{

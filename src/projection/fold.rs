@@ -17,7 +17,7 @@ mod targets;
 
 pub use limits::{EventPlace, Limits, Reach};
 
-use super::{refold::Sample, working_set::WorkingSet};
+use super::{fold_error::FoldError, sample::Sample, working_set::WorkingSet};
 use crate::{
     event_log::reader::Commit,
     read_model::exchange::{
@@ -132,16 +132,6 @@ pub enum Folded {
     Needs(Needs),
     /// It is applied this far, and this is to be written.
     Changes(Changes, Reach),
-}
-
-/// A view whose data do not fit its own types.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} of view {view} {problem}: {source}")]
-pub struct FoldError {
-    pub(super) view: &'static str,
-    pub(super) what: String,
-    pub(super) problem: &'static str,
-    pub(super) source: serde_json::Error,
 }
 
 /// The fold of view `V`.

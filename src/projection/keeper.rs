@@ -7,15 +7,17 @@
 //! harmless by the fences, of the record and of each checkpoint.
 
 mod erased;
+mod running;
 mod take_over;
+mod turn;
 mod unkept;
 
+pub(super) use turn::Turn;
+
 use super::{
-    drift,
     placement::ViewPlacement,
     projector::{Amend, ProjectorError, ProjectorOptions, Retried, Try},
     rates::Rates,
-    runner::ProjectorHandle,
     status::ProjectorStatus,
 };
 use crate::{
@@ -29,6 +31,7 @@ use crate::{
     view::PartKey,
 };
 use actix::ArbiterHandle;
+use running::Kept;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -42,14 +45,6 @@ use tokio_util::sync::CancellationToken;
 const LOOK: Duration = Duration::from_secs(1);
 /// The same while a generation is being filled.
 const LOOK_BUILDING: Duration = Duration::from_millis(100);
-
-/// A kept view. Cheap to clone.
-#[derive(Clone)]
-pub struct ViewHandle {
-    shared: Arc<Shared>,
-    status: watch::Receiver<ProjectorStatus>,
-    kept: watch::Receiver<bool>,
-}
 
 pub(super) struct Shared {
     /// As for the first generation; each has its own.
@@ -72,33 +67,15 @@ pub(super) struct Shared {
     pub(super) rates: Rates,
 }
 
-/// The reason why another generation goes live. Of each, how long the live one is held still for it at most.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Turn {
-    /// It is filled, and has parked nothing that the live one has applied unless an operator accepts that.
-    TakeOver(Duration),
-    /// An operator goes back.
-    Rollback(Duration),
-}
-
-struct Kept {
-    handle: ProjectorHandle,
-    gate: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Kept {
-    fn is_running(&self) -> bool {
-        self.handle.is_running()
-    }
-}
-
-impl ViewHandle {
-    /// Begins to keep a view; its projectors run on `arbiter`. `options` are those of its first
-    /// generation; `home` says when this program keeps it.
-    pub fn start(options: ProjectorOptions, home: ViewPlacement, arbiter: &ArbiterHandle) -> Self {
-        let (status, followed) = watch::channel(ProjectorStatus::default());
-        let (kept_sender, kept) = watch::channel(true);
-        let shared = Arc::new(Shared {
+impl Shared {
+    /// Begins with nothing known; `status` hears how the projector of what is read is doing.
+    pub(super) fn new(
+        options: ProjectorOptions,
+        home: ViewPlacement,
+        arbiter: &ArbiterHandle,
+        status: watch::Sender<ProjectorStatus>,
+    ) -> Self {
+        Self {
             options,
             home,
             arbiter: arbiter.clone(),
@@ -112,89 +89,9 @@ impl ViewHandle {
             look: Notify::new(),
             stopping: CancellationToken::new(),
             rates: Rates::default(),
-        });
-        let keeping = Arc::clone(&shared);
-        arbiter.spawn(async move {
-            keeping.keep().await;
-            kept_sender.send_replace(false);
-        });
-        let runtime = shared.options.store.runtime().clone();
-        runtime.spawn(drift::watch(Arc::clone(&shared)));
-        Self {
-            shared,
-            status: followed,
-            kept,
         }
     }
 
-    /// The view's name.
-    #[must_use]
-    pub fn view(&self) -> &'static str {
-        self.shared.options.view.description().name
-    }
-
-    /// Returns how the projector of what is read is doing, or of what is being filled where the other is of a
-    /// version that this program does not have.
-    #[must_use]
-    pub fn status(&self) -> ProjectorStatus {
-        self.status.borrow().clone()
-    }
-
-    /// Each change of how it is doing.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<ProjectorStatus> {
-        self.status.clone()
-    }
-
-    /// Returns how much of the log a generation that is being filled here has applied, from 0 to 1; `None` when
-    /// none is.
-    #[must_use]
-    pub fn rebuilding(&self) -> Option<f64> {
-        let building = self.shared.known().find(GenerationState::Building)?;
-        let status = self.shared.status_of(building)?;
-        let whole = (status.applied + status.lag_commits).max(1);
-        Some(status.applied as f64 / whole as f64)
-    }
-
-    /// Returns whether nothing of the view is served, as the log is another one than it was filled from.
-    #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.shared.options.watermark.serving().is_lost()
-    }
-
-    /// Returns whether a filled generation waits for an operator before it takes over.
-    #[must_use]
-    pub fn take_over_waits(&self) -> bool {
-        let building = self.shared.known().find(GenerationState::Building);
-        building.is_some_and(|building| self.shared.waits(building).is_some())
-    }
-
-    /// Notes how far the projectors of its generations are: from this it is told how fast they get on. To be
-    /// called every second.
-    pub(super) fn sample_rates(&self) {
-        let commits = self.shared.with(|projectors| {
-            let projectors = projectors.iter();
-            let commits =
-                projectors.map(|(generation, kept)| (*generation, kept.handle.status().commits));
-            commits.collect::<Vec<_>>()
-        });
-        self.shared.rates.sample(&commits);
-    }
-
-    /// Finishes the batches in hand and stops.
-    pub async fn stop(&self) {
-        self.shared.stopping.cancel();
-        let mut kept = self.kept.clone();
-        // An error means that the keeper is gone: it has stopped as well.
-        let _ = kept.wait_for(|kept| !kept).await;
-    }
-
-    pub(super) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl Shared {
     /// Has the keeper look now.
     pub(super) fn look_now(&self) {
         self.look.notify_one();
@@ -267,64 +164,8 @@ impl Shared {
         Ok(ViewTables::generation(view, generation)?)
     }
 
-    /// Makes `next` the view's generations, in which another one is live. Where both are kept up to
-    /// date, the other first comes up to the one that was live, which is held still meanwhile: whether it
-    /// did in time.
-    pub(super) async fn turn(
-        &self,
-        before: &Generations,
-        next: &Generations,
-        turn: Turn,
-    ) -> Result<bool, RefreshError> {
-        let live = |generations: &Generations| generations.find(GenerationState::Live);
-        let (from, Some(to)) = (live(before), live(next)) else {
-            return Ok(false);
-        };
-        let view = self.options.view.description();
-        let to_tables = self.tables(to)?;
-        let from_tables = from.map(|from| self.tables(from)).transpose()?;
-        let _still = match from {
-            Some(from) => self.hold(from).await,
-            None => None,
-        };
-        let hold = match turn {
-            Turn::TakeOver(hold) => {
-                // Once more: meanwhile what is parked of the live one may have been settled.
-                if self.parked_beyond(before, to).await?.is_some() {
-                    return Ok(false);
-                }
-                hold
-            }
-            Turn::Rollback(hold) => hold,
-        };
-        // What only an older program can fold stays where it is. Where nothing is live, because it was of
-        // another log, there is nothing to be behind of.
-        let forward = to.version == view.version && from.is_some();
-        let served = || self.options.watermark.progress().position;
-        let started = tokio::time::Instant::now();
-        let store = &self.options.store;
-        while !store
-            .turn(
-                view.name,
-                next,
-                from_tables.as_ref(),
-                &to_tables,
-                forward.then(served),
-            )
-            .await?
-        {
-            let gets_on = self.status_of(to).is_some_and(|to| to.stalled.is_none());
-            if started.elapsed() > hold || !gets_on {
-                return Ok(false);
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        refresh::serve(store, view, &self.options.watermark, next).await?;
-        tracing::info!(view.name = view.name, view.generation = %to, "another generation is live");
-        Ok(true)
-    }
-
-    async fn keep(&self) {
+    /// Keeps the view until told to stop.
+    pub(super) async fn keep(&self) {
         let mut failing = false;
         loop {
             let looked = if self.home.is_here() {
@@ -490,49 +331,6 @@ impl Shared {
         }
     }
 
-    /// Runs a projector for each generation of this program's version, and no others.
-    async fn run_those_of(&self, generations: &Generations) {
-        let version = self.options.view.description().version;
-        let mine: Vec<Generation> = generations
-            .all
-            .iter()
-            .filter(|(generation, state)| {
-                generation.version == version && *state != GenerationState::Dropping
-            })
-            .map(|(generation, _)| *generation)
-            .collect();
-        let others: Vec<Kept> = self.with(|projectors| {
-            projectors
-                .extract_if(.., |generation, _| !mine.contains(generation))
-                .map(|(_, kept)| kept)
-                .collect()
-        });
-        for kept in others {
-            kept.handle.stop().await;
-        }
-        for generation in &mine {
-            match self.with(|projectors| projectors.get(generation).map(Kept::is_running)) {
-                Some(true) => {}
-                Some(false) => {
-                    let view = self.name();
-                    tracing::error!(view.name = view, view.generation = %generation, "a projector has broken down, another takes its place");
-                    self.show(None);
-                    self.run(*generation);
-                }
-                None => self.run(*generation),
-            }
-        }
-        // Of what is served, or of nothing: that it is not kept here is told instead.
-        let live = generations.find(GenerationState::Live);
-        let shown = live.or_else(|| generations.find(GenerationState::Building));
-        if let Some(shown) = shown.filter(|shown| mine.contains(shown)) {
-            self.show(Some(shown));
-        } else if self.unkept(generations).is_none() {
-            self.show(None);
-            self.tell_kept_elsewhere();
-        }
-    }
-
     /// Another program keeps what is served; this one perhaps another generation.
     fn tell_kept_elsewhere(&self) {
         self.status.send_modify(|status| {
@@ -543,61 +341,5 @@ impl Shared {
                 ..ProjectorStatus::default()
             };
         });
-    }
-
-    fn run(&self, generation: Generation) {
-        let options = self.options_of(generation);
-        let gate = Arc::clone(&options.gate);
-        match ProjectorHandle::start(options, &self.arbiter) {
-            Ok(handle) => {
-                let kept = Kept { handle, gate };
-                self.with(|projectors| projectors.insert(generation, kept));
-            }
-            Err(error) => {
-                tracing::error!(view.name = self.name(), %error, "a projector cannot be started");
-            }
-        }
-    }
-
-    /// Passes on how one of the projectors is doing, and no other.
-    fn show(&self, shown: Option<Generation>) {
-        let mut showing = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        if showing.as_ref().map(|(generation, _)| *generation) == shown {
-            return;
-        }
-        if let Some((_, telling)) = showing.take() {
-            telling.cancel();
-        }
-        let Some(generation) = shown else { return };
-        let watched =
-            self.with(|projectors| projectors.get(&generation).map(|kept| kept.handle.watch()));
-        let Some(mut watched) = watched else { return };
-        let (telling, status) = (CancellationToken::new(), self.status.clone());
-        *showing = Some((generation, telling.clone()));
-        self.arbiter.spawn(async move {
-            loop {
-                let now = watched.borrow_and_update().clone();
-                status.send_replace(now);
-                tokio::select! {
-                    changed = watched.changed() => if changed.is_err() { return },
-                    () = telling.cancelled() => return,
-                }
-            }
-        });
-    }
-
-    async fn stop_all(&self) {
-        let all = self.with(std::mem::take);
-        self.show(None);
-        futures::future::join_all(all.values().map(|kept| kept.handle.stop())).await;
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<Generation, Kept>) -> T) -> T {
-        work(
-            &mut self
-                .projectors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
     }
 }

@@ -20,11 +20,12 @@ pub use parked::{Retried, Try};
 use parked_set::ParkedSet;
 
 use super::{
-    fold::{Fold, FoldError, Folded, Limits, Reach},
+    fold::{Fold, Folded, Limits, Reach},
+    fold_error::FoldError,
     meters,
     registered::RegisteredView,
     status::ProjectorStatus,
-    verify::VerifyOptions,
+    verify_options::VerifyOptions,
 };
 use crate::{
     event_log::{

@@ -9,20 +9,20 @@
 mod observed;
 mod pace;
 mod preview;
-mod sample;
 mod scratch;
 
 pub(super) use pace::Pace;
 pub use preview::Preview;
-pub(super) use sample::Sample;
 #[cfg(test)]
 pub(super) use scratch::Memory;
 pub use scratch::ScratchError;
 
 use super::{
-    explain::Explaining,
-    fold::{Fold, FoldError, Folded, Limits, Rehearsal},
+    explained::Explaining,
+    fold::{Fold, Folded, Limits, Rehearsal},
+    fold_error::FoldError,
     projector::ProjectorOptions,
+    sample::Sample,
 };
 use crate::{
     event_log::{

@@ -5,7 +5,7 @@
 //! up to a bound, and so is where [routes](super::followed) have led. Where the store began
 //! empty, it is also remembered, for much longer, what was ever written: nothing else is there.
 
-use super::{fold::FoldError, followed::FollowedRoutes};
+use super::{fold_error::FoldError, followed::FollowedRoutes};
 use crate::{
     read_model::{
         exchange::{DocumentChange, Found, Led, Needs, Page, PageKey, PartChange, RouteKey},

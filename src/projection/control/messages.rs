@@ -1,7 +1,7 @@
 //! The messages between operators and projectors, as JSON.
 
 use crate::{
-    projection::{explain::Explained, projector::Retried, verify::Verified},
+    projection::{explained::Explained, projector::Retried, verify::Verified},
     read_model::{Generation, GenerationState},
     view::PartKey,
 };

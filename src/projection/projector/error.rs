@@ -2,7 +2,7 @@
 
 use crate::{
     event_log::{LoadError, reader::ReadError},
-    projection::fold::FoldError,
+    projection::fold_error::FoldError,
     read_model::{SchemaError, StoreError},
 };
 

@@ -3,7 +3,7 @@
 use super::{Refold, RefoldError, same_document};
 use crate::{
     event_log::reader::Commit,
-    projection::explain::Explaining,
+    projection::explained::Explaining,
     read_model::exchange::{Changes, DocumentChange, Within},
 };
 use serde_json::Value;

@@ -1,10 +1,10 @@
-//! Which documents of a view are folded again.
+//! The documents of a view that are folded: all, or some.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Some documents of a view, known by their ids alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::projection) enum Sample {
+pub(super) enum Sample {
     /// All of them.
     #[default]
     All,
@@ -18,7 +18,7 @@ pub(in crate::projection) enum Sample {
 
 impl Sample {
     /// Returns whether a document belongs to it.
-    pub(in crate::projection) fn has(&self, id: &str) -> bool {
+    pub(super) fn has(&self, id: &str) -> bool {
         match self {
             Self::All => true,
             Self::OneIn(share) => {
