@@ -4,6 +4,7 @@
 //! that is asked before a name, an id or a parameter is looked at.
 
 pub(super) mod change;
+mod intervention;
 mod parameters;
 pub(super) mod processes;
 mod read;
@@ -27,6 +28,7 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use futures::future::LocalBoxFuture;
+use intervention::Intervention;
 use parameters::Parameters;
 use serde::Serialize;
 

@@ -1,22 +1,18 @@
 //! The changes that operators make: each is a job.
 
-use super::{allowed, authorization, parameters};
+use super::{Intervention, authorization, parameters};
 use crate::{
-    access::{Access, Identified},
-    caller::Action,
-    command::request::{MAX_BODY, empty_body},
-    http::{Site, input, refusal::Refusal},
-    ops::{Job, JobOrder, Operations},
+    http::{input, refusal::Refusal},
+    ops::{Job, JobOrder},
     problem::Problem,
     projection::{Ask, Verb},
     read_model::Generation,
 };
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     http::header::{CACHE_CONTROL, LOCATION},
-    web::{Data, Payload},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use utoipa::ToSchema;
 
 type Answer = Result<HttpResponse, Refusal>;
@@ -77,19 +73,12 @@ pub(in crate::http) struct ParkedOrder {
 }
 
 /// Does something to a view.
-pub(super) async fn view(
-    request: HttpRequest,
-    payload: Payload,
-    operations: Data<Operations>,
-    access: Data<Access>,
-    site: Data<Site>,
-) -> Answer {
-    let who = allowed(&request, &access, Action::Operate).await?;
-    let view = input::segment(&request, 2, "view")?.into_owned();
-    operations.known_view(&view)?;
-    parameters(&request, &[])?;
-    let verb = input::segment(&request, 3, "verb")?.into_owned();
-    let body = Body::read(&request, payload, &site).await?;
+pub(super) async fn view(mut order: Intervention) -> Answer {
+    let view = input::segment(&order.request, 2, "view")?.into_owned();
+    order.operations.known_view(&view)?;
+    parameters(&order.request, &[])?;
+    let verb = input::segment(&order.request, 3, "verb")?.into_owned();
+    let body = order.body().await?;
     let (verb, ask) = match &*verb {
         "rebuild" => (Verb::Rebuild, body.parse::<RebuildOrder>()?.ask()),
         "take-over" => (Verb::TakeOver, body.parse::<RebuildOrder>()?.ask()),
@@ -107,47 +96,23 @@ pub(super) async fn view(
         }
         _ => (Verb::Verify, body.parse::<VerifyOrder>()?.ask()?),
     };
-    begin(&request, &operations, &who, (verb, view, ask)).await
+    begin(&order, (verb, view, ask)).await
 }
 
 /// Tries again what is parked.
-pub(super) async fn retry(
-    request: HttpRequest,
-    payload: Payload,
-    operations: Data<Operations>,
-    access: Data<Access>,
-    site: Data<Site>,
-) -> Answer {
-    parked(
-        &request,
-        payload,
-        (&operations, &access, &site),
-        Verb::Retry,
-    )
-    .await
+pub(super) async fn retry(order: Intervention) -> Answer {
+    parked(order, Verb::Retry).await
 }
 
 /// Leaves out what is parked.
-pub(super) async fn skip(
-    request: HttpRequest,
-    payload: Payload,
-    operations: Data<Operations>,
-    access: Data<Access>,
-    site: Data<Site>,
-) -> Answer {
-    parked(&request, payload, (&operations, &access, &site), Verb::Skip).await
+pub(super) async fn skip(order: Intervention) -> Answer {
+    parked(order, Verb::Skip).await
 }
 
-async fn parked(
-    request: &HttpRequest,
-    payload: Payload,
-    (operations, access, site): (&Operations, &Access, &Site),
-    verb: Verb,
-) -> Answer {
-    let who = allowed(request, access, Action::Operate).await?;
-    parameters(request, &[])?;
-    let order: ParkedOrder = Body::read(request, payload, site).await?.parse()?;
-    operations.known_view(&order.view)?;
+async fn parked(mut intervention: Intervention, verb: Verb) -> Answer {
+    parameters(&intervention.request, &[])?;
+    let order: ParkedOrder = intervention.body().await?.parse()?;
+    intervention.operations.known_view(&order.view)?;
     let one = order.aggregate.is_some() && order.id.is_some();
     if order.all == one || (order.id.is_some() && order.aggregate.is_none()) {
         let detail = "name one aggregate and its id, or say all of what the names choose";
@@ -160,36 +125,27 @@ async fn parked(
         generation: order.generation,
         ..Ask::default()
     };
-    begin(request, operations, &who, (verb, order.view, ask)).await
+    begin(&intervention, (verb, order.view, ask)).await
 }
 
 /// Cancels a job.
-pub(super) async fn cancel(
-    request: HttpRequest,
-    operations: Data<Operations>,
-    access: Data<Access>,
-) -> Answer {
-    allowed(&request, &access, Action::Operate).await?;
-    let id = input::segment(&request, 2, "id")?;
-    parameters(&request, &[])?;
-    let job = operations.cancel(&id, authorization(&request)).await?;
-    super::answer(&request, &job).await
+pub(super) async fn cancel(order: Intervention) -> Answer {
+    let id = input::segment(&order.request, 2, "id")?;
+    parameters(&order.request, &[])?;
+    let asking = authorization(&order.request);
+    let job = order.operations.cancel(&id, asking).await?;
+    super::answer(&order.request, &job).await
 }
 
-async fn begin(
-    request: &HttpRequest,
-    operations: &Operations,
-    who: &Identified,
-    (verb, view, ask): (Verb, String, Ask),
-) -> Answer {
+async fn begin(by: &Intervention, (verb, view, ask): (Verb, String, Ask)) -> Answer {
     let order = JobOrder {
         verb,
         view,
         ask,
-        authorization: authorization(request).map(str::to_owned),
-        by: who.caller.subject().map(str::to_owned),
+        authorization: authorization(&by.request).map(str::to_owned),
+        by: by.who.caller.subject().map(str::to_owned),
     };
-    let job = operations.begin(order).await?;
+    let job = by.operations.begin(order).await?;
     Ok(accepted(&job))
 }
 
@@ -220,30 +176,4 @@ impl VerifyOrder {
             ..Ask::default()
         })
     }
-}
-
-/// The body of a change: a JSON object.
-pub(super) struct Body(actix_web::web::Bytes);
-
-impl Body {
-    pub(super) async fn read(
-        request: &HttpRequest,
-        payload: Payload,
-        site: &Site,
-    ) -> Result<Self, Problem> {
-        let (payload, timeout) = (payload.into_inner(), site.body_timeout);
-        let body = input::json_body(request, payload, timeout, MAX_BODY, empty_body).await?;
-        Ok(Self(body))
-    }
-
-    pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
-        // A list is none of these, though serde would take it for one.
-        let object: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&self.0).map_err(|error| wrong(&error))?;
-        serde_json::from_value(object.into()).map_err(|error| wrong(&error))
-    }
-}
-
-fn wrong(error: &serde_json::Error) -> Problem {
-    Problem::malformed("body".to_owned(), error.to_string())
 }

@@ -1,11 +1,9 @@
 //! Processes: their instances, and what is done to one of them.
 
-use super::{Inspection, NO_STORE, allowed, answer, authorization, change::Body, parameters};
+use super::{Inspection, Intervention, NO_STORE, answer, authorization, parameters};
 use crate::{
-    access::Access,
-    caller::Action,
     http::{
-        Site, conditional, input,
+        conditional, input,
         processes::{list_ask, show_ask},
         refusal::Refusal,
     },
@@ -13,11 +11,7 @@ use crate::{
     problem::Problem,
     processes::ProcessAsk,
 };
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::CACHE_CONTROL,
-    web::{Bytes, Data, Payload},
-};
+use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web::Bytes};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -75,23 +69,17 @@ pub(super) async fn show(
 }
 
 /// Changes one instance.
-pub(super) async fn change(
-    request: HttpRequest,
-    payload: Payload,
-    operations: Data<Operations>,
-    access: Data<Access>,
-    site: Data<Site>,
-) -> Answer {
-    allowed(&request, &access, Action::Operate).await?;
-    let process = process(&request, &operations)?;
-    let id = input::aggregate_id(&request, 3)?;
-    parameters(&request, &[])?;
-    let verb = input::segment(&request, 4, "verb")?.into_owned();
-    let InstanceOrder { reason, unplaced } = Body::read(&request, payload, &site).await?.parse()?;
+pub(super) async fn change(mut order: Intervention) -> Answer {
+    let process = process(&order.request, &order.operations)?;
+    let id = input::aggregate_id(&order.request, 3)?;
+    parameters(&order.request, &[])?;
+    let verb = input::segment(&order.request, 4, "verb")?.into_owned();
+    let InstanceOrder { reason, unplaced } = order.body().await?.parse()?;
     let ask = ProcessAsk { reason, unplaced };
-    let instances = operations.instances();
-    let changed = instances.act((process, &id), &verb, &ask, authorization(&request));
-    Ok(written(&request, changed.await?).await)
+    let instances = order.operations.instances();
+    let asking = authorization(&order.request);
+    let changed = instances.act((process, &id), &verb, &ask, asking).await?;
+    Ok(written(&order.request, changed).await)
 }
 
 fn process(request: &HttpRequest, operations: &Operations) -> Result<&'static str, Problem> {
