@@ -54,7 +54,7 @@ pub struct Delivery {
     /// True if it has come before, as far as the server remembers. A server that is killed, or a new leader, does not
     /// remember the latest deliveries.
     pub repeated: bool,
-    /// How long it has been stored, by the server's clock and this machine's.
+    /// The time that it has been stored, by the server's clock and this machine's.
     pub age: Duration,
     message: Message,
 }

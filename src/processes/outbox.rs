@@ -75,12 +75,12 @@ async fn carry_out_all(desk: &Arc<Desk>) -> Result<(), ReadError> {
         .await
 }
 
-/// What may have been delivered before, whatever the server says: the consumer may have been lost, and a
-/// server that was killed forgets its latest deliveries.
+/// The part of the log that may have been delivered before, whatever the server says: the consumer may have
+/// been lost, and a server that was killed forgets its latest deliveries.
 struct Before {
     /// The epoch of the log. Each new connection begins another one, before anything comes by it.
     epoch: Epoch,
-    /// Where the log ended in it.
+    /// The end of the log in it.
     end: u64,
 }
 

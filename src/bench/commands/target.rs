@@ -100,7 +100,7 @@ impl Target {
         }
     }
 
-    /// Where commands are given with a token: the same without one, and with as many bytes that nobody reads.
+    /// The targets beside one that is given commands with a token: the same without one, and with as many bytes that nobody reads.
     pub(super) fn with_other_headers(&self) -> Vec<(&'static str, Operation)> {
         let Self::Nats(_, clients, Some(token)) = self else {
             return Vec::new();

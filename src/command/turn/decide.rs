@@ -147,8 +147,7 @@ impl<'a, A: Aggregate> Deciding<'a, A> {
             }
         }
         let ended = Instant::now();
-        let took = ended.saturating_duration_since(begun);
-        MEASURES.decide.record(took.as_secs_f64());
+        MEASURES.decide.record((ended - begun).as_secs_f64());
         traces::took("decide", headers(queue, self.decided.len()), begun);
         // A commit without events lets go of what was claimed for nothing, at once.
         if self.commit.is_empty() && !self.abandoned {
