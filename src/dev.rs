@@ -18,7 +18,7 @@ use crate::{
     http,
     platform::{self, Domain, NatsAddress, Platform, PlatformOptions, StartError},
     projection::VerifyOptions,
-    read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_SEARCH_MEMORY},
+    read_model::{DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_LIST_INDEX, DEFAULT_SEARCH_MEMORY},
     request_reply::Inboxes,
 };
 use nats_server::{NatsServer, NatsServerError, NatsServerOptions, ServerUsers};
@@ -49,6 +49,8 @@ pub struct DevOptions {
     pub list_cache: usize,
     /// The number of bytes of memory each index of texts is written with; 0 for no such index.
     pub search_memory: usize,
+    /// The number of bytes that the sorted lists of all views take at most; 0 for none.
+    pub list_index: usize,
     /// About how many documents a minute are compared with the log unasked; 0 for none.
     pub verify_per_minute: u32,
     /// True if those that differ are set right.
@@ -87,6 +89,7 @@ impl DevOptions {
             cache: DEFAULT_CACHE,
             list_cache: DEFAULT_LIST_CACHE,
             search_memory: DEFAULT_SEARCH_MEMORY,
+            list_index: DEFAULT_LIST_INDEX,
             verify_per_minute: VerifyOptions::PER_MINUTE,
             repair: false,
             command: CommandOptions::default(),
@@ -148,6 +151,7 @@ impl Dev {
         platform.cache = options.cache;
         platform.list_cache = options.list_cache;
         platform.search_memory = options.search_memory;
+        platform.list_index = options.list_index;
         platform.verify =
             VerifyOptions::new(data.refold()).unasked(options.verify_per_minute, options.repair);
         platform.command = options.command;

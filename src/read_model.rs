@@ -15,6 +15,7 @@ mod follow;
 mod freshness;
 pub(crate) mod generation;
 mod list_cache;
+mod list_index;
 mod list_slots;
 mod live;
 pub(crate) mod ordering;
@@ -26,6 +27,7 @@ pub(crate) mod refresh;
 pub(crate) mod schema;
 mod search;
 pub(crate) mod serving;
+mod sorted_pages;
 mod standing;
 pub(crate) mod store;
 mod text_index;
@@ -40,6 +42,7 @@ pub use endpoint::{EndpointError, QueryEndpoint};
 pub use freshness::{Freshness, MIN_POSITION};
 pub use generation::{Edition, Generation, GenerationState, Generations};
 pub use list_cache::DEFAULT_LIST_CACHE;
+pub use list_index::DEFAULT_LIST_INDEX;
 #[cfg(test)]
 pub(crate) use live::Feed;
 pub use live::{Delivery, EventId, LiveEvent, LiveKind, MAX_LIVE_DOCUMENTS, Subscription};
@@ -122,6 +125,8 @@ pub struct ServedDocument {
     pub body: Bytes,
     /// Its entity tag, in its quotes: visible ASCII.
     pub tag: Bytes,
+    /// The mark that tells it from what the document was before and will be: made of all that is in its body.
+    pub(crate) fingerprint: u64,
 }
 
 impl ServedDocument {
@@ -144,6 +149,7 @@ impl ServedDocument {
             version,
             body: body_and_tag,
             tag,
+            fingerprint: hash,
         }
     }
 }
@@ -179,7 +185,11 @@ pub struct ServedPage {
 impl ServedPage {
     /// Serialises a page.
     pub(crate) fn new(page: &Page) -> Self {
-        let body = serde_json::to_vec(page).expect("a stored document is plain data");
+        Self::of_body(serde_json::to_vec(page).expect("a stored document is plain data"))
+    }
+
+    /// A page as JSON, written by somebody else.
+    pub(crate) fn of_body(body: Vec<u8>) -> Self {
         let hash = Sha256::digest(&body);
         let tag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(&hash[..16]));
         Self {

@@ -1,24 +1,21 @@
 //! `bench lists`: every kind of list that the `product` view offers, over HTTP, in both directions, its
-//! first page and a later one; then one that is asked for again and again, from memory; and documents by id
-//! beside a flood of the dearest list that there is.
+//! first page and a later one; then some whose documents are not in memory; one that is asked for again and
+//! again, from memory; and documents by id beside a flood of the dearest list that there is.
 //!
 //! The log is filled with products, and the replica fills its view from it, as it would anywhere. There is
 //! no floor: what is compared is descending with ascending and a later page with the first, in one run.
 
+mod filled;
+
 use super::{
     BenchError, Figures, LoadThreads, Plot, Sample, closed_loop,
     http::{self, Connection},
-    load::once_each,
-    log::{self, Appends, MAKING},
+    log,
     processes::{self, Process, Scratch},
     queries::QueriesOptions,
     report::{common_settings, write_json},
 };
-use crate::{
-    event_log::EventLog,
-    mart::product::{Event, Product},
-    stable_hash,
-};
+use filled::{CATEGORIES, fill, size_of, until_sorted, wait_until_ready};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{
@@ -31,20 +28,18 @@ use std::{
 };
 use tokio::{sync::Mutex, task::JoinSet};
 
-/// The number of categories there are.
-const CATEGORIES: u64 = 20;
 /// The list that is asked for again and again.
 const REPEATED: &str = "category={c}&sort=price";
 /// The dearest list that the view offers: it walks through all documents, compares each, and finds none.
 const FLOOD: &str = "price_min=99000000&sort=name";
+/// The lists that are asked for where no documents are in memory.
+const READ: [(&str, &str); 2] = [LISTS[0], LISTS[3]];
 /// The number of documents that are read by id beside it.
 const BY_ID: usize = 1_000;
 /// Which page a later one is.
 const LATER: usize = 50;
 /// The time of load before anything is measured.
 const WARMING: Duration = Duration::from_millis(100);
-/// The longest that filling the view may take, for each document: ten times what it takes.
-const FILLING: Duration = Duration::from_millis(5);
 
 /// The lists, each with its name and its parameters; `{c}` is a category.
 const LISTS: [(&str, &str); 13] = [
@@ -104,9 +99,21 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
         let filling = begun.elapsed();
 
         let mut load = Load::start(&options, &threads, address).await?;
-        let mut lists = measure_all(&options, &load).await?;
+        let sorting = Instant::now();
+        let sorted_bytes = until_sorted(address, options.documents).await?;
+        let sorting = sorting.elapsed();
+        let mut lists = measure_all(&options, &load, &LISTS).await?;
         let resident = replica.resident_bytes();
         let (alone, beside) = measure_flood(&options, &load).await?;
+        replica.kill().await;
+
+        let unkept = ["--list-cache-mb", "0", "--cache-mb", "0"];
+        let (replica, address) = start(&scratch, &folder, &unkept, options.documents).await?;
+        load = Load::start(&options, &threads, address).await?;
+        until_sorted(address, options.documents).await?;
+        for (name, figures) in measure_all(&options, &load, &READ).await? {
+            lists.insert(format!("{name}, read from the store"), figures);
+        }
         replica.kill().await;
 
         let (replica, address) = start(&scratch, &folder, &[], options.documents).await?;
@@ -130,6 +137,8 @@ pub async fn run(options: QueriesOptions) -> Result<Lists, BenchError> {
             ("rounds".to_owned(), options.rounds.into()),
             ("later_page".to_owned(), LATER.into()),
             ("filled_in_seconds".to_owned(), filling.as_secs_f64().into()),
+            ("sorted_in_seconds".to_owned(), sorting.as_secs_f64().into()),
+            ("sorted_lists_bytes".to_owned(), sorted_bytes.into()),
             ("disk_bytes".to_owned(), size_of(&folder).into()),
         ]);
         if let Some(bytes) = resident {
@@ -158,7 +167,7 @@ async fn start(
     let roles = "command,projector,gateway";
     let mut replica = processes::replica(roles, &scratch.nats(), folder, more).await?;
     let address = http::address_in(&replica.line_with("http://").await?)?;
-    wait_until_ready(address, FILLING * documents as u32).await?;
+    wait_until_ready(address, documents).await?;
     Ok((replica, address))
 }
 
@@ -229,10 +238,11 @@ impl<'a> Load<'a> {
 async fn measure_all(
     options: &QueriesOptions,
     load: &Load<'_>,
+    lists: &[(&str, &str)],
 ) -> Result<BTreeMap<String, Figures>, BenchError> {
     let mut rounds: BTreeMap<String, Vec<Figures>> = BTreeMap::new();
     for round in 0..options.rounds.max(1) {
-        for (name, parameters) in LISTS {
+        for (name, parameters) in lists {
             let mut pages = vec![(String::new(), 1)];
             if !parameters.contains("count") {
                 pages.push((", later".to_owned(), LATER));
@@ -305,88 +315,11 @@ async fn requests(
     Ok(Arc::new(requests))
 }
 
-/// Appends the events of so many products, which differ in all that lists are about.
-async fn fill(log: &EventLog, threads: &LoadThreads, products: usize) -> Result<(), BenchError> {
-    let log = log.clone();
-    let making = MAKING.min(products);
-    once_each(threads.handle(), making, products, move |product| {
-        let log = log.clone();
-        async move {
-            let mut appends = Appends::<Product>::new(&log, &format!("bench-{product}"))?;
-            appends.append(&events_of(product as u64)).await?;
-            Ok(())
-        }
-    })
-    .await
-}
-
-/// A product like others of a grocery's: Korean and English names of some words, prices that repeat, one
-/// in ten discontinued.
-fn events_of(product: u64) -> Vec<Event> {
-    const KINDS: [(&str, &str); 8] = [
-        ("사과", "apples"),
-        ("배", "pears"),
-        ("바나나", "bananas"),
-        ("우유", "milk"),
-        ("두부", "tofu"),
-        ("김치", "kimchi"),
-        ("고등어", "mackerel"),
-        ("참기름", "sesame oil"),
-    ];
-    let random = stable_hash::mixed(product);
-    let (name, name_en) = KINDS[(random % 8) as usize];
-    let mut events = vec![Event::Registered {
-        name: format!("제주 {name} {}", random >> 40),
-        name_en: Some(format!("Jeju {name_en} {}", random >> 40)),
-        price: 100 + (random >> 8) as i64 % 9_990 * 10,
-        category: format!("c{}", product % CATEGORIES),
-        unit: Some("bag".to_owned()),
-        barcode: Some(format!("88{product:011}")),
-        description: None,
-    }];
-    if product % 10 == 3 {
-        events.push(Event::Discontinued {});
-    }
-    events
-}
-
-/// Waits until the replica has filled its views.
-async fn wait_until_ready(address: SocketAddr, limit: Duration) -> Result<(), BenchError> {
-    let until = Instant::now() + limit.max(Duration::from_secs(60));
-    let request = http::get("/readyz", &[]);
-    loop {
-        let asked = async {
-            Connection::open(address)
-                .await?
-                .ask(&request)
-                .await
-                .map(|_| ())
-        };
-        match asked.await {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > until => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
-    }
-}
-
-/// The bytes of all files in a folder.
-fn size_of(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok()?;
-            Some(match metadata.is_dir() {
-                true => size_of(&entry.path()),
-                false => metadata.len(),
-            })
-        })
-        .sum()
-}
-
 fn ratios(lists: &BTreeMap<String, Figures>) -> BTreeMap<&'static str, f64> {
     let worst = |from: &str, to: &str| {
-        let pairs = lists.iter().filter(|(name, _)| name.contains(to));
+        let pairs = lists
+            .iter()
+            .filter(|(name, _)| name.contains(to) && !name.contains("read from"));
         let pairs = pairs.filter_map(|(name, figures)| {
             Some(figures.p50_ms / lists.get(&name.replace(to, from))?.p50_ms)
         });

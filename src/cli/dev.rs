@@ -57,6 +57,7 @@ pub(super) async fn run(program: &Program, config: DevConfig) -> Result<ExitCode
         cache: config.sides.gateway.cache(),
         list_cache: config.sides.gateway.list_cache(),
         search_memory: config.sides.gateway.search_memory(),
+        list_index: config.sides.gateway.list_index(),
         verify_per_minute: config.sides.verify.verify_per_minute,
         repair: config.sides.verify.repair,
         command: config.sides.command.options(),

@@ -115,6 +115,7 @@ fn options(config: &ServeConfig, named: Named, data: &DataDir) -> Result<Platfor
     options.cache = config.sides.gateway.cache();
     options.list_cache = config.sides.gateway.list_cache();
     options.search_memory = config.sides.gateway.search_memory();
+    options.list_index = config.sides.gateway.list_index();
     options.verify = config.sides.verify.options(data.refold());
     options.command = config.sides.command.options();
     options.server.api = config.topology.log.api();

@@ -159,6 +159,11 @@ pub struct GatewayConfig {
     /// of the view changes; 0 for nothing
     #[arg(long, env = "HEADWATER_LIST_CACHE_MB", default_value_t = 32)]
     pub list_cache_mb: usize,
+    /// The memory for sorted lists of what is served, in MiB, where documents are kept in this process; 0 for none. A view
+    /// for which that does not suffice has its lists read from the store
+    // 1,000,000 products take some four fifths of it.
+    #[arg(long, env = "HEADWATER_LIST_INDEX_MB", default_value_t = 256)]
+    pub list_index_mb: usize,
     /// The memory that each index of texts is written with, in MiB, where documents are kept in this process;
     /// 0 for none: searches then read all that match
     // What the library takes at least is 15 MiB. More makes larger steps of a first filling.
@@ -204,6 +209,12 @@ impl GatewayConfig {
     #[must_use]
     pub fn list_cache(&self) -> usize {
         self.list_cache_mb.saturating_mul(1 << 20)
+    }
+
+    /// Returns how many bytes of memory the sorted lists take at most.
+    #[must_use]
+    pub fn list_index(&self) -> usize {
+        self.list_index_mb.saturating_mul(1 << 20)
     }
 
     /// Returns how many bytes of memory each index of texts is written with.

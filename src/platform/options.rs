@@ -9,7 +9,9 @@ use crate::{
     http,
     processes::ProcessOptions,
     projection::VerifyOptions,
-    read_model::{Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_SEARCH_MEMORY},
+    read_model::{
+        Credentials, DEFAULT_CACHE, DEFAULT_LIST_CACHE, DEFAULT_LIST_INDEX, DEFAULT_SEARCH_MEMORY,
+    },
     request_reply::Inboxes,
 };
 use std::{collections::BTreeSet, time::Duration};
@@ -41,6 +43,9 @@ pub struct PlatformOptions {
     /// The number of bytes of memory each index of texts is written with, where documents are kept in this
     /// process; 0 for no such index.
     pub search_memory: usize,
+    /// The number of bytes of memory that the sorted lists of all views take at most, where documents are kept in this
+    /// process; 0 for none.
+    pub list_index: usize,
     /// The comparison of the views with the log.
     pub verify: VerifyOptions,
     /// The sizes of the command side.
@@ -85,6 +90,7 @@ impl PlatformOptions {
             cache: DEFAULT_CACHE,
             list_cache: DEFAULT_LIST_CACHE,
             search_memory: DEFAULT_SEARCH_MEMORY,
+            list_index: DEFAULT_LIST_INDEX,
             verify: VerifyOptions::new(std::env::temp_dir().join("headwater")),
             command: CommandOptions::default(),
             processes: ProcessOptions::default(),

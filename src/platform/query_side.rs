@@ -178,6 +178,7 @@ async fn open_store(starting: &Starting<'_>) -> Result<Store, StartError> {
             store.credentials.clone_from(&options.credentials);
             store.prepares = options.prepares();
             store.search_memory = options.search_memory;
+            store.list_index = options.list_index;
             let opened = Store::open(store.clone()).await;
             let Err(error) = &opened else {
                 return Ok(opened?);

@@ -88,9 +88,9 @@ pub(super) struct Inner {
 
 pub(super) struct Served<'a> {
     pub(super) view: &'a ViewDescription,
-    cache: Option<&'a ViewCache>,
+    pub(super) cache: Option<&'a ViewCache>,
     pub(super) lists: Option<&'a Arc<ViewLists>>,
-    reads: &'a Arc<Reads>,
+    pub(super) reads: &'a Arc<Reads>,
     pub(super) live: &'a Arc<ViewLive>,
     pub(super) comparison: &'a Arc<Comparison>,
     pub(super) watermark: &'a Watermark,
@@ -527,13 +527,7 @@ impl Inner {
         if let Some(known) = served.cache.and_then(|cache| cache.get(id)) {
             return Ok(known);
         }
-        let begun = served.cache.map(|cache| (cache, cache.begin(id)));
-        let document = served.reads.read(id).await;
-        let document = self.unless_gone_back(served, document).await?;
-        if let Some((cache, begun)) = begun {
-            cache.keep(begun, id, document.clone());
-        }
-        Ok(document)
+        self.read_stored(served, id).await
     }
 
     /// Looks anew what the store has, where it has turned out to be other data.

@@ -101,6 +101,9 @@ impl ReadModel {
         edition: Edition,
     ) -> Result<FoundPage, Unread> {
         let Some(lists) = served.lists else {
+            if let Some(page) = self.inner.sorted_page(served, &query, &edition).await? {
+                return Ok(page);
+            }
             let cost = self.inner.cost(served, &query);
             let _slot = self.inner.lists.take(cost).await?;
             return self.read_page(served, &query, &edition).await;
@@ -109,12 +112,44 @@ impl ReadModel {
         let (asked, of) = (query.clone(), edition.clone());
         let read = move |begin: Begin| async move {
             let served = model.served(name)?;
+            begin.now();
+            if let Some(page) = model.inner.sorted_page(&served, &asked, &of).await? {
+                return Ok(page);
+            }
             let cost = model.inner.cost(&served, &asked);
             let _slot = model.inner.lists.take(cost).await?;
             begin.now();
             model.read_page(&served, &asked, &of).await
         };
         lists.find(&edition, &query, read).await
+    }
+
+    /// Reads a page of all documents from the store itself; none where that has no sorted lists beside it, or does
+    /// not have them ready.
+    #[cfg(test)]
+    pub(crate) async fn stored_page(
+        &self,
+        view: &str,
+        parameters: &BTreeMap<String, String>,
+    ) -> Option<ServedPage> {
+        let served = self.served(view).ok()?;
+        let (name, rows) = (
+            (served.view.name, served.view.version),
+            crate::view::Rows::All,
+        );
+        let query = ListQuery::read_of(name, &served.view.query, parameters, &rows).ok()?;
+        if !self.inner.store.is_sorted(&*served.tables().ok()?) {
+            return None;
+        }
+        let edition = served.watermark.serving().edition();
+        let page = self.read_page(&served, &query, &edition).await;
+        page.ok().map(|found| found.page)
+    }
+
+    /// Returns whether there are sorted lists beside the store.
+    #[cfg(test)]
+    pub(crate) fn sorts(&self) -> bool {
+        self.inner.store.sorts()
     }
 
     async fn read_page(

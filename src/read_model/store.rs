@@ -34,6 +34,7 @@ pub(crate) use searched::TextRows;
 pub(crate) use select::{Row, Text, text};
 
 use super::{
+    list_index::{DEFAULT_LIST_INDEX, ListIndexes},
     schema::{TEXT_INDEX, ViewTables},
     text_index::{DEFAULT_SEARCH_MEMORY, TextIndexes},
 };
@@ -71,6 +72,9 @@ pub struct StoreOptions {
     /// The number of bytes of memory each index of texts is written with, where the store is embedded; 0 for no
     /// such index.
     pub search_memory: usize,
+    /// The number of bytes of memory that the sorted lists of all views take at most, where the store is embedded; 0
+    /// for none.
+    pub list_index: usize,
     /// True if the store's own full-text index is kept and asked in its place, as at a server.
     pub(crate) full_text: bool,
     /// The place where queries run: a multi-threaded runtime whose threads have 10 MiB of stack.
@@ -88,6 +92,7 @@ impl StoreOptions {
             credentials: None,
             prepares: true,
             search_memory: DEFAULT_SEARCH_MEMORY,
+            list_index: DEFAULT_LIST_INDEX,
             full_text: false,
             runtime,
         }
@@ -120,6 +125,7 @@ pub struct Store {
 struct Inner {
     // First: those that keep them are told to end before the store is let go.
     texts: Option<TextIndexes>,
+    lists: Option<ListIndexes>,
     /// True if the store itself has an index of texts.
     full_text: bool,
     session: Session,
@@ -154,9 +160,12 @@ impl Store {
             let folder = folder::texts(&options.url);
             TextIndexes::new(folder, options.search_memory, options.runtime.clone())
         });
+        let lists = (!session.is_remote() && options.list_index > 0)
+            .then(|| ListIndexes::new(options.list_index, options.runtime.clone()));
         let unnamed = Self {
             inner: Arc::new(Inner {
                 texts,
+                lists,
                 full_text,
                 session,
                 runtime: options.runtime,
@@ -245,18 +254,6 @@ impl Store {
                 Ok(())
             }
         }
-    }
-
-    /// Returns whether the documents have texts to be searched by.
-    async fn has_texts(&self, tables: &ViewTables) -> Result<bool, StoreError> {
-        let sql = format!("SELECT VALUE text FROM {} LIMIT 1;", tables.documents);
-        let mut results = match self.query(sql, Variables::new()).await {
-            Ok(results) => results,
-            Err(StoreError::Unavailable(error)) if error.is_not_found() => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let first = rows(take(&mut results, 0)?).pop();
-        Ok(matches!(first, Some(Value::String(_))))
     }
 
     /// Returns whether the documents have an index of this name.

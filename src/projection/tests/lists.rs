@@ -220,6 +220,67 @@ async fn a_document_that_is_exchanged_where_the_view_is_shows_in_lists_of_who_he
     assert!(!after.parked);
 }
 
+/// The lists of some pages each.
+const PAGED: [&[(&str, &str)]; 5] = [
+    &[("limit", "3")],
+    &[("limit", "4"), ("sort", "-total")],
+    &[("limit", "2"), ("owner", "o-0")],
+    &[("limit", "2"), ("count", "true"), ("owner", "o-1")],
+    &[("limit", "200"), ("count", "true")],
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_page_is_the_same_bytes_whether_the_store_or_the_sorted_lists_beside_it_have_it() {
+    let mut world = World::new().await;
+    let watermarks = Watermarks::new(["statement"]);
+    world.watermark = watermarks.view("statement").unwrap().clone();
+    let mut projector = world.projector();
+    let model = model(&world, &watermarks).await;
+    if !model.sorts() {
+        return;
+    }
+    for round in 0..4 {
+        for number in 0..12_u64 {
+            let (id, owner) = (format!("a-{number}"), format!("o-{}", number % 3));
+            let sum = (number * 7 + round) as i64 % 5;
+            let events = [opened(&owner), deposited(sum)];
+            let closed = (number + round) % 5 == 0;
+            let events = match closed {
+                true => &[AccountEvent::Closed {}][..],
+                false => &events[..],
+            };
+            world.commit::<Account>(&id, events).await;
+        }
+        world.drain(&mut projector).await;
+        for list in PAGED {
+            assert_same_bytes(&model, list).await;
+        }
+    }
+}
+
+/// Has each page of a list be the same from the store and as it is answered.
+async fn assert_same_bytes(model: &ReadModel, list: &[(&str, &str)]) {
+    let (mut parameters, started) = (parameters(list), Instant::now());
+    loop {
+        let freshness = Freshness::default();
+        let page = model.page("statement", &parameters, &freshness).await;
+        let page = page.unwrap().value;
+        let Some(stored) = model.stored_page("statement", &parameters).await else {
+            assert!(started.elapsed() < WAIT, "the lists are not sorted");
+            // Not from memory: what was read of the store before is no news.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        };
+        assert_eq!(page.body, stored.body, "{parameters:?}");
+        assert_eq!(page.tag, stored.tag);
+        let page: Page = serde_json::from_slice(&page.body).unwrap();
+        match page.next {
+            Some(next) => parameters.insert("cursor".to_owned(), next),
+            None => return,
+        };
+    }
+}
+
 #[actix::test]
 async fn a_list_is_read_anew_when_another_generation_takes_over() {
     let mut world = World::new().await;

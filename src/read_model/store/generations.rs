@@ -86,11 +86,13 @@ impl Store {
         );
         match self.query(sql, variables).await {
             Ok(_) => {
-                if let Some(texts) = &self.inner.texts {
-                    from_tables
-                        .into_iter()
-                        .chain([to])
-                        .for_each(|tables| texts.turn(tables));
+                for tables in from_tables.into_iter().chain([to]) {
+                    if let Some(texts) = &self.inner.texts {
+                        texts.turn(tables);
+                    }
+                    if let Some(lists) = &self.inner.lists {
+                        lists.turn(tables);
+                    }
                 }
                 Ok(true)
             }
@@ -118,6 +120,9 @@ impl Store {
         self.query(sql, variables).await?;
         if let Some(texts) = &self.inner.texts {
             texts.remove(tables);
+        }
+        if let Some(lists) = &self.inner.lists {
+            lists.remove(tables);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Lists: a page, how many documents there are on all pages, and how many with each value of a field.
 
 use super::{
-    Row, Store, StoreError,
+    Row, Store, StoreError, WeakStore,
     counts::Counts,
     fence::Fence,
     load::document_id,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     read_model::{
+        list_index::Walked,
         ordering::KeyColumn,
         parameters::{ListQuery, MAX_COUNT, Order},
         schema::{FieldPath, TEXT_INDEX, ViewTables},
@@ -21,7 +22,7 @@ use crate::{
     view::{Compare, Filter, Kind},
 };
 use serde_json::Value as Json;
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 use surrealdb::types::{SurrealValue, Value, Variables};
 
 /// The store's answer to a list.
@@ -85,6 +86,25 @@ impl Store {
                 walked.ok_or_else(|| StoreError::shape("count"))
             }
         }
+    }
+
+    /// Returns which documents are on a page, where the sorted lists beside the store know it.
+    pub(crate) fn sorted(&self, tables: &ViewTables, query: &ListQuery) -> Option<Walked> {
+        let lists = self.inner.lists.as_ref()?;
+        lists.find(tables, query, || WeakStore(Arc::downgrade(&self.inner)))
+    }
+
+    /// Returns whether there are sorted lists beside the store.
+    #[cfg(test)]
+    pub(crate) fn sorts(&self) -> bool {
+        self.inner.lists.is_some()
+    }
+
+    /// Returns whether the sorted lists of these documents are ready.
+    #[cfg(test)]
+    pub(crate) fn is_sorted(&self, tables: &ViewTables) -> bool {
+        let lists = self.inner.lists.as_ref();
+        lists.is_some_and(|lists| lists.is_ready(tables))
     }
 
     /// Returns whether a list compares or sorts documents that it does not answer.

@@ -53,6 +53,18 @@ impl Store {
         Ok(None)
     }
 
+    /// Returns whether the documents have texts to be searched by.
+    pub(super) async fn has_texts(&self, tables: &ViewTables) -> Result<bool, StoreError> {
+        let sql = format!("SELECT VALUE text FROM {} LIMIT 1;", tables.documents);
+        let mut results = match self.query(sql, Variables::new()).await {
+            Ok(results) => results,
+            Err(StoreError::Unavailable(error)) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let first = rows(take(&mut results, 0)?).pop();
+        Ok(matches!(first, Some(Value::String(_))))
+    }
+
     /// Has the index of texts take what has changed.
     #[cfg(test)]
     pub(crate) async fn flush_texts(&self, tables: &ViewTables) {

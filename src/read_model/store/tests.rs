@@ -23,6 +23,7 @@ use utoipa::PartialSchema;
 
 mod compared;
 mod ordered;
+mod sorted;
 
 /// Queries need a deeper stack than a test's thread has.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {

@@ -31,6 +31,8 @@ impl Store {
         let indexed = texts.and_then(|texts| texts.begin(tables));
         let entries = indexed.as_ref();
         let entries = entries.map(|indexed| indexed.entries(&changes.documents));
+        let lists = self.inner.lists.as_ref();
+        let listed = lists.map(|lists| lists.begin(tables, &changes.documents));
         let mut transaction = Transaction::begin(tables, fence, &next);
         let rows = documents(tables, changes.documents, self.inner.full_text);
         transaction.rows(tables, rows, parts(tables, changes.parts));
@@ -41,22 +43,31 @@ impl Store {
         aside::write(tables, next.log, aside, &mut sql, &mut variables);
         sql.push_str(" COMMIT;");
         let written = self.query(sql, variables).await;
-        match (indexed, &written) {
-            (Some(indexed), Ok(_)) => {
-                let entries = entries.unwrap_or_default();
-                indexed.written(fence.revision, &next, entries).await;
+        match &written {
+            Ok(_) => {
+                if let Some(listed) = listed {
+                    listed.written(fence.revision, next.revision);
+                }
+                if let Some(indexed) = indexed {
+                    let entries = entries.unwrap_or_default();
+                    indexed.written(fence.revision, &next, entries).await;
+                }
             }
-            (
-                Some(indexed),
-                Err(
-                    StoreError::Fenced
-                    | StoreError::Failed(_)
-                    | StoreError::Conflict(_)
-                    | StoreError::Refused(_),
-                ),
-            ) => indexed.refused(),
+            Err(
+                StoreError::Fenced
+                | StoreError::Failed(_)
+                | StoreError::Conflict(_)
+                | StoreError::Refused(_),
+            ) => {
+                if let Some(listed) = listed {
+                    listed.refused();
+                }
+                if let Some(indexed) = indexed {
+                    indexed.refused();
+                }
+            }
             // It may have been written.
-            (Some(_) | None, _) => {}
+            Err(_) => {}
         }
         written?;
         Ok(next)

@@ -259,24 +259,38 @@ pub const METRICS: &[Metric] = &[
          answers; by comparing `rows` on the way, for filters that no index has together; or \
          `sorted`, all that a search has found; or by the index of `text`; or from `memory`, \
          as no document of the view has changed since, or together with an equal list that \
-         was being read. All but the last are read from the store",
+         was being read; or in the `order` of a sorted list beside the store, with its documents \
+         from memory where they are there. All others are read from the store",
     ),
     counter(
         "headwater_list_rows_answered_total",
         &["view"],
-        "documents in pages that were read as an index has them",
+        "documents in pages that were read as an index or a sorted list has them",
     ),
     counter(
         "headwater_list_rows_read_total",
         &["view"],
-        "documents that were read for those pages: at most one more for each. What is counted \
-         besides is not in it",
+        "documents that were read for those pages, or looked at in a sorted list: at most one more for each, \
+         where nothing is compared on the way. What is counted besides is not in it",
     ),
     gauge(
         "headwater_list_cache_bytes",
         Unit::Bytes,
         &[],
         "the size of the pages of lists in memory, bounded by `--list-cache-mb`",
+    ),
+    gauge(
+        "headwater_list_index_bytes",
+        Unit::Bytes,
+        &[],
+        "the size of the sorted lists of all views, bounded by `--list-index-mb`",
+    ),
+    gauge(
+        "headwater_list_index_ready",
+        Unit::Truth,
+        &["view"],
+        "1 while lists of the view are answered by the sorted lists beside its documents, 0 while those \
+         are made, or have no room, and lists are read from the store",
     ),
     gauge(
         "headwater_search_index_ready",

@@ -6,7 +6,7 @@ use crate::read_model::live::Condition;
 use serde_json::Value as Json;
 use std::cmp::Ordering;
 
-fn view() -> ViewDescription {
+pub(super) fn view() -> ViewDescription {
     let mut view = description();
     view.query.search.clear();
     view.query.routes.clear();
@@ -16,7 +16,7 @@ fn view() -> ViewDescription {
 }
 
 /// Documents of which many share a value, some have none, and some have one of another type.
-fn documents(count: u64) -> Vec<(String, Json)> {
+pub(super) fn documents(count: u64) -> Vec<(String, Json)> {
     let documents = (0..count).map(|number| {
         let random = crate::stable_hash::mixed(number);
         let pick = |shift: u32, of: u64| (random >> shift) % of;
@@ -42,7 +42,7 @@ fn documents(count: u64) -> Vec<(String, Json)> {
     documents.collect()
 }
 
-async fn fill(store: &Store, documents: &[(String, Json)]) -> Checkpoint {
+pub(super) async fn fill(store: &Store, documents: &[(String, Json)]) -> Checkpoint {
     let tables = ViewTables::of(&view()).unwrap();
     store.define(&tables).await.unwrap();
     let mut fence = store.checkpoint(&tables).await.unwrap();
@@ -55,7 +55,11 @@ async fn fill(store: &Store, documents: &[(String, Json)]) -> Checkpoint {
     fence
 }
 
-async fn change(store: &Store, fence: &Checkpoint, documents: Vec<DocumentChange>) -> Checkpoint {
+pub(super) async fn change(
+    store: &Store,
+    fence: &Checkpoint,
+    documents: Vec<DocumentChange>,
+) -> Checkpoint {
     let tables = ViewTables::of(&view()).unwrap();
     let next = Checkpoint {
         revision: fence.revision + 1,
@@ -68,14 +72,14 @@ async fn change(store: &Store, fence: &Checkpoint, documents: Vec<DocumentChange
     store.write(&tables, fence, next, changes).await.unwrap()
 }
 
-fn read(parameters: &[(&str, &str)]) -> ListQuery {
+pub(super) fn read(parameters: &[(&str, &str)]) -> ListQuery {
     let parameters = parameters.iter();
     let parameters = parameters.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     ListQuery::read(("product", 1), &view().query, &parameters.collect()).unwrap()
 }
 
 /// Every combination of filters.
-fn filtered() -> Vec<Vec<(&'static str, &'static str)>> {
+pub(super) fn filtered() -> Vec<Vec<(&'static str, &'static str)>> {
     let filters = [
         ("category", "fruit"),
         ("in_stock", "true"),
