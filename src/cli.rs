@@ -11,6 +11,7 @@ mod events;
 mod manual;
 mod nats_config;
 mod new;
+mod ops;
 mod parked;
 mod processes;
 mod progress;
@@ -204,8 +205,8 @@ impl Program {
             Command::Token(config) => token::run(config),
             Command::Dev(config) => dev::run(self, *config).await,
             Command::Serve(config) => serve::run(self, *config).await,
-            Command::Views { action } => views::run(action).await,
-            Command::Parked { action } => parked::run(action).await,
+            Command::Views { action } => views::run(&self.domain, action).await,
+            Command::Parked { action } => parked::run(&self.domain, action).await,
             Command::Events { action } => events::run(&self.domain, action).await,
             Command::Processes { action } => processes::run(&self.domain, action).await,
             Command::Backup(config) => backup::backup(config).await,

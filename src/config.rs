@@ -26,9 +26,10 @@ pub use nats::{NatsAccessConfig, NatsConfig, NatsFilesConfig, nats_variables};
 pub use new::NewConfig;
 pub use operate::{
     BackupConfig, CheckConfig, ControlConfig, EventsAction, ExcludeConfig, ExportConfig, GivenUp,
-    ImportConfig, InstanceConfig, LogAddress, OneAggregate, ParkedAction, ParkedAggregate,
-    ParkedChoice, ProcessesAction, ProcessesListConfig, ProcessesTryConfig, ProcessesVerifyConfig,
-    RestoreConfig, ShowEventsConfig, TopologyAction, TopologyConfig, ViewsAction,
+    ImportConfig, InstanceConfig, LogAddress, OneAggregate, OpsAddress, ParkedAction,
+    ParkedAggregate, ParkedChoice, ProcessesAction, ProcessesListConfig, ProcessesTryConfig,
+    ProcessesVerifyConfig, RestoreConfig, ShowEventsConfig, TopologyAction, TopologyConfig,
+    ViewsAction,
 };
 pub use serve::{Role, ServeConfig};
 pub use sides::{CommandConfig, GatewayConfig, SidesConfig, VerifyConfig};

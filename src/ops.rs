@@ -25,7 +25,7 @@ pub use asking::{Answers, AskError, Projectors, Question};
 pub use commits::{ToldCommit, ToldEvent, ToldExclusion};
 pub use explain::DocumentExplained;
 pub use homes::AggregateHome;
-pub use jobs::{Job, JobOrder, JobPart, JobState, Jobs};
+pub use jobs::{Job, JobOrder, JobPart, JobState, Jobs, carry_out};
 pub use overview::{
     Overview, OverviewAppend, OverviewBuilding, OverviewLog, OverviewProcess, OverviewReplica,
     OverviewView,
@@ -39,7 +39,7 @@ pub use story::{
     StoryPlace, StoryStep,
 };
 pub use tail::{LogPage, TailFilter, TailPlace};
-pub use views::{ToldGeneration, ToldStore, ToldView, ToldViews};
+pub use views::{ToldGeneration, ToldStore, ToldView, ToldViews, statuses};
 
 use crate::{
     command::describe::AggregateDescription,

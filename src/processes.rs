@@ -40,11 +40,11 @@ mod waitlist;
 
 pub use control::{Operators, ProcessAsk};
 pub use home::home_of;
-pub use index::{Index, ListAsk};
+pub use index::{Index, ListAsk, ListPage};
 pub use queries::{ProcessQueries, VERBS};
 pub use registered::RegisteredProcess;
 pub use rehearsal::rehearse;
-pub use shown::ShowAsk;
+pub use shown::{ShowAsk, show};
 pub use told::{ToldCommand, ToldInstance, ToldInstances, ToldStatus};
 pub use verify::{Finding, Verified, VerifyError, verify};
 

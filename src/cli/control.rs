@@ -19,10 +19,6 @@ impl Control {
         Ok(Self { client, config })
     }
 
-    pub(super) fn prints_json(&self) -> bool {
-        self.config.json
-    }
-
     /// Asks, and returns the last answer of each store about each view: of the replica that keeps the
     /// view, where several share the store.
     pub(super) async fn ask(
@@ -112,13 +108,4 @@ pub(super) fn place(reply: &Reply, all: &[Reply]) -> String {
     } else {
         reply.view.clone()
     }
-}
-
-/// Prints answers as they are.
-pub(super) fn print_json(replies: &[Reply]) -> Result<(), Failure> {
-    for reply in replies {
-        let json = serde_json::to_string(reply).map_err(Failure::operation)?;
-        println!("{json}");
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ mod files;
 
 pub(super) use check::print as print_report;
 
-use super::Failure;
+use super::{Failure, ops};
 use crate::{
     config::{EventsAction, ExcludeConfig, LogAddress, OneAggregate, ShowEventsConfig},
     event_log::{
@@ -14,11 +14,14 @@ use crate::{
         exclusion::{ExcludeError, Exclusion, LONGEST},
         subject::{self, Id},
     },
-    ops::history::{Entry, History},
+    ops::{
+        AggregateHistory,
+        history::{Entry, History},
+    },
     platform::Domain,
 };
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::Value;
 use std::process::ExitCode;
 
 /// The most characters that are shown of what is no commit.
@@ -36,6 +39,9 @@ pub(super) async fn run(domain: &Domain, action: EventsAction) -> Result<ExitCod
 
 async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Failure> {
     let id = id_of(&config.which)?;
+    if config.json || config.ops.ops.is_some() {
+        return tell(domain, &config, &id).await;
+    }
     let name = config.which.aggregate;
     let log = connect(&config.log).await?;
     let mut history = open(domain, &log, &name, &id).await?;
@@ -45,15 +51,10 @@ async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Fai
             continue;
         }
         if shown == config.limit {
-            if !config.json {
-                println!("there is more: --after {last}");
-            }
+            println!("there is more: --after {last}");
             return Ok(ExitCode::SUCCESS);
         }
-        match config.json {
-            true => println!("{}", as_json(&entry)),
-            false => print(&entry),
-        }
+        print(&entry);
         (shown, last) = (shown + 1, entry.message.position);
     }
     match shown {
@@ -63,6 +64,42 @@ async fn show(domain: &Domain, config: ShowEventsConfig) -> Result<ExitCode, Fai
         ))),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Prints the history page by page, as `/ops` answers it.
+async fn tell(domain: &Domain, config: &ShowEventsConfig, id: &Id) -> Result<ExitCode, Failure> {
+    let name = config.which.aggregate.as_str();
+    let token = config.token.as_ref().map(|token| token.0.as_str());
+    if let Some(gateway) = ops::Asked::of(&config.ops, token)? {
+        let path = ["aggregates", name, id.as_str()];
+        let query = [("after", Some(config.after.to_string()))];
+        let seen = |text: &str, page: &Value| {
+            ops::print(text, config.json)?;
+            Ok(page["commits"].as_array().map_or(0, Vec::len) as u64)
+        };
+        let limit = ("after", config.limit);
+        gateway.pages(&path, &query, limit, seen).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut known = domain.stored_aggregates();
+    let described = known.find(|it| it.name == name).ok_or_else(|| {
+        let reason = "this program does not know it: leave out --json to see what stands there";
+        Failure::operation(format!("{name}: {reason}"))
+    })?;
+    let log = connect(&config.log).await?;
+    let (mut after, mut left) = (config.after, config.limit);
+    while left > 0 {
+        let limit = usize::try_from(left.min(ops::PAGE)).unwrap_or(1);
+        let page = AggregateHistory::read(&log, described, id, after, limit).await;
+        let page = page.map_err(Failure::operation)?;
+        ops::print(&ops::written(&page)?, config.json)?;
+        left = left.saturating_sub(page.commits.len() as u64);
+        match page.next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn exclude(domain: &Domain, config: ExcludeConfig) -> Result<ExitCode, Failure> {
@@ -172,37 +209,6 @@ fn print(entry: &Entry) {
         let (by, reason) = (plain(&excluded.by), plain(&excluded.reason));
         println!("    excluded by {by} at {:.0}: {reason}", excluded.at);
     }
-}
-
-fn as_json(entry: &Entry) -> serde_json::Value {
-    let mut told = json!({
-        "position": entry.message.position,
-        "time": Timestamp::from_second(entry.message.time).unwrap_or_default(),
-    });
-    if let Some(fault) = &entry.fault {
-        told["unreadable"] = fault.as_str().into();
-    }
-    if let Some(it) = &entry.excluded {
-        told["excluded"] = json!({"by": it.by, "at": it.at, "reason": it.reason});
-    }
-    match &entry.events {
-        None => told["body"] = body(entry).into(),
-        Some(events) => {
-            let events = events.iter().map(|event| &event.recorded);
-            let events = events.map(|event| {
-                let mut told = json!({
-                    "type": event.event_type, "version": event.version, "time": event.time,
-                    "command_id": event.command_id, "data": event.data,
-                });
-                if let Some(caller) = &event.caller_id {
-                    told["caller_id"] = caller.as_str().into();
-                }
-                told
-            });
-            told["events"] = events.collect();
-        }
-    }
-    told
 }
 
 /// The beginning of what is no commit.

@@ -2,17 +2,24 @@
 
 use super::{
     Failure,
-    control::{Control, place, print_json},
+    control::{Control, place},
+    ops,
     progress::Progress,
 };
 use crate::{
     config::{ParkedAction, ParkedAggregate, ParkedChoice},
+    ops::ParkedFilter,
+    platform::Domain,
     projection::{Ask, ParkedReport, Reply, ReplyBody, Retried, Verb},
     read_model::Generation,
 };
 use std::process::ExitCode;
 
-pub(super) async fn run(action: ParkedAction) -> Result<ExitCode, Failure> {
+pub(super) async fn run(domain: &Domain, action: ParkedAction) -> Result<ExitCode, Failure> {
+    let control = action.control();
+    if control.json || control.ops.ops.is_some() {
+        return tell(&ops::Views::connect(domain, control).await?, action).await;
+    }
     match action {
         ParkedAction::List {
             view,
@@ -49,6 +56,51 @@ pub(super) async fn run(action: ParkedAction) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Does it, and prints what `/ops` answers.
+async fn tell(views: &ops::Views, action: ParkedAction) -> Result<ExitCode, Failure> {
+    match action {
+        ParkedAction::List {
+            view,
+            generation,
+            limit,
+            ..
+        } => {
+            let filter = ParkedFilter {
+                view,
+                generation,
+                ..ParkedFilter::default()
+            };
+            views.parked(filter, limit).await?;
+        }
+        ParkedAction::Show { which, .. } => {
+            let filter = ParkedFilter {
+                view: Some(which.view),
+                aggregate: Some(which.aggregate),
+                id: Some(which.id),
+                generation: which.generation,
+                ..ParkedFilter::default()
+            };
+            views.parked(filter, None).await?;
+        }
+        ParkedAction::Retry { which, .. } => return settled(views, Verb::Retry, which).await,
+        ParkedAction::Skip { which, .. } => return settled(views, Verb::Skip, which).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn settled(views: &ops::Views, verb: Verb, which: ParkedChoice) -> Result<ExitCode, Failure> {
+    let view = which.view.clone();
+    let order = (verb, chosen(which));
+    views.carry_out(view.as_deref(), order, true).await
+}
+
+fn chosen(which: ParkedChoice) -> Ask {
+    Ask {
+        all: which.all,
+        ..about(which.aggregate, which.id, which.generation)
+    }
+}
+
 fn about(aggregate: Option<String>, id: Option<String>, generation: Option<Generation>) -> Ask {
     Ask {
         aggregate,
@@ -75,16 +127,11 @@ async fn list(
         let place = place(reply, &first);
         let mut page = reply.clone();
         loop {
-            if control.prints_json() {
-                print_json(std::slice::from_ref(&page))?;
-            }
             let ReplyBody::Parked(parked) = &page.body else {
                 break;
             };
             nothing &= parked.items.is_empty();
-            if !control.prints_json() {
-                print_parked(&place, parked.items.iter().take(left));
-            }
+            print_parked(&place, parked.items.iter().take(left));
             left = left.saturating_sub(parked.items.len());
             let Some(next) = parked.next.clone().filter(|_| left > 0) else {
                 break;
@@ -106,7 +153,7 @@ async fn list(
             page = answer;
         }
     }
-    if nothing && !control.prints_json() {
+    if nothing {
         println!("nothing is parked");
     }
     Ok(ExitCode::SUCCESS)
@@ -136,23 +183,18 @@ fn print_parked<'a>(place: &str, parked: impl Iterator<Item = &'a ParkedReport>)
 
 /// Tries again, or leaves out, what is chosen.
 async fn settle(control: &Control, verb: Verb, which: ParkedChoice) -> Result<ExitCode, Failure> {
-    let ask = Ask {
-        all: which.all,
-        ..about(which.aggregate, which.id, which.generation)
-    };
+    let view = which.view.clone();
+    let ask = chosen(which);
     let mut progress = Progress::new();
     let replies = control
-        .ask(which.view.as_deref(), verb, &ask, |reply, done, total| {
+        .ask(view.as_deref(), verb, &ask, |reply, done, total| {
             progress.show(&format!("{} ({})", reply.view, reply.replica), done, total);
         })
         .await?;
     drop(progress);
-    if control.prints_json() {
-        print_json(&replies)?;
-    }
     let mut still_parked = false;
     for reply in &replies {
-        still_parked |= print_settled(reply, &replies, control.prints_json());
+        still_parked |= print_settled(reply, &replies);
     }
     Ok(match still_parked {
         true => ExitCode::FAILURE,
@@ -161,25 +203,23 @@ async fn settle(control: &Control, verb: Verb, which: ParkedChoice) -> Result<Ex
 }
 
 /// Returns whether something is parked still.
-fn print_settled(reply: &Reply, replies: &[Reply], json: bool) -> bool {
+fn print_settled(reply: &Reply, replies: &[Reply]) -> bool {
     let place = place(reply, replies);
     match &reply.body {
         ReplyBody::Retried(all) => {
-            for (aggregate, id, retried) in all.iter().filter(|_| !json) {
+            for (aggregate, id, retried) in all {
                 print_retried(&place, aggregate, id, retried);
             }
             all.iter().any(|(_, _, retried)| retried.parked > 0)
         }
         ReplyBody::Settled(settled) => {
-            if !json {
-                for (aggregate, id, retried) in &settled.left {
-                    print_retried(&place, aggregate, id, retried);
-                }
-                println!(
-                    "{place}  {} aggregates tried, {} commits applied, {} aggregates parked still",
-                    settled.aggregates, settled.applied, settled.still_parked
-                );
+            for (aggregate, id, retried) in &settled.left {
+                print_retried(&place, aggregate, id, retried);
             }
+            println!(
+                "{place}  {} aggregates tried, {} commits applied, {} aggregates parked still",
+                settled.aggregates, settled.applied, settled.still_parked
+            );
             settled.still_parked > 0
         }
         _ => false,

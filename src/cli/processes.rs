@@ -1,7 +1,8 @@
 //! `headwater processes list|show|retry|resume|skip|suspend|end|try|verify`. What is shown is read from the log, and needs
-//! nothing but NATS.
+//! nothing but NATS; with `--ops` a gateway is asked.
 
 mod examine;
+mod told;
 
 use super::Failure;
 use crate::{
@@ -24,6 +25,12 @@ const ANSWER: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(domain: &Domain, action: ProcessesAction) -> Result<ExitCode, Failure> {
     match action {
+        ProcessesAction::List(config) if config.json || config.ops.ops.is_some() => {
+            told::list(domain, &config).await
+        }
+        ProcessesAction::Show(config) if config.json || config.ops.ops.is_some() => {
+            told::show(domain, &config).await
+        }
         ProcessesAction::List(config) => list(domain, config).await,
         ProcessesAction::Show(config) => show(domain, config).await,
         ProcessesAction::Retry(config) => act(domain, config, "retry").await,
@@ -63,40 +70,32 @@ async fn list(domain: &Domain, config: ProcessesListConfig) -> Result<ExitCode, 
     let mut shown = 0;
     for (id, told) in chosen {
         if shown == config.limit {
-            if !config.json {
-                println!("there is more: --limit {}", 2 * config.limit);
-            }
+            println!("there is more: --limit {}", 2 * config.limit);
             break;
         }
         shown += 1;
-        print(process, id, told, config.json);
+        print(process, id, told);
     }
     if config
         .status
         .is_none_or(|status| status == ToldStatus::Parked)
     {
-        shown += print_unplaced(&log, process, config.json).await?;
+        shown += print_unplaced(&log, process).await?;
     }
-    if shown == 0 && !config.json {
+    if shown == 0 {
         println!("there is no such instance");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the aggregates whose events the process cannot place, and returns how many there are.
-async fn print_unplaced(log: &EventLog, process: &str, json: bool) -> Result<u64, Failure> {
+async fn print_unplaced(log: &EventLog, process: &str) -> Result<u64, Failure> {
     let unplaced = log.unplaced(process).await.map_err(Failure::operation)?;
     for one in &unplaced {
         let (aggregate, id, from, reason) = (&one.aggregate, &one.id, one.from, &one.reason);
-        match json {
-            true => println!(
-                "{}",
-                json!({ "process": process, "unplaced": { "aggregate": aggregate, "id": id, "from": from, "reason": reason } })
-            ),
-            false => println!(
-                "{process} cannot place the events of {aggregate} {id} from position {from} on: {reason}"
-            ),
-        }
+        println!(
+            "{process} cannot place the events of {aggregate} {id} from position {from} on: {reason}"
+        );
     }
     Ok(unplaced.len() as u64)
 }
@@ -131,19 +130,14 @@ async fn show(domain: &Domain, config: InstanceConfig) -> Result<ExitCode, Failu
         let reason = format!("there is no instance {id} of {process}");
         return Err(Failure::operation(reason));
     }
-    print(&process, id.as_str(), &told, config.json);
+    print(&process, id.as_str(), &told);
     for record in &steps {
-        match config.json {
-            true => println!("{record}"),
-            false => {
-                let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-                let (time, kind) = (text("time"), text("type"));
-                println!(
-                    "    {}  {time}  {kind}  {}",
-                    record["version"], record["data"]
-                );
-            }
-        }
+        let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+        let (time, kind) = (text("time"), text("type"));
+        println!(
+            "    {}  {time}  {kind}  {}",
+            record["version"], record["data"]
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -155,12 +149,7 @@ fn named(domain: &Domain, config: &InstanceConfig) -> Result<(String, Id), Failu
     Ok((config.process.clone(), id))
 }
 
-fn print(process: &str, id: &str, told: &ToldInstance, json: bool) {
-    if json {
-        let told = json!({ "process": process, "id": id, "instance": told });
-        println!("{told}");
-        return;
-    }
+fn print(process: &str, id: &str, told: &ToldInstance) {
     let status = json!(told.status);
     let mut line = format!("{process} {id}  {}", status.as_str().unwrap_or_default());
     if let Some(reason) = &told.reason {
@@ -187,10 +176,17 @@ fn print(process: &str, id: &str, told: &ToldInstance, json: bool) {
 }
 
 async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<ExitCode, Failure> {
+    if let Some(gateway) = told::gateway(&config)? {
+        return told::act(domain, &gateway, &config, verb).await;
+    }
     let log = connect(&config.log).await?;
     if !config.all {
         let (process, id) = named(domain, &config)?;
         return match ask(&log, &config, &process, id.as_str(), verb).await? {
+            Ok(outcome) if config.json => {
+                super::ops::print(&super::ops::written(&outcome)?, true)?;
+                Ok(ExitCode::SUCCESS)
+            }
             Ok(outcome) => {
                 println!("{process} {id}: {verb}, {} records", outcome.events.len());
                 Ok(ExitCode::SUCCESS)
@@ -201,18 +197,25 @@ async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<Exit
     let instances = read(domain, &log, &config.process).await?;
     let chosen = instances
         .into_iter()
-        .filter(|(_, told)| is_chosen(&config, verb, told));
+        .filter(|(_, told)| is_chosen(&config, verb, told.status, told.reason.as_deref()));
     let (mut done, mut refused) = (0, 0);
     for (id, _) in chosen {
         match ask(&log, &config, &config.process, &id, verb).await? {
-            Ok(_) => done += 1,
+            Ok(outcome) => {
+                done += 1;
+                if config.json {
+                    super::ops::print(&super::ops::written(&outcome)?, true)?;
+                }
+            }
             Err(problem) => {
                 refused += 1;
                 eprintln!("{} {id}: {problem}", config.process);
             }
         }
     }
-    println!("{}: {verb} of {done} instances", config.process);
+    if !config.json {
+        println!("{}: {verb} of {done} instances", config.process);
+    }
     Ok(match refused {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
@@ -220,7 +223,7 @@ async fn act(domain: &Domain, config: InstanceConfig, verb: &str) -> Result<Exit
 }
 
 /// Returns whether a verb for many is for this one: it can be done with it, and it is what was asked for.
-fn is_chosen(config: &InstanceConfig, verb: &str, told: &ToldInstance) -> bool {
+fn is_chosen(config: &InstanceConfig, verb: &str, now: ToldStatus, reason: Option<&str>) -> bool {
     use ToldStatus::{Parked, Running, Suspended, Waiting};
     let can: &[ToldStatus] = match verb {
         "suspend" => &[Running, Waiting],
@@ -230,10 +233,10 @@ fn is_chosen(config: &InstanceConfig, verb: &str, told: &ToldInstance) -> bool {
     };
     // To end every instance that goes on is nothing that is meant by leaving something out.
     let named = config.status.is_some() || config.because.is_some() || verb != "end";
-    let reason = told.reason.as_deref().unwrap_or_default();
+    let reason = reason.unwrap_or_default();
     named
-        && can.contains(&told.status)
-        && config.status.is_none_or(|status| told.status == status)
+        && can.contains(&now)
+        && config.status.is_none_or(|status| now == status)
         && (config.because.as_deref()).is_none_or(|because| reason.contains(because))
 }
 

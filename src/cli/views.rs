@@ -4,17 +4,23 @@ mod rebuild;
 
 use super::{
     Failure,
-    control::{Control, place, print_json},
+    control::{Control, place},
+    ops,
     progress::Progress,
 };
 use crate::{
     config::ViewsAction,
+    platform::Domain,
     projection::{Ask, DriftReport, Reply, ReplyBody, Verb},
     read_model::ComparedCounts,
 };
 use std::process::ExitCode;
 
-pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
+pub(super) async fn run(domain: &Domain, action: ViewsAction) -> Result<ExitCode, Failure> {
+    let control = action.control();
+    if control.json || control.ops.ops.is_some() {
+        return tell(&ops::Views::connect(domain, control).await?, action).await;
+    }
     let nothing = Ask::default();
     match action {
         ViewsAction::List(control) => {
@@ -94,6 +100,52 @@ pub(super) async fn run(action: ViewsAction) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Does it, and prints what `/ops` answers.
+async fn tell(views: &ops::Views, action: ViewsAction) -> Result<ExitCode, Failure> {
+    let accepting = |accept_parked| Ask {
+        accept_parked,
+        ..Ask::default()
+    };
+    let (view, order, waits) = match action {
+        ViewsAction::List(_) => return views.list().await.map(|()| ExitCode::SUCCESS),
+        ViewsAction::Status { view, .. } => {
+            return views.status(&view).await.map(|()| ExitCode::SUCCESS);
+        }
+        ViewsAction::Rebuild {
+            view,
+            no_wait,
+            accept_parked,
+            ..
+        } => {
+            let order = (Verb::Rebuild, accepting(accept_parked));
+            (Some(view), order, !no_wait)
+        }
+        ViewsAction::TakeOver {
+            view,
+            accept_parked,
+            ..
+        } => (Some(view), (Verb::TakeOver, accepting(accept_parked)), true),
+        ViewsAction::Rollback { view, .. } => (Some(view), (Verb::Rollback, Ask::default()), true),
+        ViewsAction::Drop {
+            view, generation, ..
+        } => {
+            let ask = Ask {
+                generation,
+                ..Ask::default()
+            };
+            (Some(view), (Verb::Drop, ask), true)
+        }
+        ViewsAction::Verify { view, sample, .. } => {
+            let ask = Ask {
+                sample,
+                ..Ask::default()
+            };
+            (view, (Verb::Verify, ask), true)
+        }
+    };
+    views.carry_out(view.as_deref(), order, waits).await
+}
+
 async fn status(control: &Control, view: Option<&str>) -> Result<Vec<Reply>, Failure> {
     control
         .ask(view, Verb::Status, &Ask::default(), |_, _, _| {})
@@ -102,9 +154,6 @@ async fn status(control: &Control, view: Option<&str>) -> Result<Vec<Reply>, Fai
 
 async fn show(control: &Control, view: Option<&str>) -> Result<(), Failure> {
     let replies = status(control, view).await?;
-    if control.prints_json() {
-        return print_json(&replies);
-    }
     for reply in &replies {
         let ReplyBody::Status(report) = &reply.body else {
             continue;
@@ -196,18 +245,12 @@ async fn verify(
         })
         .await?;
     drop(progress);
-    if control.prints_json() {
-        print_json(&replies)?;
-    }
     let mut different = 0;
     for reply in &replies {
         let ReplyBody::Verified(verified) = &reply.body else {
             continue;
         };
         different += verified.different + verified.counts.different;
-        if control.prints_json() {
-            continue;
-        }
         let place = place(reply, &replies);
         for difference in &verified.differences {
             let shown = |document: &Option<serde_json::Value>| {

@@ -14,6 +14,16 @@ pub use processes::{
 use super::NatsConfig;
 use crate::{event_log::ApiPrefix, read_model::Generation};
 use clap::{Args, Subcommand};
+use http_client::Url;
+
+/// The gateway that is asked in place of NATS.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OpsAddress {
+    /// The address of a gateway whose /ops is asked for all of it, in place of NATS and the log, such as
+    /// http://127.0.0.1:8080; what it answers is printed as JSON
+    #[arg(long, value_name = "URL", env = "HEADWATER_OPS")]
+    pub ops: Option<Url>,
+}
 
 /// The way to running projectors.
 #[derive(Clone, Args)]
@@ -28,9 +38,41 @@ pub struct ControlConfig {
     /// asks; better given as the variable, which other users do not see
     #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Print one JSON object for each answer
+    /// Print JSON in one line for each answer, as /ops answers it
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
+    /// The gateway that is asked in place of NATS.
+    #[command(flatten)]
+    pub ops: OpsAddress,
+}
+
+impl ViewsAction {
+    /// Returns the way to the projectors.
+    #[must_use]
+    pub fn control(&self) -> &ControlConfig {
+        match self {
+            Self::List(control)
+            | Self::Status { control, .. }
+            | Self::Rebuild { control, .. }
+            | Self::TakeOver { control, .. }
+            | Self::Rollback { control, .. }
+            | Self::Drop { control, .. }
+            | Self::Verify { control, .. } => control,
+        }
+    }
+}
+
+impl ParkedAction {
+    /// Returns the way to the projectors.
+    #[must_use]
+    pub fn control(&self) -> &ControlConfig {
+        match self {
+            Self::List { control, .. }
+            | Self::Show { control, .. }
+            | Self::Retry { control, .. }
+            | Self::Skip { control, .. } => control,
+        }
+    }
 }
 
 impl std::fmt::Debug for ControlConfig {

@@ -1,13 +1,13 @@
 //! An aggregate's history, with what the aggregate was after each event.
 
 use super::{
-    Operations, ToldCommit,
+    AggregateHome, Operations, ToldCommit,
     history::{Entry, History},
     unread,
 };
 use crate::{
     command::describe::{AggregateDescription, ReplayedState},
-    event_log::{Place, subject::Id},
+    event_log::{EventLog, Place, subject::Id},
     problem::Problem,
 };
 use serde::{Deserialize, Serialize};
@@ -80,12 +80,33 @@ impl Operations {
         limit: usize,
     ) -> Result<AggregateHistory, Problem> {
         let described = self.known_aggregate(aggregate)?;
-        let home = self.home(aggregate, id).await?;
-        if home.position == 0 {
+        let history = AggregateHistory::read(&self.options().log, described, id, after, limit);
+        Ok(AggregateHistory {
+            home: self.home_of(aggregate, id),
+            ..history.await?
+        })
+    }
+}
+
+impl AggregateHistory {
+    /// Reads a page of an aggregate's history, after a position, without its home.
+    ///
+    /// # Errors
+    ///
+    /// Returns `not_found` where the aggregate has no commits, `unavailable` where the log cannot be read.
+    pub async fn read(
+        log: &EventLog,
+        described: &AggregateDescription,
+        id: &Id,
+        after: u64,
+        limit: usize,
+    ) -> Result<Self, Problem> {
+        let aggregate = described.name;
+        let now = AggregateHome::read(log, aggregate, id).await?;
+        if now.position == 0 {
             let detail = format!("{aggregate} {id} has no commits");
             return Err(Problem::not_found("not_found", detail));
         }
-        let log = &self.options().log;
         let snapshot = log.snapshot(aggregate, id.as_str()).await;
         let snapshot = snapshot.and_then(|body| serde_json::from_slice::<Snapshot>(&body).ok());
         let page = Page {
@@ -93,13 +114,13 @@ impl Operations {
             after,
             limit,
         };
-        let (commits, folding, next) = self.page(described, id, &page).await?;
-        Ok(AggregateHistory {
-            aggregate: aggregate.to_owned(),
-            id: id.to_string(),
-            home: home.home,
-            version: home.version,
-            position: home.position,
+        let (commits, folding, next) = page.read(log, described, id).await?;
+        Ok(Self {
+            aggregate: now.aggregate,
+            id: now.id,
+            home: now.home,
+            version: now.version,
+            position: now.position,
             snapshot: snapshot.map(|snapshot| SnapshotPlace {
                 version: snapshot.version,
                 position: snapshot.place.position,
@@ -109,14 +130,22 @@ impl Operations {
             next,
         })
     }
+}
 
-    async fn page(
+struct Page {
+    /// The position of the commit that the latest snapshot was made of.
+    snapshot: Option<u64>,
+    after: u64,
+    limit: usize,
+}
+
+impl Page {
+    async fn read(
         &self,
+        log: &EventLog,
         described: &AggregateDescription,
         id: &Id,
-        page: &Page,
     ) -> Result<(Vec<ToldCommit>, Folding, Option<u64>), Problem> {
-        let log = &self.options().log;
         let reads = Some(described.read_event);
         let mut history = History::open(log, described.name, id, reads).await;
         let mut history = history.as_mut().map_err(|error| unread(error))?;
@@ -129,33 +158,26 @@ impl Operations {
                 return Ok((commits, folding, None));
             };
             read += 1;
-            if entry.message.position <= page.after {
+            if entry.message.position <= self.after {
                 folding.skip(&entry);
                 if read >= FOLDED {
                     // What comes before is too much to be read again for each page.
                     folding.fold = Err(format!("its first {FOLDED} commits end before this page"));
-                    later = History::open_after(log, described.name, id, reads, page.after).await;
+                    later = History::open_after(log, described.name, id, reads, self.after).await;
                     history = later.as_mut().map_err(|error| unread(error))?;
                     read = 0;
                 }
                 continue;
             }
-            if commits.len() == page.limit || bytes > PAGE_BYTES {
+            if commits.len() == self.limit || bytes > PAGE_BYTES {
                 let last = commits.last().map(|last: &ToldCommit| last.position);
                 return Ok((commits, folding, last));
             }
-            let (commit, size) = folding.take(&entry, page.snapshot);
+            let (commit, size) = folding.take(&entry, self.snapshot);
             bytes += size;
             commits.push(commit);
         }
     }
-}
-
-struct Page {
-    /// The position of the commit that the latest snapshot was made of.
-    snapshot: Option<u64>,
-    after: u64,
-    limit: usize,
 }
 
 impl Folding {

@@ -4,7 +4,7 @@ use super::{Operations, unread};
 use crate::{
     config::Role,
     event_log::{
-        codec,
+        EventLog, codec,
         subject::{self, Id},
     },
     membership::Key,
@@ -34,6 +34,27 @@ pub struct AggregateHome {
     pub last_at: Option<Timestamp>,
 }
 
+impl AggregateHome {
+    /// Reads how far an aggregate is, without its home.
+    pub(super) async fn read(log: &EventLog, aggregate: &str, id: &Id) -> Result<Self, Problem> {
+        let last = log.last_message(&subject::events_of(aggregate, id)).await;
+        let last = last.map_err(|error| unread(&error))?;
+        let version = last.as_ref().map_or(Some(0), |last| {
+            let events = codec::decode(&last.subject, last.position, &last.payload).ok()?;
+            events.last().map(|event| event.recorded.version)
+        });
+        Ok(Self {
+            aggregate: aggregate.to_owned(),
+            id: id.to_string(),
+            home: None,
+            here: false,
+            version,
+            position: last.as_ref().map_or(0, |last| last.position),
+            last_at: last.and_then(|last| Timestamp::from_second(last.time).ok()),
+        })
+    }
+}
+
 impl Operations {
     /// Returns where an aggregate's commands are decided, and how far it is.
     ///
@@ -42,22 +63,11 @@ impl Operations {
     /// Returns `unknown_aggregate`, or `unavailable` where the log cannot be read.
     pub async fn home(&self, aggregate: &str, id: &Id) -> Result<AggregateHome, Problem> {
         self.known_aggregate(aggregate)?;
-        let subject = subject::events_of(aggregate, id);
-        let last = self.options().log.last_message(&subject).await;
-        let last = last.map_err(|error| unread(&error))?;
-        let version = last.as_ref().map_or(Some(0), |last| {
-            let events = codec::decode(&last.subject, last.position, &last.payload).ok()?;
-            events.last().map(|event| event.recorded.version)
-        });
         let home = self.home_of(aggregate, id);
         Ok(AggregateHome {
-            aggregate: aggregate.to_owned(),
-            id: id.to_string(),
             here: home.as_deref() == Some(self.options().membership.replica()),
             home,
-            version,
-            position: last.as_ref().map_or(0, |last| last.position),
-            last_at: last.and_then(|last| Timestamp::from_second(last.time).ok()),
+            ..AggregateHome::read(&self.options().log, aggregate, id).await?
         })
     }
 

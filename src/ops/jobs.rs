@@ -42,6 +42,8 @@ pub struct JobOrder {
     pub view: String,
     /// With what.
     pub ask: Ask,
+    /// The replica that does it, where not all do.
+    pub replica: Option<String>,
     /// The caller as the replicas are told: the value of `Authorization`.
     pub authorization: Option<String>,
     /// The caller as it is shown.
@@ -148,6 +150,40 @@ struct Entry {
     cancelled: CancellationToken,
 }
 
+impl Entry {
+    fn new(given_to: &str, order: &JobOrder) -> Arc<Self> {
+        Arc::new(Self {
+            job: watch::Sender::new(Job {
+                id: format!("{given_to}-{}", uuid::Uuid::now_v7().simple()),
+                kind: order.verb,
+                view: order.view.clone(),
+                by: order.by.clone(),
+                state: JobState::Running,
+                began: Timestamp::now(),
+                ended: None,
+                done: 0,
+                total: 0,
+                cancellable: takes_long(order.verb, &order.ask),
+                error: None,
+                parts: Vec::new(),
+            }),
+            cancelled: CancellationToken::new(),
+        })
+    }
+}
+
+/// Carries a job out that no replica remembers: over this connection, by whoever waits for it. Unless it `waits`, what is
+/// filled goes on by itself, and the job is running still.
+pub async fn carry_out(nats: async_nats::Client, order: JobOrder, waits: bool) -> Job {
+    let entry = Entry::new("shell", &order);
+    let running = run::Running::new(nats, order, Arc::clone(&entry));
+    match waits {
+        true => running.run().await,
+        false => running.begin().await,
+    }
+    entry.job.borrow().clone()
+}
+
 impl Remembered {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Entry>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -200,26 +236,21 @@ impl Operations {
     pub async fn begin(&self, order: JobOrder) -> Result<Job, Problem> {
         self.known_view(&order.view)?;
         let replica = self.options().membership.replica();
-        let entry = Arc::new(Entry {
-            job: watch::Sender::new(Job {
-                id: format!("{replica}-{}", uuid::Uuid::now_v7().simple()),
-                kind: order.verb,
-                view: order.view.clone(),
-                by: order.by.clone(),
-                state: JobState::Running,
-                began: Timestamp::now(),
-                ended: None,
-                done: 0,
-                total: 0,
-                cancellable: takes_long(order.verb, &order.ask),
-                error: None,
-                parts: Vec::new(),
-            }),
-            cancelled: CancellationToken::new(),
-        });
+        let entry = Entry::new(replica, &order);
         self.0.jobs.add(&entry)?;
-        let running = run::Running::new(self, order, Arc::clone(&entry));
-        self.options().runtime.spawn(running.run());
+        let nats = self.options().nats.clone();
+        let running = run::Running::new(nats, order, Arc::clone(&entry));
+        let ran = Arc::clone(&entry);
+        self.options().runtime.spawn(async move {
+            running.run().await;
+            let job = ran.job.borrow();
+            tracing::info!(
+                job.id,
+                job.state = ?job.state,
+                view.name = job.view,
+                "a job of an operator's has ended"
+            );
+        });
         let mut job = entry.job.subscribe();
         let ended = job.wait_for(|job| job.state != JobState::Running);
         // It goes on by itself.

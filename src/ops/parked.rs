@@ -21,6 +21,8 @@ pub struct ParkedFilter {
     pub aggregate: Option<String>,
     /// Of the aggregate with this id: then with events and documents.
     pub id: Option<String>,
+    /// At this replica; at all unless given.
+    pub replica: Option<String>,
     /// Of this generation; of the live one unless given.
     pub generation: Option<Generation>,
     /// The number of commits to show.
@@ -104,18 +106,39 @@ impl Operations {
         filter: &ParkedFilter,
         authorization: Option<&str>,
     ) -> Result<ParkedCommits, Problem> {
+        let known = |view: &str| self.known_view(view).map(|_| ());
+        let projectors = Projectors {
+            client: &self.options().nats,
+            authorization,
+        };
+        ParkedCommits::read(&projectors, filter, known).await
+    }
+}
+
+impl ParkedCommits {
+    /// Asks the projectors for a page of what is parked.
+    ///
+    /// # Errors
+    ///
+    /// Returns what `known` says of a view that is none, `malformed` where the cursor is none, and `unavailable` where a
+    /// store cannot tell.
+    pub async fn read(
+        projectors: &Projectors<'_>,
+        filter: &ParkedFilter,
+        known: impl Fn(&str) -> Result<(), Problem>,
+    ) -> Result<Self, Problem> {
         if let Some(view) = &filter.view {
-            self.known_view(view)?;
+            known(view)?;
         }
-        let mut page = ParkedCommits {
+        let mut page = Self {
             items: Vec::new(),
             next: None,
             missing: Vec::new(),
         };
         let cursor = filter.cursor.as_deref().map(Cursor::read).transpose()?;
         if let Some(cursor) = &cursor {
-            self.known_view(&cursor.view)?;
-            let asked = self.sources(filter, Some(cursor), authorization).await?;
+            known(&cursor.view)?;
+            let asked = sources(projectors, filter, Some(cursor)).await?;
             if asked.is_empty() {
                 let detail = format!("replica {} does not answer", cursor.replica);
                 return Err(Problem::unavailable(detail));
@@ -125,7 +148,7 @@ impl Operations {
                 return Ok(page);
             }
         }
-        let projected = self.sources(filter, None, authorization).await?;
+        let projected = sources(projectors, filter, None).await?;
         let is_later = |reply: &Reply| {
             cursor.as_ref().is_none_or(|cursor| {
                 (&reply.view, &reply.replica) > (&cursor.view, &cursor.replica)
@@ -136,39 +159,6 @@ impl Operations {
         Ok(page)
     }
 
-    /// Asks those that have something parked, or the one where a page ended, from there on.
-    async fn sources(
-        &self,
-        filter: &ParkedFilter,
-        cursor: Option<&Cursor>,
-        authorization: Option<&str>,
-    ) -> Result<Vec<Reply>, Problem> {
-        let projectors = Projectors {
-            client: &self.options().nats,
-            authorization,
-        };
-        let ask = Ask {
-            aggregate: filter.aggregate.clone(),
-            id: filter.id.clone(),
-            generation: filter.generation,
-            limit: Some(filter.limit),
-            after: cursor.map(|cursor| cursor.after.clone()),
-            ..Ask::default()
-        };
-        let view = cursor.map(|cursor| cursor.view.as_str());
-        let question = Question {
-            replica: cursor.map(|cursor| cursor.replica.as_str()),
-            ..Question::of_all(Verb::Parked, &ask).about(view.or(filter.view.as_deref()))
-        };
-        match projectors.ask(question, |_, _, _| {}).await {
-            Ok(answers) => Ok(answers.replies),
-            Err(AskError::Nobody) => Ok(Vec::new()),
-            Err(error) => Err(Problem::unavailable(error.to_string())),
-        }
-    }
-}
-
-impl ParkedCommits {
     /// Takes what the sources have, as much as a page has room for.
     fn take(&mut self, sources: &[Reply], filter: &ParkedFilter) -> Result<(), Problem> {
         for reply in sources {
@@ -210,6 +200,33 @@ impl ParkedCommits {
             return Ok(());
         }
         Ok(())
+    }
+}
+
+/// Asks those that have something parked, or the one where a page ended, from there on.
+async fn sources(
+    projectors: &Projectors<'_>,
+    filter: &ParkedFilter,
+    cursor: Option<&Cursor>,
+) -> Result<Vec<Reply>, Problem> {
+    let ask = Ask {
+        aggregate: filter.aggregate.clone(),
+        id: filter.id.clone(),
+        generation: filter.generation,
+        limit: Some(filter.limit),
+        after: cursor.map(|cursor| cursor.after.clone()),
+        ..Ask::default()
+    };
+    let view = cursor.map(|cursor| cursor.view.as_str());
+    let one = cursor.map(|cursor| cursor.replica.as_str());
+    let question = Question {
+        replica: one.or(filter.replica.as_deref()),
+        ..Question::of_all(Verb::Parked, &ask).about(view.or(filter.view.as_deref()))
+    };
+    match projectors.ask(question, |_, _, _| {}).await {
+        Ok(answers) => Ok(answers.replies),
+        Err(AskError::Nobody) => Ok(Vec::new()),
+        Err(error) => Err(Problem::unavailable(error.to_string())),
     }
 }
 

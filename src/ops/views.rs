@@ -110,12 +110,9 @@ impl Operations {
     ///
     /// Returns `unavailable` where NATS is away.
     pub async fn views(&self, authorization: Option<&str>) -> Result<ToldViews, Problem> {
-        let answers = self.statuses(None, authorization).await?;
-        let views = self.known_views().iter();
-        Ok(ToldViews {
-            items: views.map(|view| self.told(view, &answers)).collect(),
-            missing: answers.missing,
-        })
+        let answers = statuses(&self.options().nats, None, None, authorization).await?;
+        let here = Some(self.options().membership.replica());
+        Ok(ToldViews::of(self.known_views(), answers, here))
     }
 
     /// Asks how one view is doing.
@@ -125,44 +122,72 @@ impl Operations {
     /// Returns `unknown_view`, or `unavailable` where NATS is away.
     pub async fn view(&self, name: &str, authorization: Option<&str>) -> Result<ToldView, Problem> {
         let view = self.known_view(name)?;
-        let answers = self.statuses(Some(name), authorization).await?;
-        Ok(self.told(view, &answers))
+        let answers = statuses(&self.options().nats, None, Some(name), authorization).await?;
+        let here = Some(self.options().membership.replica());
+        Ok(ToldView::of(view, &answers, here))
     }
+}
 
-    async fn statuses(
-        &self,
-        view: Option<&str>,
-        authorization: Option<&str>,
-    ) -> Result<Answers, Problem> {
-        let projectors = Projectors {
-            client: &self.options().nats,
-            authorization,
-        };
-        let ask = Ask::default();
-        let question = Question {
-            patience: PATIENCE,
-            ..Question::of_all(Verb::Status, &ask).about(view)
-        };
-        match projectors.ask(question, |_, _, _| {}).await {
-            Ok(answers) => Ok(answers),
-            Err(AskError::Nobody | AskError::Silent { .. }) => Ok(Answers::default()),
-            Err(error @ AskError::Nats(_)) => Err(Problem::unavailable(error.to_string())),
+/// Asks the projectors, or the one of `replica`, how the views are doing, or the one.
+///
+/// # Errors
+///
+/// Returns `unavailable` where NATS is away.
+pub async fn statuses(
+    client: &async_nats::Client,
+    replica: Option<&str>,
+    view: Option<&str>,
+    authorization: Option<&str>,
+) -> Result<Answers, Problem> {
+    let projectors = Projectors {
+        client,
+        authorization,
+    };
+    let ask = Ask::default();
+    let question = Question {
+        patience: PATIENCE,
+        replica,
+        ..Question::of_all(Verb::Status, &ask).about(view)
+    };
+    match projectors.ask(question, |_, _, _| {}).await {
+        Ok(answers) => Ok(answers),
+        Err(AskError::Nobody | AskError::Silent { .. }) => Ok(Answers::default()),
+        Err(error @ AskError::Nats(_)) => Err(Problem::unavailable(error.to_string())),
+    }
+}
+
+impl ToldViews {
+    /// Tells of these views what was answered. `here` is the replica that tells.
+    #[must_use]
+    pub fn of(views: &[ViewDescription], answers: Answers, here: Option<&str>) -> Self {
+        let views = views.iter();
+        Self {
+            items: views
+                .map(|view| ToldView::of(view, &answers, here))
+                .collect(),
+            missing: answers.missing,
         }
     }
+}
 
-    fn told(&self, view: &ViewDescription, answers: &Answers) -> ToldView {
+impl ToldView {
+    /// Tells of a view what was answered. `here` is the replica that tells.
+    #[must_use]
+    pub fn of(view: &ViewDescription, answers: &Answers, here: Option<&str>) -> Self {
         let of_view = answers.replies.iter();
         let of_view = of_view.filter(|reply| reply.view == view.name);
-        ToldView {
+        Self {
             view: view.name.to_owned(),
             version: view.version,
             aggregates: view.aggregates.iter().map(ToString::to_string).collect(),
-            stores: of_view.map(|reply| self.store(reply)).collect(),
+            stores: of_view.map(|reply| ToldStore::of(reply, here)).collect(),
             missing: answers.missing.clone(),
         }
     }
+}
 
-    fn store(&self, reply: &Reply) -> ToldStore {
+impl ToldStore {
+    fn of(reply: &Reply, here: Option<&str>) -> Self {
         let (generations, error) = match &reply.body {
             ReplyBody::Status(report) => {
                 let generations = report.generations.iter();
@@ -171,10 +196,10 @@ impl Operations {
             ReplyBody::Refused { reason } => (Vec::new(), Some(reason.clone())),
             _ => (Vec::new(), Some("it does not tell".to_owned())),
         };
-        ToldStore {
+        Self {
             store: reply.store.clone(),
             replica: reply.here.then(|| reply.replica.clone()),
-            here: reply.here && reply.replica == self.options().membership.replica(),
+            here: reply.here && Some(&*reply.replica) == here,
             error,
             generations,
         }

@@ -69,7 +69,7 @@ pub struct ListedInstance<'a> {
 
 /// A page of instances, in the order of their ids.
 #[derive(Debug, Serialize)]
-pub(super) struct ListPage {
+pub struct ListPage {
     items: Vec<serde_json::Value>,
     next: Option<String>,
     /// The aggregates whose events the process cannot place; with the first page of what is parked, or of all.
@@ -118,7 +118,12 @@ impl Index {
     }
 
     /// Reads a page, as new as the log was when it was asked for.
-    pub(super) async fn page(&self, log: &EventLog, ask: &ListAsk) -> Result<ListPage, Problem> {
+    ///
+    /// # Errors
+    ///
+    /// Returns `malformed` where the limit or the cursor is none, `unavailable` where the log cannot be read in time: the next
+    /// question goes on from there.
+    pub async fn page(&self, log: &EventLog, ask: &ListAsk) -> Result<ListPage, Problem> {
         let limit = ask.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             let detail = format!("the limit is a number from 1 to {MAX_LIMIT}");

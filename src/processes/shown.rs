@@ -42,7 +42,11 @@ pub struct ShowAsk {
 type Outcomes = BTreeMap<(u64, u32), Value>;
 
 /// Reads an instance.
-pub(super) async fn show(
+///
+/// # Errors
+///
+/// Returns `malformed`, `not_found`, or `unavailable` where the log cannot be read.
+pub async fn show(
     log: &EventLog,
     process: &str,
     id: &str,

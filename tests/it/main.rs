@@ -58,6 +58,7 @@ mod ops_history;
 mod ops_jobs;
 mod ops_processes;
 mod ops_replicas;
+mod ops_shell;
 mod other_log;
 mod processes;
 mod processes_linear;

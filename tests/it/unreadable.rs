@@ -93,12 +93,13 @@ impl World {
         self.events(&[&fixed[..], more].concat())
     }
 
-    /// What the history shows, an object a commit.
+    /// The commits that the history shows.
     fn shown(&self, aggregate: &str, id: &str) -> Vec<Value> {
         let shown = text(&self.events(&["show", aggregate, id, "--json"]), 0);
-        let lines = shown.lines();
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
+        let pages = shown.lines().map(serde_json::from_str::<Value>);
+        let commits = pages.map(|page| page.unwrap()["commits"].take());
+        commits
+            .flat_map(|commits| commits.as_array().unwrap().clone())
             .collect()
     }
 
@@ -207,7 +208,7 @@ async fn an_event_of_a_type_that_nobody_knows_is_excluded_with_its_version() {
     assert_eq!(problem["position"], position, "{problem}");
     let shown = world.shown("product", &sku);
     assert_eq!(shown[1]["events"][0]["type"], "product.tagged.v1");
-    assert!(shown[1]["unreadable"].as_str().unwrap().contains("tagged"));
+    assert!(shown[1]["fault"].as_str().unwrap().contains("tagged"));
 
     text(
         &world.exclude("product", &sku, position, &["--reason", "rolled back"]),
@@ -224,7 +225,7 @@ async fn an_event_of_a_type_that_nobody_knows_is_excluded_with_its_version() {
     world.named(&sku, "after").await;
     let shown = world.shown("product", &sku);
     assert_eq!(shown[1]["excluded"]["reason"], "rolled back");
-    assert!(shown.last().unwrap()["unreadable"].is_null(), "{shown:?}");
+    assert!(shown.last().unwrap()["fault"].is_null(), "{shown:?}");
     let world = world.restart_afresh().await;
     world.named(&sku, "after").await;
     let renaming = world.apis[0].command("product", &sku, "rename", named("later"));
@@ -244,7 +245,7 @@ async fn a_gap_in_the_versions_is_never_folded_over() {
         assert_eq!(problem["position"], position, "{problem}");
     }
     let shown = world.shown("stock", &id);
-    let fault = shown[1]["unreadable"].as_str().unwrap();
+    let fault = shown[1]["fault"].as_str().unwrap();
     assert!(fault.contains("7 does not follow on 1"), "{fault}");
     text(
         &world.exclude("stock", &id, position, &["--reason", "not ours"]),

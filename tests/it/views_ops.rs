@@ -136,7 +136,7 @@ async fn what_is_parked_is_shown_on_its_documents_and_settled_from_the_shell() {
         &[&["parked", "skip"][..], &about, &["--json"]].concat(),
     );
     let json: Value = serde_json::from_str(text(&json, 0).trim()).unwrap();
-    assert_eq!(json["retried"][0][2]["parked"], 0, "{json}");
+    assert_eq!(json["parts"][0]["result"]["still_parked"], 0, "{json}");
     eventually("the document is well again", || async {
         let reply = http.document("product", &sku, &[]).await.expect(200);
         reply.header("Headwater-Parked").is_empty().then_some(())

@@ -1,6 +1,6 @@
 //! The flags of what reads, checks, copies and restores the log.
 
-use super::{Hidden, LogAddress};
+use super::{Hidden, LogAddress, OpsAddress};
 use crate::{config::sides::read_secret, event_log::secret::Secret};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
@@ -142,9 +142,15 @@ pub struct ShowEventsConfig {
     /// The number of commits to show at most
     #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub limit: u64,
-    /// Print one JSON object for each commit
+    /// Print JSON in one line for each page, as /ops answers it: with the state after each event
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
+    /// A token with the scope ops:read, for --ops; better given as the variable, which other users do not see
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<Hidden>,
+    /// The gateway that is asked in place of NATS.
+    #[command(flatten)]
+    pub ops: OpsAddress,
     /// The log.
     #[command(flatten)]
     pub log: LogAddress,

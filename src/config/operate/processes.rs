@@ -1,6 +1,6 @@
 //! The flags of what looks after the instances of processes.
 
-use super::LogAddress;
+use super::{Hidden, LogAddress, OpsAddress};
 use crate::processes::ToldStatus;
 use clap::{Args, Subcommand};
 
@@ -69,9 +69,15 @@ pub struct ProcessesListConfig {
     /// The most to show
     #[arg(long, env = "HEADWATER_LIMIT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub limit: u64,
-    /// Print one JSON object for each instance
+    /// Print JSON in one line for each page, as /ops answers it
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
+    /// A token with the scope ops:read, for --ops; better given as the variable, which other users do not see
+    #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
+    pub token: Option<Hidden>,
+    /// The gateway that is asked in place of NATS.
+    #[command(flatten)]
+    pub ops: OpsAddress,
     /// The log.
     #[command(flatten)]
     pub log: LogAddress,
@@ -100,10 +106,14 @@ pub struct InstanceConfig {
     /// The reason; it is recorded
     #[arg(long, env = "HEADWATER_REASON")]
     pub reason: Option<String>,
-    /// Print JSON
+    /// Print JSON in one line for each answer, as /ops answers it
     #[arg(long, env = "HEADWATER_JSON")]
     pub json: bool,
-    /// A token with the scope ops:write, where the replicas ask who asks; better given as the variable, which
+    /// The gateway that is asked in place of NATS.
+    #[command(flatten)]
+    pub ops: OpsAddress,
+    /// A token with the scope ops:read, or ops:write for what changes something, where the replicas ask who
+    /// asks; better given as the variable, which
     /// other users do not see
     #[arg(long, env = "HEADWATER_TOKEN", hide_env_values = true)]
     pub token: Option<String>,

@@ -142,6 +142,7 @@ async fn begin(by: &Intervention, (verb, view, ask): (Verb, String, Ask)) -> Ans
         verb,
         view,
         ask,
+        replica: None,
         authorization: authorization(&by.request).map(str::to_owned),
         by: by.who.caller.subject().map(str::to_owned),
     };

@@ -186,6 +186,7 @@ pub(super) async fn parked(
         aggregate: given.aggregate()?,
         // What is parked may have an id that no aggregate can have.
         id: given.text("id").map(str::to_owned),
+        replica: None,
         generation: given.read("generation")?,
         limit: given.limit()?,
         cursor: given.text("cursor").map(str::to_owned),

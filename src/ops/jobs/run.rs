@@ -2,7 +2,7 @@
 
 use super::{Entry, Job, JobOrder, JobPart, JobState};
 use crate::{
-    ops::{Operations, Projectors, Question},
+    ops::{Projectors, Question},
     projection::{Ask, Reply, ReplyBody, Verb},
     read_model::GenerationState,
 };
@@ -15,18 +15,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const UNTOLD: u32 = 120;
 
 pub(super) struct Running {
-    operations: Operations,
+    nats: async_nats::Client,
     order: JobOrder,
     entry: Arc<Entry>,
 }
 
 impl Running {
-    pub(super) fn new(operations: &Operations, order: JobOrder, entry: Arc<Entry>) -> Self {
-        Self {
-            operations: operations.clone(),
-            order,
-            entry,
-        }
+    pub(super) fn new(nats: async_nats::Client, order: JobOrder, entry: Arc<Entry>) -> Self {
+        Self { nats, order, entry }
     }
 
     /// Carries it out to its end.
@@ -36,6 +32,18 @@ impl Running {
             Ok(()) => self.follow().await,
             Err(reason) => Err(reason),
         };
+        self.end(ended);
+    }
+
+    /// Has it begun, and leaves what is filled to go on by itself.
+    pub(super) async fn begin(self) {
+        let asked = self.ask().await;
+        if asked.is_err() || !self.fills() {
+            self.end(asked);
+        }
+    }
+
+    fn end(&self, ended: Result<(), String>) {
         let cancelled = self.entry.cancelled.is_cancelled();
         self.entry.job.send_modify(|job| {
             for part in job
@@ -62,18 +70,11 @@ impl Running {
             job.cancellable = false;
             job.ended = Some(Timestamp::now());
         });
-        let job = self.entry.job.borrow();
-        tracing::info!(
-            job.id,
-            job.state = ?job.state,
-            view.name = job.view,
-            "a job of an operator's has ended"
-        );
     }
 
     fn projectors(&self) -> Projectors<'_> {
         Projectors {
-            client: &self.operations.options().nats,
+            client: &self.nats,
             authorization: self.order.authorization.as_deref(),
         }
     }
@@ -86,6 +87,7 @@ impl Running {
         let id = self.entry.job.borrow().id.clone();
         let question = Question {
             job: Some(&id),
+            replica: self.order.replica.as_deref(),
             ..Question::of_all(*verb, ask).about(Some(view))
         };
         let projectors = self.projectors();
