@@ -75,6 +75,14 @@ async fn park(service: &Service) -> String {
         (reply.status == 200 && reply.header("Headwater-Parked") == "true").then_some(())
     })
     .await;
+    // The views may still be reading the sample catalogue.
+    eventually("all views have read all", || async {
+        let told = read(&service.http(), "/ops/views").await;
+        let views = told["items"].as_array().unwrap().iter();
+        let mut lags = views.map(|view| &view["stores"][0]["generations"][0]["lag_commits"]);
+        lags.all(|lag| lag == 0).then_some(())
+    })
+    .await;
     sku
 }
 
