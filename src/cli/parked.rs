@@ -126,10 +126,7 @@ async fn list(
     for reply in &first {
         let place = place(reply, &first);
         let mut page = reply.clone();
-        loop {
-            let ReplyBody::Parked(parked) = &page.body else {
-                break;
-            };
+        while let ReplyBody::Parked(parked) = &page.body {
             nothing &= parked.items.is_empty();
             print_parked(&place, parked.items.iter().take(left));
             left = left.saturating_sub(parked.items.len());
