@@ -1,5 +1,5 @@
-//! What `/ops` answers, for the shell: asked of a gateway (`--ops`), or made here, by the same functions, of what the
-//! projectors tell over NATS and what stands in the log. It is printed as JSON.
+//! The answers of `/ops`, for the shell: asked of a gateway (`--ops`), or made here, by the same functions, of what the
+//! projectors tell over NATS and what stands in the log. They are printed as JSON.
 
 mod gateway;
 

@@ -18,9 +18,14 @@ use std::process::ExitCode;
 
 pub(super) async fn run(domain: &Domain, action: ViewsAction) -> Result<ExitCode, Failure> {
     let control = action.control();
-    if control.json || control.ops.ops.is_some() {
-        return tell(&ops::Views::connect(domain, control).await?, action).await;
+    match control.json || control.ops.ops.is_some() {
+        true => tell(&ops::Views::connect(domain, control).await?, action).await,
+        false => show_or_do(action).await,
     }
+}
+
+/// Does it, and shows people what came of it.
+async fn show_or_do(action: ViewsAction) -> Result<ExitCode, Failure> {
     let nothing = Ask::default();
     match action {
         ViewsAction::List(control) => {

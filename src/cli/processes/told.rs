@@ -12,7 +12,7 @@ use crate::{
 use serde_json::{Map, Value, json};
 use std::process::ExitCode;
 
-/// How often an answer that the log was not read up to in time is asked for again: each goes on where the last one ended.
+/// The most times that an answer is asked for again which came before the log was read: each goes on where the last one ended.
 const READINGS: u32 = 60;
 
 /// The gateway of `--ops`, if it is given.
