@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import secrets
 import signal
 import socket
@@ -247,13 +248,18 @@ def write_private(file, text):
 
 
 def free_ports(count):
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    """Ports that are free, below those that connections are given: one of those may take a port before its server does."""
+    ports = []
+    for port in random.sample(range(20_000, 32_000), 4_000):
+        with socket.socket() as held:
+            try:
+                held.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(f"there are no {count} ports free between 20000 and 32000")
 
 
 def listens(port):
