@@ -4,17 +4,14 @@
 use super::{
     Bench, BenchError, Figures, LoadThreads,
     load::once_each,
-    log::{self, Appends, MAKING},
+    log::{self, Appends, MAKING, event_of},
     queries::QueriesOptions,
     report::{common_settings, lines},
     sample,
 };
 use crate::{
     event_log::EventLog,
-    mart::{
-        product::{Event, Product},
-        view::ProductView,
-    },
+    mart::{product::Product, view::ProductView},
     projection::{ProjectorOptions, RegisteredView, ViewHandle, ViewPlacement},
     read_model::{Watermark, floor::Floor},
 };
@@ -119,20 +116,7 @@ async fn fill(
             async move {
                 let mut appends = Appends::<Product>::new(&log, &format!("bench-{product}"))?;
                 for version in 0..(events - product).div_ceil(products) as u64 {
-                    let event = match version {
-                        0 => Event::Registered {
-                            name: format!("Gala apples, bag {product}"),
-                            name_en: None,
-                            price: 4_900,
-                            category: "fruit".to_owned(),
-                            unit: Some("bag".to_owned()),
-                            barcode: None,
-                            description: None,
-                        },
-                        version => Event::Repriced {
-                            price: 4_900 + version as i64,
-                        },
-                    };
+                    let event = event_of(product, version);
                     appends.append(&[event]).await?;
                 }
                 Ok(())

@@ -2,20 +2,22 @@
 //! reads or folds; exporting and checking it beside.
 
 use super::{
-    Bench, BenchError, Figures, LoadThreads, Rounds, log, processes::Scratch,
+    Bench, BenchError, Figures, LoadThreads, Rounds,
+    log::{self, command_of, event_of},
+    processes::Scratch,
     report::common_settings,
 };
 use crate::{
+    aggregate::Aggregate,
     command::describe::AggregateDescription,
     event_log::{
-        EventLog, StoredMessage,
-        codec::{self, CommandEvents, EncodedEvent},
+        EventLog, StoredMessage, codec,
         subject::{self, Id},
         topology::Durability,
         whole::LoggedMessage,
     },
     log_file::{self, BATCH, ImportOptions, Target},
-    mart::product::{Event, Product},
+    mart::product::Product,
     replay::{self, ReplayOptions},
 };
 use jiff::Timestamp;
@@ -116,50 +118,24 @@ async fn timed(
 /// The log, in memory: products that are registered, and given prices in turn.
 fn messages(events: usize, aggregates: usize) -> Result<Vec<LoggedMessage>, BenchError> {
     let now = Timestamp::now();
-    (0..events)
-        .map(|number| message(number, aggregates, now).map_err(BenchError::new))
-        .collect()
+    let numbers = 0..events;
+    numbers.map(|it| message(it, aggregates, now)).collect()
 }
 
-fn message(
-    number: usize,
-    aggregates: usize,
-    now: Timestamp,
-) -> Result<LoggedMessage, Box<dyn std::error::Error>> {
+fn message(number: usize, aggregates: usize, now: Timestamp) -> Result<LoggedMessage, BenchError> {
     let (product, version) = (number % aggregates, (number / aggregates) as u64);
-    let id = Id::new(format!("bench-{product}"))?;
-    let event = match version {
-        0 => Event::Registered {
-            name: format!("Gala apples, bag {product}"),
-            name_en: None,
-            price: 4_900,
-            category: "fruit".to_owned(),
-            unit: Some("bag".to_owned()),
-            barcode: None,
-            description: None,
-        },
-        version => Event::Repriced {
-            price: 4_900 + version as i64,
-        },
-    };
-    let command = CommandEvents {
-        command_id: format!("{id}-{version}").into(),
-        command_hash: None,
-        caller_id: None,
-        lineage: None,
-        time: now,
-        version_before: version,
-        claims: Vec::new(),
-        events: vec![EncodedEvent::of::<Product>(&event)?],
-    };
+    let id = Id::new(format!("bench-{product}")).map_err(BenchError::new)?;
+    let event = event_of(product, version);
+    let command = command_of::<Product>(&id, version, now, &[event])?;
+    let payload = codec::encode(Product::NAME, id.as_str(), &[command]);
     Ok(LoggedMessage {
         message: StoredMessage {
-            subject: subject::events_of("product", &id),
+            subject: subject::events_of(Product::NAME, &id),
             position: number as u64 + 1,
             time: now.as_second(),
             stored: now,
             traceparent: None,
-            payload: codec::encode("product", id.as_str(), &[command])?.into(),
+            payload: payload.map_err(BenchError::new)?.into(),
         },
         trace: None,
     })

@@ -10,6 +10,7 @@ use crate::{
         subject::{self, Id},
         topology::Topology,
     },
+    mart::product::Event,
 };
 use jiff::Timestamp;
 use std::marker::PhantomData;
@@ -28,6 +29,44 @@ pub(super) async fn open(scratch: &Scratch, threads: &LoadThreads) -> Result<Eve
     let topology = Topology::embedded();
     topology.apply(&nats).await.map_err(BenchError::new)?;
     Ok(EventLog::new(nats, Timeouts::default()))
+}
+
+/// The event that follows so many of a product: it is registered, then given prices in turn.
+pub(super) fn event_of(product: usize, version: u64) -> Event {
+    match version {
+        0 => Event::Registered {
+            name: format!("Gala apples, bag {product}"),
+            name_en: None,
+            price: 4_900,
+            category: "fruit".to_owned(),
+            unit: Some("bag".to_owned()),
+            barcode: None,
+            description: None,
+        },
+        version => Event::Repriced {
+            price: 4_900 + version as i64,
+        },
+    }
+}
+
+/// The events of one command to an aggregate of this version.
+pub(super) fn command_of<A: Aggregate>(
+    id: &Id,
+    version: u64,
+    time: Timestamp,
+    events: &[A::Event],
+) -> Result<CommandEvents, BenchError> {
+    let encoded = events.iter().map(EncodedEvent::of::<A>);
+    Ok(CommandEvents {
+        command_id: format!("{id}-{version}").into(),
+        command_hash: None,
+        caller_id: None,
+        lineage: None,
+        time,
+        version_before: version,
+        claims: Vec::new(),
+        events: encoded.collect::<Result<_, _>>().map_err(BenchError::new)?,
+    })
 }
 
 /// The commits of one aggregate that is new.
@@ -52,17 +91,7 @@ impl<A: Aggregate> Appends<A> {
 
     /// Appends the events of one command; returns their position.
     pub(super) async fn append(&mut self, events: &[A::Event]) -> Result<u64, BenchError> {
-        let encoded = events.iter().map(EncodedEvent::of::<A>);
-        let command = CommandEvents {
-            command_id: format!("{}-{}", self.id, self.version).into(),
-            command_hash: None,
-            caller_id: None,
-            lineage: None,
-            time: Timestamp::now(),
-            version_before: self.version,
-            claims: Vec::new(),
-            events: encoded.collect::<Result<_, _>>().map_err(BenchError::new)?,
-        };
+        let command = command_of::<A>(&self.id, self.version, Timestamp::now(), events)?;
         let payload = codec::encode(A::NAME, self.id.as_str(), &[command]);
         let appended = self.log.append(Append {
             subject: subject::events_of(A::NAME, &self.id),

@@ -106,16 +106,25 @@ impl FromRequest for Inspection {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let operations = request.app_data::<Data<Operations>>().cloned();
-            let access = request.app_data::<Data<Access>>().cloned();
-            let (operations, access) = operations.zip(access).ok_or_else(Problem::internal)?;
-            allowed(&request, &access, Action::Inspect).await?;
+            let (operations, _) = admitted(&request, Action::Inspect).await?;
             Ok(Self {
                 request,
                 operations,
             })
         })
     }
+}
+
+/// Returns what operators ask, and who asks, if they may.
+async fn admitted(
+    request: &HttpRequest,
+    action: Action<'_>,
+) -> Result<(Data<Operations>, Identified), Problem> {
+    let operations = request.app_data::<Data<Operations>>().cloned();
+    let access = request.app_data::<Data<Access>>();
+    let (operations, access) = operations.zip(access).ok_or_else(Problem::internal)?;
+    let who = allowed(request, access, action).await?;
+    Ok((operations, who))
 }
 
 /// Returns who asks, if they may.

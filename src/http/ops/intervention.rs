@@ -1,8 +1,8 @@
 //! A request that changes something.
 
-use super::allowed;
+use super::admitted;
 use crate::{
-    access::{Access, Identified},
+    access::Identified,
     caller::Action,
     command::request::{MAX_BODY, empty_body},
     http::{Site, input, refusal::Refusal},
@@ -30,12 +30,9 @@ impl FromRequest for Intervention {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let operations = request.app_data::<Data<Operations>>().cloned();
-            let access = request.app_data::<Data<Access>>().cloned();
             let site = request.app_data::<Data<Site>>().cloned();
-            let parts = operations.zip(access).zip(site);
-            let ((operations, access), site) = parts.ok_or_else(Problem::internal)?;
-            let who = allowed(&request, &access, Action::Operate).await?;
+            let site = site.ok_or_else(Problem::internal)?;
+            let (operations, who) = admitted(&request, Action::Operate).await?;
             Ok(Self {
                 request,
                 operations,
